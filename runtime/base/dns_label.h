@@ -1,0 +1,15 @@
+/* Ids: DNS labels such as `sbx-3k7q…`, unguessable, safe in paths, URLs and logs. */
+#pragma once
+
+#include <stdbool.h>
+
+enum {
+        DNS_LABEL_MAX = 63,            /* bytes, RFC 1123 */
+        ID_BUFFER = DNS_LABEL_MAX + 1, /* for an id and its NUL */
+};
+
+/* Lower-case letters, digits and inner hyphens, 1 to 63 bytes. */
+bool dns_label_is_valid(const char *text);
+
+/* Writes @prefix, a hyphen and 26 random base32 characters (130 bits) to @ret_id. */
+int id_generate(const char *prefix, char ret_id[static ID_BUFFER]);
