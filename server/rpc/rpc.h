@@ -1,0 +1,131 @@
+/*
+ * gRPC, and only gRPC: bytes in, bytes out. Nothing above this folder knows the library.
+ *
+ * All functions and callbacks run on the loop thread. A pump thread carries completions to it.
+ * A call belongs to the server; a handler uses it until it has finished it or on_gone was called.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <systemd/sd-event.h>
+
+struct rpc_server;
+struct rpc_call;
+
+/* The canonical codes that we use (google.rpc.Code). */
+enum rpc_code {
+        RPC_OK = 0,
+        RPC_CANCELLED = 1,
+        RPC_INVALID_ARGUMENT = 3,
+        RPC_DEADLINE_EXCEEDED = 4,
+        RPC_NOT_FOUND = 5,
+        RPC_ALREADY_EXISTS = 6,
+        RPC_PERMISSION_DENIED = 7,
+        RPC_RESOURCE_EXHAUSTED = 8,
+        RPC_FAILED_PRECONDITION = 9,
+        RPC_ABORTED = 10,
+        RPC_OUT_OF_RANGE = 11,
+        RPC_UNIMPLEMENTED = 12,
+        RPC_INTERNAL = 13,
+        RPC_UNAVAILABLE = 14,
+        RPC_UNAUTHENTICATED = 16,
+};
+
+/* Who is at the other end. */
+struct rpc_peer {
+        bool is_unix; /* else loopback TCP, and the fields below are unset */
+        uid_t uid;
+        gid_t gid;
+        pid_t pid;
+};
+
+/* One row of the method table. The table must live as long as the server. */
+struct rpc_method {
+        const char *path; /* `/package.Service/Method` */
+        /* @request is only good during the call. The handler answers now or later, exactly once:
+         * rpc_call_reply, rpc_call_fail, or for streams rpc_call_write … rpc_call_finish. */
+        void (*handle)(struct rpc_call *call, const void *request, size_t n_request,
+                       void *userdata);
+};
+
+struct rpc_server_config {
+        const struct rpc_method *methods;
+        size_t n_methods;
+        void *userdata;           /* for handlers */
+        size_t receive_max_bytes; /* larger requests: RESOURCE_EXHAUSTED by the library */
+        unsigned connections_max; /* further ones are closed at accept */
+        unsigned streams_max;     /* concurrent calls of one connection */
+};
+
+enum {
+        RPC_E_IN_USE = 1,   /* another live server listens there */
+        RPC_E_NOT_LOOPBACK, /* plaintext is only served on loopback addresses */
+        RPC_E_BAD_ADDRESS,
+};
+
+/* Makes a server that does not listen yet. */
+int rpc_server_new(sd_event *loop, const struct rpc_server_config *config,
+                   struct rpc_server **ret_server);
+
+/* After rpc_server_stop only; joins the pump. */
+struct rpc_server *rpc_server_free(struct rpc_server *server);
+
+/*
+ * Listens on a unix socket (mode 0660, group @gid unless (gid_t)-1). A stale socket file is
+ * replaced, a live server's is not: a lock file `<path>.lock` says whose it is.
+ */
+int rpc_server_listen_unix(struct rpc_server *server, const char *path, gid_t gid);
+
+/* Listens on `127.0.0.1:PORT`, `[::1]:PORT` or `localhost:PORT`; port 0 picks one. */
+int rpc_server_listen_tcp(struct rpc_server *server, const char *address, uint16_t *ret_port);
+
+/* Starts to serve. */
+int rpc_server_start(struct rpc_server *server);
+
+/*
+ * Graceful stop: no new connections and calls; running ones may finish for @grace_usec, then they
+ * are cancelled.
+ * @on_stopped comes once, from the loop, when no call is left.
+ */
+void rpc_server_stop(struct rpc_server *server, uint64_t grace_usec,
+                     void (*on_stopped)(void *userdata), void *userdata);
+
+/* What the peer is, and its request metadata (keys are lower case; NULL when absent; the first of
+ * several). */
+const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
+const char *rpc_call_metadata(struct rpc_call *call, const char *key);
+const char *rpc_call_path(const struct rpc_call *call);
+
+/* Unary answer. Copies. */
+void rpc_call_reply(struct rpc_call *call, const void *response, size_t n_response);
+
+/*
+ * Ends a call of either kind with an error. @message is UTF-8; @details, if any, a packed
+ * google.rpc.Status (the caller keeps both together below 4 KiB: longer ones break some clients).
+ * Messages already written go out before.
+ */
+void rpc_call_fail(struct rpc_call *call, enum rpc_code code, const char *message,
+                   const void *details, size_t n_details);
+
+/* Streams. One message is in flight at a time; write only when writable (asserted). Copies. */
+bool rpc_call_is_writable(const struct rpc_call *call);
+void rpc_call_write(struct rpc_call *call, const void *message, size_t n_message);
+
+/* Ends a stream with OK, after what is in flight. */
+void rpc_call_finish(struct rpc_call *call);
+
+/* How a handler that has not finished hears of its call. */
+struct rpc_call_observer {
+        void (*on_writable)(struct rpc_call *call, void *userdata); /* after each write went out */
+        void (*on_gone)(
+                struct rpc_call *call,
+                void *userdata); /* cancelled, disconnected or past its deadline: forget it */
+};
+
+/* At most one; NULL takes it off. Not called after rpc_call_reply, _fail or _finish. */
+void rpc_call_observe(struct rpc_call *call, const struct rpc_call_observer *observer,
+                      void *userdata);
