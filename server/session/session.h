@@ -1,0 +1,336 @@
+/*
+ * The sessions: living sandboxes, their contexts and the executions in them.
+ *
+ * All of it belongs to the loop thread. Callbacks come once, later or before the call returns.
+ * Every call carries the owner; what belongs to others is not found. Inputs were checked by the
+ * caller (form, sizes, limits against the maxima); what depends on state is checked here. The
+ * caller's structs are copied.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <systemd/sd-event.h>
+
+#include "server/store/records.h"
+
+struct store;
+struct session;
+
+enum {
+        SESSION_E_SANDBOX_NOT_FOUND = 1,
+        SESSION_E_CONTEXT_NOT_FOUND,
+        SESSION_E_EXECUTION_NOT_FOUND,
+        SESSION_E_SANDBOX_ENDED,
+        SESSION_E_EXECUTION_ENDED,
+        SESSION_E_NAME_IN_USE,
+        SESSION_E_UNKNOWN_TEMPLATE,
+        SESSION_E_UNKNOWN_LANGUAGE,
+        SESSION_E_SANDBOX_LIMIT,       /* as many sandboxes as the server allows */
+        SESSION_E_CONTEXT_LIMIT,       /* 16 in a sandbox */
+        SESSION_E_QUEUE_FULL,          /* as many queued executions as a context takes */
+        SESSION_E_HOST_EXHAUSTED,      /* the runtime has no room */
+        SESSION_E_WALL_MISSING,        /* a required wall does not hold on this host */
+        SESSION_E_RUNTIME_UNAVAILABLE, /* no runtime, or it failed */
+        SESSION_E_STORE_UNAVAILABLE,   /* the database cannot be written */
+        SESSION_E_SHUTTING_DOWN,
+        SESSION_E_KERNEL_FAILED,     /* the interpreter did not start; message says why */
+        SESSION_E_WORKING_DIRECTORY, /* no such directory in the sandbox */
+};
+
+/* How a call went. @message is one sentence for people about what happened to which object; empty
+ * on success. */
+struct session_result {
+        int outcome; /* 0 or SESSION_E_; negative errno: an error of our own */
+        char message[MESSAGE_BUFFER];
+};
+
+struct session_config {
+        const char *runtime_socket; /* path of hotcell-runtime's socket */
+        size_t sandboxes_max;
+        size_t queue_max;              /* executions that wait in one context */
+        size_t ring_bytes;             /* replay buffer of one execution */
+        size_t rings_retained_bytes;   /* of all ended executions together */
+        int64_t rings_retained_usec;   /* how long an ended execution can be replayed */
+        int64_t interrupt_first_usec;  /* ladder: SIGINT, after this SIGINT again, */
+        int64_t interrupt_second_usec; /* and after this SIGKILL */
+        int64_t kernel_start_timeout_usec;
+        size_t rich_part_max_bytes; /* a larger representation ends the execution as OUTPUT_LIMIT */
+};
+
+/* Connects to the runtime (and keeps trying), reconciles the database with what the runtime has. */
+int session_new(sd_event *loop, struct store *store, const struct session_config *config,
+                struct session **ret_session);
+
+/* After session_stop only. */
+struct session *session_free(struct session *session);
+
+/*
+ * Stops: executions end (outcome LOST or SANDBOX_ENDED as fits, cause SHUTDOWN), readers are told,
+ * sandboxes are destroyed with cause SHUTDOWN and recorded. @on_stopped comes when all is recorded.
+ */
+void session_stop(struct session *session, void (*on_stopped)(void *userdata), void *userdata);
+
+/* The runtime is connected and all required walls hold, a template exists, and the start's
+ * reconciliation is over. */
+bool session_is_ready(const struct session *session);
+
+/* Called on every change of session_is_ready. */
+void session_on_ready_change(struct session *session, void (*on_change)(void *userdata),
+                             void *userdata);
+
+/* What the runtime said of itself. Good until control returns to the loop. */
+struct session_wall {
+        const char *name;
+        bool holds;
+        bool required;
+        const char *detail;
+        const char *fix;
+};
+
+struct session_language {
+        const char *language;
+        const char *version;
+};
+
+struct session_template {
+        const char *name;
+        const char *digest;
+        const char *home;
+        const struct session_language *languages; /* the default first */
+        size_t n_languages;
+};
+
+struct session_info {
+        const char *runtime_version; /* empty: no runtime */
+        const struct session_wall *walls;
+        size_t n_walls;
+        const struct session_template *templates;
+        size_t n_templates;
+        size_t sandboxes_active;
+        size_t sandboxes_max;
+};
+
+void session_info(struct session *session, struct session_info *ret_info);
+void session_probe_walls(struct session *session,
+                         void (*on_done)(void *userdata, const struct session_result *result),
+                         void *userdata);
+
+/* Sandboxes. Records given to callbacks are good during the callback. */
+struct sandbox_request {
+        const char *owner;
+        const char *name;          /* empty: none */
+        const char *template_name; /* empty: the first */
+        int64_t expire_time_usec;  /* zero: never */
+        int64_t idle_timeout_usec; /* zero: never */
+        struct sandbox_limits limits;
+        const struct pairs *environment;
+        const struct pairs *labels;
+        bool get_or_create;
+};
+
+typedef void (*session_on_sandbox)(void *userdata, const struct session_result *result,
+                                   const struct sandbox_record *record, bool created);
+
+void session_create_sandbox(struct session *session, const struct sandbox_request *request,
+                            session_on_sandbox on_done, void *userdata);
+
+/* Living and ended ones; a running one with its present usage. */
+void session_get_sandbox(struct session *session, const char *owner, const char *sandbox_id,
+                         session_on_sandbox on_done, void *userdata);
+
+struct sandbox_update {
+        bool set_labels;
+        const struct pairs *labels;
+        bool set_expire_time;
+        int64_t expire_time_usec;
+        bool set_idle_timeout;
+        int64_t idle_timeout_usec;
+};
+
+void session_update_sandbox(struct session *session, const char *owner, const char *sandbox_id,
+                            const struct sandbox_update *update, session_on_sandbox on_done,
+                            void *userdata);
+
+/* Succeeds also on an ended one. */
+void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,
+                            enum cause cause, session_on_sandbox on_done, void *userdata);
+
+/* @on_event is called after the commit of every sandbox event of @owner; the event itself is in the
+ * store. */
+struct session_watch;
+int session_watch_new(struct session *session, const char *owner, void (*on_event)(void *userdata),
+                      void *userdata, struct session_watch **ret_watch);
+struct session_watch *session_watch_free(struct session_watch *watch);
+
+/* Contexts. */
+enum context_state {
+        CONTEXT_STARTING = 1,
+        CONTEXT_IDLE,
+        CONTEXT_BUSY,
+        CONTEXT_STOPPED, /* no interpreter; the next execution starts one */
+        _CONTEXT_STATE_N,
+};
+
+struct context_view {
+        const struct context_record *record;
+        enum context_state state;
+};
+
+typedef void (*session_on_contexts)(void *userdata, const struct session_result *result,
+                                    const struct context_view *views, size_t n);
+
+/* Answered with one view, when the interpreter is ready. @language empty: the template's first;
+ * @working_directory empty: the home. */
+void session_create_context(struct session *session, const char *owner, const char *sandbox_id,
+                            const char *language, const char *working_directory,
+                            session_on_contexts on_done, void *userdata);
+void session_list_contexts(struct session *session, const char *owner, const char *sandbox_id,
+                           session_on_contexts on_done, void *userdata);
+void session_restart_context(struct session *session, const char *owner, const char *sandbox_id,
+                             const char *context_id, session_on_contexts on_done, void *userdata);
+void session_delete_context(struct session *session, const char *owner, const char *sandbox_id,
+                            const char *context_id, session_on_contexts on_done, void *userdata);
+
+/* Executions. */
+struct execute_request {
+        const char *owner;
+        const char *sandbox_id;                 /* or */
+        const struct sandbox_request *one_shot; /* a sandbox made for it and deleted at its end */
+        const char *context_id;                 /* empty: the default context of @language */
+        const char *language;                   /* empty: the template's first */
+        const char *code;
+        size_t n_code;
+        const struct pairs *environment;
+        /* What the request sets; the sandbox's limits count where a has_ is false. */
+        bool has_timeout;
+        bool has_output_bytes;
+        struct execution_limits limits;
+        bool goes_on_without_client;
+        int64_t disconnect_grace_usec;
+        bool truncate_output; /* at the output limit, instead of a kill */
+        bool combine_output;
+        int64_t queue_timeout_usec; /* zero: none */
+};
+
+typedef void (*session_on_execution)(void *userdata, const struct session_result *result,
+                                     const struct execution_record *record);
+
+/*
+ * Answered when the execution was accepted (its row is committed). The caller then attaches a
+ * reader from sequence 0 before it returns to the loop; if it does not, the execution has no
+ * client.
+ */
+void session_execute(struct session *session, const struct execute_request *request,
+                     session_on_execution on_done, void *userdata);
+
+/* @is_kill: SIGKILL at once, else the SIGINT ladder. @cause: CLIENT or OPERATOR. */
+void session_interrupt_execution(struct session *session, const char *owner,
+                                 const char *execution_id, bool is_kill, enum cause cause,
+                                 session_on_execution on_done, void *userdata);
+void session_get_execution(struct session *session, const char *owner, const char *execution_id,
+                           session_on_execution on_done, void *userdata);
+
+/* Oldest sequence that can be replayed; zero when none can. */
+int64_t session_first_sequence(struct session *session, const char *execution_id);
+
+/* Events. */
+enum execution_event_kind {
+        EXECUTION_EVENT_QUEUED = 1,
+        EXECUTION_EVENT_STARTED,
+        EXECUTION_EVENT_STDOUT,
+        EXECUTION_EVENT_STDERR,
+        EXECUTION_EVENT_RESULT,
+        EXECUTION_EVENT_DISPLAY,
+        EXECUTION_EVENT_CLEAR_OUTPUT,
+        EXECUTION_EVENT_ERROR,
+        EXECUTION_EVENT_PART_DATA,
+        EXECUTION_EVENT_GAP,
+        EXECUTION_EVENT_ENDED,
+        _EXECUTION_EVENT_KIND_N,
+};
+
+/* A piece of bytes in the ring. */
+struct bytes {
+        const uint8_t *data;
+        size_t n;
+};
+
+struct event_part {
+        const char *type;
+        struct bytes data;
+        uint64_t size_bytes;
+};
+
+/* One event. All pointers are good until the next call on the reader, or until control returns to
+ * the loop. */
+struct execution_event {
+        int64_t sequence;
+        int64_t event_time_usec;
+        enum execution_event_kind kind;
+        union {
+                struct {
+                        const char *execution_id, *sandbox_id, *context_id;
+                        int32_t position;
+                } queued;
+                struct {
+                        int64_t context_generation;
+                        int64_t execution_count;
+                } started;
+                struct {
+                        struct bytes data;
+                        int64_t offset;
+                } chunk; /* STDOUT, STDERR */
+                struct {
+                        const struct event_part *parts;
+                        size_t n_parts;
+                        const char *display_id;
+                        bool update;
+                } bundle; /* RESULT, DISPLAY */
+                struct {
+                        bool wait;
+                } clear_output;
+                struct {
+                        const char *name;
+                        const char *value;
+                        char **traceback;
+                        size_t n_traceback;
+                } error;
+                struct {
+                        int64_t bundle_sequence;
+                        int32_t part_index;
+                        int64_t offset;
+                        struct bytes data;
+                } part_data;
+                struct {
+                        int64_t events, stdout_bytes, stderr_bytes;
+                } gap;
+                const struct execution_record *ended;
+        };
+};
+
+/* A client of an execution. While one is attached and does not read, the program blocks when the
+ * ring is full. */
+struct execution_reader;
+
+enum {
+        READER_E_WAIT = 1, /* nothing now; on_readable will come */
+        READER_E_END,      /* `ended` was read */
+        READER_E_CLOSED,   /* the server stops, or the execution was forgotten: no `ended` will come
+                            */
+};
+
+/* @on_readable: something may be read now (also the end). It is not called from within these
+ * functions. */
+int execution_reader_new(struct session *session, const char *owner, const char *execution_id,
+                         int64_t after_sequence, void (*on_readable)(void *userdata),
+                         void *userdata, struct execution_reader **ret_reader,
+                         struct session_result *ret_result);
+
+/* Takes the next event: 0 or READER_E_. */
+int execution_reader_next(struct execution_reader *reader, struct execution_event *ret_event);
+
+/* Detaches. */
+struct execution_reader *execution_reader_free(struct execution_reader *reader);

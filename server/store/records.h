@@ -1,0 +1,207 @@
+/*
+ * What the server knows of sandboxes, contexts, executions and keys: the same structs in memory, in
+ * the database and in answers.
+ *
+ * Times are microseconds since the epoch, zero means "not yet" or "never"; durations are
+ * microseconds. Strings that are owned are freed by the record's _deinit; a record of zeros is
+ * valid for it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/dns_label.h"
+
+enum {
+        OWNER_BUFFER = 80,    /* `uid:1000` or `key-…`, and its NUL */
+        LANGUAGE_BUFFER = 32, /* such as `python`, and its NUL */
+        DIGEST_BUFFER = 72,   /* `sha256-` and 64 digits, and its NUL */
+        MESSAGE_BUFFER = 256, /* one sentence for people, and its NUL */
+        PATH_BUFFER = 1024,   /* a working directory, and its NUL */
+};
+
+/* The numbers of the three enums below are stored: never change one. They are those of the public
+ * API, too. */
+enum sandbox_state {
+        SANDBOX_CREATING = 1,
+        SANDBOX_RUNNING,
+        SANDBOX_ENDING,
+        SANDBOX_ENDED,
+        _SANDBOX_STATE_N,
+};
+
+enum execution_state {
+        EXECUTION_QUEUED = 1,
+        EXECUTION_RUNNING,
+        EXECUTION_ENDED,
+        _EXECUTION_STATE_N,
+};
+
+enum outcome {
+        OUTCOME_NONE = 0,
+        OUTCOME_OK,
+        OUTCOME_RAISED,
+        OUTCOME_EXITED,
+        OUTCOME_SIGNALLED,
+        OUTCOME_TIMEOUT,
+        OUTCOME_OOM,
+        OUTCOME_OUTPUT_LIMIT,
+        OUTCOME_INTERRUPTED,
+        OUTCOME_KILLED,
+        OUTCOME_NOT_STARTED,
+        OUTCOME_SANDBOX_ENDED,
+        OUTCOME_LOST,
+        _OUTCOME_N,
+};
+
+enum cause {
+        CAUSE_NONE = 0,
+        CAUSE_PROGRAM,
+        CAUSE_LIMIT,
+        CAUSE_CLIENT,
+        CAUSE_CLIENT_GONE,
+        CAUSE_CLIENT_NOT_READING,
+        CAUSE_OPERATOR,
+        CAUSE_TTL,
+        CAUSE_IDLE,
+        CAUSE_POLICY,
+        CAUSE_KERNEL_PROTOCOL,
+        CAUSE_SHUTDOWN,
+        CAUSE_RUNTIME_LOST,
+        CAUSE_HOST_LOST,
+        _CAUSE_N,
+};
+
+enum sandbox_event {
+        SANDBOX_EVENT_CREATED = 1,
+        SANDBOX_EVENT_RUNNING,
+        SANDBOX_EVENT_UPDATED,
+        SANDBOX_EVENT_ENDED,
+        _SANDBOX_EVENT_N,
+};
+
+/* A name and a value: labels, environment variables. */
+struct pair {
+        char *name;
+        char *value;
+};
+
+struct pairs {
+        struct pair *items;
+        size_t n;
+};
+
+/* Limits of one execution. */
+struct execution_limits {
+        int64_t timeout_usec; /* zero: none */
+        int64_t output_bytes;
+};
+
+struct sandbox_limits {
+        int64_t memory_bytes;
+        int32_t cpu_millis;
+        int32_t processes;
+        int64_t disk_bytes;
+        int32_t open_files;
+        struct execution_limits execution;
+};
+
+/* What a sandbox used, from its cgroup. */
+struct sandbox_usage {
+        int64_t cpu_usec;
+        int64_t memory_bytes;
+        int64_t memory_peak_bytes;
+        int64_t disk_bytes;
+        int32_t processes;
+};
+
+struct sandbox_record {
+        char sandbox_id[ID_BUFFER];
+        char owner[OWNER_BUFFER];
+        char name[ID_BUFFER]; /* may be empty */
+        enum sandbox_state state;
+        char template_name[ID_BUFFER];
+        char template_digest[DIGEST_BUFFER];
+        int64_t create_time_usec;
+        int64_t expire_time_usec;  /* zero: never */
+        int64_t idle_timeout_usec; /* zero: never */
+        int64_t end_time_usec;
+        enum cause end_cause;
+        char end_message[MESSAGE_BUFFER];
+        struct sandbox_limits limits;
+        struct sandbox_usage usage; /* at its end */
+        struct pairs labels;
+        struct pairs environment; /* forgotten at its end */
+        uint64_t cgroup_id;       /* only good within boot_id */
+        char boot_id[40];
+        bool is_one_shot; /* ends with its execution */
+};
+
+struct context_record {
+        char context_id[ID_BUFFER];
+        char sandbox_id[ID_BUFFER];
+        char owner[OWNER_BUFFER];
+        char language[LANGUAGE_BUFFER];
+        char working_directory[PATH_BUFFER];
+        bool is_default;
+        int64_t generation;
+        int64_t create_time_usec;
+        int64_t delete_time_usec; /* zero: it exists */
+};
+
+/* What an execution used. */
+struct execution_usage {
+        int64_t cpu_usec;
+        int64_t wall_usec;
+        int64_t memory_peak_bytes;
+        int64_t stdout_bytes;
+        int64_t stderr_bytes;
+        int64_t rich_bytes;
+};
+
+struct execution_record {
+        char execution_id[ID_BUFFER];
+        char sandbox_id[ID_BUFFER];
+        char context_id[ID_BUFFER];
+        char owner[OWNER_BUFFER];
+        enum execution_state state;
+        int64_t context_generation;
+        int64_t create_time_usec;
+        int64_t start_time_usec;
+        int64_t end_time_usec;
+        struct execution_limits limits;
+        /* Good once state is EXECUTION_ENDED: */
+        enum outcome outcome;
+        enum cause cause;
+        bool has_exit_code;
+        int32_t exit_code;
+        int32_t signal;
+        bool state_lost;
+        char message[MESSAGE_BUFFER];
+        struct execution_usage usage;
+        int64_t truncated_bytes;
+        int64_t last_sequence;
+};
+
+struct key_record {
+        char key_id[ID_BUFFER];
+        char name[ID_BUFFER];
+        uint8_t secret_sha256[32];
+        int64_t create_time_usec;
+        int64_t revoke_time_usec; /* zero: good */
+};
+
+/* Deep copies; -ENOMEM. @ret is overwritten, not freed. */
+int pairs_copy(const struct pairs *pairs, struct pairs *ret_pairs);
+int sandbox_record_copy(const struct sandbox_record *record, struct sandbox_record *ret_record);
+
+/* Appends copies of both strings. */
+int pairs_add(struct pairs *pairs, const char *name, const char *value);
+
+void pairs_deinit(struct pairs *pairs);
+void sandbox_record_deinit(struct sandbox_record *record);
+
+/* Now, in microseconds since the epoch. */
+int64_t time_now_usec(void);

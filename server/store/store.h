@@ -1,0 +1,164 @@
+/*
+ * The database: one SQLite file, written and read by one worker thread.
+ *
+ * Every function but open and close queues a job and returns; its callback comes once, later, on
+ * the loop thread, in the order of the calls. What a call is given is copied. Results: 0, a
+ * STORE_E_ outcome, or a negative errno (I/O: the store is then unhealthy until a write succeeds).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <systemd/sd-event.h>
+
+#include "server/store/records.h"
+
+struct store;
+
+enum {
+        /* Of store_open: */
+        STORE_E_CORRUPT = 1, /* the file is damaged or no database of ours; it was left as it is */
+        STORE_E_NEWER,       /* its schema is newer than this program */
+        STORE_E_READ_ONLY,   /* the folder or the file cannot be written */
+        STORE_E_BUSY,        /* another process has it open */
+        /* Of jobs: */
+        STORE_E_NAME_IN_USE, /* a living sandbox of the same owner has the name; a good key has it
+                              */
+        STORE_E_NOT_FOUND,
+        STORE_E_TOKEN_EXPIRED, /* events up to there are no longer all kept */
+};
+
+/* Opens and, if need be, creates or migrates `<directory>/hotcell.db`. @ret_message: a sentence for
+ * people on an outcome. */
+int store_open(sd_event *loop, const char *directory, struct store **ret_store,
+               char ret_message[static MESSAGE_BUFFER]);
+
+/* Finishes the queued jobs (callbacks are not called any more), closes. */
+struct store *store_close(struct store *store);
+
+/* False after a failed write until one succeeds. */
+bool store_is_healthy(const struct store *store);
+
+typedef void (*store_on_done)(void *userdata, int result);
+
+/* Sandboxes. A change and its event are one transaction. @event 0: none. */
+void store_insert_sandbox(struct store *store, const struct sandbox_record *record,
+                          store_on_done on_done, void *userdata);
+void store_update_sandbox(struct store *store, const struct sandbox_record *record,
+                          enum sandbox_event event, store_on_done on_done, void *userdata);
+
+/* Contexts and executions. */
+void store_insert_context(struct store *store, const struct context_record *record,
+                          store_on_done on_done, void *userdata);
+void store_update_context(struct store *store, const struct context_record *record,
+                          store_on_done on_done, void *userdata);
+void store_insert_execution(struct store *store, const struct execution_record *record,
+                            store_on_done on_done, void *userdata);
+void store_update_execution(struct store *store, const struct execution_record *record,
+                            store_on_done on_done, void *userdata);
+
+/* Results of reads are only good during the callback. @owner NULL: of all owners. */
+typedef void (*store_on_sandbox)(void *userdata, int result, const struct sandbox_record *record);
+void store_get_sandbox(struct store *store, const char *owner, const char *sandbox_id,
+                       store_on_sandbox on_done, void *userdata);
+
+typedef void (*store_on_execution)(void *userdata, int result,
+                                   const struct execution_record *record);
+void store_get_execution(struct store *store, const char *owner, const char *execution_id,
+                         store_on_execution on_done, void *userdata);
+
+/* Newest first by (create_time_usec, id), strictly after the cursor if there is one. */
+struct store_cursor {
+        int64_t create_time_usec; /* zero: from the newest */
+        char id[ID_BUFFER];
+};
+
+struct sandbox_query {
+        const char *owner;
+        unsigned states; /* BIT(enum sandbox_state) of those wanted; zero: all but ENDED */
+        const struct pairs *labels; /* all must match; may be NULL */
+        const char *name;           /* NULL: any */
+        struct store_cursor cursor;
+        size_t limit;
+};
+
+struct sandbox_list {
+        const struct sandbox_record *records;
+        size_t n;
+        bool more;
+        int64_t watch_sequence; /* of the newest event in the same snapshot */
+};
+
+typedef void (*store_on_sandboxes)(void *userdata, int result, const struct sandbox_list *list);
+void store_list_sandboxes(struct store *store, const struct sandbox_query *query,
+                          store_on_sandboxes on_done, void *userdata);
+
+struct execution_query {
+        const char *owner;
+        const char *sandbox_id; /* NULL: any */
+        const char *context_id; /* NULL: any */
+        unsigned states;        /* BIT(enum execution_state); zero: all */
+        struct store_cursor cursor;
+        size_t limit;
+};
+
+struct execution_list {
+        const struct execution_record *records;
+        size_t n;
+        bool more;
+};
+
+typedef void (*store_on_executions)(void *userdata, int result, const struct execution_list *list);
+void store_list_executions(struct store *store, const struct execution_query *query,
+                           store_on_executions on_done, void *userdata);
+
+/* What happened to sandboxes, oldest first, strictly after @after_sequence. */
+struct sandbox_event_record {
+        int64_t sequence;
+        int64_t event_time_usec;
+        enum sandbox_event event;
+        struct sandbox_record sandbox; /* as it was then, without environment */
+};
+
+struct sandbox_event_list {
+        const struct sandbox_event_record *records;
+        size_t n;
+        int64_t last_sequence; /* go on after this one (also when n is 0) */
+        bool more;
+};
+
+struct sandbox_event_query {
+        const char *owner;
+        const char *sandbox_id; /* NULL: all of the owner's */
+        int64_t after_sequence; /* negative: only tell last_sequence */
+        size_t limit;
+};
+
+typedef void (*store_on_sandbox_events)(void *userdata, int result,
+                                        const struct sandbox_event_list *list);
+void store_list_sandbox_events(struct store *store, const struct sandbox_event_query *query,
+                               store_on_sandbox_events on_done, void *userdata);
+
+/* All that is not over, of all owners: for the start of the server. */
+struct living {
+        const struct sandbox_record *sandboxes;
+        size_t n_sandboxes;
+        const struct context_record *contexts; /* existing ones of these sandboxes */
+        size_t n_contexts;
+        const struct execution_record *executions; /* not ended ones */
+        size_t n_executions;
+};
+
+typedef void (*store_on_living)(void *userdata, int result, const struct living *living);
+void store_load_living(struct store *store, store_on_living on_done, void *userdata);
+
+/* Keys. */
+typedef void (*store_on_keys)(void *userdata, int result, const struct key_record *records,
+                              size_t n);
+void store_insert_key(struct store *store, const struct key_record *record, store_on_done on_done,
+                      void *userdata);
+void store_list_keys(struct store *store, store_on_keys on_done, void *userdata);
+void store_revoke_key(struct store *store, const char *key_id, int64_t revoke_time_usec,
+                      store_on_done on_done, void *userdata);
