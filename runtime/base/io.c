@@ -10,7 +10,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 
-enum { PACKET_FDS_MAX = 8 };
+enum { PACKET_FDS_MAX = 16 };
 
 int io_write_all(int fd, const void *bytes, size_t n_bytes)
 {

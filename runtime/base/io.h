@@ -23,7 +23,7 @@ int io_read_file(int dir_fd, const char *path, char *buffer, size_t size, size_t
 /* Writes @text to an existing file in one write(2), as cgroup and procfs files need it. */
 int io_write_file(int dir_fd, const char *path, const char *text);
 
-/* Sends one packet with @n_fds descriptors (at most 8). -EAGAIN when the socket is full. */
+/* Sends one packet with @n_fds descriptors (at most 16). -EAGAIN when the socket is full. */
 int io_send_packet(int socket_fd, const void *bytes, size_t n_bytes, const int *fds, size_t n_fds);
 
 /*
