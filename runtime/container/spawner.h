@@ -21,9 +21,11 @@ enum {
 };
 
 enum {
-        SPAWN_TASKS_MAX = 4, /* cgroup v1 hierarchies that a child joins */
-        SPAWN_FDS_MAX = 5,   /* descriptors a program may be given */
-        SPAWN_IDS = 65536,   /* ids of each sandbox */
+        SPAWN_TASKS_MAX = 4,    /* cgroup v1 hierarchies that a child joins */
+        SPAWN_FDS_MAX = 5,      /* descriptors a program may be given */
+        SPAWN_IDS = 65536,      /* ids of each sandbox */
+        SPAWN_INIT_UID = 65533, /* hotcell-init's user and group inside; programs have lower ones */
+        SPAWN_TEXT_MAX = 128 << 10, /* bytes of a process's arguments, environment and directory */
 };
 
 /* Where a child is born. Borrowed. */
@@ -39,11 +41,9 @@ struct spawn_sandbox {
         const char *sandbox_id;
         const char *template_root; /* absolute path on the host of the immutable root */
         const char *hostname;
-        uint32_t id_base;     /* first of its SPAWN_IDS ids on the host */
-        uint64_t disk_bytes;  /* size of the tmpfs that takes what it writes */
-        uint64_t shm_bytes;   /* size of /dev/shm */
-        uint32_t program_uid; /* owner of the standard streams and of /dev/pts nodes, inside */
-        uint32_t program_gid;
+        uint32_t id_base;    /* first of its SPAWN_IDS ids on the host */
+        uint64_t disk_bytes; /* size of the tmpfs that takes what it writes */
+        uint64_t shm_bytes;  /* size of /dev/shm */
         int netns_fd; /* a parked network namespace, `lo` up, owned by the initial user namespace */
         struct spawn_cgroup cgroup;
 };
@@ -52,14 +52,15 @@ struct spawn_sandbox {
 struct spawn_process {
         int sandbox_pidfd; /* of the sandbox's init */
         uint32_t id_base;
-        uint32_t uid; /* inside */
-        uint32_t gid;
+        uint32_t uid;                   /* inside; below SPAWN_INIT_UID */
+        uint32_t gid;                   /* likewise */
         const char *const *argv;        /* NULL-terminated; argv[0] is an absolute path inside */
         const char *const *environment; /* NULL-terminated `NAME=value` */
         const char *working_directory;
         uint32_t open_files; /* RLIMIT_NOFILE */
         /* The child's descriptors: fds[0..2] become 0, 1, 2; fds[3] and fds[4], if any, become
-         * SPAWN_CHANNEL_FD and the one after it. */
+         * SPAWN_CHANNEL_FD and the one after it. Their owner must be the program's user
+         * (fchown to id_base + uid), or it cannot open /dev/stdout. */
         int fds[SPAWN_FDS_MAX];
         size_t n_fds;
         struct spawn_cgroup cgroup;
@@ -75,8 +76,9 @@ struct spawn_failure {
 };
 
 /*
- * What was cloned. The descriptors belong to the receiver. @status_fd: end of file means that the
- * program was executed; otherwise it holds one struct spawn_failure (spawn_status_read).
+ * What was cloned. The descriptors belong to the receiver. @status_fd (non-blocking): end of file
+ * means that the program was executed, or that the child was killed before; otherwise it holds one
+ * struct spawn_failure (spawn_status_read).
  */
 struct spawned {
         pid_t pid; /* in the caller's pid namespace; a child of the caller */
@@ -84,8 +86,10 @@ struct spawned {
         int status_fd;
 };
 
-/* Forks the spawner. @init_path: hotcell-init. The caller must be root with the capabilities of
- * runtime. */
+/*
+ * Forks the spawner; returns when it is ready. @init_path: hotcell-init. The caller must be root
+ * with the capabilities of runtime, and have no other thread.
+ */
 int spawner_new(const char *init_path, struct spawner **ret_spawner);
 
 /* Ends the spawner process and reaps it. What it cloned lives on. */
@@ -94,8 +98,10 @@ struct spawner *spawner_free(struct spawner *spawner);
 /* For the caller's reaping: the spawner is the caller's child, too. */
 pid_t spawner_pid(const struct spawner *spawner);
 
-/* These wait for the spawner's answer, which never depends on a sandbox (some hundred
- * microseconds). */
+/*
+ * These wait for the spawner's answer, which never depends on a sandbox (some hundred
+ * microseconds). On SPAWNER_E_STEP nothing was cloned.
+ */
 int spawner_start_sandbox(struct spawner *spawner, const struct spawn_sandbox *sandbox,
                           struct spawned *ret_spawned, struct spawn_failure *ret_failure);
 int spawner_start_process(struct spawner *spawner, const struct spawn_process *process,
