@@ -43,20 +43,29 @@ struct rpc_peer {
         pid_t pid;
 };
 
-/* One row of the method table. The table must live as long as the server. */
+/* One row of a method table. */
 struct rpc_method {
         const char *path; /* `/package.Service/Method` */
         /* @request is only good during the call. The handler answers now or later, exactly once:
          * rpc_call_reply, rpc_call_fail, or for streams rpc_call_write … rpc_call_finish. */
         void (*handle)(struct rpc_call *call, const void *request, size_t n_request,
                        void *userdata);
+        /* The client sends a stream: @handle is called for each message, and with a NULL @request
+         * when there are no more. The next one is read when nothing is in flight to the client. */
+        bool streams_requests;
+};
+
+/* Methods that share their userdata. The table must live as long as the server. */
+struct rpc_service {
+        const struct rpc_method *methods;
+        size_t n_methods;
+        void *userdata; /* for handlers */
 };
 
 struct rpc_server_config {
-        const struct rpc_method *methods;
-        size_t n_methods;
-        void *userdata;           /* for handlers */
-        size_t receive_max_bytes; /* larger requests: RESOURCE_EXHAUSTED by the library */
+        const struct rpc_service *services; /* only read by rpc_server_new */
+        size_t n_services;
+        size_t receive_max_bytes; /* larger requests, also decompressed: RESOURCE_EXHAUSTED */
         unsigned connections_max; /* further ones are closed at accept */
         unsigned streams_max;     /* concurrent calls of one connection */
 };
@@ -64,14 +73,14 @@ struct rpc_server_config {
 enum {
         RPC_E_IN_USE = 1,   /* another live server listens there */
         RPC_E_NOT_LOOPBACK, /* plaintext is only served on loopback addresses */
-        RPC_E_BAD_ADDRESS,
+        RPC_E_BAD_ADDRESS,  /* malformed, too long, or the path of something that is no socket */
 };
 
-/* Makes a server that does not listen yet. */
+/* Makes a server that does not listen yet. Signals are blocked by now: gRPC starts threads. */
 int rpc_server_new(sd_event *loop, const struct rpc_server_config *config,
                    struct rpc_server **ret_server);
 
-/* After rpc_server_stop only; joins the pump. */
+/* After on_stopped (also from it), or when it was never started; joins the pump. */
 struct rpc_server *rpc_server_free(struct rpc_server *server);
 
 /*
@@ -120,12 +129,16 @@ void rpc_call_finish(struct rpc_call *call);
 
 /* How a handler that has not finished hears of its call. */
 struct rpc_call_observer {
-        void (*on_writable)(struct rpc_call *call, void *userdata); /* after each write went out */
-        void (*on_gone)(
-                struct rpc_call *call,
-                void *userdata); /* cancelled, disconnected or past its deadline: forget it */
+        /* After each write went out; may be NULL. */
+        void (*on_writable)(struct rpc_call *call, void *userdata);
+        /* Cancelled, disconnected or past its deadline: forget it. */
+        void (*on_gone)(struct rpc_call *call, void *userdata);
 };
 
-/* At most one; NULL takes it off. Not called after rpc_call_reply, _fail or _finish. */
+/*
+ * At most one; NULL takes it off. Not called after rpc_call_reply, _fail or _finish. A call that
+ * goes while nobody observes it stays until its handler has answered (into the void) or observes
+ * it: then on_gone comes from the loop.
+ */
 void rpc_call_observe(struct rpc_call *call, const struct rpc_call_observer *observer,
                       void *userdata);
