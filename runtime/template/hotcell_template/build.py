@@ -6,7 +6,7 @@ import shutil
 
 from . import child, sources, spec, tree
 from .errors import TemplateError
-from .recipe import MACHINES, Recipe, host_environment, platform_options
+from .recipe import MACHINES, Recipe, explain_pip, host_environment, platform_options
 from .store import remove_tree
 
 # The root, its packages on the way, and what the file system keeps for itself.
@@ -189,7 +189,10 @@ def make_lock(template, scratch, progress, check_interrupt):
         command += platform_options(machine, template.language_version)
         # The first machine resolves; the others take the same versions.
         command += ["--no-deps"] + [f"{pin.name}=={pin.version}" for pin in pins.values()] if pins else wanted
-        child.run(command, env=host_environment(), log=os.path.join(scratch, "log"), tick=tick)
+        try:
+            child.run(command, env=host_environment(), log=os.path.join(scratch, "log"), tick=tick)
+        except child.Failed as error:
+            raise explain_pip(error) from error
         for file_name in sorted(os.listdir(directory)):
             name, version = file_name.split("-")[:2]
             name = spec.canonical_name(name)

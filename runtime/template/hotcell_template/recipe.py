@@ -59,9 +59,9 @@ _REMOVED = [
     "/etc/subuid-",
     "/root/.cache",
     "/usr/share/doc/*/[!c]*",
-    "/usr/share/info",
-    "/usr/share/lintian",
-    "/usr/share/man",
+    "/usr/share/info/*",
+    "/usr/share/lintian/*",
+    "/usr/share/man/*",
     "/var/backups/*",
     "/var/cache/apt/*",
     "/var/cache/debconf/*-old",
@@ -138,7 +138,7 @@ class Recipe:
         install += ["--find-links=/tmp/share", "--requirement=/tmp/share/requirements.lock"]
         try:
             self._in_root(pip + install, share=os.path.join(self.scratch, "wheels"))
-            self._in_root(pip + ["check"])
+            self._in_root(pip + ["check"], user=self._user())
         except child.Failed as error:
             raise explain_pip(error) from error
 
@@ -178,7 +178,8 @@ class Recipe:
                     os.unlink(path)
         # Forced, and without writing byte code for what the compiler itself imports: that would carry times.
         # Not isolated (-I): that would ignore the fixed hash seed, on which the order of constants depends.
-        command = [self.interpreter, "-B", "-s", "-P", "-m", "compileall", "-f", "-qq"]
+        # Without site (-S): a wheel's .pth file is code, and this runs as root.
+        command = [self.interpreter, "-B", "-S", "-P", "-m", "compileall", "-f", "-qq"]
         command += ["--invalidation-mode", "unchecked-hash", *directories]
         try:
             self._in_root(command)
@@ -191,12 +192,11 @@ class Recipe:
         """Imports the stack as the user, so that its caches are there: fonts, for one."""
         program = "".join(f"import {module}\n" for module in self.template.python["warm"])
         program += "import sys; print('%d.%d.%d' % sys.version_info[:3])"
-        user = self.template.user
         environment = [f"{name}={value}" for name, value in sorted(self.template.environment.items())]
         command = ["/usr/bin/env", *environment, "MPLBACKEND=agg", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1"]
         command += [self.interpreter, "-c", program]
         try:
-            output = self._in_root(command, user=f"{user['uid']}:{user['gid']}")
+            output = self._in_root(command, user=self._user())
         except child.Failed as error:
             raise TemplateError("BUILD_FAILED", f"the stack does not import:\n{tail(error.log)}") from error
         version = output.split()[-1]
@@ -255,6 +255,9 @@ class Recipe:
 
     # Tools
 
+    def _user(self):
+        return f"{self.template.user['uid']}:{self.template.user['gid']}"
+
     def _in_root(self, command, user="0:0", share=""):
         home = "/root" if user == "0:0" else self.template.user["home"]
         environment = {
@@ -287,7 +290,7 @@ class Recipe:
         path = os.path.join(self.scratch, "apt.conf")
         dump = child.run(["apt-config", "dump"], env=host_environment(), log=self._log("apt"), tick=self.tick)
         wanted = re.compile(r"^Acquire::(https?|ftp|Retries|ForceIPv[46])\b[^ ]*(?<!::) .*;$")
-        lines = ['Acquire::Languages "none";'] + [line for line in dump.splitlines() if wanted.match(line)]
+        lines = ['Acquire::Languages "none";', 'Acquire::Retries "3";'] + [line for line in dump.splitlines() if wanted.match(line)]
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
         return path
@@ -380,6 +383,8 @@ def tail(log, n_lines=15):
 
 def explain_pip(error):
     log = error.log
+    if "No module named pip" in log:
+        return TemplateError("NO_TOOL", "/usr/bin/python3 has no pip", "apt-get install python3-pip")
     if "No space left" in log:
         return TemplateError("NO_SPACE", "the disk is full", "make room in the store's file system")
     if "DO NOT MATCH THE HASHES" in log or "hash mismatch" in log:
