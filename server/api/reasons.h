@@ -1,0 +1,82 @@
+/*
+ * Why requests fail: each reason's stable name (ErrorInfo.reason), its code and what it means.
+ * docs/REASONS.md is written from this table (`reasons-doc`), and a test compares them.
+ */
+#pragma once
+
+#include "server/rpc/rpc.h"
+
+/* X(NAME, rpc_code, sentence). In the order of the codes; never reuse or rename a name. */
+#define REASONS(X)                                                                                  \
+        X(REQUEST_MALFORMED, RPC_INVALID_ARGUMENT,                                                  \
+          "The request is not a message of its method's type.")                                     \
+        X(REQUEST_TOO_COMPLEX, RPC_INVALID_ARGUMENT,                                                \
+          "The request has far more parts, or deeper ones, than its meaning needs.")                \
+        X(INVALID_UTF8, RPC_INVALID_ARGUMENT,                                                       \
+          "A text field is not UTF-8, or contains a NUL byte.")                                     \
+        X(INVALID_FIELD, RPC_INVALID_ARGUMENT,                                                      \
+          "A field is missing or has a value that it cannot have; the field violations say which.") \
+        X(LIMIT_OUT_OF_RANGE, RPC_INVALID_ARGUMENT,                                                 \
+          "A limit is below its minimum or above the server's maximum; limits are never clamped.")  \
+        X(LIMITS_CONFLICT, RPC_INVALID_ARGUMENT,                                                    \
+          "Limits do not go together, such as a disk limit without room below the memory limit.")   \
+        X(EXPIRE_TIME_IN_PAST, RPC_INVALID_ARGUMENT, "The expire time is over already.")            \
+        X(UNKNOWN_TEMPLATE, RPC_INVALID_ARGUMENT, "The server has no template of that name.")       \
+        X(UNKNOWN_LANGUAGE, RPC_INVALID_ARGUMENT,                                                   \
+          "The sandbox's template has no kernel for that language.")                                \
+        X(CODE_TOO_LARGE, RPC_INVALID_ARGUMENT, "The code is larger than 1 MiB.")                   \
+        X(CONTEXT_AND_LANGUAGE, RPC_INVALID_ARGUMENT,                                               \
+          "A request names a context, or a language, or a sandbox to be made; not two of them.")    \
+        X(UPDATE_MASK_REQUIRED, RPC_INVALID_ARGUMENT,                                               \
+          "An update names the fields that it changes in `update_mask`.")                           \
+        X(INVALID_PAGE_TOKEN, RPC_INVALID_ARGUMENT,                                                 \
+          "The page token was not given by this server, or for another filter.")                    \
+        X(INVALID_WATCH_TOKEN, RPC_INVALID_ARGUMENT,                                                \
+          "The watch token was not given by this server.")                                          \
+        X(REQUEST_ID_REUSED, RPC_INVALID_ARGUMENT,                                                  \
+          "The request id was used for a request with other fields.")                               \
+        X(SANDBOX_NOT_FOUND, RPC_NOT_FOUND, "There is no such sandbox, or it is not yours.")        \
+        X(CONTEXT_NOT_FOUND, RPC_NOT_FOUND, "The sandbox has no such context.")                     \
+        X(EXECUTION_NOT_FOUND, RPC_NOT_FOUND, "There is no such execution, or it is not yours.")    \
+        X(KEY_NOT_FOUND, RPC_NOT_FOUND, "There is no such key.")                                    \
+        X(SERVICE_NOT_FOUND, RPC_NOT_FOUND, "The server has no service of that name.")              \
+        X(NAME_IN_USE, RPC_ALREADY_EXISTS,                                                          \
+          "Another living sandbox of yours, or another key, has that name.")                        \
+        X(OPERATOR_ONLY, RPC_PERMISSION_DENIED, "Only the operator may do that.")                   \
+        X(SANDBOX_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many sandboxes as there may be.")    \
+        X(CONTEXT_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                    \
+          "The sandbox has as many contexts as it may have.")                                       \
+        X(KEY_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many keys as there may be.")             \
+        X(QUEUE_FULL, RPC_RESOURCE_EXHAUSTED,                                                       \
+          "As many executions wait for the context as may wait.")                                   \
+        X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many open streams as there may be.")  \
+        X(HOST_EXHAUSTED, RPC_RESOURCE_EXHAUSTED,                                                   \
+          "The host lacks the memory, disk or numbers that this takes.")                            \
+        X(SANDBOX_ENDED, RPC_FAILED_PRECONDITION, "The sandbox is over; it can only be read.")      \
+        X(EXECUTION_ENDED, RPC_FAILED_PRECONDITION, "The execution is over; it can only be read.")  \
+        X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \
+          "A wall between sandboxes and the host does not hold, so none is made.")                  \
+        X(CONFLICT, RPC_ABORTED, "Another request changed it meanwhile; read it and try again.")    \
+        X(WATCH_TOKEN_EXPIRED, RPC_OUT_OF_RANGE,                                                    \
+          "Events since that watch token are no longer kept; list again and watch from there.")     \
+        X(INTERNAL, RPC_INTERNAL, "A mistake of the server's; its log says more.")                  \
+        X(RUNTIME_UNAVAILABLE, RPC_UNAVAILABLE,                                                     \
+          "The server has no connection to its runtime; try again.")                                \
+        X(STORE_UNAVAILABLE, RPC_UNAVAILABLE, "The server cannot write its state; try again.")      \
+        X(SHUTTING_DOWN, RPC_UNAVAILABLE, "The server is being stopped; try again.")                \
+        X(API_KEY_MISSING, RPC_UNAUTHENTICATED,                                                     \
+          "Over TCP a request needs `authorization: Bearer KEY` or `x-api-key: KEY`.")              \
+        X(API_KEY_INVALID, RPC_UNAUTHENTICATED, "The API key is not known, or was revoked.")
+
+#define REASON_ENUM(name, code, sentence) REASON_##name,
+enum reason { REASONS(REASON_ENUM) _REASON_N };
+#undef REASON_ENUM
+
+struct reason_info {
+        const char *name;
+        enum rpc_code code;
+        const char *code_name;
+        const char *sentence;
+};
+
+const struct reason_info *reason_info(enum reason reason);
