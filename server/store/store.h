@@ -2,8 +2,10 @@
  * The database: one SQLite file, written and read by one worker thread.
  *
  * Every function but open and close queues a job and returns; its callback comes once, later, on
- * the loop thread, in the order of the calls. What a call is given is copied. Results: 0, a
- * STORE_E_ outcome, or a negative errno (I/O: the store is then unhealthy until a write succeeds).
+ * the loop thread, in the order of the calls; only -ENOMEM may come before the call returns. What a
+ * call is given is copied. Results: 0, a STORE_E_ outcome, or a negative errno (I/O: the store is
+ * then unhealthy until a write succeeds; -EAGAIN: too many jobs are queued; -EEXIST: the id is
+ * there already).
  */
 #pragma once
 
@@ -24,10 +26,11 @@ enum {
         STORE_E_READ_ONLY,   /* the folder or the file cannot be written */
         STORE_E_BUSY,        /* another process has it open */
         /* Of jobs: */
-        STORE_E_NAME_IN_USE, /* a living sandbox of the same owner has the name; a good key has it
-                              */
-        STORE_E_NOT_FOUND,
-        STORE_E_TOKEN_EXPIRED, /* events up to there are no longer all kept */
+        STORE_E_NAME_IN_USE,   /* a living sandbox of the same owner has the name; a good key has it
+                                */
+        STORE_E_NOT_FOUND,     /* the object, or what a new one belongs to */
+        STORE_E_TOKEN_EXPIRED, /* events after there are not all kept */
+        STORE_E_MORE,
 };
 
 /* Opens and, if need be, creates or migrates `<directory>/hotcell.db`. @ret_message: a sentence for
@@ -38,10 +41,31 @@ int store_open(sd_event *loop, const char *directory, struct store **ret_store,
 /* Finishes the queued jobs (callbacks are not called any more), closes. */
 struct store *store_close(struct store *store);
 
-/* False after a failed write until one succeeds. */
+/* False after a failed write until one succeeds; while it is false, the store itself tries one
+ * every second. */
 bool store_is_healthy(const struct store *store);
 
+/* Called on every change of store_is_healthy. */
+typedef void (*store_on_health_change)(void *userdata);
+void store_set_on_health_change(struct store *store, store_on_health_change on_change,
+                                void *userdata);
+
+/* What is kept of what is over. Zero: no bound. */
+struct store_retention {
+        int64_t kept_usec; /* ended sandboxes and executions, deleted contexts, events */
+        int64_t sandboxes_max;
+        int64_t executions_max;
+        int64_t events_max;
+};
+
+/* From now on prunes every few minutes, in small steps. Without it nothing is pruned. */
+int store_set_retention(struct store *store, const struct store_retention *retention);
+
 typedef void (*store_on_done)(void *userdata, int result);
+
+/* One step of pruning, as of @now_usec; STORE_E_MORE: another one would find more. */
+void store_prune(struct store *store, const struct store_retention *retention, int64_t now_usec,
+                 store_on_done on_done, void *userdata);
 
 /* Sandboxes. A change and its event are one transaction. @event 0: none. */
 void store_insert_sandbox(struct store *store, const struct sandbox_record *record,
@@ -81,9 +105,10 @@ struct sandbox_query {
         const struct pairs *labels; /* all must match; may be NULL */
         const char *name;           /* NULL: any */
         struct store_cursor cursor;
-        size_t limit;
+        size_t limit; /* at most 1,000 */
 };
 
+/* Records without environment. */
 struct sandbox_list {
         const struct sandbox_record *records;
         size_t n;
@@ -155,6 +180,10 @@ typedef void (*store_on_living)(void *userdata, int result, const struct living 
 void store_load_living(struct store *store, store_on_living on_done, void *userdata);
 
 /* Keys. */
+enum {
+        STORE_KEYS_MAX = 1000, /* the oldest revoked ones are forgotten for new ones */
+};
+
 typedef void (*store_on_keys)(void *userdata, int result, const struct key_record *records,
                               size_t n);
 void store_insert_key(struct store *store, const struct key_record *record, store_on_done on_done,

@@ -1,0 +1,144 @@
+/* Contexts and executions come, change and end. */
+#include <errno.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/store/rows.h"
+#include "server/store/store_private.h"
+
+struct context_change {
+        struct change_job change;
+        struct context_record record;
+};
+
+struct execution_change {
+        struct change_job change;
+        struct execution_record record;
+};
+
+/* Neither has a unique column but its id. */
+static int outcome_of(int r)
+{
+        return r == ROW_E_NO_PARENT ? STORE_E_NOT_FOUND : r;
+}
+
+static int run_context(struct database *database, enum statement_id id, struct job *job)
+{
+        struct context_change *change = CONTAINER_OF(job, struct context_change, change.job);
+        int r;
+
+        r = row_bind_context(database->statements[id], &change->record);
+        return r ? r : outcome_of(row_run(database->statements[id]));
+}
+
+static int run_execution(struct database *database, enum statement_id id, struct job *job)
+{
+        struct execution_change *change = CONTAINER_OF(job, struct execution_change, change.job);
+        int r;
+
+        r = row_bind_execution(database->statements[id], &change->record);
+        return r ? r : outcome_of(row_run(database->statements[id]));
+}
+
+static int found(struct database *database, int r)
+{
+        return r == 0 && sqlite3_changes(database->connection) == 0 ? STORE_E_NOT_FOUND : r;
+}
+
+static int insert_context_work(struct database *database, struct job *job)
+{
+        return run_context(database, STATEMENT_INSERT_CONTEXT, job);
+}
+
+static int update_context_work(struct database *database, struct job *job)
+{
+        return found(database, run_context(database, STATEMENT_UPDATE_CONTEXT, job));
+}
+
+static int insert_execution_work(struct database *database, struct job *job)
+{
+        return run_execution(database, STATEMENT_INSERT_EXECUTION, job);
+}
+
+static int update_execution_work(struct database *database, struct job *job)
+{
+        return found(database, run_execution(database, STATEMENT_UPDATE_EXECUTION, job));
+}
+
+static const struct job_class insert_context_class = {
+        .is_write = true,
+        .work = insert_context_work,
+        .deliver = change_deliver,
+};
+
+static const struct job_class update_context_class = {
+        .is_write = true,
+        .work = update_context_work,
+        .deliver = change_deliver,
+};
+
+static const struct job_class insert_execution_class = {
+        .is_write = true,
+        .work = insert_execution_work,
+        .deliver = change_deliver,
+};
+
+static const struct job_class update_execution_class = {
+        .is_write = true,
+        .work = update_execution_work,
+        .deliver = change_deliver,
+};
+
+static void submit_context(struct store *store, const struct job_class *class,
+                           const struct context_record *record, store_on_done on_done,
+                           void *userdata)
+{
+        struct context_change *change = job_new(store, class, sizeof(*change), userdata);
+
+        if (!change) {
+                on_done(userdata, error_origin(-ENOMEM));
+                return;
+        }
+        change->change.on_done = on_done;
+        change->record = *record;
+        job_submit(&change->change.job);
+}
+
+static void submit_execution(struct store *store, const struct job_class *class,
+                             const struct execution_record *record, store_on_done on_done,
+                             void *userdata)
+{
+        struct execution_change *change = job_new(store, class, sizeof(*change), userdata);
+
+        if (!change) {
+                on_done(userdata, error_origin(-ENOMEM));
+                return;
+        }
+        change->change.on_done = on_done;
+        change->record = *record;
+        job_submit(&change->change.job);
+}
+
+void store_insert_context(struct store *store, const struct context_record *record,
+                          store_on_done on_done, void *userdata)
+{
+        submit_context(store, &insert_context_class, record, on_done, userdata);
+}
+
+void store_update_context(struct store *store, const struct context_record *record,
+                          store_on_done on_done, void *userdata)
+{
+        submit_context(store, &update_context_class, record, on_done, userdata);
+}
+
+void store_insert_execution(struct store *store, const struct execution_record *record,
+                            store_on_done on_done, void *userdata)
+{
+        submit_execution(store, &insert_execution_class, record, on_done, userdata);
+}
+
+void store_update_execution(struct store *store, const struct execution_record *record,
+                            store_on_done on_done, void *userdata)
+{
+        submit_execution(store, &update_execution_class, record, on_done, userdata);
+}

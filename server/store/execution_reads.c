@@ -1,0 +1,260 @@
+/* Executions, and all that is not over. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/store/rows.h"
+#include "server/store/sandbox_reads.h"
+#include "server/store/store_private.h"
+
+struct executions {
+        struct execution_record *items;
+        size_t n;
+};
+
+static int executions_read(sqlite3_stmt *statement, struct executions *executions)
+{
+        int r;
+
+        while ((r = row_step(statement)) == ROW_E_ROW) {
+                r = array_grow(&executions->items, executions->n, sizeof(*executions->items));
+                if (r == 0)
+                        r = row_read_execution(statement, &executions->items[executions->n]);
+                if (r)
+                        break;
+                executions->n++;
+        }
+        row_end(statement);
+        return r;
+}
+
+/* One execution. */
+
+struct get_job {
+        struct job job;
+        store_on_execution on_done;
+        struct job_text owner;
+        struct job_text execution_id;
+        struct execution_record record;
+};
+
+static int get_work(struct database *database, struct job *job)
+{
+        struct get_job *get = CONTAINER_OF(job, struct get_job, job);
+        sqlite3_stmt *statement = database->statements[STATEMENT_EXECUTION];
+        int r;
+
+        row_bind_text(statement, ":id", get->execution_id.text);
+        row_bind_text(statement, ":owner", job_text_get(&get->owner));
+        r = row_step(statement);
+        if (r != ROW_E_ROW)
+                return r ? r : STORE_E_NOT_FOUND;
+        r = row_read_execution(statement, &get->record);
+        row_end(statement);
+        return r;
+}
+
+static void get_deliver(struct job *job)
+{
+        struct get_job *get = CONTAINER_OF(job, struct get_job, job);
+
+        get->on_done(job->userdata, job->result, job->result ? NULL : &get->record);
+}
+
+static const struct job_class get_class = {
+        .work = get_work,
+        .deliver = get_deliver,
+};
+
+void store_get_execution(struct store *store, const char *owner, const char *execution_id,
+                         store_on_execution on_done, void *userdata)
+{
+        struct get_job *get = job_new(store, &get_class, sizeof(*get), userdata);
+
+        if (!get) {
+                on_done(userdata, error_origin(-ENOMEM), NULL);
+                return;
+        }
+        get->on_done = on_done;
+        job_text_set(&get->job, &get->owner, owner);
+        job_text_set(&get->job, &get->execution_id, execution_id);
+        job_submit(&get->job);
+}
+
+/* A page of them. */
+
+struct list_job {
+        struct job job;
+        store_on_executions on_done;
+        struct job_text owner;
+        struct job_text sandbox_id;
+        struct job_text context_id;
+        unsigned states;
+        struct store_cursor cursor;
+        size_t limit;
+        struct executions found;
+        struct execution_list list;
+};
+
+/* The narrowest filter chooses the index. */
+static sqlite3_stmt *page_statement(struct database *database, const struct list_job *list)
+{
+        if (list->context_id.is_set)
+                return database->statements[STATEMENT_EXECUTIONS_OF_CONTEXT];
+        if (list->sandbox_id.is_set)
+                return database->statements[STATEMENT_EXECUTIONS_OF_SANDBOX];
+        if (list->owner.is_set)
+                return database->statements[STATEMENT_EXECUTIONS_OF_OWNER];
+        return database->statements[STATEMENT_EXECUTIONS];
+}
+
+static int list_work(struct database *database, struct job *job)
+{
+        struct list_job *list = CONTAINER_OF(job, struct list_job, job);
+        sqlite3_stmt *page = page_statement(database, list);
+        int r;
+
+        if (list->context_id.is_set)
+                row_bind_text(page, ":context_id", list->context_id.text);
+        row_bind_text(page, ":owner", job_text_get(&list->owner));
+        row_bind_text(page, ":sandbox_id", job_text_get(&list->sandbox_id));
+        row_bind_int64(page, ":states", list->states);
+        row_bind_int64(page, ":time",
+                       list->cursor.create_time_usec ? list->cursor.create_time_usec : INT64_MAX);
+        row_bind_text(page, ":id", list->cursor.id);
+        row_bind_int64(page, ":limit", (int64_t)list->limit + 1); /* one more tells of more */
+        r = executions_read(page, &list->found);
+
+        list->list.records = list->found.items;
+        list->list.n = MIN(list->found.n, list->limit);
+        list->list.more = list->found.n > list->limit;
+        return r;
+}
+
+static void list_deliver(struct job *job)
+{
+        struct list_job *list = CONTAINER_OF(job, struct list_job, job);
+
+        list->on_done(job->userdata, job->result, job->result ? NULL : &list->list);
+}
+
+static void list_deinit(struct job *job)
+{
+        free(CONTAINER_OF(job, struct list_job, job)->found.items);
+}
+
+static const struct job_class list_class = {
+        .work = list_work,
+        .deliver = list_deliver,
+        .deinit = list_deinit,
+};
+
+void store_list_executions(struct store *store, const struct execution_query *query,
+                           store_on_executions on_done, void *userdata)
+{
+        struct list_job *list = job_new(store, &list_class, sizeof(*list), userdata);
+
+        if (!list) {
+                on_done(userdata, error_origin(-ENOMEM), NULL);
+                return;
+        }
+        list->on_done = on_done;
+        job_text_set(&list->job, &list->owner, query->owner);
+        job_text_set(&list->job, &list->sandbox_id, query->sandbox_id);
+        job_text_set(&list->job, &list->context_id, query->context_id);
+        list->states = query->states ? query->states : ~0U;
+        list->cursor = query->cursor;
+        list->limit = MIN(query->limit, (size_t)LIST_LIMIT_MAX);
+        job_submit(&list->job);
+}
+
+/* All that is not over. */
+
+struct living_job {
+        struct job job;
+        store_on_living on_done;
+        struct sandboxes sandboxes;
+        struct context_record *contexts;
+        size_t n_contexts;
+        struct executions executions;
+};
+
+static int read_contexts(struct database *database, struct living_job *living)
+{
+        sqlite3_stmt *statement = database->statements[STATEMENT_ALL_CONTEXTS_LIVING];
+        int r;
+
+        while ((r = row_step(statement)) == ROW_E_ROW) {
+                r = array_grow(&living->contexts, living->n_contexts, sizeof(*living->contexts));
+                if (r == 0)
+                        r = row_read_context(statement, &living->contexts[living->n_contexts]);
+                if (r)
+                        break;
+                living->n_contexts++;
+        }
+        row_end(statement);
+        return r;
+}
+
+static int living_work(struct database *database, struct job *job)
+{
+        struct living_job *living = CONTAINER_OF(job, struct living_job, job);
+        int r;
+
+        r = sandboxes_read(database->statements[STATEMENT_ALL_SANDBOXES_LIVING], SIZE_MAX,
+                           &living->sandboxes);
+        for (size_t i = 0; r == 0 && i < living->sandboxes.n; i++) {
+                r = read_labels(database, &living->sandboxes.items[i]);
+                if (r == 0)
+                        r = read_environment(database, &living->sandboxes.items[i]);
+        }
+        if (r == 0)
+                r = read_contexts(database, living);
+        if (r == 0)
+                r = executions_read(database->statements[STATEMENT_ALL_EXECUTIONS_LIVING],
+                                    &living->executions);
+        return r;
+}
+
+static void living_deliver(struct job *job)
+{
+        struct living_job *living = CONTAINER_OF(job, struct living_job, job);
+        const struct living result = {
+                .sandboxes = living->sandboxes.items,
+                .n_sandboxes = living->sandboxes.n,
+                .contexts = living->contexts,
+                .n_contexts = living->n_contexts,
+                .executions = living->executions.items,
+                .n_executions = living->executions.n,
+        };
+
+        living->on_done(job->userdata, job->result, job->result ? NULL : &result);
+}
+
+static void living_deinit(struct job *job)
+{
+        struct living_job *living = CONTAINER_OF(job, struct living_job, job);
+
+        sandboxes_deinit(&living->sandboxes);
+        free(living->contexts);
+        free(living->executions.items);
+}
+
+static const struct job_class living_class = {
+        .work = living_work,
+        .deliver = living_deliver,
+        .deinit = living_deinit,
+};
+
+void store_load_living(struct store *store, store_on_living on_done, void *userdata)
+{
+        struct living_job *living = job_new(store, &living_class, sizeof(*living), userdata);
+
+        if (!living) {
+                on_done(userdata, error_origin(-ENOMEM), NULL);
+                return;
+        }
+        living->on_done = on_done;
+        job_submit(&living->job);
+}

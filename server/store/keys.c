@@ -1,0 +1,144 @@
+/* API keys: few, so they are read and kept as a whole. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/store/rows.h"
+#include "server/store/sandbox_reads.h"
+#include "server/store/store_private.h"
+
+struct key_change {
+        struct change_job change;
+        struct key_record record;
+};
+
+static int insert_work(struct database *database, struct job *job)
+{
+        struct key_change *change = CONTAINER_OF(job, struct key_change, change.job);
+        sqlite3_stmt *forget = database->statements[STATEMENT_FORGET_REVOKED_KEYS];
+        sqlite3_stmt *insert = database->statements[STATEMENT_INSERT_KEY];
+        int r;
+
+        /* The new one is the thousandth at most, if revoked ones can go. */
+        row_bind_int64(forget, ":keep", STORE_KEYS_MAX - 1);
+        r = row_run(forget);
+        if (r == 0)
+                r = row_bind_key(insert, &change->record);
+        if (r == 0)
+                r = row_run(insert);
+        return r == ROW_E_NOT_UNIQUE ? STORE_E_NAME_IN_USE : r;
+}
+
+static int revoke_work(struct database *database, struct job *job)
+{
+        struct key_change *change = CONTAINER_OF(job, struct key_change, change.job);
+        sqlite3_stmt *revoke = database->statements[STATEMENT_REVOKE_KEY];
+        int r;
+
+        row_bind_text(revoke, ":id", change->record.key_id);
+        row_bind_int64(revoke, ":time", change->record.revoke_time_usec);
+        r = row_run(revoke);
+        return r == 0 && sqlite3_changes(database->connection) == 0 ? STORE_E_NOT_FOUND : r;
+}
+
+static const struct job_class insert_class = {
+        .is_write = true,
+        .work = insert_work,
+        .deliver = change_deliver,
+};
+
+static const struct job_class revoke_class = {
+        .is_write = true,
+        .work = revoke_work,
+        .deliver = change_deliver,
+};
+
+static void submit_change(struct store *store, const struct job_class *class,
+                          const struct key_record *record, store_on_done on_done, void *userdata)
+{
+        struct key_change *change = job_new(store, class, sizeof(*change), userdata);
+
+        if (!change) {
+                on_done(userdata, error_origin(-ENOMEM));
+                return;
+        }
+        change->change.on_done = on_done;
+        change->record = *record;
+        job_submit(&change->change.job);
+}
+
+void store_insert_key(struct store *store, const struct key_record *record, store_on_done on_done,
+                      void *userdata)
+{
+        submit_change(store, &insert_class, record, on_done, userdata);
+}
+
+void store_revoke_key(struct store *store, const char *key_id, int64_t revoke_time_usec,
+                      store_on_done on_done, void *userdata)
+{
+        struct key_record record = { .revoke_time_usec = revoke_time_usec };
+
+        if (strlen(key_id) < sizeof(record.key_id))
+                (void)strcpy(record.key_id, key_id);
+        submit_change(store, &revoke_class, &record, on_done, userdata);
+}
+
+/* All of them. */
+
+struct list_job {
+        struct job job;
+        store_on_keys on_done;
+        struct key_record *records;
+        size_t n;
+};
+
+static int list_work(struct database *database, struct job *job)
+{
+        struct list_job *list = CONTAINER_OF(job, struct list_job, job);
+        sqlite3_stmt *statement = database->statements[STATEMENT_KEYS];
+        int r;
+
+        while ((r = row_step(statement)) == ROW_E_ROW) {
+                r = array_grow(&list->records, list->n, sizeof(*list->records));
+                if (r == 0)
+                        r = row_read_key(statement, &list->records[list->n]);
+                if (r)
+                        break;
+                list->n++;
+        }
+        row_end(statement);
+        return r;
+}
+
+static void list_deliver(struct job *job)
+{
+        struct list_job *list = CONTAINER_OF(job, struct list_job, job);
+
+        list->on_done(job->userdata, job->result, job->result ? NULL : list->records,
+                      job->result ? 0 : list->n);
+}
+
+static void list_deinit(struct job *job)
+{
+        free(CONTAINER_OF(job, struct list_job, job)->records);
+}
+
+static const struct job_class list_class = {
+        .work = list_work,
+        .deliver = list_deliver,
+        .deinit = list_deinit,
+};
+
+void store_list_keys(struct store *store, store_on_keys on_done, void *userdata)
+{
+        struct list_job *list = job_new(store, &list_class, sizeof(*list), userdata);
+
+        if (!list) {
+                on_done(userdata, error_origin(-ENOMEM), NULL, 0);
+                return;
+        }
+        list->on_done = on_done;
+        job_submit(&list->job);
+}

@@ -1,0 +1,92 @@
+#include "server/store/records.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+
+static void pair_deinit(struct pair *pair)
+{
+        free(pair->name);
+        free(pair->value);
+}
+
+void pairs_deinit(struct pairs *pairs)
+{
+        for (size_t i = 0; i < pairs->n; i++)
+                pair_deinit(&pairs->items[i]);
+        free(pairs->items);
+        *pairs = (struct pairs){ 0 };
+}
+
+/* Capacities are powers of two, so the count alone tells when the array is full. */
+static int make_room(struct pairs *pairs)
+{
+        struct pair *items;
+        size_t capacity = pairs->n ? pairs->n * 2 : 1;
+
+        if (pairs->n & (pairs->n - 1))
+                return 0;
+        items = reallocarray(pairs->items, capacity, sizeof(*items));
+        if (!items)
+                return error_origin(-ENOMEM);
+        pairs->items = items;
+        return 0;
+}
+
+int pairs_add(struct pairs *pairs, const char *name, const char *value)
+{
+        struct pair pair = { .name = strdup(name), .value = strdup(value) };
+
+        if (!pair.name || !pair.value || make_room(pairs)) {
+                pair_deinit(&pair);
+                return error_origin(-ENOMEM);
+        }
+        pairs->items[pairs->n++] = pair;
+        return 0;
+}
+
+int pairs_copy(const struct pairs *pairs, struct pairs *ret_pairs)
+{
+        struct pairs copy = { 0 };
+
+        for (size_t i = 0; i < pairs->n; i++) {
+                if (pairs_add(&copy, pairs->items[i].name, pairs->items[i].value)) {
+                        pairs_deinit(&copy);
+                        return error_fold(-ENOMEM);
+                }
+        }
+        *ret_pairs = copy;
+        return 0;
+}
+
+int sandbox_record_copy(const struct sandbox_record *record, struct sandbox_record *ret_record)
+{
+        struct sandbox_record copy = *record;
+
+        copy.labels = copy.environment = (struct pairs){ 0 };
+        if (pairs_copy(&record->labels, &copy.labels) ||
+            pairs_copy(&record->environment, &copy.environment)) {
+                sandbox_record_deinit(&copy);
+                return error_fold(-ENOMEM);
+        }
+        *ret_record = copy;
+        return 0;
+}
+
+void sandbox_record_deinit(struct sandbox_record *record)
+{
+        pairs_deinit(&record->labels);
+        pairs_deinit(&record->environment);
+}
+
+int64_t time_now_usec(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_REALTIME, &now);
+        return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}

@@ -1,0 +1,185 @@
+/*
+ * What is over is kept for a while and up to a number of rows, so that the database stays as large
+ * as it is. Pruned in steps of a few hundred rows: a step takes about as long as any other write,
+ * and others come between two.
+ */
+#include <errno.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/store/rows.h"
+#include "server/store/sandbox_reads.h"
+#include "server/store/store_private.h"
+
+enum {
+        STEP_ROWS = 256, /* of each table */
+        STEP_INTERVAL_USEC = 100 * 1000,
+        REST_INTERVAL_USEC = 300 * 1000 * 1000,
+};
+
+struct prune_job {
+        struct change_job change;
+        struct store_retention retention;
+        int64_t now_usec;
+        bool has_more;
+};
+
+/* Sets *@bound to what the statement says is the first row beyond @rows_max, if there is one. */
+static int find_bound(sqlite3_stmt *statement, int64_t rows_max, int64_t *bound)
+{
+        int64_t found = INT64_MIN;
+        int r;
+
+        if (!rows_max)
+                return 0;
+        row_bind_int64(statement, ":offset", rows_max);
+        r = row_number(statement, &found);
+        /* That row goes, too: hence the one more. */
+        if (r == 0 && found != INT64_MIN)
+                *bound = MAX(*bound, found + 1);
+        return r;
+}
+
+/* Deletes what is before @bound. Adds to *@n_full if there may be more of it. */
+static int delete_before(struct database *database, enum statement_id id, int64_t bound,
+                         int *n_full)
+{
+        sqlite3_stmt *statement = database->statements[id];
+        int r;
+
+        row_bind_int64(statement, ":before", bound);
+        row_bind_int64(statement, ":limit", STEP_ROWS);
+        r = row_run(statement);
+        if (r == 0 && sqlite3_changes(database->connection) >= STEP_ROWS)
+                (*n_full)++;
+        return r;
+}
+
+static int prune_executions(struct database *database, const struct prune_job *prune,
+                            int64_t before, int *n_full)
+{
+        int r;
+
+        r = find_bound(database->statements[STATEMENT_EXECUTION_TIME_AT_ROW],
+                       prune->retention.executions_max, &before);
+        return r ? r : delete_before(database, STATEMENT_EXPIRE_EXECUTIONS, before, n_full);
+}
+
+static int prune_sandboxes(struct database *database, const struct prune_job *prune, int64_t before,
+                           int *n_full)
+{
+        int r;
+
+        r = find_bound(database->statements[STATEMENT_SANDBOX_TIME_AT_ROW],
+                       prune->retention.sandboxes_max, &before);
+        return r ? r : delete_before(database, STATEMENT_EXPIRE_SANDBOXES, before, n_full);
+}
+
+/* The first event that is kept: all before it go, whatever their time. */
+static int find_first_event(struct database *database, int64_t time_usec, int64_t *ret_sequence)
+{
+        sqlite3_stmt *at_time = database->statements[STATEMENT_EVENT_SEQUENCE_AT_TIME];
+        int64_t newest = 0;
+        int r;
+
+        r = read_newest_sequence(database, &newest);
+        if (r)
+                return r;
+        *ret_sequence = newest + 1;
+        row_bind_int64(at_time, ":time", time_usec);
+        return row_number(at_time, ret_sequence);
+}
+
+static int prune_events(struct database *database, const struct prune_job *prune, int64_t before,
+                        int *n_full)
+{
+        int64_t first_kept = 0;
+        int r;
+
+        r = find_first_event(database, before, &first_kept);
+        if (r == 0)
+                r = find_bound(database->statements[STATEMENT_EVENT_SEQUENCE_AT_ROW],
+                               prune->retention.events_max, &first_kept);
+        return r ? r : delete_before(database, STATEMENT_EXPIRE_EVENTS, first_kept, n_full);
+}
+
+static int prune_work(struct database *database, struct job *job)
+{
+        struct prune_job *prune = CONTAINER_OF(job, struct prune_job, change.job);
+        int64_t before =
+                prune->retention.kept_usec ? prune->now_usec - prune->retention.kept_usec : 0;
+        int n_full = 0, r;
+
+        r = prune_executions(database, prune, before, &n_full);
+        if (r == 0)
+                r = delete_before(database, STATEMENT_EXPIRE_CONTEXTS, before, &n_full);
+        if (r == 0)
+                r = prune_sandboxes(database, prune, before, &n_full);
+        if (r == 0)
+                r = prune_events(database, prune, before, &n_full);
+        prune->has_more = n_full > 0;
+        return r;
+}
+
+static void prune_deliver(struct job *job)
+{
+        struct prune_job *prune = CONTAINER_OF(job, struct prune_job, change.job);
+        int result = job->result == 0 && prune->has_more ? STORE_E_MORE : job->result;
+
+        prune->change.on_done(job->userdata, result);
+}
+
+static const struct job_class prune_class = {
+        .is_write = true,
+        .work = prune_work,
+        .deliver = prune_deliver,
+};
+
+void store_prune(struct store *store, const struct store_retention *retention, int64_t now_usec,
+                 store_on_done on_done, void *userdata)
+{
+        struct prune_job *prune = job_new(store, &prune_class, sizeof(*prune), userdata);
+
+        if (!prune) {
+                on_done(userdata, error_origin(-ENOMEM));
+                return;
+        }
+        prune->change.on_done = on_done;
+        prune->retention = *retention;
+        prune->now_usec = now_usec;
+        job_submit(&prune->change.job);
+}
+
+static void on_step_done(void *userdata, int result)
+{
+        struct store *store = userdata;
+        uint64_t interval_usec = result == STORE_E_MORE ? STEP_INTERVAL_USEC : REST_INTERVAL_USEC;
+
+        if (result < 0)
+                log_warning("pruning the database failed error=%d", -result);
+        (void)sd_event_source_set_time_relative(store->retention_timer, interval_usec);
+        (void)sd_event_source_set_enabled(store->retention_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_retention_timer(sd_event_source *source, uint64_t now_usec, void *userdata)
+{
+        struct store *store = userdata;
+
+        (void)source;
+        (void)now_usec;
+        store_prune(store, &store->retention, time_now_usec(), on_step_done, store);
+        return 0;
+}
+
+int store_set_retention(struct store *store, const struct store_retention *retention)
+{
+        int r;
+
+        store->retention = *retention;
+        if (store->retention_timer)
+                return 0;
+        r = sd_event_add_time_relative(store->loop, &store->retention_timer, CLOCK_MONOTONIC,
+                                       STEP_INTERVAL_USEC, 0, on_retention_timer, store);
+        return r < 0 ? error_origin(r) : 0;
+}

@@ -1,0 +1,374 @@
+#include "server/store/rows.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/store/sqlite_error.h"
+
+enum field_type {
+        FIELD_TEXT,
+        FIELD_OPTIONAL_TEXT, /* empty is NULL */
+        FIELD_INT32,         /* also of enums */
+        FIELD_INT64,
+        FIELD_BOOL,
+        FIELD_BLOB,
+};
+
+struct field {
+        const char *column;
+        enum field_type type;
+        size_t offset;
+        size_t size;
+};
+
+#define FIELD(kind, record, column_name, member)                                                   \
+        {                                                                                          \
+                .column = (column_name), .type = FIELD_##kind,                                     \
+                .offset = offsetof(struct record, member),                                         \
+                .size = sizeof(((struct record *)NULL)->member),                                   \
+        }
+
+#define SANDBOX(kind, member)          FIELD(kind, sandbox_record, #member, member)
+#define SANDBOX_AS(kind, name, member) FIELD(kind, sandbox_record, name, member)
+
+static const struct field sandbox_fields[] = {
+        SANDBOX(TEXT, sandbox_id),
+        SANDBOX(TEXT, owner),
+        SANDBOX(OPTIONAL_TEXT, name),
+        SANDBOX(INT32, state),
+        SANDBOX(TEXT, template_name),
+        SANDBOX(TEXT, template_digest),
+        SANDBOX(INT64, create_time_usec),
+        SANDBOX(INT64, expire_time_usec),
+        SANDBOX(INT64, idle_timeout_usec),
+        SANDBOX(INT64, end_time_usec),
+        SANDBOX(INT32, end_cause),
+        SANDBOX(TEXT, end_message),
+        SANDBOX_AS(INT64, "limit_memory_bytes", limits.memory_bytes),
+        SANDBOX_AS(INT32, "limit_cpu_millis", limits.cpu_millis),
+        SANDBOX_AS(INT32, "limit_processes", limits.processes),
+        SANDBOX_AS(INT64, "limit_disk_bytes", limits.disk_bytes),
+        SANDBOX_AS(INT32, "limit_open_files", limits.open_files),
+        SANDBOX_AS(INT64, "limit_timeout_usec", limits.execution.timeout_usec),
+        SANDBOX_AS(INT64, "limit_output_bytes", limits.execution.output_bytes),
+        SANDBOX_AS(INT64, "used_cpu_usec", usage.cpu_usec),
+        SANDBOX_AS(INT64, "used_memory_bytes", usage.memory_bytes),
+        SANDBOX_AS(INT64, "used_memory_peak_bytes", usage.memory_peak_bytes),
+        SANDBOX_AS(INT64, "used_disk_bytes", usage.disk_bytes),
+        SANDBOX_AS(INT32, "used_processes", usage.processes),
+        SANDBOX(INT64, cgroup_id),
+        SANDBOX(TEXT, boot_id),
+        SANDBOX(BOOL, is_one_shot),
+};
+
+#define CONTEXT(kind, member) FIELD(kind, context_record, #member, member)
+
+static const struct field context_fields[] = {
+        CONTEXT(TEXT, context_id),
+        CONTEXT(TEXT, sandbox_id),
+        CONTEXT(TEXT, owner),
+        CONTEXT(TEXT, language),
+        CONTEXT(TEXT, working_directory),
+        CONTEXT(BOOL, is_default),
+        CONTEXT(INT64, generation),
+        CONTEXT(INT64, create_time_usec),
+        CONTEXT(INT64, delete_time_usec),
+};
+
+#define EXECUTION(kind, member)          FIELD(kind, execution_record, #member, member)
+#define EXECUTION_AS(kind, name, member) FIELD(kind, execution_record, name, member)
+
+static const struct field execution_fields[] = {
+        EXECUTION(TEXT, execution_id),
+        EXECUTION(TEXT, sandbox_id),
+        EXECUTION(OPTIONAL_TEXT, context_id),
+        EXECUTION(TEXT, owner),
+        EXECUTION(INT32, state),
+        EXECUTION(INT64, context_generation),
+        EXECUTION(INT64, create_time_usec),
+        EXECUTION(INT64, start_time_usec),
+        EXECUTION(INT64, end_time_usec),
+        EXECUTION_AS(INT64, "limit_timeout_usec", limits.timeout_usec),
+        EXECUTION_AS(INT64, "limit_output_bytes", limits.output_bytes),
+        EXECUTION(INT32, outcome),
+        EXECUTION(INT32, cause),
+        EXECUTION(BOOL, has_exit_code),
+        EXECUTION(INT32, exit_code),
+        EXECUTION(INT32, signal),
+        EXECUTION(BOOL, state_lost),
+        EXECUTION(TEXT, message),
+        EXECUTION_AS(INT64, "used_cpu_usec", usage.cpu_usec),
+        EXECUTION_AS(INT64, "used_wall_usec", usage.wall_usec),
+        EXECUTION_AS(INT64, "used_memory_peak_bytes", usage.memory_peak_bytes),
+        EXECUTION_AS(INT64, "stdout_bytes", usage.stdout_bytes),
+        EXECUTION_AS(INT64, "stderr_bytes", usage.stderr_bytes),
+        EXECUTION_AS(INT64, "rich_bytes", usage.rich_bytes),
+        EXECUTION(INT64, truncated_bytes),
+        EXECUTION(INT64, last_sequence),
+};
+
+#define KEY(kind, member) FIELD(kind, key_record, #member, member)
+
+static const struct field key_fields[] = {
+        KEY(TEXT, key_id),
+        KEY(TEXT, name),
+        KEY(BLOB, secret_sha256),
+        KEY(INT64, create_time_usec),
+        KEY(INT64, revoke_time_usec),
+};
+
+static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");
+
+static int bind_field(sqlite3_stmt *statement, int parameter, const struct field *field,
+                      const void *value)
+{
+        const char *text = value;
+        int32_t int32;
+        int64_t int64;
+
+        switch (field->type) {
+        case FIELD_OPTIONAL_TEXT:
+                if (!*text)
+                        return sqlite3_bind_null(statement, parameter);
+                return sqlite3_bind_text(statement, parameter, text, -1, SQLITE_STATIC);
+        case FIELD_TEXT:
+                return sqlite3_bind_text(statement, parameter, text, -1, SQLITE_STATIC);
+        case FIELD_INT32:
+                memcpy(&int32, value, sizeof(int32));
+                return sqlite3_bind_int(statement, parameter, int32);
+        case FIELD_INT64:
+                memcpy(&int64, value, sizeof(int64));
+                return sqlite3_bind_int64(statement, parameter, int64);
+        case FIELD_BOOL:
+                return sqlite3_bind_int(statement, parameter, *(const bool *)value);
+        case FIELD_BLOB:
+                return sqlite3_bind_blob(statement, parameter, value, (int)field->size,
+                                         SQLITE_STATIC);
+        }
+        return SQLITE_MISUSE;
+}
+
+static int bind_fields(sqlite3_stmt *statement, const struct field *fields, size_t n_fields,
+                       const void *record)
+{
+        for (size_t i = 0; i < n_fields; i++) {
+                const char *value = (const char *)record + fields[i].offset;
+                int r = bind_field(statement, (int)i + 1, &fields[i], value);
+
+                if (r != SQLITE_OK)
+                        return error_origin(sqlite_error(sqlite3_db_handle(statement), r));
+        }
+        return 0;
+}
+
+static int read_text(sqlite3_stmt *statement, int column, size_t size, char *ret_text)
+{
+        const char *text = (const char *)sqlite3_column_text(statement, column);
+        size_t n = (size_t)sqlite3_column_bytes(statement, column);
+
+        if (!text)
+                return error_origin(-ENOMEM);
+        if (n >= size || strlen(text) != n)
+                return error_origin(-EUCLEAN);
+        memcpy(ret_text, text, n + 1);
+        return 0;
+}
+
+static int read_blob(sqlite3_stmt *statement, int column, size_t size, void *ret_bytes)
+{
+        const void *bytes = sqlite3_column_blob(statement, column);
+
+        if (!bytes || (size_t)sqlite3_column_bytes(statement, column) != size)
+                return error_origin(-EUCLEAN);
+        memcpy(ret_bytes, bytes, size);
+        return 0;
+}
+
+static int read_field(sqlite3_stmt *statement, int column, const struct field *field, void *value)
+{
+        int32_t int32;
+        int64_t int64;
+
+        switch (field->type) {
+        case FIELD_OPTIONAL_TEXT:
+                if (sqlite3_column_type(statement, column) == SQLITE_NULL)
+                        return 0;
+                return read_text(statement, column, field->size, value);
+        case FIELD_TEXT:
+                return read_text(statement, column, field->size, value);
+        case FIELD_INT32:
+                int32 = sqlite3_column_int(statement, column);
+                memcpy(value, &int32, sizeof(int32));
+                return 0;
+        case FIELD_INT64:
+                int64 = sqlite3_column_int64(statement, column);
+                memcpy(value, &int64, sizeof(int64));
+                return 0;
+        case FIELD_BOOL:
+                *(bool *)value = sqlite3_column_int(statement, column) != 0;
+                return 0;
+        case FIELD_BLOB:
+                return read_blob(statement, column, field->size, value);
+        }
+        return error_origin(-EUCLEAN);
+}
+
+static int read_fields(sqlite3_stmt *statement, const struct field *fields, size_t n_fields,
+                       void *record)
+{
+        for (size_t i = 0; i < n_fields; i++) {
+                int r;
+
+                assert(strcmp(sqlite3_column_name(statement, (int)i), fields[i].column) == 0);
+                r = read_field(statement, (int)i, &fields[i], (char *)record + fields[i].offset);
+                if (r)
+                        return error_fold(r);
+        }
+        return 0;
+}
+
+int row_bind_sandbox(sqlite3_stmt *statement, const struct sandbox_record *record)
+{
+        return bind_fields(statement, sandbox_fields, ARRAY_SIZE(sandbox_fields), record);
+}
+
+int row_bind_context(sqlite3_stmt *statement, const struct context_record *record)
+{
+        return bind_fields(statement, context_fields, ARRAY_SIZE(context_fields), record);
+}
+
+int row_bind_execution(sqlite3_stmt *statement, const struct execution_record *record)
+{
+        return bind_fields(statement, execution_fields, ARRAY_SIZE(execution_fields), record);
+}
+
+int row_bind_key(sqlite3_stmt *statement, const struct key_record *record)
+{
+        return bind_fields(statement, key_fields, ARRAY_SIZE(key_fields), record);
+}
+
+int row_read_sandbox(sqlite3_stmt *statement, struct sandbox_record *ret_record)
+{
+        *ret_record = (struct sandbox_record){ 0 };
+        return read_fields(statement, sandbox_fields, ARRAY_SIZE(sandbox_fields), ret_record);
+}
+
+int row_read_context(sqlite3_stmt *statement, struct context_record *ret_record)
+{
+        *ret_record = (struct context_record){ 0 };
+        return read_fields(statement, context_fields, ARRAY_SIZE(context_fields), ret_record);
+}
+
+int row_read_execution(sqlite3_stmt *statement, struct execution_record *ret_record)
+{
+        *ret_record = (struct execution_record){ 0 };
+        return read_fields(statement, execution_fields, ARRAY_SIZE(execution_fields), ret_record);
+}
+
+int row_read_key(sqlite3_stmt *statement, struct key_record *ret_record)
+{
+        *ret_record = (struct key_record){ 0 };
+        return read_fields(statement, key_fields, ARRAY_SIZE(key_fields), ret_record);
+}
+
+int row_sandbox_n_columns(void)
+{
+        return ARRAY_SIZE(sandbox_fields);
+}
+
+static int parameter_index(sqlite3_stmt *statement, const char *parameter)
+{
+        int index = sqlite3_bind_parameter_index(statement, parameter);
+
+        assert(index > 0);
+        return index;
+}
+
+void row_bind_text(sqlite3_stmt *statement, const char *parameter, const char *text)
+{
+        int index = parameter_index(statement, parameter);
+
+        /* SQLITE_STATIC: binding allocates nothing and cannot fail. */
+        if (text)
+                (void)sqlite3_bind_text(statement, index, text, -1, SQLITE_STATIC);
+        else
+                (void)sqlite3_bind_null(statement, index);
+}
+
+void row_bind_int64(sqlite3_stmt *statement, const char *parameter, int64_t value)
+{
+        (void)sqlite3_bind_int64(statement, parameter_index(statement, parameter), value);
+}
+
+/* What was bound belongs to the caller: forget it with the run. */
+void row_end(sqlite3_stmt *statement)
+{
+        (void)sqlite3_reset(statement);
+        (void)sqlite3_clear_bindings(statement);
+}
+
+static int step_error(sqlite3_stmt *statement, int code)
+{
+        switch (code) {
+        case SQLITE_CONSTRAINT_UNIQUE:
+                return ROW_E_NOT_UNIQUE;
+        case SQLITE_CONSTRAINT_FOREIGNKEY:
+                return ROW_E_NO_PARENT;
+        case SQLITE_CONSTRAINT_PRIMARYKEY:
+        case SQLITE_CONSTRAINT_ROWID:
+                return error_origin(-EEXIST);
+        default:
+                return error_origin(sqlite_error(sqlite3_db_handle(statement), code));
+        }
+}
+
+int row_step(sqlite3_stmt *statement)
+{
+        int code = sqlite3_step(statement), r = 0;
+
+        if (code == SQLITE_ROW)
+                return ROW_E_ROW;
+        if (code != SQLITE_DONE)
+                r = step_error(statement, code);
+        row_end(statement);
+        return r;
+}
+
+int row_run(sqlite3_stmt *statement)
+{
+        int r = row_step(statement);
+
+        assert(r != ROW_E_ROW);
+        return r;
+}
+
+int row_number(sqlite3_stmt *statement, int64_t *ret_value)
+{
+        int r = row_step(statement);
+
+        if (r != ROW_E_ROW)
+                return r;
+        if (sqlite3_column_type(statement, 0) != SQLITE_NULL)
+                *ret_value = sqlite3_column_int64(statement, 0);
+        row_end(statement);
+        return 0;
+}
+
+int row_read_pairs(sqlite3_stmt *statement, struct pairs *pairs)
+{
+        int r;
+
+        while ((r = row_step(statement)) == ROW_E_ROW) {
+                const char *name = (const char *)sqlite3_column_text(statement, 0);
+                const char *value = (const char *)sqlite3_column_text(statement, 1);
+
+                r = name && value ? pairs_add(pairs, name, value) : -ENOMEM;
+                if (r) {
+                        row_end(statement);
+                        return error_fold(r);
+                }
+        }
+        return r ? error_fold(r) : 0;
+}

@@ -1,0 +1,186 @@
+/* Sandboxes come, change and end. Each change and its event are one transaction. */
+#include <errno.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/store/rows.h"
+#include "server/store/store_private.h"
+
+struct sandbox_change {
+        struct change_job change;
+        struct sandbox_record record;
+        enum sandbox_event event; /* 0: none */
+        int64_t event_time_usec;
+};
+
+static int run_for_sandbox(sqlite3_stmt *statement, const char *sandbox_id)
+{
+        row_bind_text(statement, ":id", sandbox_id);
+        return row_run(statement);
+}
+
+static int insert_pair(sqlite3_stmt *statement, const struct sandbox_record *record,
+                       const struct pair *pair)
+{
+        row_bind_text(statement, ":id", record->sandbox_id);
+        row_bind_text(statement, ":owner", record->owner);
+        row_bind_text(statement, ":name", pair->name);
+        row_bind_text(statement, ":value", pair->value);
+        return row_run(statement);
+}
+
+static int insert_labels(struct database *database, const struct sandbox_record *record)
+{
+        for (size_t i = 0; i < record->labels.n; i++) {
+                int r = insert_pair(database->statements[STATEMENT_INSERT_LABEL], record,
+                                    &record->labels.items[i]);
+
+                if (r)
+                        return r;
+        }
+        return 0;
+}
+
+static int insert_environment(struct database *database, const struct sandbox_record *record)
+{
+        sqlite3_stmt *statement = database->statements[STATEMENT_INSERT_VARIABLE];
+
+        for (size_t i = 0; i < record->environment.n; i++) {
+                int r;
+
+                row_bind_int64(statement, ":position", (int64_t)i);
+                r = insert_pair(statement, record, &record->environment.items[i]);
+                if (r)
+                        return r;
+        }
+        return 0;
+}
+
+static int insert_event(struct database *database, const struct sandbox_change *change)
+{
+        sqlite3_stmt *event = database->statements[STATEMENT_INSERT_EVENT];
+        sqlite3_stmt *labels = database->statements[STATEMENT_INSERT_EVENT_LABELS];
+        int r;
+
+        if (!change->event)
+                return 0;
+        row_bind_int64(event, ":time", change->event_time_usec);
+        row_bind_int64(event, ":event", change->event);
+        r = run_for_sandbox(event, change->record.sandbox_id);
+        if (r)
+                return r;
+        row_bind_int64(labels, ":sequence", sqlite3_last_insert_rowid(database->connection));
+        return run_for_sandbox(labels, change->record.sandbox_id);
+}
+
+/* A constraint that we know is an outcome; another one is a mistake of ours. */
+static int outcome_of(int r)
+{
+        switch (r) {
+        case ROW_E_NOT_UNIQUE:
+                return STORE_E_NAME_IN_USE;
+        case ROW_E_NO_PARENT:
+                return STORE_E_NOT_FOUND;
+        default:
+                return r;
+        }
+}
+
+static int insert_work(struct database *database, struct job *job)
+{
+        struct sandbox_change *change = CONTAINER_OF(job, struct sandbox_change, change.job);
+        sqlite3_stmt *insert = database->statements[STATEMENT_INSERT_SANDBOX];
+        int r;
+
+        r = row_bind_sandbox(insert, &change->record);
+        if (r == 0)
+                r = row_run(insert);
+        if (r == 0)
+                r = insert_labels(database, &change->record);
+        if (r == 0 && change->record.state != SANDBOX_ENDED)
+                r = insert_environment(database, &change->record);
+        if (r == 0)
+                r = insert_event(database, change);
+        return outcome_of(r);
+}
+
+static int update_row(struct database *database, const struct sandbox_record *record)
+{
+        sqlite3_stmt *update = database->statements[STATEMENT_UPDATE_SANDBOX];
+        int r;
+
+        r = row_bind_sandbox(update, record);
+        if (r == 0)
+                r = row_run(update);
+        if (r == 0 && sqlite3_changes(database->connection) == 0)
+                return STORE_E_NOT_FOUND;
+        return outcome_of(r);
+}
+
+static int update_work(struct database *database, struct job *job)
+{
+        struct sandbox_change *change = CONTAINER_OF(job, struct sandbox_change, change.job);
+        const struct sandbox_record *record = &change->record;
+        sqlite3_stmt *const *statements = database->statements;
+        int r;
+
+        r = update_row(database, record);
+        if (r == 0)
+                r = run_for_sandbox(statements[STATEMENT_DELETE_LABELS], record->sandbox_id);
+        if (r == 0)
+                r = insert_labels(database, record);
+        if (r == 0 && record->state == SANDBOX_ENDED)
+                r = run_for_sandbox(statements[STATEMENT_DELETE_ENVIRONMENT], record->sandbox_id);
+        if (r == 0)
+                r = insert_event(database, change);
+        return r;
+}
+
+static void change_deinit(struct job *job)
+{
+        sandbox_record_deinit(&CONTAINER_OF(job, struct sandbox_change, change.job)->record);
+}
+
+static const struct job_class insert_class = {
+        .is_write = true,
+        .work = insert_work,
+        .deliver = change_deliver,
+        .deinit = change_deinit,
+};
+
+static const struct job_class update_class = {
+        .is_write = true,
+        .work = update_work,
+        .deliver = change_deliver,
+        .deinit = change_deinit,
+};
+
+static void submit_change(struct store *store, const struct job_class *class,
+                          const struct sandbox_record *record, enum sandbox_event event,
+                          store_on_done on_done, void *userdata)
+{
+        struct sandbox_change *change = job_new(store, class, sizeof(*change), userdata);
+
+        if (!change || sandbox_record_copy(record, &change->record)) {
+                if (change)
+                        job_free(&change->change.job);
+                on_done(userdata, error_origin(-ENOMEM));
+                return;
+        }
+        change->change.on_done = on_done;
+        change->event = event;
+        change->event_time_usec = time_now_usec();
+        job_submit(&change->change.job);
+}
+
+void store_insert_sandbox(struct store *store, const struct sandbox_record *record,
+                          store_on_done on_done, void *userdata)
+{
+        submit_change(store, &insert_class, record, SANDBOX_EVENT_CREATED, on_done, userdata);
+}
+
+void store_update_sandbox(struct store *store, const struct sandbox_record *record,
+                          enum sandbox_event event, store_on_done on_done, void *userdata)
+{
+        submit_change(store, &update_class, record, event, on_done, userdata);
+}

@@ -1,0 +1,221 @@
+/*
+ * Parameters of rows are numbered as their columns are listed, so that one function binds a record
+ * for its INSERT and its UPDATE. Named parameters are those of queries.
+ */
+#include "server/store/statements.h"
+
+#include <string.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/store/sqlite_error.h"
+
+#define SANDBOX_COLUMNS                                                                            \
+        "sandbox_id, owner, name, state, template_name, template_digest, create_time_usec, "       \
+        "expire_time_usec, idle_timeout_usec, end_time_usec, end_cause, end_message, "             \
+        "limit_memory_bytes, limit_cpu_millis, limit_processes, limit_disk_bytes, "                \
+        "limit_open_files, limit_timeout_usec, limit_output_bytes, used_cpu_usec, "                \
+        "used_memory_bytes, used_memory_peak_bytes, used_disk_bytes, used_processes, cgroup_id, "  \
+        "boot_id, is_one_shot"
+
+#define CONTEXT_COLUMNS                                                                            \
+        "context_id, sandbox_id, owner, language, working_directory, is_default, generation, "     \
+        "create_time_usec, delete_time_usec"
+
+#define EXECUTION_COLUMNS                                                                          \
+        "execution_id, sandbox_id, context_id, owner, state, context_generation, "                 \
+        "create_time_usec, start_time_usec, end_time_usec, limit_timeout_usec, "                   \
+        "limit_output_bytes, outcome, cause, has_exit_code, exit_code, signal, state_lost, "       \
+        "message, used_cpu_usec, used_wall_usec, used_memory_peak_bytes, stdout_bytes, "           \
+        "stderr_bytes, rich_bytes, truncated_bytes, last_sequence"
+
+#define KEY_COLUMNS "key_id, name, secret_sha256, create_time_usec, revoke_time_usec"
+
+/* Strictly after the cursor, newest first. All labels that are wanted must be there. */
+#define SANDBOX_PAGE(scope)                                                                        \
+        "SELECT " SANDBOX_COLUMNS " FROM sandboxes WHERE " scope                                   \
+        " AND (create_time_usec, sandbox_id) < (:time, :id)"                                       \
+        " AND (:states >> state) & 1"                                                              \
+        " AND (:name IS NULL OR name = :name)"                                                     \
+        " AND NOT EXISTS (SELECT 1 FROM wanted_labels AS wanted WHERE NOT EXISTS ("                \
+        "SELECT 1 FROM sandbox_labels AS label WHERE label.sandbox_id = sandboxes.sandbox_id "     \
+        "AND label.name = wanted.name AND label.value = wanted.value))"                            \
+        " ORDER BY create_time_usec DESC, sandbox_id DESC LIMIT :limit"
+
+#define EXECUTION_PAGE(scope)                                                                      \
+        "SELECT " EXECUTION_COLUMNS " FROM executions WHERE " scope                                \
+        " AND (create_time_usec, execution_id) < (:time, :id)"                                     \
+        " AND (:states >> state) & 1"                                                              \
+        " AND (:owner IS NULL OR owner = :owner)"                                                  \
+        " AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id)"                                   \
+        " ORDER BY create_time_usec DESC, execution_id DESC LIMIT :limit"
+
+#define EVENT_PAGE(scope)                                                                          \
+        "SELECT " SANDBOX_COLUMNS ", sequence, event_time_usec, event FROM sandbox_events"         \
+        " WHERE " scope " AND sequence > :after AND (:owner IS NULL OR owner = :owner)"            \
+        " ORDER BY sequence LIMIT :limit"
+
+static const char *const statement_sql[] = {
+        [STATEMENT_BEGIN_READS] = "BEGIN",
+        [STATEMENT_BEGIN_WRITES] = "BEGIN IMMEDIATE",
+        [STATEMENT_COMMIT] = "COMMIT",
+        [STATEMENT_ROLLBACK] = "ROLLBACK",
+        [STATEMENT_JOB_BEGIN] = "SAVEPOINT job",
+        [STATEMENT_JOB_KEEP] = "RELEASE job",
+        [STATEMENT_JOB_UNDO] = "ROLLBACK TO job",
+        [STATEMENT_PROBE] = "UPDATE probe SET probe_time_usec = :time",
+
+        [STATEMENT_INSERT_SANDBOX] =
+                "INSERT INTO sandboxes (" SANDBOX_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+                "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, "
+                "?24, ?25, ?26, ?27)",
+        [STATEMENT_UPDATE_SANDBOX] =
+                "UPDATE sandboxes SET name = ?3, state = ?4, template_name = ?5, "
+                "template_digest = ?6, expire_time_usec = ?8, idle_timeout_usec = ?9, "
+                "end_time_usec = ?10, end_cause = ?11, end_message = ?12, "
+                "limit_memory_bytes = ?13, limit_cpu_millis = ?14, limit_processes = ?15, "
+                "limit_disk_bytes = ?16, limit_open_files = ?17, limit_timeout_usec = ?18, "
+                "limit_output_bytes = ?19, used_cpu_usec = ?20, used_memory_bytes = ?21, "
+                "used_memory_peak_bytes = ?22, used_disk_bytes = ?23, used_processes = ?24, "
+                "cgroup_id = ?25, boot_id = ?26, is_one_shot = ?27 "
+                "WHERE sandbox_id = ?1 AND owner = ?2",
+        [STATEMENT_SANDBOX] = "SELECT " SANDBOX_COLUMNS " FROM sandboxes "
+                              "WHERE sandbox_id = :id AND (:owner IS NULL OR owner = :owner)",
+        [STATEMENT_SANDBOXES] = SANDBOX_PAGE(":owner IS NULL"),
+        [STATEMENT_SANDBOXES_OF_OWNER] = SANDBOX_PAGE("owner = :owner"),
+        [STATEMENT_SANDBOXES_LIVING] = SANDBOX_PAGE("state <> 4 AND :owner IS NULL"),
+        [STATEMENT_SANDBOXES_LIVING_OF_OWNER] = SANDBOX_PAGE("state <> 4 AND owner = :owner"),
+        [STATEMENT_ALL_SANDBOXES_LIVING] =
+                "SELECT " SANDBOX_COLUMNS " FROM sandboxes WHERE state <> 4"
+                " ORDER BY create_time_usec, sandbox_id",
+        [STATEMENT_DELETE_LABELS] = "DELETE FROM sandbox_labels WHERE sandbox_id = :id",
+        [STATEMENT_INSERT_LABEL] = "INSERT INTO sandbox_labels (sandbox_id, name, value, owner) "
+                                   "VALUES (:id, :name, :value, :owner)",
+        [STATEMENT_LABELS] = "SELECT name, value FROM sandbox_labels WHERE sandbox_id = :id "
+                             "ORDER BY name",
+        [STATEMENT_DELETE_ENVIRONMENT] = "DELETE FROM sandbox_environment WHERE sandbox_id = :id",
+        [STATEMENT_INSERT_VARIABLE] =
+                "INSERT INTO sandbox_environment (sandbox_id, position, name, value, owner) "
+                "VALUES (:id, :position, :name, :value, :owner)",
+        [STATEMENT_ENVIRONMENT] = "SELECT name, value FROM sandbox_environment "
+                                  "WHERE sandbox_id = :id ORDER BY position",
+        [STATEMENT_WANT_LABEL] = "INSERT INTO wanted_labels (name, value) VALUES (:name, :value)",
+        [STATEMENT_WANT_NO_LABELS] = "DELETE FROM wanted_labels",
+
+        /* The snapshot is what the row says at this point of the transaction. */
+        [STATEMENT_INSERT_EVENT] =
+                "INSERT INTO sandbox_events (event_time_usec, event, " SANDBOX_COLUMNS ") "
+                "SELECT :time, :event, " SANDBOX_COLUMNS " FROM sandboxes WHERE sandbox_id = :id",
+        [STATEMENT_INSERT_EVENT_LABELS] =
+                "INSERT INTO sandbox_event_labels (sequence, name, value, owner) "
+                "SELECT :sequence, name, value, owner FROM sandbox_labels WHERE sandbox_id = :id",
+        /* Not max(sequence) alone: it must stay when all events have been deleted. */
+        [STATEMENT_NEWEST_SEQUENCE] = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence "
+                                      "WHERE name = 'sandbox_events'",
+        [STATEMENT_OLDEST_SEQUENCE] = "SELECT min(sequence) FROM sandbox_events",
+        [STATEMENT_EVENTS] = EVENT_PAGE("true"),
+        [STATEMENT_EVENTS_OF_OWNER] = EVENT_PAGE("owner = :owner"),
+        [STATEMENT_EVENTS_OF_SANDBOX] = EVENT_PAGE("sandbox_id = :sandbox_id"),
+        [STATEMENT_EVENT_LABELS] = "SELECT name, value FROM sandbox_event_labels "
+                                   "WHERE sequence = :sequence ORDER BY name",
+
+        [STATEMENT_INSERT_CONTEXT] = "INSERT INTO contexts (" CONTEXT_COLUMNS ") "
+                                     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        [STATEMENT_UPDATE_CONTEXT] =
+                "UPDATE contexts SET language = ?4, working_directory = ?5, is_default = ?6, "
+                "generation = ?7, delete_time_usec = ?9 "
+                "WHERE context_id = ?1 AND sandbox_id = ?2 AND owner = ?3",
+        [STATEMENT_ALL_CONTEXTS_LIVING] =
+                "SELECT " CONTEXT_COLUMNS " FROM contexts WHERE delete_time_usec = 0 AND "
+                "sandbox_id IN (SELECT sandbox_id FROM sandboxes WHERE state <> 4) "
+                "ORDER BY create_time_usec, context_id",
+        [STATEMENT_INSERT_EXECUTION] =
+                "INSERT INTO executions (" EXECUTION_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, "
+                "?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, "
+                "?23, ?24, ?25, ?26)",
+        [STATEMENT_UPDATE_EXECUTION] =
+                "UPDATE executions SET context_id = ?3, state = ?5, context_generation = ?6, "
+                "start_time_usec = ?8, end_time_usec = ?9, limit_timeout_usec = ?10, "
+                "limit_output_bytes = ?11, outcome = ?12, cause = ?13, has_exit_code = ?14, "
+                "exit_code = ?15, signal = ?16, state_lost = ?17, message = ?18, "
+                "used_cpu_usec = ?19, used_wall_usec = ?20, used_memory_peak_bytes = ?21, "
+                "stdout_bytes = ?22, stderr_bytes = ?23, rich_bytes = ?24, "
+                "truncated_bytes = ?25, last_sequence = ?26 "
+                "WHERE execution_id = ?1 AND sandbox_id = ?2 AND owner = ?4",
+        [STATEMENT_EXECUTION] = "SELECT " EXECUTION_COLUMNS " FROM executions "
+                                "WHERE execution_id = :id AND (:owner IS NULL OR owner = :owner)",
+        [STATEMENT_EXECUTIONS] = EXECUTION_PAGE("true"),
+        [STATEMENT_EXECUTIONS_OF_OWNER] = EXECUTION_PAGE("owner = :owner"),
+        [STATEMENT_EXECUTIONS_OF_SANDBOX] = EXECUTION_PAGE("sandbox_id = :sandbox_id"),
+        [STATEMENT_EXECUTIONS_OF_CONTEXT] = EXECUTION_PAGE("context_id = :context_id"),
+        [STATEMENT_ALL_EXECUTIONS_LIVING] =
+                "SELECT " EXECUTION_COLUMNS " FROM executions WHERE state <> 3"
+                " ORDER BY create_time_usec, execution_id",
+
+        [STATEMENT_INSERT_KEY] = "INSERT INTO api_keys (" KEY_COLUMNS ") "
+                                 "VALUES (?1, ?2, ?3, ?4, ?5)",
+        [STATEMENT_FORGET_REVOKED_KEYS] =
+                "DELETE FROM api_keys WHERE revoke_time_usec <> 0 AND key_id IN ("
+                "SELECT key_id FROM api_keys ORDER BY revoke_time_usec = 0 DESC, "
+                "create_time_usec DESC, key_id DESC LIMIT -1 OFFSET :keep)",
+        [STATEMENT_KEYS] = "SELECT " KEY_COLUMNS " FROM api_keys "
+                           "ORDER BY create_time_usec DESC, key_id DESC",
+        [STATEMENT_REVOKE_KEY] =
+                "UPDATE api_keys SET revoke_time_usec = "
+                "iif(revoke_time_usec = 0, :time, revoke_time_usec) WHERE key_id = :id",
+
+        [STATEMENT_EXPIRE_EXECUTIONS] =
+                "DELETE FROM executions WHERE execution_id IN (SELECT execution_id "
+                "FROM executions WHERE state = 3 AND end_time_usec < :before "
+                "ORDER BY end_time_usec LIMIT :limit)",
+        [STATEMENT_EXPIRE_CONTEXTS] =
+                "DELETE FROM contexts WHERE context_id IN (SELECT context_id FROM contexts "
+                "WHERE delete_time_usec > 0 AND delete_time_usec < :before AND NOT EXISTS "
+                "(SELECT 1 FROM executions WHERE executions.context_id = contexts.context_id) "
+                "ORDER BY delete_time_usec LIMIT :limit)",
+        /* Executions first, in their own small steps: a cascade over thousands would hold up
+         * everyone else's writes. */
+        [STATEMENT_EXPIRE_SANDBOXES] =
+                "DELETE FROM sandboxes WHERE sandbox_id IN (SELECT sandbox_id FROM sandboxes "
+                "WHERE state = 4 AND end_time_usec < :before AND NOT EXISTS "
+                "(SELECT 1 FROM executions WHERE executions.sandbox_id = sandboxes.sandbox_id) "
+                "ORDER BY end_time_usec LIMIT :limit)",
+        [STATEMENT_EXPIRE_EVENTS] =
+                "DELETE FROM sandbox_events WHERE sequence IN (SELECT sequence "
+                "FROM sandbox_events WHERE sequence < :before ORDER BY sequence LIMIT :limit)",
+        [STATEMENT_EXECUTION_TIME_AT_ROW] = "SELECT end_time_usec FROM executions WHERE state = 3 "
+                                            "ORDER BY end_time_usec DESC LIMIT 1 OFFSET :offset",
+        [STATEMENT_SANDBOX_TIME_AT_ROW] = "SELECT end_time_usec FROM sandboxes WHERE state = 4 "
+                                          "ORDER BY end_time_usec DESC LIMIT 1 OFFSET :offset",
+        [STATEMENT_EVENT_SEQUENCE_AT_ROW] = "SELECT sequence FROM sandbox_events "
+                                            "ORDER BY sequence DESC LIMIT 1 OFFSET :offset",
+        /* By the clock, and yet a prefix of the sequence, also if the clock was set back. */
+        [STATEMENT_EVENT_SEQUENCE_AT_TIME] =
+                "SELECT sequence FROM sandbox_events WHERE event_time_usec >= :time "
+                "ORDER BY sequence LIMIT 1",
+};
+static_assert(ARRAY_SIZE(statement_sql) == _STATEMENT_N, "every statement has its SQL");
+
+int statements_prepare(sqlite3 *connection, sqlite3_stmt *ret_statements[static _STATEMENT_N])
+{
+        for (size_t i = 0; i < _STATEMENT_N; i++) {
+                int r = sqlite3_prepare_v3(connection, statement_sql[i], -1,
+                                           SQLITE_PREPARE_PERSISTENT, &ret_statements[i], NULL);
+
+                if (r != SQLITE_OK) {
+                        log_error("a statement does not fit the database error=\"%s\" sql=\"%s\"",
+                                  sqlite3_errmsg(connection), statement_sql[i]);
+                        return error_origin(sqlite_error(connection, r));
+                }
+        }
+        return 0;
+}
+
+void statements_finalize(sqlite3_stmt *statements[static _STATEMENT_N])
+{
+        for (size_t i = 0; i < _STATEMENT_N; i++) {
+                (void)sqlite3_finalize(statements[i]);
+                statements[i] = NULL;
+        }
+}

@@ -1,0 +1,79 @@
+/* All SQL that is run after the start, prepared once, named after what it answers or changes. */
+#pragma once
+
+#include <sqlite3.h>
+
+enum statement_id {
+        /* Transactions. */
+        STATEMENT_BEGIN_READS = 0,
+        STATEMENT_BEGIN_WRITES,
+        STATEMENT_COMMIT,
+        STATEMENT_ROLLBACK,
+        STATEMENT_JOB_BEGIN,
+        STATEMENT_JOB_KEEP,
+        STATEMENT_JOB_UNDO,
+        STATEMENT_PROBE,
+
+        /* Sandboxes. The columns of a sandbox_record first, in the order of sandbox_fields. */
+        STATEMENT_INSERT_SANDBOX,
+        STATEMENT_UPDATE_SANDBOX,
+        STATEMENT_SANDBOX,
+        STATEMENT_SANDBOXES,
+        STATEMENT_SANDBOXES_OF_OWNER,
+        STATEMENT_SANDBOXES_LIVING,
+        STATEMENT_SANDBOXES_LIVING_OF_OWNER,
+        STATEMENT_ALL_SANDBOXES_LIVING,
+        STATEMENT_DELETE_LABELS,
+        STATEMENT_INSERT_LABEL,
+        STATEMENT_LABELS,
+        STATEMENT_DELETE_ENVIRONMENT,
+        STATEMENT_INSERT_VARIABLE,
+        STATEMENT_ENVIRONMENT,
+        STATEMENT_WANT_LABEL,
+        STATEMENT_WANT_NO_LABELS,
+
+        /* Events. */
+        STATEMENT_INSERT_EVENT,
+        STATEMENT_INSERT_EVENT_LABELS,
+        STATEMENT_NEWEST_SEQUENCE,
+        STATEMENT_OLDEST_SEQUENCE,
+        STATEMENT_EVENTS,
+        STATEMENT_EVENTS_OF_OWNER,
+        STATEMENT_EVENTS_OF_SANDBOX,
+        STATEMENT_EVENT_LABELS,
+
+        /* Contexts and executions. */
+        STATEMENT_INSERT_CONTEXT,
+        STATEMENT_UPDATE_CONTEXT,
+        STATEMENT_ALL_CONTEXTS_LIVING,
+        STATEMENT_INSERT_EXECUTION,
+        STATEMENT_UPDATE_EXECUTION,
+        STATEMENT_EXECUTION,
+        STATEMENT_EXECUTIONS,
+        STATEMENT_EXECUTIONS_OF_OWNER,
+        STATEMENT_EXECUTIONS_OF_SANDBOX,
+        STATEMENT_EXECUTIONS_OF_CONTEXT,
+        STATEMENT_ALL_EXECUTIONS_LIVING,
+
+        /* Keys. */
+        STATEMENT_INSERT_KEY,
+        STATEMENT_FORGET_REVOKED_KEYS,
+        STATEMENT_KEYS,
+        STATEMENT_REVOKE_KEY,
+
+        /* Retention. */
+        STATEMENT_EXPIRE_EXECUTIONS,
+        STATEMENT_EXPIRE_CONTEXTS,
+        STATEMENT_EXPIRE_SANDBOXES,
+        STATEMENT_EXPIRE_EVENTS,
+        STATEMENT_EXECUTION_TIME_AT_ROW,
+        STATEMENT_SANDBOX_TIME_AT_ROW,
+        STATEMENT_EVENT_SEQUENCE_AT_ROW,
+        STATEMENT_EVENT_SEQUENCE_AT_TIME,
+
+        _STATEMENT_N,
+};
+
+int statements_prepare(sqlite3 *connection, sqlite3_stmt *ret_statements[static _STATEMENT_N]);
+
+void statements_finalize(sqlite3_stmt *statements[static _STATEMENT_N]);

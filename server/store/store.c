@@ -1,0 +1,213 @@
+#include "server/store/store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/store/rows.h"
+#include "server/store/sqlite_error.h"
+#include "server/store/store_private.h"
+
+enum {
+        PROBE_INTERVAL_USEC = 1000000,
+};
+
+DEFINE_CLEANUP(struct store, store_close)
+
+static void set_healthy(struct store *store, bool is_healthy, int error)
+{
+        if (store->is_healthy == is_healthy)
+                return;
+        store->is_healthy = is_healthy;
+        if (is_healthy)
+                log_info("the database can be written again");
+        else
+                log_error("the database cannot be written error=\"%s\"", strerror(-error));
+
+        (void)sd_event_source_set_time_relative(store->probe_timer, PROBE_INTERVAL_USEC);
+        (void)sd_event_source_set_enabled(store->probe_timer,
+                                          is_healthy ? SD_EVENT_OFF : SD_EVENT_ON);
+        if (store->on_health_change && !store->is_closing)
+                store->on_health_change(store->health_userdata);
+}
+
+static void on_job_done(struct inbox_task *task)
+{
+        struct job *job = CONTAINER_OF(task, struct job, task);
+        struct store *store = job->store;
+
+        worker_delivered(store->worker, job);
+        if (job->class->is_write && job->result == 0)
+                set_healthy(store, true, 0);
+        else if (job->class->is_write && sqlite_error_is_io(job->result))
+                set_healthy(store, false, job->result);
+        if (!store->is_closing)
+                job->class->deliver(job);
+        job_free(job);
+}
+
+void *job_new(struct store *store, const struct job_class *class, size_t size, void *userdata)
+{
+        struct job *job = calloc(1, size);
+
+        assert(size >= sizeof(*job));
+        if (!job)
+                return NULL;
+        job->task.run = on_job_done;
+        job->class = class;
+        job->store = store;
+        job->userdata = userdata;
+        return job;
+}
+
+void job_submit(struct job *job)
+{
+        worker_submit(job->store->worker, job);
+}
+
+void job_free(struct job *job)
+{
+        if (job->class->deinit)
+                job->class->deinit(job);
+        free(job);
+}
+
+void job_text_set(struct job *job, struct job_text *text, const char *value)
+{
+        text->is_set = value != NULL;
+        if (!value)
+                return;
+        if (strlen(value) >= sizeof(text->text))
+                job->result = error_origin(-ENAMETOOLONG);
+        else
+                (void)strcpy(text->text, value);
+}
+
+const char *job_text_get(const struct job_text *text)
+{
+        return text->is_set ? text->text : NULL;
+}
+
+void change_deliver(struct job *job)
+{
+        struct change_job *change = CONTAINER_OF(job, struct change_job, job);
+
+        change->on_done(job->userdata, job->result);
+}
+
+static int probe_work(struct database *database, struct job *job)
+{
+        sqlite3_stmt *statement = database->statements[STATEMENT_PROBE];
+
+        (void)job;
+        row_bind_int64(statement, ":time", time_now_usec());
+        return row_run(statement);
+}
+
+static void probe_deliver(struct job *job)
+{
+        (void)job; /* on_job_done has drawn the conclusion */
+}
+
+static const struct job_class probe_class = {
+        .is_write = true,
+        .work = probe_work,
+        .deliver = probe_deliver,
+};
+
+static int on_probe_timer(sd_event_source *source, uint64_t now_usec, void *userdata)
+{
+        struct store *store = userdata;
+        struct job *job = job_new(store, &probe_class, sizeof(*job), NULL);
+
+        if (job)
+                job_submit(job);
+        return sd_event_source_set_time(source, now_usec + PROBE_INTERVAL_USEC);
+}
+
+static int add_timers(struct store *store)
+{
+        int r;
+
+        r = sd_event_add_time_relative(store->loop, &store->probe_timer, CLOCK_MONOTONIC, 0, 0,
+                                       on_probe_timer, store);
+        if (r < 0)
+                return error_origin(r);
+        r = sd_event_source_set_enabled(store->probe_timer, SD_EVENT_OFF);
+        return r < 0 ? error_origin(r) : 0;
+}
+
+static int start(struct store *store)
+{
+        int r;
+
+        r = inbox_new(store->loop, &store->inbox);
+        if (r)
+                return error_fold(r);
+        r = add_timers(store);
+        if (r)
+                return error_fold(r);
+        return worker_new(&store->database, store->inbox, &store->worker);
+}
+
+int store_open(sd_event *loop, const char *directory, struct store **ret_store,
+               char ret_message[static MESSAGE_BUFFER])
+{
+        _cleanup_(store_closep) struct store *store = NULL;
+        int r;
+
+        ret_message[0] = '\0';
+        store = calloc(1, sizeof(*store));
+        if (!store)
+                return error_origin(-ENOMEM);
+        store->loop = sd_event_ref(loop);
+        store->is_healthy = true;
+
+        r = database_open(&store->database, directory, ret_message);
+        if (r)
+                return r > 0 ? r : error_fold(r);
+        r = start(store);
+        if (r)
+                return error_fold(r);
+
+        *ret_store = take(store);
+        return 0;
+}
+
+struct store *store_close(struct store *store)
+{
+        if (!store)
+                return NULL;
+
+        store->is_closing = true;
+        if (store->worker) {
+                /* The queue is worked off before the thread ends, and the inbox emptied while the
+                 * worker is still there to hear of it. */
+                worker_stop(store->worker);
+                inbox_drain(store->inbox);
+                store->worker = worker_free(store->worker);
+        }
+        store->inbox = inbox_free(store->inbox);
+        (void)sd_event_source_disable_unref(store->probe_timer);
+        (void)sd_event_source_disable_unref(store->retention_timer);
+        database_close(&store->database);
+        (void)sd_event_unref(store->loop);
+        free(store);
+        return NULL;
+}
+
+bool store_is_healthy(const struct store *store)
+{
+        return store->is_healthy;
+}
+
+void store_set_on_health_change(struct store *store, store_on_health_change on_change,
+                                void *userdata)
+{
+        store->on_health_change = on_change;
+        store->health_userdata = userdata;
+}

@@ -1,0 +1,33 @@
+/* What the files of the store share. Belongs to the loop thread, but for the database. */
+#pragma once
+
+#include <stdbool.h>
+
+#include <systemd/sd-event.h>
+
+#include "server/store/database.h"
+#include "server/store/store.h"
+#include "server/store/worker.h"
+
+struct store {
+        sd_event *loop;
+        struct inbox *inbox;
+        struct worker *worker;
+        struct database database; /* the worker's while there is one */
+        bool is_closing;
+
+        bool is_healthy;
+        store_on_health_change on_health_change;
+        void *health_userdata;
+        sd_event_source *probe_timer; /* runs while unhealthy */
+
+        struct store_retention retention;
+        sd_event_source *retention_timer;
+};
+
+/* All changes: only a result is told. */
+struct change_job {
+        struct job job;
+        store_on_done on_done;
+};
+void change_deliver(struct job *job);

@@ -1,0 +1,256 @@
+/*
+ * Jobs are taken in batches: a run of writes, or a run of reads. The writes of a batch share one
+ * transaction and so one fsync, with a savepoint each; none is told before all are on the disk. If
+ * the transaction fails, all of its jobs fail alike: what one of them saw of another is void.
+ *
+ * A batch of reads is one transaction, too: a job that asks several statements sees one state.
+ */
+#include "server/store/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/store/database.h"
+#include "server/store/rows.h"
+
+enum {
+        QUEUED_MAX = 8192,      /* jobs beyond are refused */
+        WRITES_BATCH_MAX = 256, /* of one transaction */
+        READS_UNREAD_MAX = 16,  /* results, up to a megabyte each, that wait for the loop */
+};
+
+struct worker {
+        struct database *database;
+        struct inbox *inbox;
+        pthread_t thread;
+        pthread_mutex_t lock; /* of what follows */
+        pthread_cond_t changed;
+        struct job_list queue;
+        size_t n_queued;
+        size_t n_unread;
+        bool is_stopping;
+};
+
+static bool may_start(const struct worker *worker)
+{
+        const struct job *first = STAILQ_FIRST(&worker->queue);
+
+        if (!first)
+                return worker->is_stopping;
+        /* When stopping, nobody reads results: waiting for it would never end. */
+        return first->class->is_write || worker->n_unread < READS_UNREAD_MAX || worker->is_stopping;
+}
+
+/* The lock is held. */
+static size_t batch_max(const struct worker *worker, bool is_write)
+{
+        if (is_write)
+                return WRITES_BATCH_MAX;
+        return worker->is_stopping ? 1 : READS_UNREAD_MAX - worker->n_unread;
+}
+
+static void move_run(struct worker *worker, struct job_list *batch)
+{
+        struct job *job = STAILQ_FIRST(&worker->queue);
+        bool is_write = job && job->class->is_write;
+        size_t max = batch_max(worker, is_write);
+
+        for (size_t n = 0; n < max && job && job->class->is_write == is_write; n++) {
+                STAILQ_REMOVE_HEAD(&worker->queue, entry);
+                STAILQ_INSERT_TAIL(batch, job, entry);
+                worker->n_queued--;
+                if (!is_write)
+                        worker->n_unread++;
+                job = STAILQ_FIRST(&worker->queue);
+        }
+}
+
+/* Waits for a batch; an empty one means stop. */
+static void take_batch(struct worker *worker, struct job_list *batch)
+{
+        STAILQ_INIT(batch);
+        (void)pthread_mutex_lock(&worker->lock);
+        while (!may_start(worker))
+                (void)pthread_cond_wait(&worker->changed, &worker->lock);
+        move_run(worker, batch);
+        (void)pthread_mutex_unlock(&worker->lock);
+}
+
+static int run_statement(struct database *database, enum statement_id id)
+{
+        return row_run(database->statements[id]);
+}
+
+/* Negative: the transaction is lost, not only this job. */
+static int run_write(struct database *database, struct job *job)
+{
+        int r;
+
+        r = run_statement(database, STATEMENT_JOB_BEGIN);
+        if (r)
+                return r;
+        job->result = job->class->work(database, job);
+        /* Some failures (a full disk, no memory) make SQLite give up the whole transaction. */
+        if (sqlite3_get_autocommit(database->connection))
+                return job->result < 0 ? job->result : error_origin(-EIO);
+        if (job->result) {
+                r = run_statement(database, STATEMENT_JOB_UNDO);
+                if (r)
+                        return r;
+        }
+        return run_statement(database, STATEMENT_JOB_KEEP);
+}
+
+static int run_jobs(struct database *database, struct job_list *batch, bool is_write)
+{
+        struct job *job;
+
+        STAILQ_FOREACH(job, batch, entry)
+        {
+                int r = 0;
+
+                if (job->result)
+                        continue;
+                if (is_write)
+                        r = run_write(database, job);
+                else
+                        job->result = job->class->work(database, job);
+                if (r)
+                        return error_fold(r);
+        }
+        return 0;
+}
+
+static void fail_all(struct job_list *batch, int error)
+{
+        struct job *job;
+
+        STAILQ_FOREACH(job, batch, entry)
+        job->result = error;
+}
+
+static void run_batch(struct database *database, struct job_list *batch)
+{
+        bool is_write = STAILQ_FIRST(batch)->class->is_write;
+        int r;
+
+        r = run_statement(database, is_write ? STATEMENT_BEGIN_WRITES : STATEMENT_BEGIN_READS);
+        if (r == 0)
+                r = run_jobs(database, batch, is_write);
+        if (r == 0)
+                r = run_statement(database, STATEMENT_COMMIT);
+        if (r == 0)
+                return;
+
+        if (!sqlite3_get_autocommit(database->connection))
+                (void)run_statement(database, STATEMENT_ROLLBACK);
+        fail_all(batch, r < 0 ? r : error_origin(-EIO));
+}
+
+static void post_batch(struct worker *worker, struct job_list *batch)
+{
+        struct job *job;
+
+        while ((job = STAILQ_FIRST(batch))) {
+                STAILQ_REMOVE_HEAD(batch, entry);
+                /* From here on it is the loop's. */
+                inbox_post(worker->inbox, &job->task);
+        }
+}
+
+static void *worker_main(void *userdata)
+{
+        struct worker *worker = userdata;
+        struct job_list batch;
+
+        (void)pthread_setname_np(pthread_self(), "store");
+        for (;;) {
+                take_batch(worker, &batch);
+                if (STAILQ_EMPTY(&batch))
+                        return NULL;
+                run_batch(worker->database, &batch);
+                post_batch(worker, &batch);
+        }
+}
+
+/* Signals are the loop's: the thread starts with all of them blocked. */
+static int start_thread(struct worker *worker)
+{
+        sigset_t all, before;
+        int r;
+
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+        r = pthread_create(&worker->thread, NULL, worker_main, worker);
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return r ? error_origin(-r) : 0;
+}
+
+int worker_new(struct database *database, struct inbox *inbox, struct worker **ret_worker)
+{
+        _cleanup_(freep) struct worker *worker = NULL;
+        int r;
+
+        worker = calloc(1, sizeof(*worker));
+        if (!worker)
+                return error_origin(-ENOMEM);
+        worker->database = database;
+        worker->inbox = inbox;
+        STAILQ_INIT(&worker->queue);
+        (void)pthread_mutex_init(&worker->lock, NULL);
+        (void)pthread_cond_init(&worker->changed, NULL);
+
+        r = start_thread(worker);
+        if (r)
+                return error_fold(r);
+        *ret_worker = take(worker);
+        return 0;
+}
+
+void worker_stop(struct worker *worker)
+{
+        (void)pthread_mutex_lock(&worker->lock);
+        worker->is_stopping = true;
+        (void)pthread_cond_signal(&worker->changed);
+        (void)pthread_mutex_unlock(&worker->lock);
+        (void)pthread_join(worker->thread, NULL);
+}
+
+struct worker *worker_free(struct worker *worker)
+{
+        if (!worker)
+                return NULL;
+
+        assert(STAILQ_EMPTY(&worker->queue));
+        (void)pthread_cond_destroy(&worker->changed);
+        (void)pthread_mutex_destroy(&worker->lock);
+        free(worker);
+        return NULL;
+}
+
+void worker_submit(struct worker *worker, struct job *job)
+{
+        (void)pthread_mutex_lock(&worker->lock);
+        /* Refused ones go through the queue, too: callbacks come in the order of the calls. */
+        if (worker->n_queued >= QUEUED_MAX)
+                job->result = error_origin(-EAGAIN);
+        STAILQ_INSERT_TAIL(&worker->queue, job, entry);
+        worker->n_queued++;
+        (void)pthread_cond_signal(&worker->changed);
+        (void)pthread_mutex_unlock(&worker->lock);
+}
+
+void worker_delivered(struct worker *worker, const struct job *job)
+{
+        if (job->class->is_write)
+                return;
+        (void)pthread_mutex_lock(&worker->lock);
+        worker->n_unread--;
+        (void)pthread_cond_signal(&worker->changed);
+        (void)pthread_mutex_unlock(&worker->lock);
+}
