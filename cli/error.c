@@ -1,0 +1,216 @@
+/*
+ * The server's text is shown to people only after escape_line(), and never without bound: it may
+ * repeat what a stranger wrote.
+ */
+#include "cli/error.h"
+
+#include <string.h>
+
+#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
+
+#include "cli/escape.h"
+#include "cli/memory.h"
+#include "runtime/base/macros.h"
+
+enum {
+        DETAILS_BYTES_MAX = 16 * 1024,
+        DETAILS_MAX = 16,
+        VIOLATIONS_MAX = 32,
+        TEXT_MAX = 1000,
+};
+
+static const struct {
+        int code;
+        const char *name;
+} code_names[] = {
+        { RPC_CANCELLED, "cancelled" },
+        { RPC_UNKNOWN, "unknown error" },
+        { 3, "invalid argument" },
+        { RPC_DEADLINE_EXCEEDED, "no answer in time" },
+        { RPC_NOT_FOUND, "not found" },
+        { 6, "already exists" },
+        { RPC_PERMISSION_DENIED, "permission denied" },
+        { RPC_RESOURCE_EXHAUSTED, "a limit is reached" },
+        { RPC_FAILED_PRECONDITION, "not possible in this state" },
+        { 10, "aborted" },
+        { 11, "out of range" },
+        { RPC_UNIMPLEMENTED, "this server cannot do that" },
+        { RPC_INTERNAL, "internal error of the server" },
+        { RPC_UNAVAILABLE, "the server is not available" },
+        { RPC_UNAUTHENTICATED, "not authenticated" },
+};
+
+/* The next step: by reason, then by code. */
+static const struct {
+        int code;
+        const char *reason; /* NULL: any */
+        const char *hint;
+} hints[] = {
+        { 0, "SANDBOX_NOT_FOUND", "`hotcell sandbox ls -a` shows yours" },
+        { 0, "SANDBOX_ENDED",
+          "`hotcell sandbox inspect` says why; `hotcell sandbox create` makes a new one" },
+        { 0, "CONTEXT_NOT_FOUND", "`hotcell context ls SANDBOX` shows its contexts" },
+        { 0, "EXECUTION_NOT_FOUND", "`hotcell ps -a` shows yours" },
+        { 0, "WALL_MISSING", "`hotcell doctor` shows which wall is missing and how to mend it" },
+        { 0, "NOT_READY", "`hotcell doctor` shows what is missing" },
+        { 0, "TEMPLATE_NOT_FOUND", "`hotcell version` lists the templates" },
+        { RPC_UNAUTHENTICATED, NULL,
+          "set HOTCELL_API_KEY or --api-key-file; `hotcell key create NAME` on the server's machine makes a key" },
+        { RPC_UNIMPLEMENTED, NULL, "client and server differ; see `hotcell version`" },
+};
+
+void rpc_error_init(struct rpc_error *error, int code, const char *message, const void *details,
+                    size_t n_details)
+{
+        *error = (struct rpc_error){ .code = code, .message = duplicate(message) };
+        if (n_details > 0 && n_details <= DETAILS_BYTES_MAX)
+                error->status = google__rpc__status__unpack(NULL, n_details, details);
+}
+
+void rpc_error_deinit(struct rpc_error *error)
+{
+        free(error->message);
+        google__rpc__status__free_unpacked(error->status, NULL);
+        *error = (struct rpc_error){ 0 };
+}
+
+/* Unpacks a detail if it is of @descriptor's type, else NULL. */
+static void *detail_unpack(const Google__Protobuf__Any *any,
+                           const ProtobufCMessageDescriptor *descriptor)
+{
+        const char *slash = strrchr(any->type_url, '/');
+
+        if (strcmp(slash ? slash + 1 : any->type_url, descriptor->name) != 0)
+                return NULL;
+        return protobuf_c_message_unpack(descriptor, NULL, any->value.len, any->value.data);
+}
+
+static void message_freep(void *message)
+{
+        protobuf_c_message_free_unpacked(*(ProtobufCMessage **)message, NULL);
+}
+
+static size_t n_details(const struct rpc_error *error)
+{
+        return error->status ? MIN(error->status->n_details, (size_t)DETAILS_MAX) : 0;
+}
+
+char *rpc_error_reason(const struct rpc_error *error)
+{
+        for (size_t i = 0; i < n_details(error); i++) {
+                _cleanup_(message_freep) Google__Rpc__ErrorInfo *info = detail_unpack(
+                        error->status->details[i], &google__rpc__error_info__descriptor);
+
+                if (info && *info->reason)
+                        return duplicate(info->reason);
+        }
+        return NULL;
+}
+
+/* `  label: text`, or nothing when @text is empty. */
+static void print_line(FILE *out, const char *label, const char *text)
+{
+        _cleanup_(freep) char *cut = format_text("%.*s", TEXT_MAX, text);
+        _cleanup_(freep) char *label_line = escape_line(label);
+        _cleanup_(freep) char *line = escape_line(cut);
+
+        if (*line)
+                (void)fprintf(out, "  %s: %s\n", label_line, line);
+}
+
+static void print_bad_request(FILE *out, const Google__Protobuf__Any *any)
+{
+        _cleanup_(message_freep) Google__Rpc__BadRequest *bad =
+                detail_unpack(any, &google__rpc__bad_request__descriptor);
+
+        for (size_t i = 0; bad && i < MIN(bad->n_field_violations, (size_t)VIOLATIONS_MAX); i++)
+                print_line(out, bad->field_violations[i]->field,
+                           bad->field_violations[i]->description);
+}
+
+static void print_quota(FILE *out, const Google__Protobuf__Any *any)
+{
+        _cleanup_(message_freep) Google__Rpc__QuotaFailure *quota =
+                detail_unpack(any, &google__rpc__quota_failure__descriptor);
+
+        for (size_t i = 0; quota && i < MIN(quota->n_violations, (size_t)VIOLATIONS_MAX); i++)
+                print_line(out,
+                           *quota->violations[i]->subject ? quota->violations[i]->subject : "quota",
+                           quota->violations[i]->description);
+}
+
+static void print_precondition(FILE *out, const Google__Protobuf__Any *any)
+{
+        _cleanup_(message_freep) Google__Rpc__PreconditionFailure *failure =
+                detail_unpack(any, &google__rpc__precondition_failure__descriptor);
+
+        for (size_t i = 0; failure && i < MIN(failure->n_violations, (size_t)VIOLATIONS_MAX); i++)
+                print_line(out,
+                           *failure->violations[i]->subject ? failure->violations[i]->subject
+                                                            : "precondition",
+                           failure->violations[i]->description);
+}
+
+static void print_resource(FILE *out, const Google__Protobuf__Any *any)
+{
+        _cleanup_(message_freep) Google__Rpc__ResourceInfo *resource =
+                detail_unpack(any, &google__rpc__resource_info__descriptor);
+        _cleanup_(freep) char *label = NULL;
+
+        if (!resource || !*resource->resource_name)
+                return;
+        label = duplicate(*resource->resource_type ? resource->resource_type : "resource");
+        print_line(out, label, resource->resource_name);
+}
+
+static void print_retry(FILE *out, const Google__Protobuf__Any *any)
+{
+        _cleanup_(message_freep) Google__Rpc__RetryInfo *retry =
+                detail_unpack(any, &google__rpc__retry_info__descriptor);
+        double seconds;
+
+        if (!retry || !retry->retry_delay)
+                return;
+        seconds = (double)retry->retry_delay->seconds + retry->retry_delay->nanos / 1e9;
+        (void)fprintf(out, "  try again in: %.3g s\n", seconds);
+}
+
+static void print_hint(FILE *out, int code, const char *reason)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(hints); i++) {
+                if (hints[i].reason ? !reason || strcmp(hints[i].reason, reason) != 0
+                                    : hints[i].code != code)
+                        continue;
+                (void)fprintf(out, "  hint: %s\n", hints[i].hint);
+                return;
+        }
+}
+
+static const char *code_name(int code)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(code_names); i++) {
+                if (code_names[i].code == code)
+                        return code_names[i].name;
+        }
+        return "unknown error";
+}
+
+void rpc_error_print(const struct rpc_error *error, FILE *out)
+{
+        _cleanup_(freep) char *reason = rpc_error_reason(error);
+        _cleanup_(freep) char *cut = format_text("%.*s", 4 * TEXT_MAX, error->message);
+        _cleanup_(freep) char *message = escape_line(*cut ? cut : code_name(error->code));
+
+        (void)fprintf(out, "hotcell: %s\n", message);
+        if (reason)
+                print_line(out, "reason", reason);
+        for (size_t i = 0; i < n_details(error); i++) {
+                print_resource(out, error->status->details[i]);
+                print_bad_request(out, error->status->details[i]);
+                print_precondition(out, error->status->details[i]);
+                print_quota(out, error->status->details[i]);
+                print_retry(out, error->status->details[i]);
+        }
+        print_hint(out, error->code, reason);
+}

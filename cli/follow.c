@@ -1,0 +1,310 @@
+/*
+ * Execute and AttachExecution answer with the same events; which of the two calls runs shows only
+ * where a message is taken apart. After a lost connection it is always AttachExecution: an Execute
+ * that is sent twice would run the code twice.
+ */
+#include "cli/follow.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hotcell/v1/execution_service.pb-c.h"
+
+#include "cli/client.h"
+#include "cli/error.h"
+#include "cli/exit_code.h"
+#include "cli/memory.h"
+#include "cli/message.h"
+#include "cli/print_events.h"
+#include "cli/request.h"
+#include "cli/say.h"
+#include "cli/spinner.h"
+#include "runtime/base/macros.h"
+
+enum {
+        REATTACH_MSEC = 30 * 1000,
+        BACKOFF_FIRST_MSEC = 100,
+        BACKOFF_MAX_MSEC = 2000,
+        INTERRUPT_TIMEOUT_MSEC = 5000,
+        NOT_YET = -1, /* no exit code: it goes on */
+};
+
+struct follow {
+        struct follow_config config;
+        struct client_call *call;
+        struct spinner spinner;
+        char *execution_id; /* known from `queued` on */
+        int64_t last_sequence;
+        bool has_events; /* it was connected */
+        bool has_started;
+        int exit_code; /* or NOT_YET */
+        unsigned n_interrupts;
+        int64_t lost_since_msec; /* 0: connected */
+        int64_t backoff_msec;
+};
+
+static void follow_deinit(struct follow *follow)
+{
+        spinner_stop(&follow->spinner);
+        (void)client_call_free(follow->call);
+        free(follow->execution_id);
+}
+
+static void call_start(struct follow *follow, const char *method, const void *request)
+{
+        follow->call = client_call_free(follow->call);
+        follow->call =
+                client_call_new(follow->config.client, &hotcell__v1__execution_service__descriptor,
+                                method, request, -1);
+}
+
+static void attach(struct follow *follow)
+{
+        Hotcell__V1__AttachExecutionRequest request = HOTCELL__V1__ATTACH_EXECUTION_REQUEST__INIT;
+
+        request.execution_id = follow->execution_id;
+        request.after_sequence = follow->last_sequence;
+        call_start(follow, "AttachExecution", &request);
+}
+
+static void take_event(struct follow *follow, const Hotcell__V1__ExecutionEvent *event)
+{
+        if (event->event_case == HOTCELL__V1__EXECUTION_EVENT__EVENT_QUEUED &&
+            !follow->execution_id)
+                follow->execution_id = duplicate(event->queued->execution_id);
+        if (event->event_case != HOTCELL__V1__EXECUTION_EVENT__EVENT_QUEUED)
+                follow->has_started = true;
+        if (follow->has_started)
+                spinner_stop(&follow->spinner);
+
+        if (!follow->config.prints_id)
+                event_printer_event(follow->config.printer, event);
+        if (event->event_case == HOTCELL__V1__EXECUTION_EVENT__EVENT_ENDED)
+                follow->exit_code = exit_code_of(event->ended);
+        else if (follow->config.until_sequence && event->sequence >= follow->config.until_sequence)
+                follow->exit_code = 0;
+}
+
+static void take_events(struct follow *follow, Hotcell__V1__ExecutionEvent **events, size_t n)
+{
+        follow->has_events = true;
+        follow->lost_since_msec = 0;
+        follow->backoff_msec = BACKOFF_FIRST_MSEC;
+        for (size_t i = 0; i < n && follow->exit_code == NOT_YET; i++) {
+                if (events[i]->sequence <= follow->last_sequence)
+                        continue; /* seen before the connection was lost */
+                follow->last_sequence = events[i]->sequence;
+                take_event(follow, events[i]);
+        }
+}
+
+static void take_message(struct follow *follow, ProtobufCMessage *message)
+{
+        spinner_erase(&follow->spinner);
+        if (message->descriptor == &hotcell__v1__execute_response__descriptor) {
+                Hotcell__V1__ExecuteResponse *response = (Hotcell__V1__ExecuteResponse *)message;
+
+                take_events(follow, response->events, response->n_events);
+        } else {
+                Hotcell__V1__AttachExecutionResponse *response =
+                        (Hotcell__V1__AttachExecutionResponse *)message;
+
+                take_events(follow, response->events, response->n_events);
+        }
+        message_free(message);
+}
+
+/* Waits for the answer, but a further signal goes before. */
+static void interrupt(struct follow *follow, Hotcell__V1__InterruptLevel level)
+{
+        Hotcell__V1__InterruptExecutionRequest request =
+                HOTCELL__V1__INTERRUPT_EXECUTION_REQUEST__INIT;
+        _cleanup_(client_call_freep) struct client_call *call = NULL;
+        _cleanup_(message_freep) Hotcell__V1__InterruptExecutionResponse *answer = NULL;
+        _cleanup_(freep) char *reason = NULL;
+
+        request.execution_id = follow->execution_id;
+        request.level = level;
+        call = client_call_new(follow->config.client, &hotcell__v1__execution_service__descriptor,
+                               "InterruptExecution", &request.base, INTERRUPT_TIMEOUT_MSEC);
+        if (client_call_read(call, -1, &answer) != CLIENT_E_END)
+                return;
+        /* It may have ended on its own a moment ago: the stream tells. */
+        reason = rpc_error_reason(client_call_error(call));
+        if (!reason || strcmp(reason, "EXECUTION_ENDED") != 0)
+                request_say_error(follow->config.client, client_call_error(call));
+}
+
+static void interrupt_by_user(struct follow *follow)
+{
+        spinner_erase(&follow->spinner);
+        if (++follow->n_interrupts == 1) {
+                if (say_is_terminal())
+                        say("interrupting; Ctrl-C again kills");
+                interrupt(follow, HOTCELL__V1__INTERRUPT_LEVEL__INTERRUPT_LEVEL_INTERRUPT);
+        } else {
+                if (say_is_terminal())
+                        say("killing; Ctrl-C again leaves at once");
+                interrupt(follow, HOTCELL__V1__INTERRUPT_LEVEL__INTERRUPT_LEVEL_KILL);
+        }
+}
+
+/* Nobody will see the rest: ends the code now rather than after the server's grace. */
+static void give_up(struct follow *follow)
+{
+        if (follow->config.is_only_watching || !follow->execution_id)
+                return;
+        interrupt(follow, follow->config.is_one_shot
+                                  ? HOTCELL__V1__INTERRUPT_LEVEL__INTERRUPT_LEVEL_KILL
+                                  : HOTCELL__V1__INTERRUPT_LEVEL__INTERRUPT_LEVEL_INTERRUPT);
+}
+
+static void take_signal(struct follow *follow)
+{
+        int signal = client_take_signal(follow->config.client);
+
+        if (signal == SIGINT && follow->execution_id && !follow->config.is_only_watching) {
+                interrupt_by_user(follow);
+                return;
+        }
+        if (signal != SIGINT)
+                give_up(follow);
+        follow->exit_code = EXIT_SIGNAL_BASE + signal;
+}
+
+static void draw_spinner(struct follow *follow)
+{
+        if (follow->lost_since_msec)
+                spinner_draw(&follow->spinner, "connecting again");
+        else if (!follow->execution_id)
+                spinner_draw(&follow->spinner, "starting the sandbox");
+        else
+                spinner_draw(&follow->spinner, "waiting for the interpreter");
+}
+
+static void say_unknown_outcome(const struct follow *follow)
+{
+        say("how %s ended is unknown here; `hotcell logs --after %" PRId64 " %s` goes on",
+            follow->execution_id, follow->last_sequence, follow->execution_id);
+}
+
+/* A connection may be lost in these ways; all other errors are the server's answer. */
+static bool is_lost_connection(const struct rpc_error *error)
+{
+        if (error->code == RPC_OK || error->code == RPC_UNAVAILABLE)
+                return true;
+        return (error->code == RPC_INTERNAL || error->code == RPC_UNKNOWN) && !error->status;
+}
+
+static bool may_attach_again(const struct follow *follow, const struct rpc_error *error,
+                             int64_t now_msec)
+{
+        if (!follow->has_events || !follow->execution_id || !is_lost_connection(error))
+                return false;
+        return !follow->lost_since_msec || now_msec - follow->lost_since_msec <= REATTACH_MSEC;
+}
+
+static void end_with_error(struct follow *follow, const struct rpc_error *error)
+{
+        if (error->code == RPC_OK)
+                say("the server ended the stream before the execution");
+        else
+                request_say_error(follow->config.client, error);
+        if (follow->has_events)
+                say_unknown_outcome(follow);
+        follow->exit_code = EXIT_OURS;
+}
+
+/* The stream is over without `ended`: decides whether to attach again. */
+static void take_end(struct follow *follow)
+{
+        const struct rpc_error *error = client_call_error(follow->call);
+        int64_t now = monotonic_msec();
+
+        spinner_erase(&follow->spinner);
+        if (!may_attach_again(follow, error, now)) {
+                end_with_error(follow, error);
+                return;
+        }
+        if (!follow->lost_since_msec) {
+                follow->lost_since_msec = now;
+                spinner_start(&follow->spinner, follow->config.shows_progress);
+        }
+        if (client_sleep(follow->config.client, follow->backoff_msec) == CLIENT_E_SIGNAL)
+                return; /* the dead call's next read tells */
+        follow->backoff_msec = MIN(2 * follow->backoff_msec, (int64_t)BACKOFF_MAX_MSEC);
+        draw_spinner(follow);
+        attach(follow);
+}
+
+static void turn(struct follow *follow)
+{
+        ProtobufCMessage *message = NULL;
+
+        switch (client_call_read(follow->call, spinner_due_msec(&follow->spinner), &message)) {
+        case 0:
+                take_message(follow, message);
+                break;
+        case CLIENT_E_TIMEOUT:
+                draw_spinner(follow);
+                break;
+        case CLIENT_E_SIGNAL:
+                take_signal(follow);
+                break;
+        case CLIENT_E_END:
+                take_end(follow);
+                break;
+        default:
+                assert(false);
+        }
+}
+
+static int run(struct follow *follow)
+{
+        spinner_start(&follow->spinner, follow->config.shows_progress);
+        while (follow->exit_code == NOT_YET) {
+                turn(follow);
+                if (follow->config.is_detached && follow->execution_id)
+                        follow->exit_code = 0;
+                if (follow->exit_code == NOT_YET &&
+                    event_printer_is_broken(follow->config.printer)) {
+                        give_up(follow);
+                        follow->exit_code = EXIT_SIGNAL_BASE + SIGPIPE;
+                }
+        }
+        spinner_stop(&follow->spinner);
+        if (follow->config.prints_id && follow->execution_id)
+                (void)printf("%s\n", follow->execution_id);
+        else
+                event_printer_finish(follow->config.printer, follow->exit_code);
+        return follow->exit_code;
+}
+
+int follow_execute(const struct follow_config *config, const Hotcell__V1__ExecuteRequest *request)
+{
+        _cleanup_(follow_deinit) struct follow follow = {
+                .config = *config,
+                .exit_code = NOT_YET,
+                .backoff_msec = BACKOFF_FIRST_MSEC,
+        };
+
+        call_start(&follow, "Execute", request);
+        return run(&follow);
+}
+
+int follow_attach(const struct follow_config *config, const char *execution_id,
+                  int64_t after_sequence)
+{
+        _cleanup_(follow_deinit) struct follow follow = {
+                .config = *config,
+                .exit_code = NOT_YET,
+                .backoff_msec = BACKOFF_FIRST_MSEC,
+        };
+
+        follow.execution_id = duplicate(execution_id);
+        follow.last_sequence = after_sequence;
+        attach(&follow);
+        return run(&follow);
+}

@@ -1,0 +1,86 @@
+#include "cli/print_ended.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hotcell/v1/execution.pb-c.h"
+
+#include "cli/enum_name.h"
+#include "cli/memory.h"
+#include "cli/message.h"
+#include "cli/say.h"
+#include "runtime/base/macros.h"
+
+static const char *sentence_of(const Hotcell__V1__Ended *ended)
+{
+        switch ((int)ended->outcome) {
+        case HOTCELL__V1__OUTCOME__OUTCOME_SIGNALLED:
+                return "a signal ended the program";
+        case HOTCELL__V1__OUTCOME__OUTCOME_TIMEOUT:
+                return "it ran out of time";
+        case HOTCELL__V1__OUTCOME__OUTCOME_OOM:
+                return "it ran out of memory";
+        case HOTCELL__V1__OUTCOME__OUTCOME_OUTPUT_LIMIT:
+                return "it wrote more than it may";
+        case HOTCELL__V1__OUTCOME__OUTCOME_INTERRUPTED:
+                return "interrupted";
+        case HOTCELL__V1__OUTCOME__OUTCOME_KILLED:
+                return "killed";
+        case HOTCELL__V1__OUTCOME__OUTCOME_NOT_STARTED:
+                return "the code never ran";
+        case HOTCELL__V1__OUTCOME__OUTCOME_SANDBOX_ENDED:
+                return "its sandbox ended";
+        case HOTCELL__V1__OUTCOME__OUTCOME_LOST:
+                return "the server lost sight of it: whether it ran to its end is unknown";
+        default:
+                return "it ended in a way that this client does not know";
+        }
+}
+
+static bool speaks_for_itself(const Hotcell__V1__Ended *ended)
+{
+        return ended->outcome == HOTCELL__V1__OUTCOME__OUTCOME_OK ||
+               ended->outcome == HOTCELL__V1__OUTCOME__OUTCOME_RAISED ||
+               ended->outcome == HOTCELL__V1__OUTCOME__OUTCOME_EXITED;
+}
+
+void print_ended(const Hotcell__V1__Ended *ended)
+{
+        const char *outcome = enum_name(&hotcell__v1__outcome__descriptor, (int)ended->outcome);
+        const char *cause = enum_name(&hotcell__v1__cause__descriptor, (int)ended->cause);
+
+        if (ended->truncated_bytes > 0)
+                say("%" PRId64 " bytes of output beyond the limit were thrown away",
+                    ended->truncated_bytes);
+        if (!speaks_for_itself(ended))
+                say("%s (%s, cause %s)%s", *ended->message ? ended->message : sentence_of(ended),
+                    outcome, cause,
+                    ended->state_lost ? "; the variables of its context are gone" : "");
+}
+
+const char *show_bytes(long long n_bytes)
+{
+        static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+        static char texts[8][32];
+        static unsigned next;
+        char *text = texts[next++ % ARRAY_SIZE(texts)];
+        double value = (double)n_bytes;
+        size_t unit = 0;
+
+        while (value >= 1024 && unit + 1 < ARRAY_SIZE(units)) {
+                value /= 1024;
+                unit++;
+        }
+        (void)snprintf(text, sizeof(texts[0]), unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+        return text;
+}
+
+void print_usage(const Hotcell__V1__Usage *usage)
+{
+        say("usage: cpu %.3f s, wall %.3f s, memory peak %s, stdout %s, stderr %s, results %s",
+            message_seconds(usage->cpu_time), message_seconds(usage->wall_time),
+            show_bytes(usage->memory_peak_bytes), show_bytes(usage->stdout_bytes),
+            show_bytes(usage->stderr_bytes), show_bytes(usage->rich_bytes));
+}

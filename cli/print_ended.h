@@ -1,0 +1,13 @@
+/* How a run ended and what it used, in words, on standard error. */
+#pragma once
+
+struct Hotcell__V1__Ended;
+struct Hotcell__V1__Usage;
+
+/* Nothing for what the program itself showed or chose: its end, its error, its exit code. */
+void print_ended(const struct Hotcell__V1__Ended *ended);
+
+void print_usage(const struct Hotcell__V1__Usage *usage);
+
+/* `512.0 MiB`; the text is good until the next call but seven. */
+const char *show_bytes(long long n_bytes);

@@ -1,0 +1,83 @@
+#include "cli/spec_options.h"
+
+#include "hotcell/v1/sandbox.pb-c.h"
+
+#include "cli/message.h"
+#include "runtime/base/macros.h"
+
+#define FIELD(name) offsetof(struct spec_options, name)
+
+struct option_group spec_options_group(struct spec_options *options)
+{
+        static const struct option_row rows[] = {
+                { 0, "name", OPTION_TEXT, FIELD(name), "NAME",
+                  "lower-case letters, digits and hyphens; unique among one's living sandboxes",
+                  NULL, 0 },
+                { 0, "template", OPTION_TEXT, FIELD(template), "NAME",
+                  "what it starts from; `hotcell version` lists them", NULL, 0 },
+                { 'm', "memory", OPTION_BYTES, FIELD(memory), "BYTES",
+                  "of everything in it, its files included, such as 512M", NULL, 0 },
+                { 0, "cpus", OPTION_CPUS, FIELD(cpus), "CPUS", "such as 1.5", NULL, INT32_MAX },
+                { 0, "processes", OPTION_COUNT, FIELD(processes), "N", "processes and threads",
+                  NULL, INT32_MAX },
+                { 0, "disk", OPTION_BYTES, FIELD(disk), "BYTES",
+                  "of its files; at least 64M below --memory", NULL, 0 },
+                { 0, "open-files", OPTION_COUNT, FIELD(open_files), "N", "of each process", NULL,
+                  INT32_MAX },
+                { 0, "ttl", OPTION_DURATION, FIELD(ttl), "DURATION",
+                  "end it after so long, such as 1h; 0: never", NULL, 0 },
+                { 0, "idle-timeout", OPTION_DURATION, FIELD(idle_timeout), "DURATION",
+                  "end it when so long nothing ran and nobody was attached; 0: never", NULL, 0 },
+                { 'l', "label", OPTION_PAIRS, FIELD(labels), "KEY=VALUE", "may be repeated", NULL,
+                  0 },
+        };
+
+        return (struct option_group)OPTION_GROUP("Sandbox", rows, options);
+}
+
+static Hotcell__V1__SandboxLimits *limits_message(const struct spec_options *options)
+{
+        Hotcell__V1__SandboxLimits *limits = message_new(&hotcell__v1__sandbox_limits__descriptor);
+
+        if (options->memory.is_set) {
+                limits->_memory_bytes_case =
+                        HOTCELL__V1__SANDBOX_LIMITS___MEMORY_BYTES_MEMORY_BYTES;
+                limits->memory_bytes = options->memory.value;
+        }
+        if (options->cpus.is_set) {
+                limits->_cpu_millis_case = HOTCELL__V1__SANDBOX_LIMITS___CPU_MILLIS_CPU_MILLIS;
+                limits->cpu_millis = (int32_t)options->cpus.value;
+        }
+        if (options->processes.is_set) {
+                limits->_processes_case = HOTCELL__V1__SANDBOX_LIMITS___PROCESSES_PROCESSES;
+                limits->processes = (int32_t)options->processes.value;
+        }
+        if (options->disk.is_set) {
+                limits->_disk_bytes_case = HOTCELL__V1__SANDBOX_LIMITS___DISK_BYTES_DISK_BYTES;
+                limits->disk_bytes = options->disk.value;
+        }
+        if (options->open_files.is_set) {
+                limits->_open_files_case = HOTCELL__V1__SANDBOX_LIMITS___OPEN_FILES_OPEN_FILES;
+                limits->open_files = (int32_t)options->open_files.value;
+        }
+        return limits;
+}
+
+Hotcell__V1__SandboxSpec *spec_options_message(const struct spec_options *options)
+{
+        Hotcell__V1__SandboxSpec *spec = message_new(&hotcell__v1__sandbox_spec__descriptor);
+
+        if (options->name)
+                message_set_text(&spec->name, options->name);
+        if (options->template)
+                message_set_text(&spec->template_, options->template);
+        if (options->ttl.is_set) {
+                spec->lifetime_case = HOTCELL__V1__SANDBOX_SPEC__LIFETIME_TTL;
+                spec->ttl = message_duration(options->ttl.value);
+        }
+        if (options->idle_timeout.is_set)
+                spec->idle_timeout = message_duration(options->idle_timeout.value);
+        spec->limits = limits_message(options);
+        message_set_map(spec, "labels", &options->labels);
+        return spec;
+}

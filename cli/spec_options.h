@@ -1,0 +1,24 @@
+/* The options of `run` and `sandbox create` that say what the sandbox is. */
+#pragma once
+
+#include "cli/options.h"
+
+struct Hotcell__V1__SandboxSpec;
+
+struct spec_options {
+        const char *name;
+        const char *template;
+        struct option_number memory;
+        struct option_number cpus;
+        struct option_number processes;
+        struct option_number disk;
+        struct option_number open_files;
+        struct option_number ttl;
+        struct option_number idle_timeout;
+        struct option_pairs labels;
+};
+
+struct option_group spec_options_group(struct spec_options *options);
+
+/* A new message; message_free() frees it. */
+struct Hotcell__V1__SandboxSpec *spec_options_message(const struct spec_options *options);
