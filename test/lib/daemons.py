@@ -1,0 +1,128 @@
+"""Starts hotcell-runtime and hotcelld for a test, in folders of their own, and ends them without a trace.
+
+Environment: HOTCELL_BUILD (build folder), HOTCELL_STORE (template store).
+"""
+
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+SERVER_USER = "hotcell"
+
+
+def build_folder():
+    return pathlib.Path(os.environ["HOTCELL_BUILD"])
+
+
+def wait_until(condition, what, seconds=60):
+    """Polls @condition, whose truth no event announces; fails after a generous time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"after {seconds} s still not: {what}")
+
+
+class Daemons:
+    """One runtime with its hotcelld. Use as a context manager."""
+
+    def __init__(self, server_arguments=(), runtime_arguments=(), wait=True):
+        self.server_arguments = list(server_arguments)
+        self.runtime_arguments = list(runtime_arguments)
+        self.wait = wait
+        self.process = None
+
+    def __enter__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hotcell-test.", dir="/run"))
+        self.folder.chmod(0o755)
+        self.state = self.folder / "state"
+        self.state.mkdir(mode=0o700)
+        user = pwd.getpwnam(SERVER_USER)
+        os.chown(self.state, user.pw_uid, user.pw_gid)
+        self.socket = self.folder / "hotcell.sock"
+        self.target = f"unix:{self.socket}"
+        self.log_path = self.folder / "log"
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def command(self):
+        build = build_folder()
+        return [
+            str(build / "runtime/supervisor/hotcell-runtime"),
+            "--run-dir", str(self.folder),
+            "--store", os.environ.get("HOTCELL_STORE", "/var/lib/hotcell/templates"),
+            "--init", str(build / "runtime/init/hotcell-init"),
+            "--server-user", SERVER_USER,
+            *self.runtime_arguments,
+            "--supervise", str(build / "server/hotcelld"),
+            "--",
+            "--unix", str(self.socket),
+            "--runtime-socket", str(self.folder / "runtime.sock"),
+            "--state-dir", str(self.state),
+            *self.server_arguments,
+        ]
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if self.wait:
+            wait_until(self.is_ready, "ready")
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"hotcell-runtime ended with {self.process.returncode}:\n{self.log()}")
+        return subprocess.run([build_folder() / "cli/hotcell", "--target", self.target, "doctor"],
+                              capture_output=True, check=False).returncode == 0
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def server_pid(self):
+        """Process id of hotcelld: the runtime's child with that name."""
+        for child in children(self.process.pid):
+            if "hotcelld" in (pathlib.Path("/proc") / str(child) / "cmdline").read_bytes().decode(errors="replace").split("\0")[0]:
+                return child
+        return None
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"hotcell-runtime did not stop:\n{self.log()}") from None
+        return self.process.returncode if self.process else None
+
+    def __exit__(self, *exc):
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def children(pid):
+    text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def hotcell(daemons, *arguments, **options):
+    """Runs the CLI against @daemons and returns the finished process."""
+    options.setdefault("timeout", 120)
+    options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
+    if "input" in options:
+        options.pop("stdin")
+    return subprocess.run([build_folder() / "cli/hotcell", *map(str, arguments)], capture_output=True, check=False,
+                          env={**os.environ, "HOTCELL_TARGET": daemons.target}, **options)

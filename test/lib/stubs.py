@@ -1,0 +1,77 @@
+"""The public API for Python tests: generated once a process by Debian's grpc_tools, in a temporary folder."""
+
+import atexit
+import importlib
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import grpc
+import grpc_tools
+from grpc_tools import protoc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NAMES = ("execution", "execution_service", "key_service", "sandbox", "sandbox_service", "server_service")
+
+
+def _generate():
+    folder = tempfile.mkdtemp(prefix="hotcell-stubs.")
+    atexit.register(shutil.rmtree, folder, True)
+    include = pathlib.Path(grpc_tools.__file__).parent / "_proto"
+    code = protoc.main(["protoc", f"-I{ROOT / 'proto'}", f"-I{include}", "-I/usr/include", f"--python_out={folder}",
+                        f"--grpc_python_out={folder}",
+                        *(f"hotcell/v1/{name}.proto" for name in NAMES),
+                        "google/rpc/status.proto", "google/rpc/error_details.proto"])
+    if code != 0:
+        raise RuntimeError("protoc failed")
+    sys.path.insert(0, folder)
+
+
+_generate()
+for _name in NAMES:
+    globals()[_name] = importlib.import_module(f"hotcell.v1.{_name}_pb2")
+execution_rpc = importlib.import_module("hotcell.v1.execution_service_pb2_grpc")
+key_rpc = importlib.import_module("hotcell.v1.key_service_pb2_grpc")
+sandbox_rpc = importlib.import_module("hotcell.v1.sandbox_service_pb2_grpc")
+server_rpc = importlib.import_module("hotcell.v1.server_service_pb2_grpc")
+status_pb2 = importlib.import_module("google.rpc.status_pb2")
+details_pb2 = importlib.import_module("google.rpc.error_details_pb2")
+
+
+class Client:
+    """A channel with all services."""
+
+    def __init__(self, target, metadata=()):
+        self.channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        self.metadata = metadata
+        self.sandboxes = sandbox_rpc.SandboxServiceStub(self.channel)
+        self.executions = execution_rpc.ExecutionServiceStub(self.channel)
+        self.server = server_rpc.ServerServiceStub(self.channel)
+        self.keys = key_rpc.KeyServiceStub(self.channel)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.channel.close()
+
+
+def error_details(error):
+    """The details of a grpc.RpcError: {"ErrorInfo": …, "BadRequest": …}."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+            found = {}
+            for detail in status.details:
+                name = detail.type_url.rsplit(".", 1)[-1]
+                message = getattr(details_pb2, name)()
+                detail.Unpack(message)
+                found[name] = message
+            return found
+    return {}
+
+
+def reason(error):
+    info = error_details(error).get("ErrorInfo")
+    return info.reason if info else None
