@@ -7,11 +7,12 @@
 
 #include <systemd/sd-event.h>
 
+#include "runtime/base/cleanup.h"
 #include "server/store/records.h"
 
 struct api;
 struct auth;
-struct rpc_method;
+struct rpc_service;
 struct session;
 struct store;
 
@@ -43,10 +44,10 @@ int api_new(const struct api_config *config, struct api **ret_api);
 
 /* When no call is left. */
 struct api *api_free(struct api *api);
+DEFINE_CLEANUP(struct api, api_free)
 
-/* The table for struct rpc_server_config, whose userdata is the api; health and reflection
- * included. */
-const struct rpc_method *api_methods(size_t *ret_n);
+/* All services, health and reflection included, for struct rpc_server_config. Owned by the api. */
+const struct rpc_service *api_services(struct api *api, size_t *ret_n);
 
 /* What grpc.health.v1 answers for the server and its services. */
 void api_set_serving(struct api *api, bool is_serving);

@@ -56,6 +56,8 @@
         X(EXECUTION_ENDED, RPC_FAILED_PRECONDITION, "The execution is over; it can only be read.")  \
         X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \
           "A wall between sandboxes and the host does not hold, so none is made.")                  \
+        X(KERNEL_FAILED, RPC_FAILED_PRECONDITION,                                                   \
+          "The interpreter did not start in the sandbox; the message says why.")                    \
         X(CONFLICT, RPC_ABORTED, "Another request changed it meanwhile; read it and try again.")    \
         X(WATCH_TOKEN_EXPIRED, RPC_OUT_OF_RANGE,                                                    \
           "Events since that watch token are no longer kept; list again and watch from there.")     \

@@ -1,0 +1,56 @@
+/* What the files of this folder share. */
+#pragma once
+
+#include <sys/queue.h>
+
+#include "server/api/api.h"
+#include "server/rpc/rpc.h"
+
+struct api_call;
+struct event_stream;
+struct sandbox_watch;
+
+enum {
+        API_METHODS_N = 19,
+        API_SERVICES_N = 3, /* our own methods, health, reflection */
+};
+
+LIST_HEAD(sandbox_watch_list, sandbox_watch);
+
+struct api {
+        sd_event *loop;
+        struct session *session;
+        struct store *store;
+        struct auth *auth;
+        struct api_limits limits;
+        struct health *health;
+        struct reflection *reflection;
+        struct rpc_method methods[API_METHODS_N];
+        struct rpc_service services[API_SERVICES_N];
+        struct sandbox_watch_list watches; /* open WatchSandboxes, to end them at a shutdown */
+        bool is_shutting_down;
+};
+
+/* The methods, one file each. */
+void api_create_sandbox(struct api_call *call, const void *request);
+void api_get_sandbox(struct api_call *call, const void *request);
+void api_list_sandboxes(struct api_call *call, const void *request);
+void api_update_sandbox(struct api_call *call, const void *request);
+void api_delete_sandbox(struct api_call *call, const void *request);
+void api_watch_sandboxes(struct api_call *call, const void *request);
+void api_create_context(struct api_call *call, const void *request);
+void api_list_contexts(struct api_call *call, const void *request);
+void api_restart_context(struct api_call *call, const void *request);
+void api_delete_context(struct api_call *call, const void *request);
+void api_execute(struct api_call *call, const void *request);
+void api_attach_execution(struct api_call *call, const void *request);
+void api_interrupt_execution(struct api_call *call, const void *request);
+void api_get_execution(struct api_call *call, const void *request);
+void api_list_executions(struct api_call *call, const void *request);
+void api_get_server_info(struct api_call *call, const void *request);
+void api_create_key(struct api_call *call, const void *request);
+void api_list_keys(struct api_call *call, const void *request);
+void api_revoke_key(struct api_call *call, const void *request);
+
+/* Ends all open watches with SHUTTING_DOWN. */
+void api_end_watches(struct api *api);

@@ -1,0 +1,295 @@
+#include "server/api/call.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/api/api_private.h"
+#include "server/api/decode.h"
+#include "server/rpc/rpc.h"
+#include "server/session/session.h"
+#include "server/store/store.h"
+
+/* What clients are told to wait before they try again. */
+enum { RETRY_USEC = 1000000 };
+
+void api_call_hold(struct api_call *call)
+{
+        call->n_holders++;
+}
+
+void api_call_release(struct api_call *call)
+{
+        assert(call->n_holders > 0);
+        if (--call->n_holders > 0)
+                return;
+        assert(!call->rpc && !call->stream);
+        protobuf_c_message_free_unpacked(call->request, NULL);
+        arena_deinit(&call->arena);
+        free(call);
+}
+
+bool api_call_is_open(const struct api_call *call)
+{
+        return call->rpc != NULL;
+}
+
+/* Nobody waits any more: the stream, if any, is put away. The caller's own hold keeps the call
+ * alive. */
+static void close_call(struct api_call *call)
+{
+        call->rpc = NULL;
+        if (call->stream)
+                call->on_over(call);
+        api_call_release(call);
+}
+
+static void on_gone(struct rpc_call *rpc, void *userdata)
+{
+        (void)rpc;
+        close_call(userdata);
+}
+
+static void on_writable(struct rpc_call *rpc, void *userdata)
+{
+        struct api_call *call = userdata;
+
+        (void)rpc;
+        if (call->on_writable && call->stream)
+                call->on_writable(call);
+}
+
+static const struct rpc_call_observer call_observer = { .on_writable = on_writable,
+                                                        .on_gone = on_gone };
+
+/* Takes the rpc call off, so that an answer is given once. */
+static struct rpc_call *take_rpc(struct api_call *call)
+{
+        struct rpc_call *rpc = call->rpc;
+
+        rpc_call_observe(rpc, NULL, NULL);
+        return rpc;
+}
+
+void api_call_blame(struct api_call *call, enum reason reason, const char *field,
+                    const char *format, ...)
+{
+        char description[STATUS_TEXT_SIZE];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(description, sizeof(description), format, arguments);
+        va_end(arguments);
+        if (call->status.n_fields == 0)
+                status_init(&call->status, reason, "%s %s", field, description);
+        status_add_field(&call->status, field, "%s", description);
+}
+
+bool api_call_has_blame(const struct api_call *call)
+{
+        return call->status.n_fields > 0;
+}
+
+static void send_status(struct api_call *call, const struct status *status)
+{
+        if (!api_call_is_open(call))
+                return;
+        status_send(take_rpc(call), status);
+        close_call(call);
+}
+
+void api_call_fail_blamed(struct api_call *call)
+{
+        /* Without blame the check could not even note it. */
+        if (!api_call_has_blame(call))
+                status_init(&call->status, REASON_INTERNAL, "out of memory");
+        send_status(call, &call->status);
+}
+
+void api_call_fail(struct api_call *call, enum reason reason, const char *format, ...)
+{
+        char message[STATUS_MESSAGE_SIZE];
+        struct status status;
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(message, sizeof(message), format, arguments);
+        va_end(arguments);
+        status_init(&status, reason, "%s", message);
+        if (reason_info(reason)->code == RPC_UNAVAILABLE)
+                status_set_retry(&status, RETRY_USEC);
+        send_status(call, &status);
+}
+
+/* How a session's outcome is told: the reason, what kind of thing it is about, and which field
+ * asked for it. */
+static const struct {
+        enum reason reason;
+        const char *resource_type;
+        const char *field;
+} session_outcomes[] = {
+        [SESSION_E_SANDBOX_NOT_FOUND] = { REASON_SANDBOX_NOT_FOUND, "sandbox", NULL },
+        [SESSION_E_CONTEXT_NOT_FOUND] = { REASON_CONTEXT_NOT_FOUND, "context", NULL },
+        [SESSION_E_EXECUTION_NOT_FOUND] = { REASON_EXECUTION_NOT_FOUND, "execution", NULL },
+        [SESSION_E_SANDBOX_ENDED] = { REASON_SANDBOX_ENDED, "sandbox", NULL },
+        [SESSION_E_EXECUTION_ENDED] = { REASON_EXECUTION_ENDED, "execution", NULL },
+        [SESSION_E_NAME_IN_USE] = { REASON_NAME_IN_USE, NULL, NULL },
+        [SESSION_E_UNKNOWN_TEMPLATE] = { REASON_UNKNOWN_TEMPLATE, NULL, "template" },
+        [SESSION_E_UNKNOWN_LANGUAGE] = { REASON_UNKNOWN_LANGUAGE, NULL, "language" },
+        [SESSION_E_SANDBOX_LIMIT] = { REASON_SANDBOX_LIMIT, NULL, NULL },
+        [SESSION_E_CONTEXT_LIMIT] = { REASON_CONTEXT_LIMIT, NULL, NULL },
+        [SESSION_E_QUEUE_FULL] = { REASON_QUEUE_FULL, NULL, NULL },
+        [SESSION_E_HOST_EXHAUSTED] = { REASON_HOST_EXHAUSTED, NULL, NULL },
+        [SESSION_E_WALL_MISSING] = { REASON_WALL_MISSING, NULL, NULL },
+        [SESSION_E_RUNTIME_UNAVAILABLE] = { REASON_RUNTIME_UNAVAILABLE, NULL, NULL },
+        [SESSION_E_STORE_UNAVAILABLE] = { REASON_STORE_UNAVAILABLE, NULL, NULL },
+        [SESSION_E_SHUTTING_DOWN] = { REASON_SHUTTING_DOWN, NULL, NULL },
+        [SESSION_E_KERNEL_FAILED] = { REASON_KERNEL_FAILED, NULL, NULL },
+        [SESSION_E_WORKING_DIRECTORY] = { REASON_INVALID_FIELD, NULL, "working_directory" },
+};
+
+static void describe_result(struct status *status, const struct session_result *result,
+                            const char *resource)
+{
+        const char *type = session_outcomes[result->outcome].resource_type;
+        const char *field = session_outcomes[result->outcome].field;
+        enum reason reason = session_outcomes[result->outcome].reason;
+
+        status_init(status, reason, "%s",
+                    *result->message ? result->message : reason_info(reason)->sentence);
+        if (type && resource)
+                status_set_resource(status, type, resource);
+        if (field)
+                status_add_field(status, field, "%s", status->message);
+        if (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED) {
+                status_set_quota(status, "server", "%s", reason_info(reason)->sentence);
+                status_set_retry(status, RETRY_USEC);
+        }
+        if (reason_info(reason)->code == RPC_UNAVAILABLE)
+                status_set_retry(status, RETRY_USEC);
+}
+
+bool api_call_fail_result(struct api_call *call, const struct session_result *result,
+                          const char *resource)
+{
+        struct status status;
+
+        if (result->outcome == 0)
+                return false;
+        if (result->outcome < 0) {
+                log_error("a call failed method=%s error=%s message=%s", call->method->path,
+                          strerrorname_np(-result->outcome), result->message);
+                api_call_fail(call, REASON_INTERNAL, "the server failed: %s",
+                              strerrordesc_np(-result->outcome));
+                return true;
+        }
+        assert((size_t)result->outcome < ARRAY_SIZE(session_outcomes));
+        describe_result(&status, result, resource);
+        send_status(call, &status);
+        return true;
+}
+
+void api_call_fail_store(struct api_call *call, int result)
+{
+        if (result == STORE_E_TOKEN_EXPIRED)
+                api_call_fail(
+                        call, REASON_WATCH_TOKEN_EXPIRED,
+                        "events since that token are no longer kept; list again and watch from there");
+        else
+                api_call_fail(call, REASON_STORE_UNAVAILABLE,
+                              "the server's database cannot be used now");
+}
+
+void api_call_reply(struct api_call *call, const ProtobufCMessage *response)
+{
+        uint8_t *bytes;
+        size_t n_bytes;
+
+        if (!api_call_is_open(call))
+                return;
+        if (call->arena.failed) {
+                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                return;
+        }
+        n_bytes = protobuf_c_message_get_packed_size(response);
+        bytes = malloc(n_bytes ? n_bytes : 1);
+        if (!bytes) {
+                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                return;
+        }
+        (void)protobuf_c_message_pack(response, bytes);
+        rpc_call_reply(take_rpc(call), bytes, n_bytes);
+        free(bytes);
+        close_call(call);
+}
+
+void api_call_finish(struct api_call *call)
+{
+        if (!api_call_is_open(call))
+                return;
+        rpc_call_finish(take_rpc(call));
+        close_call(call);
+}
+
+/* Who calls; false when that was already answered. */
+static bool identify(struct api_call *call)
+{
+        const char *authorization = rpc_call_metadata(call->rpc, "authorization");
+        const char *x_api_key = rpc_call_metadata(call->rpc, "x-api-key");
+        int r = auth_identify(call->api->auth, rpc_call_peer(call->rpc), authorization, x_api_key,
+                              &call->identity);
+
+        if (r == 0)
+                return true;
+        if (r == AUTH_E_MISSING)
+                api_call_fail(
+                        call, REASON_API_KEY_MISSING,
+                        "an API key is required: send `authorization: Bearer KEY` or `x-api-key: KEY`");
+        else
+                api_call_fail(call, REASON_API_KEY_INVALID,
+                              "the API key is not known, or was revoked");
+        return false;
+}
+
+static void run(struct api_call *call, const void *bytes, size_t n_bytes)
+{
+        if (call->api->is_shutting_down) {
+                api_call_fail(call, REASON_SHUTTING_DOWN, "the server stops");
+                return;
+        }
+        if (!identify(call))
+                return;
+        if (call->method->for_operators && !call->identity.is_operator) {
+                api_call_fail(call, REASON_OPERATOR_ONLY,
+                              "only operators may do that: use the unix socket");
+                return;
+        }
+        call->request = decode_request(call->rpc, call->method->request, bytes, n_bytes);
+        if (!call->request) {
+                /* Already answered, with the reason. */
+                close_call(call);
+                return;
+        }
+        rpc_call_observe(call->rpc, &call_observer, call);
+        call->method->handle(call, call->request);
+}
+
+void api_call_run(struct api *api, struct rpc_call *rpc, const struct api_method *method,
+                  const void *bytes, size_t n_bytes)
+{
+        struct api_call *call = calloc(1, sizeof(*call));
+
+        if (!call) {
+                rpc_call_fail(rpc, RPC_RESOURCE_EXHAUSTED, "out of memory", NULL, 0);
+                return;
+        }
+        *call = (struct api_call){ .api = api, .rpc = rpc, .method = method, .n_holders = 2 };
+        /* One hold is the open rpc call's, the other this function's. */
+        run(call, bytes, n_bytes);
+        api_call_release(call);
+}

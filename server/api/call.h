@@ -1,0 +1,79 @@
+/*
+ * One call of the public API, from its request to its answer.
+ *
+ * A call is freed when it was answered (or the client is gone) and nobody owes it a callback any
+ * more: whoever hands it to an asynchronous function calls api_call_hold before and
+ * api_call_release in the callback.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "server/api/api.h"
+#include "server/api/arena.h"
+#include "server/api/reasons.h"
+#include "server/api/status.h"
+#include "server/auth/auth.h"
+
+struct api_call;
+struct rpc_call;
+struct session_result;
+
+/* One row of the API. The handler gets the checked message, which lives as long as the call. */
+struct api_method {
+        const char *path;
+        const ProtobufCMessageDescriptor *request;
+        void (*handle)(struct api_call *call, const void *request);
+        bool for_operators;
+};
+
+struct api_call {
+        struct api *api;
+        struct rpc_call *rpc; /* NULL once answered or gone */
+        const struct api_method *method;
+        struct identity identity;
+        ProtobufCMessage *request;
+        struct arena arena;   /* of the answer */
+        struct status status; /* what checks found so far */
+        unsigned n_holders;
+        /* Streams: told when the client may be written to, and once when it is gone or answered. */
+        void (*on_writable)(struct api_call *call);
+        void (*on_over)(struct api_call *call);
+        void *stream;
+};
+
+/* Makes the call of a request: who is it, may they, is it a message; then the method's handler. */
+void api_call_run(struct api *api, struct rpc_call *rpc, const struct api_method *method,
+                  const void *bytes, size_t n_bytes);
+
+void api_call_hold(struct api_call *call);
+void api_call_release(struct api_call *call);
+
+/* False when nobody waits for the answer. */
+bool api_call_is_open(const struct api_call *call);
+
+/* Notes that a field is wrong. The first reason becomes that of the answer. */
+__attribute__((format(printf, 4, 5))) void api_call_blame(struct api_call *call, enum reason reason,
+                                                          const char *field, const char *format,
+                                                          ...);
+bool api_call_has_blame(const struct api_call *call);
+
+/* Answers. Each may come when the call is already closed, and does nothing then. */
+void api_call_reply(struct api_call *call, const ProtobufCMessage *response);
+void api_call_fail_blamed(struct api_call *call);
+__attribute__((format(printf, 3, 4))) void api_call_fail(struct api_call *call, enum reason reason,
+                                                         const char *format, ...);
+
+/* Answers with what a session's function said, unless it succeeded; false then. @resource: the id
+ * the call was about. */
+bool api_call_fail_result(struct api_call *call, const struct session_result *result,
+                          const char *resource);
+
+/* Answers a failed store job. */
+void api_call_fail_store(struct api_call *call, int result);
+
+/* Streams. */
+void api_call_finish(struct api_call *call);

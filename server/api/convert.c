@@ -1,0 +1,241 @@
+#include "server/api/convert.h"
+
+#include "runtime/base/macros.h"
+
+/* Records keep the numbers of the public enums. */
+static_assert((int)SANDBOX_ENDED == (int)HOTCELL__V1__SANDBOX_STATE__SANDBOX_STATE_ENDED,
+              "same numbers");
+static_assert((int)EXECUTION_ENDED == (int)HOTCELL__V1__EXECUTION_STATE__EXECUTION_STATE_ENDED,
+              "same numbers");
+static_assert((int)OUTCOME_LOST == (int)HOTCELL__V1__OUTCOME__OUTCOME_LOST, "same numbers");
+static_assert((int)CAUSE_HOST_LOST == (int)HOTCELL__V1__CAUSE__CAUSE_HOST_LOST, "same numbers");
+static_assert((int)CONTEXT_STOPPED == (int)HOTCELL__V1__CONTEXT_STATE__CONTEXT_STATE_STOPPED,
+              "same numbers");
+static_assert((int)SANDBOX_EVENT_ENDED ==
+                      (int)HOTCELL__V1__SANDBOX_EVENT_TYPE__SANDBOX_EVENT_TYPE_ENDED,
+              "same numbers");
+
+enum { USEC_PER_SEC = 1000000, NSEC_PER_USEC = 1000 };
+
+/* Messages borrow the record's strings; protobuf-c's structs are not const. */
+static char *borrow(const char *text)
+{
+        return (char *)(uintptr_t)text;
+}
+
+Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec)
+{
+        Google__Protobuf__Timestamp *message;
+
+        if (time_usec == 0)
+                return NULL;
+        message = arena_new(arena, Google__Protobuf__Timestamp);
+        if (!message)
+                return NULL;
+        google__protobuf__timestamp__init(message);
+        message->seconds = time_usec / USEC_PER_SEC;
+        message->nanos = (int32_t)(time_usec % USEC_PER_SEC) * NSEC_PER_USEC;
+        return message;
+}
+
+Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec)
+{
+        Google__Protobuf__Duration *message = arena_new(arena, Google__Protobuf__Duration);
+
+        if (!message)
+                return NULL;
+        google__protobuf__duration__init(message);
+        message->seconds = duration_usec / USEC_PER_SEC;
+        message->nanos = (int32_t)(duration_usec % USEC_PER_SEC) * NSEC_PER_USEC;
+        return message;
+}
+
+Hotcell__V1__Limits *convert_limits(struct arena *arena, const struct execution_limits *limits)
+{
+        Hotcell__V1__Limits *message = arena_new(arena, Hotcell__V1__Limits);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__limits__init(message);
+        message->timeout = convert_duration(arena, limits->timeout_usec);
+        message->_output_bytes_case = HOTCELL__V1__LIMITS___OUTPUT_BYTES_OUTPUT_BYTES;
+        message->output_bytes = limits->output_bytes;
+        return message;
+}
+
+Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
+                                                   const struct sandbox_limits *limits)
+{
+        Hotcell__V1__SandboxLimits *message = arena_new(arena, Hotcell__V1__SandboxLimits);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__sandbox_limits__init(message);
+        message->_memory_bytes_case = HOTCELL__V1__SANDBOX_LIMITS___MEMORY_BYTES_MEMORY_BYTES;
+        message->memory_bytes = limits->memory_bytes;
+        message->_cpu_millis_case = HOTCELL__V1__SANDBOX_LIMITS___CPU_MILLIS_CPU_MILLIS;
+        message->cpu_millis = limits->cpu_millis;
+        message->_processes_case = HOTCELL__V1__SANDBOX_LIMITS___PROCESSES_PROCESSES;
+        message->processes = limits->processes;
+        message->_disk_bytes_case = HOTCELL__V1__SANDBOX_LIMITS___DISK_BYTES_DISK_BYTES;
+        message->disk_bytes = limits->disk_bytes;
+        message->_open_files_case = HOTCELL__V1__SANDBOX_LIMITS___OPEN_FILES_OPEN_FILES;
+        message->open_files = limits->open_files;
+        message->execution = convert_limits(arena, &limits->execution);
+        return message;
+}
+
+static Hotcell__V1__SandboxUsage *convert_sandbox_usage(struct arena *arena,
+                                                        const struct sandbox_usage *usage)
+{
+        Hotcell__V1__SandboxUsage *message = arena_new(arena, Hotcell__V1__SandboxUsage);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__sandbox_usage__init(message);
+        message->cpu_time = convert_duration(arena, usage->cpu_usec);
+        message->memory_bytes = usage->memory_bytes;
+        message->memory_peak_bytes = usage->memory_peak_bytes;
+        message->disk_bytes = usage->disk_bytes;
+        message->processes = usage->processes;
+        return message;
+}
+
+static void convert_labels(struct arena *arena, const struct pairs *labels,
+                           Hotcell__V1__Sandbox *message)
+{
+        message->labels = arena_new_array(arena, Hotcell__V1__Sandbox__LabelsEntry *, labels->n);
+        if (!message->labels)
+                return;
+        for (size_t i = 0; i < labels->n; i++) {
+                Hotcell__V1__Sandbox__LabelsEntry *entry =
+                        arena_new(arena, Hotcell__V1__Sandbox__LabelsEntry);
+
+                if (!entry)
+                        return;
+                hotcell__v1__sandbox__labels_entry__init(entry);
+                entry->key = labels->items[i].name;
+                entry->value = labels->items[i].value;
+                message->labels[message->n_labels++] = entry;
+        }
+}
+
+Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_record *record)
+{
+        Hotcell__V1__Sandbox *message = arena_new(arena, Hotcell__V1__Sandbox);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__sandbox__init(message);
+        message->sandbox_id = borrow(record->sandbox_id);
+        message->name = borrow(record->name);
+        message->state = (Hotcell__V1__SandboxState)record->state;
+        message->template_ = borrow(record->template_name);
+        message->template_digest = borrow(record->template_digest);
+        message->create_time = convert_time(arena, record->create_time_usec);
+        message->expire_time = convert_time(arena, record->expire_time_usec);
+        if (record->idle_timeout_usec > 0)
+                message->idle_timeout = convert_duration(arena, record->idle_timeout_usec);
+        message->end_time = convert_time(arena, record->end_time_usec);
+        message->end_cause = (Hotcell__V1__Cause)record->end_cause;
+        message->end_message = borrow(record->end_message);
+        message->limits = convert_sandbox_limits(arena, &record->limits);
+        message->usage = convert_sandbox_usage(arena, &record->usage);
+        convert_labels(arena, &record->labels, message);
+        return message;
+}
+
+Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_view *view)
+{
+        const struct context_record *record = view->record;
+        Hotcell__V1__Context *message = arena_new(arena, Hotcell__V1__Context);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__context__init(message);
+        message->context_id = borrow(record->context_id);
+        message->sandbox_id = borrow(record->sandbox_id);
+        message->language = borrow(record->language);
+        message->is_default = record->is_default;
+        message->generation = record->generation;
+        message->state = (Hotcell__V1__ContextState)view->state;
+        message->create_time = convert_time(arena, record->create_time_usec);
+        message->working_directory = borrow(record->working_directory);
+        return message;
+}
+
+static Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct execution_usage *usage)
+{
+        Hotcell__V1__Usage *message = arena_new(arena, Hotcell__V1__Usage);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__usage__init(message);
+        message->cpu_time = convert_duration(arena, usage->cpu_usec);
+        message->wall_time = convert_duration(arena, usage->wall_usec);
+        message->memory_peak_bytes = usage->memory_peak_bytes;
+        message->stdout_bytes = usage->stdout_bytes;
+        message->stderr_bytes = usage->stderr_bytes;
+        message->rich_bytes = usage->rich_bytes;
+        return message;
+}
+
+Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_record *record)
+{
+        Hotcell__V1__Ended *message = arena_new(arena, Hotcell__V1__Ended);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__ended__init(message);
+        message->outcome = (Hotcell__V1__Outcome)record->outcome;
+        message->cause = (Hotcell__V1__Cause)record->cause;
+        if (record->has_exit_code) {
+                message->_exit_code_case = HOTCELL__V1__ENDED___EXIT_CODE_EXIT_CODE;
+                message->exit_code = record->exit_code;
+        }
+        message->signal = record->signal;
+        message->state_lost = record->state_lost;
+        message->message = borrow(record->message);
+        message->usage = convert_usage(arena, &record->usage);
+        message->truncated_bytes = record->truncated_bytes;
+        return message;
+}
+
+Hotcell__V1__Execution *convert_execution(struct arena *arena,
+                                          const struct execution_record *record,
+                                          int64_t first_sequence)
+{
+        Hotcell__V1__Execution *message = arena_new(arena, Hotcell__V1__Execution);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__execution__init(message);
+        message->execution_id = borrow(record->execution_id);
+        message->sandbox_id = borrow(record->sandbox_id);
+        message->context_id = borrow(record->context_id);
+        message->context_generation = record->context_generation;
+        message->state = (Hotcell__V1__ExecutionState)record->state;
+        message->create_time = convert_time(arena, record->create_time_usec);
+        message->start_time = convert_time(arena, record->start_time_usec);
+        message->end_time = convert_time(arena, record->end_time_usec);
+        message->limits = convert_limits(arena, &record->limits);
+        if (record->state == EXECUTION_ENDED)
+                message->ended = convert_ended(arena, record);
+        message->last_sequence = record->last_sequence;
+        message->first_sequence = first_sequence;
+        return message;
+}
+
+Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record)
+{
+        Hotcell__V1__Key *message = arena_new(arena, Hotcell__V1__Key);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__key__init(message);
+        message->key_id = borrow(record->key_id);
+        message->name = borrow(record->name);
+        message->create_time = convert_time(arena, record->create_time_usec);
+        message->revoke_time = convert_time(arena, record->revoke_time_usec);
+        return message;
+}

@@ -1,0 +1,34 @@
+/*
+ * Records as messages of the public API. Messages live in the arena, but their strings may point
+ * into the records: pack before those change. A NULL is an absent field, or a failed arena (checked
+ * once, when packing).
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "hotcell/v1/execution_service.pb-c.h"
+#include "hotcell/v1/key_service.pb-c.h"
+#include "hotcell/v1/sandbox_service.pb-c.h"
+#include "server/api/arena.h"
+#include "server/session/session.h"
+#include "server/store/records.h"
+
+/* Zero is absent. */
+Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec);
+
+/* Always present. */
+Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec);
+
+Hotcell__V1__Limits *convert_limits(struct arena *arena, const struct execution_limits *limits);
+Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
+                                                   const struct sandbox_limits *limits);
+Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_record *record);
+Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_view *view);
+Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_record *record);
+
+/* @first_sequence: the oldest that can be replayed, or zero. */
+Hotcell__V1__Execution *convert_execution(struct arena *arena,
+                                          const struct execution_record *record,
+                                          int64_t first_sequence);
+Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record);

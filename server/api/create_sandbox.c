@@ -1,0 +1,34 @@
+#include "server/api/api_private.h"
+#include "server/api/check.h"
+#include "server/api/convert.h"
+
+static void on_done(void *userdata, const struct session_result *result,
+                    const struct sandbox_record *record, bool created)
+{
+        struct api_call *call = userdata;
+        Hotcell__V1__CreateSandboxResponse response = HOTCELL__V1__CREATE_SANDBOX_RESPONSE__INIT;
+
+        if (!api_call_fail_result(call, result, NULL)) {
+                response.sandbox = convert_sandbox(&call->arena, record);
+                response.created = created;
+                api_call_reply(call, &response.base);
+        }
+        api_call_release(call);
+}
+
+void api_create_sandbox(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__CreateSandboxRequest *request = message;
+        struct checked_spec spec;
+
+        if (request->get_or_create && (!request->spec || !*request->spec->name))
+                api_call_blame(call, REASON_INVALID_FIELD, "spec.name",
+                               "is required with get_or_create");
+        if (!check_spec(call, "spec", request->spec, &spec)) {
+                api_call_fail_blamed(call);
+                return;
+        }
+        spec.request.get_or_create = request->get_or_create;
+        api_call_hold(call);
+        session_create_sandbox(call->api->session, &spec.request, on_done, call);
+}

@@ -1,0 +1,32 @@
+#include "server/api/api_private.h"
+#include "server/api/check.h"
+#include "server/api/convert.h"
+
+static void on_done(void *userdata, const struct session_result *result,
+                    const struct execution_record *record)
+{
+        struct api_call *call = userdata;
+        const Hotcell__V1__GetExecutionRequest *request = (const void *)call->request;
+        Hotcell__V1__GetExecutionResponse response = HOTCELL__V1__GET_EXECUTION_RESPONSE__INIT;
+
+        if (!api_call_fail_result(call, result, request->execution_id)) {
+                response.execution = convert_execution(
+                        &call->arena, record,
+                        session_first_sequence(call->api->session, record->execution_id));
+                api_call_reply(call, &response.base);
+        }
+        api_call_release(call);
+}
+
+void api_get_execution(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__GetExecutionRequest *request = message;
+
+        if (!check_id(call, "execution_id", request->execution_id)) {
+                api_call_fail_blamed(call);
+                return;
+        }
+        api_call_hold(call);
+        session_get_execution(call->api->session, call->identity.owner, request->execution_id,
+                              on_done, call);
+}

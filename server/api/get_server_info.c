@@ -1,0 +1,124 @@
+#include "hotcell/v1/server_service.pb-c.h"
+#include "runtime/base/macros.h"
+#include "server/api/api_private.h"
+#include "server/api/call.h"
+#include "server/api/convert.h"
+#include "server/session/session.h"
+
+/* What this server can do beyond the RPCs of its services. */
+static const char *const capabilities[] = {
+        "execution.attach",   "execution.combine_output",
+        "execution.one_shot", "sandbox.get_or_create",
+        "sandbox.watch",
+};
+
+static char *borrow(const char *text)
+{
+        return (char *)(uintptr_t)text;
+}
+
+static Hotcell__V1__Wall *convert_wall(struct arena *arena, const struct session_wall *wall)
+{
+        Hotcell__V1__Wall *message = arena_new(arena, Hotcell__V1__Wall);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__wall__init(message);
+        message->name = borrow(wall->name);
+        message->holds = wall->holds;
+        message->required = wall->required;
+        message->detail = borrow(wall->detail);
+        message->fix = borrow(wall->fix);
+        return message;
+}
+
+static Hotcell__V1__LanguageInfo *convert_language(struct arena *arena,
+                                                   const struct session_language *language)
+{
+        Hotcell__V1__LanguageInfo *message = arena_new(arena, Hotcell__V1__LanguageInfo);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__language_info__init(message);
+        message->language = borrow(language->language);
+        message->version = borrow(language->version);
+        return message;
+}
+
+static Hotcell__V1__TemplateInfo *convert_template(struct arena *arena,
+                                                   const struct session_template *template)
+{
+        Hotcell__V1__TemplateInfo *message = arena_new(arena, Hotcell__V1__TemplateInfo);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__template_info__init(message);
+        message->name = borrow(template->name);
+        message->digest = borrow(template->digest);
+        message->languages =
+                arena_new_array(arena, Hotcell__V1__LanguageInfo *, template->n_languages);
+        for (size_t i = 0; message->languages && i < template->n_languages; i++)
+                message->languages[message->n_languages++] =
+                        convert_language(arena, &template->languages[i]);
+        return message;
+}
+
+static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *response)
+{
+        struct arena *arena = &call->arena;
+        struct session_info info;
+
+        session_info(call->api->session, &info);
+        response->version = borrow(HOTCELL_VERSION);
+        response->runtime_version = borrow(info.runtime_version);
+        response->capabilities = (char **)(uintptr_t)capabilities;
+        response->n_capabilities = ARRAY_SIZE(capabilities);
+        response->limits_max = convert_sandbox_limits(arena, &call->api->limits.sandbox_max);
+        response->limits_default =
+                convert_sandbox_limits(arena, &call->api->limits.sandbox_default);
+        response->ready = session_is_ready(call->api->session);
+        response->sandboxes_active = (int32_t)info.sandboxes_active;
+        response->sandboxes_max = (int32_t)info.sandboxes_max;
+        response->templates = arena_new_array(arena, Hotcell__V1__TemplateInfo *, info.n_templates);
+        for (size_t i = 0; response->templates && i < info.n_templates; i++)
+                response->templates[response->n_templates++] =
+                        convert_template(arena, &info.templates[i]);
+        response->walls = arena_new_array(arena, Hotcell__V1__Wall *, info.n_walls);
+        for (size_t i = 0; response->walls && i < info.n_walls; i++)
+                response->walls[response->n_walls++] = convert_wall(arena, &info.walls[i]);
+}
+
+static void reply(struct api_call *call)
+{
+        Hotcell__V1__GetServerInfoResponse response = HOTCELL__V1__GET_SERVER_INFO_RESPONSE__INIT;
+
+        fill(call, &response);
+        api_call_reply(call, &response.base);
+}
+
+/* Without a runtime there is nothing to probe, but the rest is still true and ready says no. */
+static void on_probed(void *userdata, const struct session_result *result)
+{
+        struct api_call *call = userdata;
+
+        (void)result;
+        reply(call);
+        api_call_release(call);
+}
+
+void api_get_server_info(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__GetServerInfoRequest *request = message;
+
+        if (!request->probe_walls) {
+                reply(call);
+                return;
+        }
+        if (!call->identity.is_operator) {
+                api_call_fail(call, REASON_OPERATOR_ONLY,
+                              "probe_walls is for operators: use the unix socket");
+                return;
+        }
+        api_call_hold(call);
+        session_probe_walls(call->api->session, on_probed, call);
+}

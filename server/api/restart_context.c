@@ -1,0 +1,33 @@
+#include "server/api/api_private.h"
+#include "server/api/check.h"
+#include "server/api/convert.h"
+
+static void on_done(void *userdata, const struct session_result *result,
+                    const struct context_view *views, size_t n)
+{
+        struct api_call *call = userdata;
+        const Hotcell__V1__RestartContextRequest *request = (const void *)call->request;
+        Hotcell__V1__RestartContextResponse response = HOTCELL__V1__RESTART_CONTEXT_RESPONSE__INIT;
+
+        (void)n;
+        if (!api_call_fail_result(call, result, request->context_id)) {
+                response.context = convert_context(&call->arena, views);
+                api_call_reply(call, &response.base);
+        }
+        api_call_release(call);
+}
+
+void api_restart_context(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__RestartContextRequest *request = message;
+
+        (void)check_id(call, "sandbox_id", request->sandbox_id);
+        (void)check_id(call, "context_id", request->context_id);
+        if (api_call_has_blame(call)) {
+                api_call_fail_blamed(call);
+                return;
+        }
+        api_call_hold(call);
+        session_restart_context(call->api->session, call->identity.owner, request->sandbox_id,
+                                request->context_id, on_done, call);
+}
