@@ -563,6 +563,15 @@ class Builds(Case):
         self.assertEqual(self.build(store=other)[0], new, "as if it had been built from nothing")
         self.assertEqual(tree.read(self.store.root(old)).digest, old, "the older root is untouched")
 
+    def test_the_older_root_is_not_needed_to_take_over_its_packages(self):
+        old, _ = self.build()
+        self.write("kernel/main.py", "print(2)\n")
+        self.build()
+        self.store.forget(old)
+        self.write("kernel/main.py", "print(3)\n")
+        self.build()
+        self.assertEqual(FakeRecipe.n_made, 1)
+
     def test_packages_are_not_taken_over_from_a_damaged_root(self):
         digest, _ = self.build()
         with open(os.path.join(self.store.root(digest), "var/lib/dpkg/status"), "a", encoding="utf-8") as file:
@@ -676,9 +685,11 @@ class Lines(Case):
 
     def run_stage(self, mode, is_terminal):
         stream = self.Terminal(is_terminal)
-        times = iter((10.0, 12.0, 12.5))
+        times = iter((10.0, 10.05, 11.0, 12.5) if mode == "auto" and is_terminal else (10.0, 12.0))
         progress = Progress(mode, "template python", stream, lambda: next(times))
         progress.begin("working")
+        progress.tick()
+        progress.tick()
         progress.end()
         return stream.text
 
@@ -688,6 +699,7 @@ class Lines(Case):
     def test_one_redrawn_line_on_a_terminal(self):
         text = self.run_stage("auto", True)
         self.assertEqual(text.count("\n"), 1)
+        self.assertEqual(text.count("\r"), 3, "a tick that comes too early draws nothing")
         self.assertTrue(text.endswith("\r\x1b[Ktemplate python: working: 2.5 s\n"))
 
     def test_nothing_when_asked(self):

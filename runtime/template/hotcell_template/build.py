@@ -76,7 +76,7 @@ class Build:
         manifest = self._manifest(found, exact_version, recipe)
         remove_tree(scratch)
         self.progress.begin("publishing")
-        self._publish(build, manifest, found, base)
+        self._publish(build, manifest, found)
         self.progress.end()
         return found.digest
 
@@ -107,11 +107,11 @@ class Build:
         command = ["cp", "--archive", "--link", "--no-target-directory", self.store.root(base), recipe.root]
         child.run(command, env=os.environ, log=os.path.join(recipe.scratch, "cp.log"), tick=self._tick)
 
-    def _publish(self, build, manifest, found, base):
+    def _publish(self, build, manifest, found):
         self.store.publish(build, manifest, found.serialization)
         self.store.point("by-input", self.input_key, found.digest)
-        if not base:
-            self.store.point("by-base", self.base_key, found.digest)
+        # The newest, not the first: the older ones may be removed.
+        self.store.point("by-base", self.base_key, found.digest)
         self.store.point("by-name", self.template.name, found.digest)
 
     def _description(self, exact_version):

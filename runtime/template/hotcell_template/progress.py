@@ -5,6 +5,7 @@ import time
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _CLEAR = "\r\x1b[K"
+_REDRAW_SECONDS = 0.1
 
 
 class Progress:
@@ -20,23 +21,29 @@ class Progress:
         self._stage = None
         self._started = 0.0
         self._n_ticks = 0
+        self._drawn = 0.0
         self.seconds = {}
 
     def begin(self, stage):
         self.end()
         self._stage = stage
-        self._started = self._clock()
+        self._started = self._drawn = self._clock()
         if self._mode == "plain":
             self._write(f"{self._prefix}: {stage} ...\n")
-        self.tick()
+        elif self._mode == "live":
+            self._write(f"{_CLEAR}{_FRAMES[0]} {self._prefix}: {stage}")
 
     def tick(self):
-        """Called several times a second while something runs."""
+        """Called at least several times a second while something runs."""
         if self._mode != "live" or self._stage is None:
             return
+        now = self._clock()
+        if now - self._drawn < _REDRAW_SECONDS:
+            return
+        self._drawn = now
         self._n_ticks += 1
         frame = _FRAMES[self._n_ticks % len(_FRAMES)]
-        elapsed = self._clock() - self._started
+        elapsed = now - self._started
         self._write(f"{_CLEAR}{frame} {self._prefix}: {self._stage} {elapsed:.0f} s")
 
     def end(self):
