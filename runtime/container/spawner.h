@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "runtime/base/cleanup.h"
+
 struct spawner;
 
 enum {
@@ -110,3 +112,5 @@ int spawner_start_process(struct spawner *spawner, const struct spawn_process *p
 /* Reads what a status pipe says. -EAGAIN: not yet known; 0: the program runs; SPAWNER_E_STEP: it
  * does not. */
 int spawn_status_read(int status_fd, struct spawn_failure *ret_failure);
+
+DEFINE_CLEANUP(struct spawner, spawner_free)

@@ -827,8 +827,9 @@ class Commands(Case):
             time.sleep(0.05)
         self.assertEqual(processes_with(self.path("store")), [])
         self.assertEqual(len(os.listdir(self.path("store"))), 4)
-        self.listener.close()
-        self.start(self.mirror_that_is_gone()).communicate(timeout=60)
+        # Any next build does; this one ends early.
+        self.write("template/requirements.lock", f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
+        self.start(self.mirror()).communicate(timeout=60)
         self.assert_nothing_left()
 
     def mirror_that_is_gone(self):
@@ -847,6 +848,22 @@ class Commands(Case):
         self.write("template/requirements.lock", f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
         _, errors = self.start(self.mirror()).communicate(timeout=60)
         self.assertIn("HASH_MISMATCH", errors)
+        self.assert_nothing_left()
+
+    def test_root_without_the_right_to_make_namespaces_is_told_so(self):
+        command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", SCRIPT, "build", "python"]
+        command += ["--store", self.path("store"), "--kernel-dir", self.path("kernel")]
+        run = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("NO_NAMESPACES", run.stderr)
+        self.assert_nothing_left()
+
+    def test_a_full_disk_is_said_before_anything_is_done(self):
+        template = spec.read_template(os.path.join(SOURCE, "python"))
+        store = Store(self.path("store"))
+        job = build.Build(template, self.path("kernel"), store, Progress("none", ""), lambda: None)
+        with mock.patch.object(store, "free_bytes", lambda: 1 << 30):
+            self.assertIn("1024 MiB", self.assert_fails("NO_SPACE", job.run))
         self.assert_nothing_left()
 
     def test_other_users_are_told_to_become_root(self):

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import tempfile
 
 from . import child, sources, spec, tree
 from .errors import TemplateError
@@ -160,6 +161,7 @@ class Build:
             raise TemplateError("NO_TOOL", f"there is no {keyring}", "apt-get install debian-archive-keyring")
         if not os.path.isdir(self.kernel_directory):
             raise TemplateError("NO_KERNEL", f"there is no {self.kernel_directory}", "see --kernel-dir")
+        self._check_namespaces()
         free = self.store.free_bytes()
         if free < _NEEDED_BYTES:
             raise TemplateError(
@@ -167,6 +169,14 @@ class Build:
                 f"{self.store.path} has {free >> 20} MiB free, a build needs {_NEEDED_BYTES >> 20}",
                 "make room, or name another place: --store DIR",
             )
+
+    def _check_namespaces(self):
+        """The tools run in mount and pid namespaces of their own: root in a container may not make any."""
+        with tempfile.NamedTemporaryFile() as log:
+            try:
+                child.run(["true"], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, log=log.name, tick=self._tick)
+            except child.Failed as error:
+                raise TemplateError("NO_NAMESPACES", error.log.strip(), "build on the host, or with CAP_SYS_ADMIN") from error
 
     def _tick(self):
         self._check_interrupt()

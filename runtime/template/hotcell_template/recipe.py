@@ -290,7 +290,8 @@ class Recipe:
         path = os.path.join(self.scratch, "apt.conf")
         dump = child.run(["apt-config", "dump"], env=host_environment(), log=self._log("apt"), tick=self.tick)
         wanted = re.compile(r"^Acquire::(https?|ftp|Retries|ForceIPv[46])\b[^ ]*(?<!::) .*;$")
-        lines = ['Acquire::Languages "none";', 'Acquire::Retries "3";'] + [line for line in dump.splitlines() if wanted.match(line)]
+        lines = ['Acquire::Languages "none";', 'Acquire::Retries "3";']
+        lines += [line for line in dump.splitlines() if wanted.match(line)]
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
         return path
@@ -405,7 +406,9 @@ def explain_mmdebstrap(error):
             "MIRROR_UNTRUSTED", f"the mirror's signature is not trusted:\n{tail(log)}", "upgrade debian-archive-keyring"
         )
     if re.search(r"resolv|[Cc]ould not connect|Connection (refused|timed out|failed)|Unable to connect|Failed to fetch", log):
-        return TemplateError("MIRROR_UNREACHABLE", f"the Debian mirror does not answer:\n{tail(log)}", "name another: --mirror URL")
+        return TemplateError(
+            "MIRROR_UNREACHABLE", f"the Debian mirror does not answer:\n{tail(log)}", "name another: --mirror URL"
+        )
     if re.search(r"Unable to locate package|no installation candidate", log):
         return TemplateError("NO_PACKAGE", f"the mirror lacks a package:\n{tail(log)}", "see template.toml")
     return TemplateError("BUILD_FAILED", f"mmdebstrap failed:\n{tail(log)}")

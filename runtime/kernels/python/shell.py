@@ -1,0 +1,296 @@
+"""The IPython shell that keeps the state and runs the cells.
+
+What is different from a terminal's: results, displays and errors go to the report instead of to standard output; nothing is
+kept on disk and nothing beyond bounds in memory; `!cmd` runs in a plain shell, so that its two outputs stay two; leaving
+(`exit()`, `sys.exit(3)`) ends the cell and is reported, and the state stays.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+
+from IPython.core import page
+from IPython.core.autocall import ExitAutocall
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import StdinNotImplementedError, UsageError
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.history import HistoryManager
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from . import errors
+
+# `Out` keeps every result alive, and the sandbox has a memory limit: twenty data frames back is history.
+OUT_MAX = 100
+
+# How long a shell command has to end after the SIGINT that it gets when the cell is interrupted.
+COMMAND_GRACE_SEC = 1.0
+
+
+def create(report, loops, interrupts):
+    config = Config()
+    config.History.enabled = False
+    config.History.hist_file = ":memory:"  # else the name of a file is made up
+    shell = Shell.instance(config=config, cache_size=OUT_MAX, colors="nocolor", loop_runner=loops.run_cell)
+    shell.report = report
+    shell.interrupts = interrupts
+    return shell
+
+
+class Formatter(DisplayFormatter):
+    """An object of which nothing can be shown raises; where one form of several fails, that is only mentioned."""
+
+    def format(self, obj, include=None, exclude=None):
+        outer, self.parent.format_errors = self.parent.format_errors, []
+        try:
+            data, metadata = super().format(obj, include=include, exclude=exclude)
+            failures = self.parent.format_errors
+        finally:
+            self.parent.format_errors = outer
+        if failures and not data:
+            raise failures[0]
+        for e in failures:
+            print("\n".join(errors.render(e, e.__traceback__)[2]), file=sys.stderr)
+        return data, metadata
+
+
+class ResultHook(DisplayHook):
+    def quiet(self):
+        # Looking for the `;` means to take the whole cell into tokens.
+        history = self.shell.history_manager.input_hist_parsed
+        return bool(history) and ";" in history[-1] and super().quiet()
+
+    def write_output_prompt(self):
+        pass
+
+    def write_format_data(self, format_dict, md_dict=None):
+        self.shell.report.result(format_dict)
+
+    def log_output(self, format_dict):
+        pass
+
+    def finish_displayhook(self):
+        self._is_active = False
+
+    def cull_cache(self):
+        import warnings
+
+        with warnings.catch_warnings(action="ignore"):
+            super().cull_cache()
+
+
+class Publisher(DisplayPublisher):
+    def publish(self, data, metadata=None, source=None, *, transient=None, update=False, **kwargs):
+        self._validate_data(data, metadata)
+        display_id = (transient or {}).get("display_id") or ""
+        self.shell.report.display(data, display_id, update)
+
+    def clear_output(self, wait=False):
+        self.shell.report.clear_output(wait)
+
+
+class History(HistoryManager):
+    # `exit` does not end this shell: it has a place in `In` like any other cell.
+    _exit_re = re.compile(r"(?!)")
+
+    def store_inputs(self, line_num, source, source_raw=None):
+        super().store_inputs(line_num, source, source_raw)
+        self.db_input_cache.clear()  # meant for a database that is not there
+
+
+class Exit(ExitAutocall):
+    """Ends the cell, like sys.exit()."""
+
+    def __call__(self, code=None):
+        raise SystemExit(code)
+
+
+class Settings(dict):
+    """What IPython keeps in files of the user's profile, kept in memory."""
+
+    def keys(self, pattern="*"):
+        import fnmatch
+
+        return fnmatch.filter(super().keys(), pattern)
+
+
+class Shell(InteractiveShell):
+    report = None
+    interrupts = None
+    exit_code = None
+    format_errors = None
+
+    def execute(self, code):
+        self.exit_code = None
+        self.run_cell(code, store_history=True)
+
+    # Start: nothing is written to the home directory.
+
+    def init_ipython_dir(self, ipython_dir):
+        # Past the observer, which would make the directory.
+        self._trait_values["ipython_dir"] = os.path.expanduser("~/.ipython")
+
+    def init_profile_dir(self, profile_dir):
+        self._db = Settings()
+
+    def init_virtualenv(self):
+        pass
+
+    def init_history(self):
+        self.history_manager = History(shell=self, parent=self)
+        self.configurables.append(self.history_manager)
+
+    def init_completer(self):
+        pass  # nobody presses Tab
+
+    def init_display_formatter(self):
+        self.display_formatter = Formatter(parent=self)
+        self.configurables.append(self.display_formatter)
+
+    def init_display_pub(self):
+        self.display_pub = Publisher(parent=self, shell=self)
+        self.configurables.append(self.display_pub)
+
+    def init_displayhook(self):
+        self.displayhook_class = ResultHook
+        super().init_displayhook()
+
+    def init_hooks(self):
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(_print_page), 99)
+
+    def init_user_ns(self):
+        self.exiter = Exit(self)
+        super().init_user_ns()
+        # IPython's own open() refuses the descriptors 0, 1 and 2. Here they are the program's.
+        self.user_ns.pop("open", None)
+
+    def init_builtins(self):
+        import builtins
+
+        super().init_builtins()
+        builtins.input = _input
+
+    # Errors.
+
+    def _tee(self, channel):
+        # The original keeps all output of all cells in memory.
+        return contextlib.nullcontext()
+
+    def _format_exception_for_storage(self, exception, filename=None, running_compiled_code=False):
+        return {}
+
+    def showtraceback(self, exc_tuple=None, filename=None, tb_offset=None, exception_only=False, running_compiled_code=False):
+        try:
+            _, value, tb = self._get_exc_info(exc_tuple)
+        except ValueError:
+            print("No traceback available to show.", file=sys.stderr)
+            return
+        if self.format_errors is not None and isinstance(value, Exception):
+            self.format_errors.append(value)
+            return
+        if isinstance(value, SystemExit):
+            self._exit(value)
+            return
+        if isinstance(value, UsageError):
+            tb = None
+        self.report.error(*self._as_interrupt(value, tb))
+
+    def showsyntaxerror(self, filename=None, running_compiled_code=False):
+        self.showtraceback()
+
+    def _as_interrupt(self, value, tb):
+        if self.interrupts.has_cancelled and type(value).__name__ == "CancelledError":
+            return KeyboardInterrupt(), tb
+        return value, tb
+
+    def _exit(self, value):
+        code = value.code
+        if code is None:
+            self.exit_code = 0
+        elif isinstance(code, int):
+            self.exit_code = code & 0xFF
+        else:
+            print(code, file=sys.stderr)
+            self.exit_code = 1
+
+    # Running.
+
+    async def run_code(self, code_obj, result=None, *, async_=False):
+        """As the original, without its advice after SystemExit."""
+        import bdb
+
+        try:
+            if async_:
+                await eval(code_obj, self.user_global_ns, self.user_ns)
+            else:
+                exec(code_obj, self.user_global_ns, self.user_ns)
+            return False
+        except bdb.BdbQuit as e:
+            failure = e
+        except self.custom_exceptions as e:
+            failure = e
+            self.CustomTB(type(e), e, e.__traceback__)
+        except BaseException as e:
+            failure = e
+            self.showtraceback((type(e), e, e.__traceback__))
+        if result is not None:
+            result.error_in_exec = failure
+        return True
+
+    def system(self, cmd):
+        """`!cmd`: in a process group of its own, which an interrupt of the cell reaches as a whole."""
+        import subprocess
+
+        cmd = self.var_expand(cmd, depth=1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        shell = os.environ.get("SHELL") or "/bin/bash"
+        if not os.access(shell, os.X_OK):
+            shell = None
+        process = subprocess.Popen(cmd, shell=True, executable=shell, process_group=0)
+        try:
+            status = process.wait()
+        except BaseException:
+            _stop(process)
+            raise
+        self.user_ns["_exit_code"] = status
+        if self.system_raise_on_error and status:
+            raise subprocess.CalledProcessError(status, cmd)
+
+    system_piped = system_raw = system
+
+    def safe_execfile(self, fname, *where, exit_ignore=False, raise_exceptions=True, shell_futures=False):
+        # A script that raises under %run is a cell that raises.
+        super().safe_execfile(
+            fname, *where, exit_ignore=exit_ignore, raise_exceptions=raise_exceptions, shell_futures=shell_futures
+        )
+
+    def enable_gui(self, gui=None):
+        if gui not in (None, "inline", "agg"):
+            raise UsageError(f"there is no display for {gui!r} in a sandbox; figures are shown inline")
+
+
+def _print_page(text, start=0, screen_lines=0, pager_cmd=None):
+    if isinstance(text, dict):
+        text = text.get("text/plain", "")
+    print(text)
+
+
+def _input(prompt="", /):
+    raise StdinNotImplementedError("input() is not available in a sandbox execution: nobody is there to answer")
+
+
+def _stop(process):
+    import subprocess
+
+    for sig in (signal.SIGINT, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sig)
+            process.wait(COMMAND_GRACE_SEC)
+            return
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
