@@ -1,0 +1,440 @@
+/*
+ * The dialects are one table: what a value is called in v1 and in v2. Where the formats differ, the
+ * function that writes it says so.
+ */
+#include "runtime/cgroup/group.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/io.h"
+#include "runtime/base/macros.h"
+#include "runtime/cgroup/values.h"
+
+enum {
+        CPU_PERIOD_USEC = 100000,
+        FILE_PATH_MAX = CGROUP_GROUP_PATH_MAX + 64,
+};
+
+enum group_file {
+        FILE_MEMORY_LIMIT,
+        FILE_MEMORY_NOW,
+        FILE_MEMORY_PEAK,
+        FILE_MEMORY_OOM,
+        FILE_PIDS_LIMIT,
+        FILE_PIDS_NOW,
+        _FILE_N,
+};
+
+static const struct {
+        enum cgroup_controller controller;
+        const char *v1;
+        const char *v2;
+} group_files[] = {
+        [FILE_MEMORY_LIMIT] = { CGROUP_MEMORY, "memory.limit_in_bytes", "memory.max" },
+        [FILE_MEMORY_NOW] = { CGROUP_MEMORY, "memory.usage_in_bytes", "memory.current" },
+        [FILE_MEMORY_PEAK] = { CGROUP_MEMORY, "memory.max_usage_in_bytes", "memory.peak" },
+        [FILE_MEMORY_OOM] = { CGROUP_MEMORY, "memory.oom_control", "memory.events" },
+        [FILE_PIDS_LIMIT] = { CGROUP_PIDS, "pids.max", "pids.max" },
+        [FILE_PIDS_NOW] = { CGROUP_PIDS, "pids.current", "pids.current" },
+};
+static_assert(ARRAY_SIZE(group_files) == _FILE_N, "every file has a row");
+
+static int file_path(const struct cgroup *group, const char *file,
+                     char ret_path[static FILE_PATH_MAX])
+{
+        int n = snprintf(ret_path, FILE_PATH_MAX, "%s/%s", group->path, file);
+
+        return n >= 0 && n < FILE_PATH_MAX ? 0 : error_origin(-ENAMETOOLONG);
+}
+
+static int parent_fd(const struct cgroup *group, size_t parent)
+{
+        return group->tree->parents[parent].fd;
+}
+
+static int write_at(const struct cgroup *group, size_t parent, const char *file, const char *text)
+{
+        char path[FILE_PATH_MAX];
+        int r = file_path(group, file, path);
+
+        return r ? r : io_write_file(parent_fd(group, parent), path, text);
+}
+
+static int read_at(const struct cgroup *group, size_t parent, const char *file, char *buffer,
+                   size_t size)
+{
+        char path[FILE_PATH_MAX];
+        int r = file_path(group, file, path);
+
+        return r ? r : io_read_file(parent_fd(group, parent), path, buffer, size, NULL);
+}
+
+/* -ENOENT when this group has no such file: its controller is absent or not counted here. */
+static int resolve(const struct cgroup *group, enum group_file file, size_t *ret_parent,
+                   const char **ret_name)
+{
+        enum cgroup_controller controller = group_files[file].controller;
+        enum cgroup_dialect dialect = group->tree->controllers[controller].dialect;
+        size_t parent = group->tree->controllers[controller].parent;
+
+        if (dialect == CGROUP_ABSENT || !(group->parents & BIT(parent)))
+                return -ENOENT;
+        *ret_parent = parent;
+        *ret_name = dialect == CGROUP_V1 ? group_files[file].v1 : group_files[file].v2;
+        return 0;
+}
+
+static int write_number(const struct cgroup *group, enum group_file file, uint64_t value)
+{
+        char text[CGROUP_VALUE_MAX];
+        const char *name;
+        size_t parent;
+        int r = resolve(group, file, &parent, &name);
+
+        if (r)
+                return error_origin(r);
+        (void)snprintf(text, sizeof(text), "%" PRIu64, value);
+        return write_at(group, parent, name, text);
+}
+
+/* A file that is not there reads as zero: memory.peak is missing before Linux 5.19. */
+static int read_number(const struct cgroup *group, enum group_file file, uint64_t *ret_value)
+{
+        char text[CGROUP_VALUE_MAX];
+        const char *name;
+        size_t parent;
+        int r = resolve(group, file, &parent, &name);
+
+        *ret_value = 0;
+        if (r)
+                return 0;
+        r = read_at(group, parent, name, text, sizeof(text));
+        if (r)
+                return r == -ENOENT ? 0 : error_origin(r);
+        return cgroup_parse_number(text, ret_value);
+}
+
+/* Without swap accounting there is no such file, and then memory.swappiness keeps v1 from it. */
+static int forbid_swap(const struct cgroup *group, uint64_t memory_bytes)
+{
+        size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
+        char text[CGROUP_VALUE_MAX];
+        int r;
+
+        if (group->tree->controllers[CGROUP_MEMORY].dialect == CGROUP_V2) {
+                r = write_at(group, parent, "memory.swap.max", "0");
+                return r == -ENOENT ? 0 : r;
+        }
+        (void)snprintf(text, sizeof(text), "%" PRIu64, memory_bytes);
+        r = write_at(group, parent, "memory.memsw.limit_in_bytes", text);
+        return r == -ENOENT ? write_at(group, parent, "memory.swappiness", "0") : r;
+}
+
+static int limit_cpu(const struct cgroup *group, uint32_t cpu_millis)
+{
+        size_t parent = group->tree->controllers[CGROUP_CPU].parent;
+        uint64_t quota_usec = (uint64_t)cpu_millis * CPU_PERIOD_USEC / 1000;
+        char text[CGROUP_VALUE_MAX];
+        int r;
+
+        if (group->tree->controllers[CGROUP_CPU].dialect == CGROUP_V2) {
+                (void)snprintf(text, sizeof(text), "%" PRIu64 " %d", quota_usec, CPU_PERIOD_USEC);
+                return write_at(group, parent, "cpu.max", text);
+        }
+        (void)snprintf(text, sizeof(text), "%d", CPU_PERIOD_USEC);
+        r = write_at(group, parent, "cpu.cfs_period_us", text);
+        if (r)
+                return r;
+        (void)snprintf(text, sizeof(text), "%" PRIu64, quota_usec);
+        return write_at(group, parent, "cpu.cfs_quota_us", text);
+}
+
+static bool has(const struct cgroup *group, enum cgroup_controller controller)
+{
+        return group->tree->controllers[controller].dialect != CGROUP_ABSENT;
+}
+
+/* An absent controller is not this function's to refuse: the walls are, before it comes to this. */
+static int apply_limits(const struct cgroup *group, const struct cgroup_limits *limits)
+{
+        int r = 0;
+
+        if (has(group, CGROUP_MEMORY)) {
+                r = write_number(group, FILE_MEMORY_LIMIT, limits->memory_bytes);
+                if (!r)
+                        r = forbid_swap(group, limits->memory_bytes);
+        }
+        if (!r && has(group, CGROUP_CPU))
+                r = limit_cpu(group, limits->cpu_millis);
+        if (!r && has(group, CGROUP_PIDS))
+                r = write_number(group, FILE_PIDS_LIMIT, limits->processes);
+        return r ? error_fold(r) : 0;
+}
+
+static int make_directories(struct cgroup *group, unsigned parents)
+{
+        struct stat status;
+
+        for (size_t h = 0; h < group->tree->n_parents; h++) {
+                if (!(parents & BIT(h)) || group->tree->parents[h].fd < 0)
+                        continue;
+                if (mkdirat(group->tree->parents[h].fd, group->path, 0755) < 0)
+                        return errno == EEXIST ? CGROUP_E_EXISTS : error_origin(-errno);
+                group->parents |= BIT(h);
+        }
+        if (fstatat(parent_fd(group, 0), group->path, &status, AT_SYMLINK_NOFOLLOW) < 0)
+                return error_origin(-errno);
+        group->id = status.st_ino;
+        return 0;
+}
+
+/* Leaves count memory for themselves; the rest is enough at the sandbox's level. */
+static int pass_memory_on(const struct cgroup *group)
+{
+        if (group->tree->controllers[CGROUP_MEMORY].dialect != CGROUP_V2)
+                return 0;
+        return write_at(group, 0, "cgroup.subtree_control", "+memory");
+}
+
+int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const char *name,
+                  const struct cgroup_limits *limits)
+{
+        struct cgroup made = { .tree = tree, .peak_fd = -1 };
+        int r;
+
+        assert(strlen(name) <= CGROUP_NAME_MAX);
+        made.n_sandbox = strlen(name);
+        memcpy(made.path, name, made.n_sandbox + 1);
+        r = make_directories(&made, ~0U);
+        if (!r)
+                r = apply_limits(&made, limits);
+        if (!r)
+                r = pass_memory_on(&made);
+        if (r) {
+                (void)cgroup_remove(&made);
+                return r;
+        }
+        *group = made;
+        return 0;
+}
+
+int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const char *name)
+{
+        struct cgroup made = { .tree = sandbox->tree, .peak_fd = -1 };
+        bool is_v2 = sandbox->tree->controllers[CGROUP_MEMORY].dialect == CGROUP_V2;
+        unsigned parents = BIT(0);
+        int r;
+
+        assert(strlen(name) <= CGROUP_NAME_MAX);
+        made.n_sandbox = sandbox->n_sandbox;
+        if ((size_t)snprintf(made.path, sizeof(made.path), "%s/%s", sandbox->path, name) >=
+            sizeof(made.path))
+                return error_origin(-ENAMETOOLONG);
+        if (has(sandbox, CGROUP_MEMORY))
+                parents |= BIT(sandbox->tree->controllers[CGROUP_MEMORY].parent);
+        r = make_directories(&made, parents);
+        /* A program that lost one of its processes is in no state worth going on in. */
+        if (!r && is_v2)
+                r = write_at(&made, 0, "memory.oom.group", "1");
+        if (r) {
+                (void)cgroup_remove(&made);
+                return r;
+        }
+        *leaf = made;
+        return 0;
+}
+
+int cgroup_remove(struct cgroup *group)
+{
+        bool is_busy = false;
+
+        group->peak_fd = close_fd(group->peak_fd);
+        for (size_t h = 0; h < CGROUP_HIERARCHIES_MAX; h++) {
+                if (!(group->parents & BIT(h)))
+                        continue;
+                if (unlinkat(parent_fd(group, h), group->path, AT_REMOVEDIR) == 0 ||
+                    errno == ENOENT)
+                        group->parents &= ~BIT(h);
+                else if (errno == EBUSY || errno == ENOTEMPTY)
+                        is_busy = true;
+                else
+                        return error_origin(-errno);
+        }
+        return is_busy ? CGROUP_E_BUSY : 0;
+}
+
+/* Of v1: the leaf's own directory where it has one, else the sandbox's. */
+static int open_tasks(const struct cgroup *group, size_t parent)
+{
+        char path[FILE_PATH_MAX];
+        size_t n = group->parents & BIT(parent) ? strlen(group->path) : group->n_sandbox;
+        int fd;
+
+        (void)snprintf(path, sizeof(path), "%.*s/tasks", (int)n, group->path);
+        fd = openat(parent_fd(group, parent), path, O_WRONLY | O_CLOEXEC);
+        return fd < 0 ? error_origin(-errno) : fd;
+}
+
+int cgroup_entry_open(const struct cgroup *group, struct cgroup_entry *ret_entry)
+{
+        struct cgroup_entry entry = { .id_fd = -1 };
+
+        entry.id_fd = openat(parent_fd(group, 0), group->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (entry.id_fd < 0)
+                return error_origin(-errno);
+        for (size_t h = 1; h < group->tree->n_parents; h++) {
+                int fd;
+
+                if (parent_fd(group, h) < 0)
+                        continue;
+                fd = open_tasks(group, h);
+                if (fd < 0) {
+                        cgroup_entry_close(&entry);
+                        return fd;
+                }
+                entry.tasks_fds[entry.n_tasks++] = fd;
+        }
+        *ret_entry = entry;
+        return 0;
+}
+
+void cgroup_entry_close(struct cgroup_entry *entry)
+{
+        entry->id_fd = close_fd(entry->id_fd);
+        for (size_t i = 0; i < entry->n_tasks; i++)
+                entry->tasks_fds[i] = close_fd(entry->tasks_fds[i]);
+        entry->n_tasks = 0;
+}
+
+static int read_key(const struct cgroup *group, size_t parent, const char *file, const char *key,
+                    uint64_t *ret_value)
+{
+        char text[4096];
+        int r = read_at(group, parent, file, text, sizeof(text));
+
+        return r ? error_origin(r) : cgroup_parse_key(text, key, ret_value);
+}
+
+static int read_oom_kills(const struct cgroup *group, uint32_t *ret_kills)
+{
+        const char *name;
+        size_t parent;
+        uint64_t kills;
+        int r = resolve(group, FILE_MEMORY_OOM, &parent, &name);
+
+        *ret_kills = 0;
+        if (r)
+                return 0;
+        r = read_key(group, parent, name, "oom_kill", &kills);
+        if (!r)
+                *ret_kills = (uint32_t)MIN(kills, UINT32_MAX);
+        return r;
+}
+
+static int read_peak(struct cgroup *group, uint64_t *ret_peak)
+{
+        char text[CGROUP_VALUE_MAX];
+        ssize_t n;
+
+        if (group->peak_fd < 0)
+                return read_number(group, FILE_MEMORY_PEAK, ret_peak);
+        n = pread(group->peak_fd, text, sizeof(text) - 1, 0);
+        if (n < 0)
+                return error_origin(-errno);
+        text[n] = '\0';
+        return cgroup_parse_number(text, ret_peak);
+}
+
+int cgroup_read_usage(struct cgroup *group, struct cgroup_usage *ret_usage)
+{
+        struct cgroup_usage usage = { 0 };
+        uint64_t processes = 0;
+        int r;
+
+        r = read_key(group, 0, "cpu.stat", "usage_usec", &usage.cpu_usec);
+        if (!r)
+                r = read_number(group, FILE_MEMORY_NOW, &usage.memory_bytes);
+        if (!r)
+                r = read_peak(group, &usage.memory_peak_bytes);
+        if (!r)
+                r = read_oom_kills(group, &usage.oom_kills);
+        if (!r)
+                r = read_number(group, FILE_PIDS_NOW, &processes);
+        if (r)
+                return error_fold(r);
+        usage.processes = (uint32_t)MIN(processes, UINT32_MAX);
+        *ret_usage = usage;
+        return 0;
+}
+
+int cgroup_reset_peak(struct cgroup *group)
+{
+        char path[FILE_PATH_MAX];
+        const char *name;
+        size_t parent;
+        int r = resolve(group, FILE_MEMORY_PEAK, &parent, &name);
+
+        if (r)
+                return -EOPNOTSUPP;
+        if (group->tree->controllers[CGROUP_MEMORY].dialect == CGROUP_V1)
+                return write_at(group, parent, name, "0");
+
+        r = file_path(group, name, path);
+        if (r)
+                return r;
+        if (group->peak_fd < 0)
+                group->peak_fd = openat(parent_fd(group, parent), path, O_RDWR | O_CLOEXEC);
+        if (group->peak_fd >= 0 && write(group->peak_fd, "0", 1) == 1)
+                return 0;
+        group->peak_fd = close_fd(group->peak_fd);
+        return -EOPNOTSUPP;
+}
+
+int cgroup_kill(const struct cgroup *group)
+{
+        int r = write_at(group, 0, "cgroup.kill", "1");
+
+        return r == -ENOENT ? 0 : r;
+}
+
+bool cgroup_is_populated(const struct cgroup *group)
+{
+        uint64_t populated;
+
+        return !read_key(group, 0, "cgroup.events", "populated", &populated) && populated;
+}
+
+int cgroup_watch_oom(const struct cgroup *sandbox, int *ret_event_fd)
+{
+        _cleanup_(closep) int event_fd = -1;
+        _cleanup_(closep) int control_fd = -1;
+        char path[FILE_PATH_MAX];
+        char command[CGROUP_VALUE_MAX];
+        size_t parent = sandbox->tree->controllers[CGROUP_MEMORY].parent;
+        int r;
+
+        if (sandbox->tree->controllers[CGROUP_MEMORY].dialect != CGROUP_V1)
+                return -EOPNOTSUPP;
+        r = file_path(sandbox, "memory.oom_control", path);
+        if (r)
+                return r;
+        control_fd = openat(parent_fd(sandbox, parent), path, O_RDONLY | O_CLOEXEC);
+        event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (control_fd < 0 || event_fd < 0)
+                return error_origin(-errno);
+        (void)snprintf(command, sizeof(command), "%d %d", event_fd, control_fd);
+        r = write_at(sandbox, parent, "cgroup.event_control", command);
+        if (r)
+                return error_origin(r);
+        *ret_event_fd = take_fd(&event_fd);
+        return 0;
+}

@@ -1,0 +1,86 @@
+/*
+ * A sandbox's group, and one leaf below it for its init and for each process, so that each is
+ * metered, killed and blamed for itself.
+ *
+ * A group is a path below the parents of the tree; nothing of it is held open. In cgroup2 both are
+ * directories; of v1, a sandbox has a directory in each hierarchy and a leaf only in memory's, and
+ * its processes join the sandbox's in the others.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/cgroup/tree.h"
+
+enum {
+        CGROUP_E_EXISTS = 1, /* the name is in use */
+        CGROUP_E_BUSY,       /* something is still in it: try again later */
+};
+
+enum {
+        CGROUP_NAME_MAX = 80,                            /* bytes of one name */
+        CGROUP_GROUP_PATH_MAX = 2 * CGROUP_NAME_MAX + 2, /* sandbox, `/`, leaf, NUL */
+};
+
+struct cgroup_limits {
+        uint64_t memory_bytes;
+        uint32_t cpu_millis; /* CPU time a second, in thousandths of a CPU */
+        uint32_t processes;
+};
+
+struct cgroup_usage {
+        uint64_t cpu_usec;
+        uint64_t memory_bytes;
+        uint64_t memory_peak_bytes;
+        uint32_t oom_kills; /* of v1 only those in the group itself, not those below */
+        uint32_t processes; /* of a leaf of v1: zero */
+};
+
+struct cgroup {
+        const struct cgroup_tree *tree;
+        char path[CGROUP_GROUP_PATH_MAX]; /* below each parent */
+        size_t n_sandbox;                 /* bytes of the path that name the sandbox */
+        uint64_t id;                      /* of the cgroup2 directory, as BPF knows it */
+        unsigned parents; /* BIT()s of the hierarchies in which it has a directory */
+        int peak_fd; /* v2 resets a peak only for reads through the same descriptor; -1 before */
+};
+
+/* What a new process needs to be born in a group; see struct spawn_cgroup. */
+struct cgroup_entry {
+        int id_fd;
+        int tasks_fds[_CGROUP_CONTROLLER_N];
+        size_t n_tasks;
+};
+
+/* Makes a sandbox's group with its limits in force, or nothing. */
+int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const char *name,
+                  const struct cgroup_limits *limits);
+
+/* Makes a leaf of @sandbox, or nothing. */
+int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const char *name);
+
+/* Removes the directories. CGROUP_E_BUSY as long as processes or leaves are there. */
+int cgroup_remove(struct cgroup *group);
+
+int cgroup_entry_open(const struct cgroup *group, struct cgroup_entry *ret_entry);
+void cgroup_entry_close(struct cgroup_entry *entry);
+
+int cgroup_read_usage(struct cgroup *group, struct cgroup_usage *ret_usage);
+
+/* Begins a new peak. -EOPNOTSUPP when this kernel cannot (v2 before 6.12). */
+int cgroup_reset_peak(struct cgroup *group);
+
+/* SIGKILL to everything in the group and below, at once. */
+int cgroup_kill(const struct cgroup *group);
+
+/* False as well when the group is gone. */
+bool cgroup_is_populated(const struct cgroup *group);
+
+/*
+ * An eventfd that becomes readable when the group of v1 runs out of memory (and when it is
+ * removed): a hint to look at oom_kills, which is the evidence. -EOPNOTSUPP under v2, where the
+ * kernel kills the whole leaf by itself.
+ */
+int cgroup_watch_oom(const struct cgroup *sandbox, int *ret_event_fd);
