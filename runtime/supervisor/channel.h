@@ -1,0 +1,53 @@
+/*
+ * The socket on which hotcelld speaks: one peer at a time, packets in, packets with descriptors
+ * out. What a peer does not read is queued up to a bound; then the peer is dropped, because a
+ * hotcelld that has stopped reading is better started anew than waited for.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+struct channel;
+
+enum { CHANNEL_FDS_MAX = 8 };
+
+struct channel_observer {
+        /* @bytes are good until it returns. */
+        void (*on_packet)(void *userdata, const uint8_t *bytes, size_t n_bytes);
+        /* The peer is gone; from now on channel_is_connected() is false. */
+        void (*on_disconnect)(void *userdata);
+        void *userdata;
+};
+
+struct channel_config {
+        const char *path;       /* of the socket; what lies there is replaced */
+        uid_t peer_uid;         /* who may connect, besides root */
+        gid_t peer_gid;         /* the socket's group */
+        size_t packet_max;      /* bytes of one packet */
+        size_t queue_bytes_max; /* what may wait for the peer */
+        struct channel_observer observer;
+};
+
+int channel_new(sd_event *event, const struct channel_config *config, struct channel **ret_channel);
+
+/* Drops the peer without telling the observer, and removes the socket. */
+struct channel *channel_free(struct channel *channel);
+
+bool channel_is_connected(const struct channel *channel);
+
+/* Tells one connection from another; zero when there is none. */
+uint64_t channel_connection(const struct channel *channel);
+
+/*
+ * Queues one packet. Takes the descriptors in any case; without a peer all of it is dropped. The
+ * peer may be dropped in it, but the observer is told later, from the loop.
+ */
+void channel_send(struct channel *channel, const void *bytes, size_t n_bytes, const int *fds,
+                  size_t n_fds);
+
+/* Ends the connection with a peer that breaks the protocol; the observer is told from the loop. */
+void channel_drop(struct channel *channel);

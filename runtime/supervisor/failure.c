@@ -1,0 +1,18 @@
+#include "runtime/supervisor/failure.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct failure *failure_set(struct failure *failure, Hotcell__Runtime__V1__FailureReason reason,
+                            int error, const char *format, ...)
+{
+        va_list arguments;
+
+        failure->reason = reason;
+        failure->error_number = abs(error);
+        va_start(arguments, format);
+        (void)vsnprintf(failure->message, sizeof(failure->message), format, arguments);
+        va_end(arguments);
+        return failure;
+}

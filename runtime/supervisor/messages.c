@@ -1,0 +1,293 @@
+#include "runtime/supervisor/messages.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/supervisor/channel.h"
+#include "runtime/supervisor/control.h"
+#include "runtime/supervisor/supervisor.h"
+
+enum {
+        LIST_SANDBOXES_MAX = 64,
+        LIST_BYTES_MAX = 48 << 10, /* then the rest follows in another packet */
+        PROTOCOL = 1,
+};
+
+#define BODY(name) HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_##name
+
+static Hotcell__Runtime__V1__FromRuntime
+new_message(Hotcell__Runtime__V1__FromRuntime__BodyCase body)
+{
+        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
+
+        message.body_case = body;
+        return message;
+}
+
+static void close_all(const int *fds, size_t n_fds)
+{
+        for (size_t i = 0; i < n_fds; i++)
+                (void)close(fds[i]);
+}
+
+static void send_message(struct supervisor *supervisor,
+                         const Hotcell__Runtime__V1__FromRuntime *message, const int *fds,
+                         size_t n_fds)
+{
+        size_t n_bytes = hotcell__runtime__v1__from_runtime__get_packed_size(message);
+        _cleanup_(freep) uint8_t *bytes = n_bytes <= CONTROL_PACKET_MAX ? malloc(n_bytes) : NULL;
+
+        if (!bytes) {
+                /* The peer would wait for ever for it. */
+                log_error("cannot send a message: bytes=%zu", n_bytes);
+                close_all(fds, n_fds);
+                channel_drop(supervisor->channel);
+                return;
+        }
+        (void)hotcell__runtime__v1__from_runtime__pack(message, bytes);
+        channel_send(supervisor->channel, bytes, n_bytes, fds, n_fds);
+}
+
+void messages_answer(struct supervisor *supervisor, struct ticket ticket,
+                     Hotcell__Runtime__V1__FromRuntime *message, const int *fds, size_t n_fds)
+{
+        if (!ticket.request || !supervisor->channel ||
+            ticket.connection != channel_connection(supervisor->channel)) {
+                close_all(fds, n_fds);
+                return;
+        }
+        message->request = ticket.request;
+        send_message(supervisor, message, fds, n_fds);
+}
+
+static void send_event(struct supervisor *supervisor,
+                       const Hotcell__Runtime__V1__FromRuntime *message)
+{
+        if (supervisor->is_greeted)
+                send_message(supervisor, message, NULL, 0);
+}
+
+void messages_answer_done(struct supervisor *supervisor, struct ticket ticket)
+{
+        Hotcell__Runtime__V1__Done done = HOTCELL__RUNTIME__V1__DONE__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(DONE));
+
+        message.done = &done;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
+void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
+                             const struct failure *failure)
+{
+        Hotcell__Runtime__V1__Failure body = HOTCELL__RUNTIME__V1__FAILURE__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(FAILURE));
+
+        log_info("refused or failed: request=%llu reason=%d error=%d message=%s",
+                 (unsigned long long)ticket.request, (int)failure->reason, failure->error_number,
+                 failure->message);
+        body.reason = failure->reason;
+        body.message = (char *)(uintptr_t)failure->message;
+        body.error_number = failure->error_number;
+        message.failure = &body;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
+static uint64_t now_nsec(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+void messages_answer_created(struct supervisor *supervisor, const struct sandbox *sandbox)
+{
+        Hotcell__Runtime__V1__SandboxCreated created = HOTCELL__RUNTIME__V1__SANDBOX_CREATED__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_CREATED));
+
+        created.cgroup_id = sandbox->group.id;
+        created.id_base = sandbox->id_base;
+        created.elapsed_ns = now_nsec() - sandbox->created_nsec;
+        message.sandbox_created = &created;
+        messages_answer(supervisor, sandbox->create_ticket, &message, NULL, 0);
+}
+
+void messages_answer_started(struct supervisor *supervisor, struct process *process)
+{
+        Hotcell__Runtime__V1__ProcessStarted started = HOTCELL__RUNTIME__V1__PROCESS_STARTED__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PROCESS_STARTED));
+        size_t n_fds = process->n_fds;
+
+        started.pid = (uint32_t)process->child.pid;
+        started.cgroup_id = process->leaf.id;
+        message.process_started = &started;
+        process->n_fds = 0;
+        messages_answer(supervisor, process->ticket, &message, process->fds, n_fds);
+}
+
+static void fill_walls(const struct wall_list *walls, Hotcell__Runtime__V1__Wall *bodies,
+                       Hotcell__Runtime__V1__Wall **pointers)
+{
+        for (size_t i = 0; i < walls->n_walls; i++) {
+                const struct wall *wall = &walls->walls[i];
+
+                hotcell__runtime__v1__wall__init(&bodies[i]);
+                bodies[i].name = (char *)(uintptr_t)wall->name;
+                bodies[i].holds = wall->holds;
+                bodies[i].required = wall->is_required;
+                bodies[i].detail = (char *)(uintptr_t)wall->detail;
+                bodies[i].fix = (char *)(uintptr_t)wall->fix;
+                pointers[i] = &bodies[i];
+        }
+}
+
+void messages_answer_walls(struct supervisor *supervisor, struct ticket ticket)
+{
+        Hotcell__Runtime__V1__Wall bodies[WALLS_MAX];
+        Hotcell__Runtime__V1__Wall *pointers[WALLS_MAX];
+        Hotcell__Runtime__V1__WallList list = HOTCELL__RUNTIME__V1__WALL_LIST__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(WALL_LIST));
+
+        fill_walls(&supervisor->walls, bodies, pointers);
+        list.walls = pointers;
+        list.n_walls = supervisor->walls.n_walls;
+        message.wall_list = &list;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
+void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket)
+{
+        Hotcell__Runtime__V1__Wall bodies[WALLS_MAX];
+        Hotcell__Runtime__V1__Wall *walls[WALLS_MAX];
+        Hotcell__Runtime__V1__Template *templates[TEMPLATES_MAX];
+        Hotcell__Runtime__V1__Welcome welcome = HOTCELL__RUNTIME__V1__WELCOME__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(WELCOME));
+
+        fill_walls(&supervisor->walls, bodies, walls);
+        for (size_t i = 0; i < supervisor->templates.n_templates; i++)
+                templates[i] = &supervisor->templates.templates[i]->message;
+        welcome.protocol = PROTOCOL;
+        welcome.version = (char *)(uintptr_t)HOTCELL_VERSION;
+        welcome.boot_id = supervisor->boot_id;
+        welcome.instance_id = supervisor->instance_id;
+        welcome.walls = walls;
+        welcome.n_walls = supervisor->walls.n_walls;
+        welcome.templates = templates;
+        welcome.n_templates = supervisor->templates.n_templates;
+        welcome.sandboxes_max = supervisor->options->sandboxes_max;
+        message.welcome = &welcome;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
+void messages_process_ended(struct supervisor *supervisor, const struct process *process)
+{
+        Hotcell__Runtime__V1__Usage usage;
+        Hotcell__Runtime__V1__ProcessEnded ended = HOTCELL__RUNTIME__V1__PROCESS_ENDED__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PROCESS_ENDED));
+        int status = process->wait_status;
+
+        process_fill_usage(&process->usage, &usage);
+        ended.sandbox_id = (char *)(uintptr_t)process->sandbox->id;
+        ended.process_id = (char *)(uintptr_t)process->id;
+        ended.exit_code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 0;
+        ended.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
+        ended.oom = process->usage.oom_kills > 0;
+        ended.usage = &usage;
+        message.process_ended = &ended;
+        send_event(supervisor, &message);
+}
+
+void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox *sandbox)
+{
+        Hotcell__Runtime__V1__SandboxEnded ended = HOTCELL__RUNTIME__V1__SANDBOX_ENDED__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_ENDED));
+
+        ended.sandbox_id = (char *)(uintptr_t)sandbox->id;
+        ended.oom = sandbox->is_oom;
+        ended.detail = (char *)(uintptr_t)sandbox->detail;
+        message.sandbox_ended = &ended;
+        send_event(supervisor, &message);
+}
+
+void messages_repeat_ends(struct supervisor *supervisor)
+{
+        struct sandbox *sandbox;
+        struct sandbox *next_sandbox;
+        struct process *process;
+        struct process *next_process;
+
+        HASH_ITER(hh, supervisor->sandboxes, sandbox, next_sandbox)
+        {
+                HASH_ITER(hh, sandbox->processes, process, next_process)
+                {
+                        if (!process_is_alive(process))
+                                messages_process_ended(supervisor, process);
+                }
+                if (sandbox->state == SANDBOX_ENDED)
+                        messages_sandbox_ended(supervisor, sandbox);
+        }
+}
+
+static int by_id(const struct sandbox *a, const struct sandbox *b)
+{
+        return strcmp(a->id, b->id);
+}
+
+/* Returns the bytes that it will take, or zero without memory. */
+static size_t fill_state(Hotcell__Runtime__V1__SandboxState *state, const struct sandbox *sandbox)
+{
+        size_t n_bytes = sizeof(*state);
+        struct process *process;
+        struct process *following;
+
+        hotcell__runtime__v1__sandbox_state__init(state);
+        state->sandbox_id = (char *)(uintptr_t)sandbox->id;
+        state->cgroup_id = sandbox->group.id;
+        state->running = sandbox->state == SANDBOX_RUNNING;
+        state->process_ids = calloc(HASH_COUNT(sandbox->processes) + 1, sizeof(char *));
+        if (!state->process_ids)
+                return 0;
+        HASH_ITER(hh, sandbox->processes, process, following)
+        {
+                state->process_ids[state->n_process_ids++] = process->id;
+                n_bytes += sizeof(process->id) + 2;
+        }
+        return n_bytes;
+}
+
+void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
+                          const char *after_sandbox_id)
+{
+        Hotcell__Runtime__V1__SandboxState states[LIST_SANDBOXES_MAX];
+        Hotcell__Runtime__V1__SandboxState *pointers[LIST_SANDBOXES_MAX];
+        Hotcell__Runtime__V1__SandboxList list = HOTCELL__RUNTIME__V1__SANDBOX_LIST__INIT;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_LIST));
+        size_t n_bytes = 0;
+        struct sandbox *sandbox;
+        struct sandbox *following;
+
+        HASH_SORT(supervisor->sandboxes, by_id);
+        HASH_ITER(hh, supervisor->sandboxes, sandbox, following)
+        {
+                if (strcmp(sandbox->id, after_sandbox_id) <= 0)
+                        continue;
+                if (list.n_sandboxes == LIST_SANDBOXES_MAX || n_bytes > LIST_BYTES_MAX) {
+                        list.more = true;
+                        break;
+                }
+                n_bytes += fill_state(&states[list.n_sandboxes], sandbox);
+                pointers[list.n_sandboxes] = &states[list.n_sandboxes];
+                list.n_sandboxes++;
+        }
+        list.sandboxes = pointers;
+        message.sandbox_list = &list;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+        for (size_t i = 0; i < list.n_sandboxes; i++)
+                free(states[i].process_ids);
+}

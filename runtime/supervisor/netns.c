@@ -1,0 +1,134 @@
+/*
+ * The runtime steps into a new namespace, brings `lo` up and steps back: it has one thread, so
+ * nobody is there to see it, and no process has to be forked. Each life of a namespace costs the
+ * kernel about 1.5 ms, most of it after its end (one worker takes them all down), so the pool is
+ * refilled by and by.
+ */
+#include "runtime/supervisor/netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+
+enum { REFILL_PAUSE_USEC = 20000 };
+
+static int bring_loopback_up(void)
+{
+        _cleanup_(closep) int socket_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct ifreq request = { .ifr_name = "lo" };
+
+        if (socket_fd < 0 || ioctl(socket_fd, SIOCGIFFLAGS, &request) < 0)
+                return error_origin(-errno);
+        request.ifr_flags = (short)(request.ifr_flags | IFF_UP);
+        if (ioctl(socket_fd, SIOCSIFFLAGS, &request) < 0)
+                return error_origin(-errno);
+        return 0;
+}
+
+int netns_make(int home_fd, int *ret_fd)
+{
+        _cleanup_(closep) int fd = -1;
+        int r;
+
+        if (unshare(CLONE_NEWNET) < 0)
+                return error_origin(-errno);
+        r = bring_loopback_up();
+        if (!r) {
+                fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+                r = fd < 0 ? error_origin(-errno) : 0;
+        }
+        if (setns(home_fd, CLONE_NEWNET) < 0) {
+                /* Going on in a sandbox's network would be worse than not going on. */
+                log_error("cannot return to the own network namespace: error=%s",
+                          strerrorname_np(errno));
+                abort();
+        }
+        if (!r)
+                *ret_fd = take_fd(&fd);
+        return r;
+}
+
+static int schedule_refill(struct netns_pool *pool)
+{
+        int r;
+
+        if (pool->n_parked >= pool->n_wanted)
+                return 0;
+        r = sd_event_source_set_time_relative(pool->refill, REFILL_PAUSE_USEC);
+        if (r < 0)
+                return error_origin(r);
+        return sd_event_source_set_enabled(pool->refill, SD_EVENT_ONESHOT);
+}
+
+static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct netns_pool *pool = userdata;
+        int r;
+
+        (void)source;
+        (void)usec;
+        r = netns_make(pool->home_fd, &pool->parked[pool->n_parked]);
+        if (r) {
+                log_warning("cannot park a network namespace: error=%s", strerrorname_np(-r));
+                return 0;
+        }
+        pool->n_parked++;
+        (void)schedule_refill(pool);
+        return 0;
+}
+
+int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted)
+{
+        int r;
+
+        *pool = (struct netns_pool){ .home_fd = -1, .n_wanted = MIN(n_wanted, NETNS_POOL_MAX) };
+        pool->home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (pool->home_fd < 0)
+                return error_origin(-errno);
+        r = sd_event_add_time_relative(event, &pool->refill, CLOCK_MONOTONIC, 0, 1000, on_refill,
+                                       pool);
+        if (r >= 0)
+                r = sd_event_source_set_priority(pool->refill, SD_EVENT_PRIORITY_IDLE);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(pool->refill,
+                                                pool->n_wanted ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+        if (r < 0) {
+                netns_pool_deinit(pool);
+                return error_origin(r);
+        }
+        return 0;
+}
+
+void netns_pool_deinit(struct netns_pool *pool)
+{
+        pool->refill = sd_event_source_disable_unref(pool->refill);
+        while (pool->n_parked > 0)
+                (void)close_fd(pool->parked[--pool->n_parked]);
+        pool->home_fd = close_fd(pool->home_fd);
+}
+
+int netns_pool_take(struct netns_pool *pool, int *ret_fd)
+{
+        int r;
+
+        if (pool->n_parked == 0)
+                r = netns_make(pool->home_fd, ret_fd);
+        else {
+                *ret_fd = pool->parked[--pool->n_parked];
+                r = 0;
+        }
+        (void)schedule_refill(pool);
+        return r;
+}

@@ -1,0 +1,28 @@
+/*
+ * Network namespaces made in advance, with nothing in them but `lo`. They belong to the initial
+ * user namespace, so that root in a sandbox has no power over its network.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <systemd/sd-event.h>
+
+enum { NETNS_POOL_MAX = 256 };
+
+struct netns_pool {
+        int home_fd; /* the runtime's own namespace */
+        int parked[NETNS_POOL_MAX];
+        size_t n_parked;
+        size_t n_wanted;
+        sd_event_source *refill; /* fires while parked namespaces are missing */
+};
+
+/* Parks up to @n_wanted namespaces, when the loop is idle and not all at once. */
+int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted);
+void netns_pool_deinit(struct netns_pool *pool);
+
+/* A parked namespace, or one made on the spot. The descriptor belongs to the caller. */
+int netns_pool_take(struct netns_pool *pool, int *ret_fd);
+
+/* Makes one. The process must have a single thread. */
+int netns_make(int home_fd, int *ret_fd);

@@ -1,0 +1,221 @@
+#include "runtime/supervisor/options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/macros.h"
+#include "runtime/base/text.h"
+#include "runtime/supervisor/netns.h"
+
+enum {
+        SANDBOXES_MAX = 16384,
+        ID_RANGE = 65536,
+        ID_BASE_MIN = 1 << 20, /* above the ids of people and services */
+};
+
+#define ID_END ((uint64_t)UINT32_MAX - 1) /* the last two ids are no ids */
+
+static bool set_text(const char **field, const char *value)
+{
+        *field = value;
+        return value[0] != '\0';
+}
+
+static bool set_path(const char **field, const char *value)
+{
+        *field = value;
+        return value[0] == '/' && strlen(value) < 4096;
+}
+
+static bool set_number(uint32_t *field, const char *value, uint64_t min, uint64_t max)
+{
+        uint64_t number;
+
+        if (!text_to_uint64(value, max, &number) || number < min)
+                return false;
+        *field = (uint32_t)number;
+        return true;
+}
+
+static bool set_run_dir(struct options *options, const char *value)
+{
+        return set_path(&options->run_dir, value);
+}
+
+static bool set_store(struct options *options, const char *value)
+{
+        return set_path(&options->store, value);
+}
+
+static bool set_server_user(struct options *options, const char *value)
+{
+        return set_text(&options->server_user, value);
+}
+
+static bool set_server_group(struct options *options, const char *value)
+{
+        return set_text(&options->server_group, value);
+}
+
+static bool set_supervise(struct options *options, const char *value)
+{
+        return set_path(&options->supervise, value);
+}
+
+static bool set_cgroup_parent(struct options *options, const char *value)
+{
+        return set_path(&options->cgroup_parent, value) && !strstr(value, "..");
+}
+
+static bool set_id_base(struct options *options, const char *value)
+{
+        return set_number(&options->id_base, value, ID_BASE_MIN, UINT32_MAX) &&
+               options->id_base % ID_RANGE == 0;
+}
+
+static bool set_sandboxes_max(struct options *options, const char *value)
+{
+        return set_number(&options->sandboxes_max, value, 1, SANDBOXES_MAX);
+}
+
+static bool set_netns_pool(struct options *options, const char *value)
+{
+        return set_number(&options->netns_pool, value, 0, NETNS_POOL_MAX);
+}
+
+static bool set_log_level(struct options *options, const char *value)
+{
+        return log_level_from_name(value, &options->log_level);
+}
+
+static bool set_init(struct options *options, const char *value)
+{
+        return set_path(&options->init, value);
+}
+
+static bool set_probe(struct options *options, const char *value)
+{
+        if (value && strcmp(value, "json") != 0 && strcmp(value, "text") != 0)
+                return false;
+        options->mode =
+                value && strcmp(value, "json") == 0 ? OPTIONS_PROBE_JSON : OPTIONS_PROBE_TEXT;
+        return true;
+}
+
+/* Each option: how it is set, what its value must be, and what it is for. */
+static const struct {
+        const char *name;
+        int argument;
+        bool (*set)(struct options *options, const char *value);
+        const char *value;
+        const char *help;
+} table[] = {
+        { "run-dir", required_argument, set_run_dir, "DIR",
+          "absolute path for the lock and the socket [/run/hotcell]" },
+        { "store", required_argument, set_store, "DIR",
+          "absolute path of the templates [/var/lib/hotcell/templates]" },
+        { "server-user", required_argument, set_server_user, "NAME",
+          "user of hotcelld, who may connect [hotcell]" },
+        { "server-group", required_argument, set_server_group, "NAME",
+          "group of the socket and of hotcelld [the user's]" },
+        { "supervise", required_argument, set_supervise, "FILE",
+          "absolute path of hotcelld: start it as the server user, and again when it fails" },
+        { "cgroup-parent", required_argument, set_cgroup_parent, "PATH",
+          "group, as in /proc/self/cgroup, to make sandboxes in [the runtime's own]" },
+        { "id-base", required_argument, set_id_base, "ID",
+          "first user and group id of sandboxes, a multiple of 65536 [1073741824]" },
+        { "sandboxes-max", required_argument, set_sandboxes_max, "N",
+          "sandboxes at once, 1 to 16384 [1024]" },
+        { "netns-pool", required_argument, set_netns_pool, "N",
+          "network namespaces made in advance, 0 to 256 [8]" },
+        { "log-level", required_argument, set_log_level, "LEVEL",
+          "error, warning, info or debug [info]" },
+        { "init", required_argument, set_init, "FILE", "absolute path of hotcell-init" },
+        { "probe", optional_argument, set_probe, "text|json",
+          "say which walls hold on this host, and exit" },
+        { "version", no_argument, NULL, NULL, "say the version, and exit" },
+        { "help", no_argument, NULL, NULL, "say this, and exit" },
+};
+
+static void print_help(void)
+{
+        printf("Usage: hotcell-runtime [OPTION]... [-- HOTCELLD-ARGUMENT...]\n"
+               "Starts and contains sandboxes for hotcelld.\n\n");
+        for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+                char left[48];
+
+                (void)snprintf(left, sizeof(left), "--%s%s%s", table[i].name,
+                               table[i].value ? "=" : "", table[i].value ? table[i].value : "");
+                printf("  %-24s %s\n", left, table[i].help);
+        }
+}
+
+static int usage_error(const char *text, const char *value)
+{
+        (void)fprintf(stderr, "hotcell-runtime: %s%s%s\nTry: hotcell-runtime --help\n", text,
+                      value ? ": " : "", value ? value : "");
+        return OPTIONS_E_USAGE;
+}
+
+static int apply(struct options *options, size_t row, const char *value)
+{
+        char text[96];
+
+        if (!table[row].set) {
+                if (strcmp(table[row].name, "version") == 0)
+                        printf("hotcell-runtime %s\n", HOTCELL_VERSION);
+                else
+                        print_help();
+                return OPTIONS_E_DONE;
+        }
+        if (table[row].set(options, value))
+                return 0;
+        (void)snprintf(text, sizeof(text), "bad value of --%s", table[row].name);
+        return usage_error(text, value);
+}
+
+static int check(const struct options *options)
+{
+        if (options->id_base + (uint64_t)options->sandboxes_max * ID_RANGE > ID_END)
+                return usage_error("--id-base leaves no room for --sandboxes-max ranges", NULL);
+        if (options->server_arguments[0] && !options->supervise)
+                return usage_error("unexpected argument", options->server_arguments[0]);
+        return 0;
+}
+
+int options_parse(int argc, char *argv[], struct options *ret_options)
+{
+        struct option names[ARRAY_SIZE(table) + 1] = { 0 };
+        struct options options = {
+                .run_dir = "/run/hotcell",
+                .store = "/var/lib/hotcell/templates",
+                .server_user = "hotcell",
+                .id_base = 1U << 30,
+                .sandboxes_max = 1024,
+                .netns_pool = 8,
+                .log_level = LOG_LEVEL_INFO,
+                .init = HOTCELL_INIT_PATH,
+        };
+        int row;
+        int r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+                names[i] = (struct option){ .name = table[i].name,
+                                            .has_arg = table[i].argument,
+                                            .val = (int)i };
+        opterr = 0;
+        optind = 1;
+        while ((row = getopt_long(argc, argv, "+", names, NULL)) != -1) {
+                if (row == '?')
+                        return usage_error("unknown option or missing value", argv[optind - 1]);
+                r = apply(&options, (size_t)row, optarg);
+                if (r)
+                        return r;
+        }
+        options.server_arguments = &argv[optind];
+        r = check(&options);
+        if (!r)
+                *ret_options = options;
+        return r;
+}

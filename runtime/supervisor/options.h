@@ -1,0 +1,38 @@
+/* What the command line says. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "runtime/base/log.h"
+
+enum options_mode {
+        OPTIONS_RUN,
+        OPTIONS_PROBE_TEXT,
+        OPTIONS_PROBE_JSON,
+};
+
+enum {
+        OPTIONS_E_DONE = 1, /* --help or --version was answered: exit with 0 */
+        OPTIONS_E_USAGE,    /* it was told what is wrong: exit with EX_USAGE */
+};
+
+struct options {
+        enum options_mode mode;
+        const char *run_dir;
+        const char *store;
+        const char *server_user;
+        const char *server_group;
+        const char *supervise;         /* NULL: hotcelld is somebody else's */
+        char *const *server_arguments; /* after `--`, NULL-terminated */
+        const char *cgroup_parent;     /* NULL: the runtime's own group */
+        uint32_t id_base;
+        uint32_t sandboxes_max;
+        uint32_t netns_pool;
+        enum log_level log_level;
+        const char *init; /* hotcell-init */
+};
+
+int options_parse(int argc, char *argv[], struct options *ret_options);

@@ -1,0 +1,34 @@
+/*
+ * Tries of single kernel features, each by doing it in a throw-away child or on a throw-away
+ * object. All return 0 when it works, else a negative errno.
+ */
+#pragma once
+
+struct cgroup_tree;
+
+/* A new user namespace with 65,536 mapped ids. */
+int probe_user_namespace(void);
+
+/* One other namespace, by its CLONE_NEW* flag. */
+int probe_namespace(int flag);
+
+/* A network namespace with `lo` up and nothing else. */
+int probe_network_namespace(void);
+
+/* An id-mapped clone of @directory. */
+int probe_idmapped_mount(const char *directory);
+
+/* An overlay of @lower with a tmpfs on top, mounted over @place in a private namespace. */
+int probe_overlay(const char *lower, const char *place);
+
+/* A process born in a group, killed by cgroup.kill. Needs no controller. */
+int probe_cgroup_identity(const struct cgroup_tree *tree);
+
+/* A seccomp filter that answers as it was told. */
+int probe_seccomp(void);
+
+/* All capabilities given up for good, and no_new_privs. */
+int probe_capability_drop(void);
+
+/* Waiting for a child and signalling it by its pidfd. */
+int probe_pidfd(void);

@@ -1,0 +1,62 @@
+/* One process that was started in a sandbox, in its own leaf group, from its clone to its end. */
+#pragma once
+
+#include "runtime/supervisor/sandbox.h"
+
+/*
+ *   starting ──▶ running ──▶ draining ──▶ ended ──▶ (freed)
+ *      └────────────────────────▲
+ */
+enum process_state {
+        PROCESS_STARTING, /* cloned; its program was not executed yet */
+        PROCESS_RUNNING,
+        PROCESS_DRAINING, /* it was reaped, and what it left in its leaf was killed */
+        PROCESS_ENDED,    /* the leaf is empty, its meters were read */
+        _PROCESS_STATE_N,
+};
+
+enum { PROCESS_FDS_MAX = 5 };
+
+struct process {
+        UT_hash_handle hh; /* of its sandbox, by id */
+        struct sandbox *sandbox;
+        char id[ID_BUFFER];
+        enum process_state state;
+        struct ticket ticket;
+        struct cgroup leaf;
+        struct child child;
+        int wait_status;
+
+        int status_fd;                  /* while starting */
+        sd_event_source *status_source; /* likewise */
+        sd_event_source *timer;         /* starting: for how long; draining: when to look again */
+        unsigned n_looks;
+
+        /* For whoever started it: pidfd, output, error, commands, events. Taken by on_started. */
+        int fds[PROCESS_FDS_MAX];
+        size_t n_fds;
+
+        struct failure failure;    /* why it could not be started; reason zero: nothing */
+        bool is_oom_killed;        /* v1: its leaf was killed because the kernel killed one of it */
+        struct cgroup_usage usage; /* at its end */
+};
+
+/* CONTROL-checked input, sandbox running. 0, or 1 with @ret_failure. */
+int process_start(struct sandbox *sandbox, const Hotcell__Runtime__V1__StartProcess *request,
+                  struct ticket ticket, struct failure *ret_failure);
+
+/* Must have ended. Returns NULL. */
+struct process *process_free(struct process *process);
+
+/* SIGINT to its process group, SIGKILL to its leaf, others to itself. Running ones only. */
+int process_signal(struct process *process, int signal);
+
+/* SIGKILL to all of it; its end is told as usual. */
+void process_kill(struct process *process);
+
+bool process_is_alive(const struct process *process);
+
+/* Of v1: kills the leaf if the kernel has killed something in it. */
+void process_check_oom(struct process *process);
+
+void process_fill_usage(const struct cgroup_usage *usage, Hotcell__Runtime__V1__Usage *ret_usage);

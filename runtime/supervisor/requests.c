@@ -1,0 +1,423 @@
+#include "runtime/supervisor/requests.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/supervisor/channel.h"
+#include "runtime/supervisor/control.h"
+#include "runtime/supervisor/messages.h"
+#include "runtime/supervisor/process.h"
+#include "runtime/supervisor/supervisor.h"
+
+enum { PROTOCOL = 1 };
+
+/* Each either answers or, with a request that goes on, leaves the answer to the observer. */
+typedef void handler(struct supervisor *supervisor, struct ticket ticket,
+                     const Hotcell__Runtime__V1__ToRuntime *message);
+
+#define refuse(supervisor, ticket, ...)                                                            \
+        do {                                                                                       \
+                struct failure refusal;                                                            \
+                                                                                                   \
+                messages_answer_failure((supervisor), (ticket),                                    \
+                                        failure_set(&refusal, __VA_ARGS__));                       \
+        } while (0)
+
+/* NULL after answering. */
+static struct sandbox *find_sandbox(struct supervisor *supervisor, struct ticket ticket,
+                                    const char *id)
+{
+        struct sandbox *sandbox = NULL;
+
+        HASH_FIND_STR(supervisor->sandboxes, id, sandbox);
+        if (!sandbox)
+                refuse(supervisor, ticket, FAILURE(NOT_FOUND), 0, "no sandbox %s", id);
+        return sandbox;
+}
+
+static struct process *find_process(struct supervisor *supervisor, struct ticket ticket,
+                                    const char *sandbox_id, const char *process_id)
+{
+        struct sandbox *sandbox = find_sandbox(supervisor, ticket, sandbox_id);
+        struct process *process = NULL;
+
+        if (!sandbox)
+                return NULL;
+        HASH_FIND_STR(sandbox->processes, process_id, process);
+        if (!process)
+                refuse(supervisor, ticket, FAILURE(NOT_FOUND), 0, "no process %s in sandbox %s",
+                       process_id, sandbox_id);
+        return process;
+}
+
+static void handle_hello(struct supervisor *supervisor, struct ticket ticket,
+                         const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        const Hotcell__Runtime__V1__Hello *hello = message->hello;
+
+        if (hello->protocol_oldest > PROTOCOL || hello->protocol_newest < PROTOCOL) {
+                refuse(supervisor, ticket, FAILURE(PROTOCOL), 0,
+                       "hotcelld speaks versions %u to %u, this runtime speaks %d",
+                       hello->protocol_oldest, hello->protocol_newest, PROTOCOL);
+                return;
+        }
+        log_info("hotcelld said hello: version=%s", hello->version);
+        (void)template_store_load(&supervisor->templates);
+        messages_answer_welcome(supervisor, ticket);
+        supervisor->is_greeted = true;
+        messages_repeat_ends(supervisor);
+}
+
+/* A template may have been built since the store was read. */
+static const struct template *find_template(struct supervisor *supervisor, const char *digest)
+{
+        const struct template *template = template_store_find(&supervisor->templates, digest);
+
+        if (template)
+                return template;
+        (void)template_store_load(&supervisor->templates);
+        return template_store_find(&supervisor->templates, digest);
+}
+
+/* What must be so before anything is made. */
+static int check_create(struct supervisor *supervisor,
+                        const Hotcell__Runtime__V1__CreateSandbox *create, struct failure *failure)
+{
+        const struct wall *missing = walls_missing(&supervisor->walls);
+        struct rlimit open_files = { 0 };
+        struct sandbox *known = NULL;
+
+        if (supervisor->is_stopping) {
+                failure_set(failure, FAILURE(EXHAUSTED), 0, "the runtime is stopping");
+                return 1;
+        }
+        if (missing) {
+                failure_set(failure, FAILURE(WALL_MISSING), 0, "%s: %s", missing->name,
+                            missing->detail);
+                return 1;
+        }
+        HASH_FIND_STR(supervisor->sandboxes, create->sandbox_id, known);
+        if (known) {
+                failure_set(failure, FAILURE(EXISTS), 0, "sandbox %s exists", create->sandbox_id);
+                return 1;
+        }
+        (void)getrlimit(RLIMIT_NOFILE, &open_files);
+        if (create->limits->open_files > open_files.rlim_max) {
+                failure_set(failure, FAILURE(INVALID), 0,
+                            "limits.open_files is above this host's limit of %llu",
+                            (unsigned long long)open_files.rlim_max);
+                return 1;
+        }
+        return 0;
+}
+
+static void handle_create_sandbox(struct supervisor *supervisor, struct ticket ticket,
+                                  const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        struct sandbox_spec spec = { .request = message->create_sandbox, .ticket = ticket };
+        struct sandbox *sandbox = NULL;
+        struct failure failure;
+
+        if (check_create(supervisor, spec.request, &failure)) {
+                messages_answer_failure(supervisor, ticket, &failure);
+                return;
+        }
+        spec.template = find_template(supervisor, spec.request->template_digest);
+        if (!spec.template) {
+                refuse(supervisor, ticket, FAILURE(TEMPLATE_NOT_FOUND), 0, "no template %s",
+                       spec.request->template_digest);
+                return;
+        }
+        supervisor_ensure_spawner(supervisor);
+        if (sandbox_create(&supervisor->host, &spec, &sandbox, &failure)) {
+                messages_answer_failure(supervisor, ticket, &failure);
+                return;
+        }
+        HASH_ADD_STR(supervisor->sandboxes, id, sandbox);
+}
+
+static void forget(struct supervisor *supervisor, struct sandbox *sandbox)
+{
+        HASH_DEL(supervisor->sandboxes, sandbox);
+        (void)sandbox_free(sandbox);
+}
+
+static void handle_destroy_sandbox(struct supervisor *supervisor, struct ticket ticket,
+                                   const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        struct sandbox *sandbox =
+                find_sandbox(supervisor, ticket, message->destroy_sandbox->sandbox_id);
+
+        if (!sandbox)
+                return;
+        if (sandbox->state == SANDBOX_ENDED) {
+                forget(supervisor, sandbox);
+                messages_answer_done(supervisor, ticket);
+                return;
+        }
+        if (sandbox->destroy_ticket.request &&
+            sandbox->destroy_ticket.connection == ticket.connection) {
+                refuse(supervisor, ticket, FAILURE(INVALID), 0, "sandbox %s is being destroyed",
+                       sandbox->id);
+                return;
+        }
+        sandbox->destroy_ticket = ticket;
+        sandbox_end(sandbox, "destroyed");
+}
+
+static void handle_start_process(struct supervisor *supervisor, struct ticket ticket,
+                                 const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        const Hotcell__Runtime__V1__StartProcess *start = message->start_process;
+        struct sandbox *sandbox = find_sandbox(supervisor, ticket, start->sandbox_id);
+        struct failure failure;
+
+        if (!sandbox)
+                return;
+        if (sandbox->state != SANDBOX_RUNNING) {
+                refuse(supervisor, ticket,
+                       sandbox->state == SANDBOX_CREATING ? FAILURE(INVALID)
+                                                          : FAILURE(SANDBOX_ENDED),
+                       0, "sandbox %s is %s", sandbox->id, sandbox_state_name(sandbox->state));
+                return;
+        }
+        supervisor_ensure_spawner(supervisor);
+        if (process_start(sandbox, start, ticket, &failure))
+                messages_answer_failure(supervisor, ticket, &failure);
+}
+
+static void handle_signal_process(struct supervisor *supervisor, struct ticket ticket,
+                                  const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        const Hotcell__Runtime__V1__SignalProcess *request = message->signal_process;
+        struct process *process =
+                find_process(supervisor, ticket, request->sandbox_id, request->process_id);
+        int r = 0;
+
+        if (!process)
+                return;
+        if (process->state == PROCESS_RUNNING)
+                r = process_signal(process, (int)request->signal);
+        else if (process->state == PROCESS_STARTING && request->signal == SIGKILL)
+                process_kill(process);
+        else {
+                refuse(supervisor, ticket, FAILURE(NOT_FOUND), ESRCH, "process %s %s", process->id,
+                       process->state == PROCESS_STARTING ? "does not run yet" : "is over");
+                return;
+        }
+        if (r)
+                refuse(supervisor, ticket, FAILURE(SYSTEM), r, "cannot signal process %s: %s",
+                       process->id, strerrordesc_np(-r));
+        else
+                messages_answer_done(supervisor, ticket);
+}
+
+static void handle_acknowledge_end(struct supervisor *supervisor, struct ticket ticket,
+                                   const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        const Hotcell__Runtime__V1__AcknowledgeEnd *request = message->acknowledge_end;
+        struct process *process =
+                find_process(supervisor, ticket, request->sandbox_id, request->process_id);
+
+        if (!process)
+                return;
+        if (process_is_alive(process)) {
+                refuse(supervisor, ticket, FAILURE(INVALID), 0, "process %s is not over",
+                       process->id);
+                return;
+        }
+        (void)process_free(process);
+        messages_answer_done(supervisor, ticket);
+}
+
+static void answer_usage(struct supervisor *supervisor, struct ticket ticket, int r,
+                         Hotcell__Runtime__V1__Usage *usage)
+{
+        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
+
+        if (r) {
+                refuse(supervisor, ticket, FAILURE(SYSTEM), r, "cannot read the meters: %s",
+                       strerrordesc_np(abs(r)));
+                return;
+        }
+        message.body_case = HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE;
+        message.usage = usage;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
+static void read_process_usage(struct supervisor *supervisor, struct ticket ticket,
+                               const Hotcell__Runtime__V1__ReadUsage *request)
+{
+        struct process *process =
+                find_process(supervisor, ticket, request->sandbox_id, request->process_id);
+        Hotcell__Runtime__V1__Usage usage;
+        struct cgroup_usage meters;
+        int r = 0;
+
+        if (!process)
+                return;
+        if (!process_is_alive(process)) {
+                process_fill_usage(&process->usage, &usage);
+                answer_usage(supervisor, ticket, 0, &usage);
+                return;
+        }
+        r = cgroup_read_usage(&process->leaf, &meters);
+        if (!r && request->reset_peak)
+                (void)cgroup_reset_peak(&process->leaf);
+        if (!r)
+                process_fill_usage(&meters, &usage);
+        answer_usage(supervisor, ticket, r, &usage);
+}
+
+static void handle_read_usage(struct supervisor *supervisor, struct ticket ticket,
+                              const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        const Hotcell__Runtime__V1__ReadUsage *request = message->read_usage;
+        Hotcell__Runtime__V1__Usage usage;
+        struct sandbox *sandbox;
+        int r;
+
+        if (request->process_id[0]) {
+                read_process_usage(supervisor, ticket, request);
+                return;
+        }
+        sandbox = find_sandbox(supervisor, ticket, request->sandbox_id);
+        if (!sandbox)
+                return;
+        if (sandbox->state != SANDBOX_RUNNING) {
+                refuse(supervisor, ticket, FAILURE(SANDBOX_ENDED), 0, "sandbox %s is %s",
+                       sandbox->id, sandbox_state_name(sandbox->state));
+                return;
+        }
+        r = sandbox_read_usage(sandbox, &usage);
+        if (!r && request->reset_peak)
+                (void)cgroup_reset_peak(&sandbox->group);
+        answer_usage(supervisor, ticket, r, &usage);
+}
+
+static void handle_list_sandboxes(struct supervisor *supervisor, struct ticket ticket,
+                                  const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        messages_answer_list(supervisor, ticket, message->list_sandboxes->after_sandbox_id);
+}
+
+static void handle_probe_walls(struct supervisor *supervisor, struct ticket ticket,
+                               const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        (void)message;
+        supervisor_probe_walls(supervisor);
+        messages_answer_walls(supervisor, ticket);
+}
+
+#define BODY(name) HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_##name
+
+static const struct {
+        Hotcell__Runtime__V1__ToRuntime__BodyCase body;
+        handler *handle;
+} handlers[] = {
+        { BODY(HELLO), handle_hello },
+        { BODY(CREATE_SANDBOX), handle_create_sandbox },
+        { BODY(DESTROY_SANDBOX), handle_destroy_sandbox },
+        { BODY(START_PROCESS), handle_start_process },
+        { BODY(SIGNAL_PROCESS), handle_signal_process },
+        { BODY(ACKNOWLEDGE_END), handle_acknowledge_end },
+        { BODY(READ_USAGE), handle_read_usage },
+        { BODY(LIST_SANDBOXES), handle_list_sandboxes },
+        { BODY(PROBE_WALLS), handle_probe_walls },
+};
+
+static void dispatch(struct supervisor *supervisor, struct ticket ticket,
+                     const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        if (!supervisor->is_greeted && message->body_case != BODY(HELLO)) {
+                refuse(supervisor, ticket, FAILURE(INVALID), 0, "Hello must come first");
+                return;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(handlers); i++) {
+                if (handlers[i].body != message->body_case)
+                        continue;
+                handlers[i].handle(supervisor, ticket, message);
+                return;
+        }
+}
+
+void requests_handle(struct supervisor *supervisor, const uint8_t *bytes, size_t n_bytes)
+{
+        struct control_request request;
+        struct ticket ticket = { .connection = channel_connection(supervisor->channel) };
+        struct failure failure;
+        int r = control_decode(bytes, n_bytes, &request, &failure);
+
+        if (r == CONTROL_E_MALFORMED) {
+                log_warning("hotcelld sent a packet that is no message: bytes=%zu", n_bytes);
+                return;
+        }
+        ticket.request = request.number;
+        if (r == CONTROL_E_INVALID)
+                messages_answer_failure(supervisor, ticket, &failure);
+        else
+                dispatch(supervisor, ticket, request.message);
+        control_request_deinit(&request);
+}
+
+/* Whoever asked is connected no more: what was made for it has no owner. */
+static bool is_orphan(const struct supervisor *supervisor, struct ticket ticket)
+{
+        return ticket.connection != channel_connection(supervisor->channel);
+}
+
+static void on_created(struct sandbox *sandbox, const struct failure *failure)
+{
+        struct supervisor *supervisor = sandbox->host->userdata;
+
+        if (!failure) {
+                if (is_orphan(supervisor, sandbox->create_ticket))
+                        sandbox_end(sandbox, "hotcelld disconnected while it was created");
+                else
+                        messages_answer_created(supervisor, sandbox);
+                return;
+        }
+        messages_answer_failure(supervisor, sandbox->create_ticket, failure);
+        messages_answer_done(supervisor, sandbox->destroy_ticket);
+        forget(supervisor, sandbox);
+}
+
+static void on_ended(struct sandbox *sandbox)
+{
+        struct supervisor *supervisor = sandbox->host->userdata;
+
+        if (!sandbox->is_unwanted) {
+                messages_sandbox_ended(supervisor, sandbox);
+                return;
+        }
+        messages_answer_done(supervisor, sandbox->destroy_ticket);
+        forget(supervisor, sandbox);
+}
+
+static void on_process_started(struct process *process, const struct failure *failure)
+{
+        struct supervisor *supervisor = process->sandbox->host->userdata;
+
+        if (failure)
+                messages_answer_failure(supervisor, process->ticket, failure);
+        else if (is_orphan(supervisor, process->ticket))
+                process_kill(process);
+        else
+                messages_answer_started(supervisor, process);
+}
+
+static void on_process_ended(struct process *process)
+{
+        messages_process_ended(process->sandbox->host->userdata, process);
+}
+
+const struct sandbox_observer requests_observer = {
+        .on_created = on_created,
+        .on_ended = on_ended,
+        .on_process_started = on_process_started,
+        .on_process_ended = on_process_ended,
+};

@@ -1,0 +1,449 @@
+#include "runtime/supervisor/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/io.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/container/spawner.h"
+#include "runtime/supervisor/channel.h"
+#include "runtime/supervisor/control.h"
+#include "runtime/supervisor/requests.h"
+#include "runtime/supervisor/service.h"
+#include "runtime/supervisor/sweeper.h"
+
+enum {
+        QUEUE_BYTES_MAX = 8 << 20,
+        STOP_LOOK_USEC = 5000,
+        STOP_TIMEOUT_USEC = 15000000,
+};
+
+/* --- the spawner ------------------------------------------------------------------------------ */
+
+static void on_exit_of_spawner(struct child *child, int status)
+{
+        struct supervisor *supervisor = CONTAINER_OF(child, struct supervisor, spawner_child);
+
+        /* What it cloned lives on. The next request makes a new one. */
+        log_error("the spawner ended: status=%#x", status);
+        supervisor->host.spawner = spawner_free(supervisor->host.spawner);
+}
+
+void supervisor_ensure_spawner(struct supervisor *supervisor)
+{
+        int r;
+
+        if (supervisor->host.spawner)
+                return;
+        r = spawner_new(supervisor->options->init, &supervisor->host.spawner);
+        if (r) {
+                supervisor->host.spawner = NULL;
+                (void)snprintf(supervisor->spawner_missing, sizeof(supervisor->spawner_missing),
+                               "the spawner does not start: %s",
+                               r < 0 ? strerrordesc_np(-r) : "it died");
+                log_error("%s", supervisor->spawner_missing);
+                return;
+        }
+        supervisor->spawner_missing[0] = '\0';
+        supervisor->spawner_child = (struct child){ .pid = spawner_pid(supervisor->host.spawner),
+                                                    .on_exit = on_exit_of_spawner };
+        reaper_watch(supervisor->reaper, &supervisor->spawner_child);
+}
+
+static void stop_spawner(struct supervisor *supervisor)
+{
+        if (!supervisor->host.spawner)
+                return;
+        reaper_forget(supervisor->reaper, &supervisor->spawner_child);
+        supervisor->host.spawner = spawner_free(supervisor->host.spawner);
+}
+
+/* --- stopping --------------------------------------------------------------------------------- */
+
+static bool is_everything_gone(const struct supervisor *supervisor)
+{
+        return !supervisor->sandboxes && sweeper_is_idle(supervisor->sweeper);
+}
+
+static void drop_ended_sandboxes(struct supervisor *supervisor)
+{
+        struct sandbox *sandbox;
+        struct sandbox *following;
+
+        HASH_ITER(hh, supervisor->sandboxes, sandbox, following)
+        {
+                if (sandbox->state != SANDBOX_ENDED) {
+                        sandbox_end(sandbox, "the runtime stops");
+                        continue;
+                }
+                HASH_DEL(supervisor->sandboxes, sandbox);
+                (void)sandbox_free(sandbox);
+        }
+}
+
+static int on_stop_look(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct supervisor *supervisor = userdata;
+
+        drop_ended_sandboxes(supervisor);
+        if (is_everything_gone(supervisor) || usec >= supervisor->stop_deadline_usec) {
+                if (!is_everything_gone(supervisor))
+                        log_error("not everything could be ended: sandboxes=%u",
+                                  HASH_COUNT(supervisor->sandboxes));
+                return sd_event_exit(supervisor->event, supervisor->exit_code);
+        }
+        (void)sd_event_source_set_time_relative(source, STOP_LOOK_USEC);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* hotcelld has gone, so nobody can ask for more. */
+static void end_sandboxes(struct supervisor *supervisor)
+{
+        uint64_t now = 0;
+        int r;
+
+        (void)sd_event_now(supervisor->event, CLOCK_MONOTONIC, &now);
+        supervisor->stop_deadline_usec = now + STOP_TIMEOUT_USEC;
+        r = sd_event_add_time(supervisor->event, &supervisor->stop_timer, CLOCK_MONOTONIC, now, 1,
+                              on_stop_look, supervisor);
+        if (r < 0)
+                (void)sd_event_exit(supervisor->event, EXIT_FAILURE);
+}
+
+static void on_server_stopped(void *userdata)
+{
+        end_sandboxes(userdata);
+}
+
+static void stop(struct supervisor *supervisor, int exit_code)
+{
+        if (supervisor->is_stopping)
+                return;
+        log_info("stopping: sandboxes=%u", HASH_COUNT(supervisor->sandboxes));
+        supervisor->is_stopping = true;
+        supervisor->exit_code = exit_code;
+        if (supervisor->service)
+                service_stop(supervisor->service);
+        else
+                end_sandboxes(supervisor);
+}
+
+static void on_server_given_up(void *userdata, int exit_code)
+{
+        stop(userdata, exit_code);
+}
+
+static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info,
+                        void *userdata)
+{
+        (void)source;
+        (void)info;
+        stop(userdata, EXIT_SUCCESS);
+        return 0;
+}
+
+/* --- starting --------------------------------------------------------------------------------- */
+
+/* As many descriptors as the host allows: each sandbox needs some. */
+static void raise_open_files(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int find_server_user(struct supervisor *supervisor)
+{
+        const struct options *options = supervisor->options;
+        const struct passwd *user = getpwnam(options->server_user);
+        const struct group *group;
+
+        if (!user)
+                return 0;
+        supervisor->server_uid = user->pw_uid;
+        supervisor->server_gid = user->pw_gid;
+        supervisor->server_home = strdup(user->pw_dir);
+        if (!supervisor->server_home)
+                return error_origin(-ENOMEM);
+        if (options->server_group) {
+                group = getgrnam(options->server_group);
+                if (!group)
+                        return 0;
+                supervisor->server_gid = group->gr_gid;
+        }
+        supervisor->has_server_user = true;
+        return 0;
+}
+
+static int read_boot_id(struct supervisor *supervisor)
+{
+        int r = io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", supervisor->boot_id,
+                             sizeof(supervisor->boot_id), NULL);
+
+        supervisor->boot_id[strcspn(supervisor->boot_id, "\n")] = '\0';
+        return r;
+}
+
+/* A host without usable groups is no error here: the walls say so, and refuse sandboxes. */
+static int make_groups(struct supervisor *supervisor)
+{
+        struct cgroup_layout layout;
+        int r = cgroup_layout_read(&layout);
+
+        if (!r)
+                r = cgroup_tree_plan(&supervisor->cgroups, &layout,
+                                     supervisor->options->cgroup_parent, supervisor->instance_id);
+        if (!r) {
+                r = run_dir_record_groups(&supervisor->run_dir, &supervisor->cgroups);
+                if (r)
+                        return error_fold(r);
+                r = cgroup_tree_create(&supervisor->cgroups);
+        }
+        if (r == CGROUP_LAYOUT_E_NO_CGROUP2)
+                (void)snprintf(supervisor->cgroups_missing, sizeof(supervisor->cgroups_missing),
+                               "no cgroup2 file system is mounted");
+        else if (r)
+                (void)snprintf(supervisor->cgroups_missing, sizeof(supervisor->cgroups_missing),
+                               "cannot make groups: %s", strerrordesc_np(-r));
+        return 0;
+}
+
+static int make_loop(struct supervisor *supervisor)
+{
+        static const int signals[] = { SIGTERM, SIGINT };
+        sigset_t blocked;
+        int r;
+
+        (void)sigemptyset(&blocked);
+        (void)sigaddset(&blocked, SIGCHLD);
+        (void)sigaddset(&blocked, SIGTERM);
+        (void)sigaddset(&blocked, SIGINT);
+        if (sigprocmask(SIG_BLOCK, &blocked, NULL) < 0)
+                return error_origin(-errno);
+        (void)signal(SIGPIPE, SIG_IGN);
+        r = sd_event_new(&supervisor->event);
+        for (size_t i = 0; i < ARRAY_SIZE(signals) && r >= 0; i++)
+                r = sd_event_add_signal(supervisor->event, NULL, signals[i], on_terminate,
+                                        supervisor);
+        return r < 0 ? error_origin(r) : 0;
+}
+
+static int make_parts(struct supervisor *supervisor)
+{
+        const struct options *options = supervisor->options;
+        int r;
+
+        r = id_ranges_init(&supervisor->ids, options->id_base, options->sandboxes_max);
+        if (!r)
+                r = reaper_new(supervisor->event, &supervisor->reaper);
+        if (!r)
+                r = sweeper_new(supervisor->event, &supervisor->ids, &supervisor->sweeper);
+        if (!r)
+                r = netns_pool_init(&supervisor->netns, supervisor->event, options->netns_pool);
+        if (r)
+                return error_fold(r);
+        supervisor->host = (struct sandbox_host){
+                .event = supervisor->event,
+                .reaper = supervisor->reaper,
+                .cgroups = &supervisor->cgroups,
+                .netns = &supervisor->netns,
+                .ids = &supervisor->ids,
+                .sweeper = supervisor->sweeper,
+                .observer = &requests_observer,
+                .userdata = supervisor,
+        };
+        return 0;
+}
+
+void supervisor_probe_walls(struct supervisor *supervisor)
+{
+        struct wall_context context;
+
+        supervisor_ensure_spawner(supervisor);
+        (void)template_store_load(&supervisor->templates);
+        context = (struct wall_context){
+                .cgroups = &supervisor->cgroups,
+                .cgroups_missing =
+                        supervisor->cgroups_missing[0] ? supervisor->cgroups_missing : NULL,
+                .templates = &supervisor->templates,
+                .netns = &supervisor->netns,
+                .spawner = supervisor->host.spawner,
+                .spawner_missing = supervisor->spawner_missing,
+                .run_dir = supervisor->options->run_dir,
+                .server_user = supervisor->options->server_user,
+                .has_server_user = supervisor->has_server_user,
+                .ids = &supervisor->ids,
+                .sandboxes_max = supervisor->options->sandboxes_max,
+        };
+        walls_probe(&context, &supervisor->walls);
+}
+
+int supervisor_init(struct supervisor *supervisor, const struct options *options)
+{
+        int r;
+
+        *supervisor = (struct supervisor){ .options = options };
+        supervisor->netns.home_fd = -1;
+        supervisor->templates.path = options->store;
+        raise_open_files();
+        r = run_dir_open(&supervisor->run_dir, options->run_dir);
+        if (r == RUN_DIR_E_IN_USE)
+                return SUPERVISOR_E_IN_USE;
+        if (!r)
+                r = read_boot_id(supervisor);
+        if (!r)
+                r = id_generate("hotcell", supervisor->instance_id);
+        if (!r)
+                r = find_server_user(supervisor);
+        if (!r)
+                r = make_loop(supervisor);
+        if (r)
+                return error_fold(r);
+        run_dir_remove_leftovers(&supervisor->run_dir);
+        r = make_groups(supervisor);
+        if (!r)
+                r = make_parts(supervisor);
+        if (!r)
+                supervisor_probe_walls(supervisor);
+        return r;
+}
+
+/* --- serving ---------------------------------------------------------------------------------- */
+
+static void on_packet(void *userdata, const uint8_t *bytes, size_t n_bytes)
+{
+        requests_handle(userdata, bytes, n_bytes);
+}
+
+static void on_disconnect(void *userdata)
+{
+        struct supervisor *supervisor = userdata;
+
+        supervisor->is_greeted = false;
+}
+
+static int listen_for_server(struct supervisor *supervisor, const char *path)
+{
+        const struct channel_config config = {
+                .path = path,
+                .peer_uid = supervisor->server_uid,
+                .peer_gid = supervisor->server_gid,
+                .packet_max = CONTROL_PACKET_MAX,
+                .queue_bytes_max = QUEUE_BYTES_MAX,
+                .observer = { .on_packet = on_packet,
+                              .on_disconnect = on_disconnect,
+                              .userdata = supervisor },
+        };
+
+        return channel_new(supervisor->event, &config, &supervisor->channel);
+}
+
+static int start_server(struct supervisor *supervisor)
+{
+        const struct service_config config = {
+                .program = supervisor->options->supervise,
+                .arguments = supervisor->options->server_arguments,
+                .uid = supervisor->server_uid,
+                .gid = supervisor->server_gid,
+                .user = supervisor->options->server_user,
+                .home = supervisor->server_home,
+                .on_given_up = on_server_given_up,
+                .on_stopped = on_server_stopped,
+                .userdata = supervisor,
+        };
+        int r = service_new(supervisor->event, supervisor->reaper, &config, &supervisor->service);
+
+        if (r == -ENOENT || r == -EACCES) {
+                log_error("cannot use the program to supervise: path=%s error=%s", config.program,
+                          strerrorname_np(-r));
+                return SUPERVISOR_E_CONFIG;
+        }
+        return r;
+}
+
+static void log_walls(const struct supervisor *supervisor)
+{
+        const struct wall_list *list = &supervisor->walls;
+
+        for (size_t i = 0; i < list->n_walls; i++)
+                if (!list->walls[i].holds)
+                        log_warning("a wall does not hold: wall=%s required=%d detail=%s fix=%s",
+                                    list->walls[i].name, list->walls[i].is_required,
+                                    list->walls[i].detail, list->walls[i].fix);
+}
+
+int supervisor_run(struct supervisor *supervisor)
+{
+        char path[108];
+        int r;
+
+        if (!supervisor->has_server_user) {
+                log_error("there is no such user or group: user=%s group=%s (see --server-user)",
+                          supervisor->options->server_user,
+                          supervisor->options->server_group ? supervisor->options->server_group
+                                                            : "-");
+                return SUPERVISOR_E_CONFIG;
+        }
+        log_walls(supervisor);
+        if ((size_t)snprintf(path, sizeof(path), "%s/runtime.sock", supervisor->options->run_dir) >=
+            sizeof(path))
+                return error_origin(-ENAMETOOLONG);
+        r = listen_for_server(supervisor, path);
+        if (r)
+                return error_fold(r);
+        if (supervisor->options->supervise) {
+                r = start_server(supervisor);
+                if (r)
+                        return r;
+        }
+        log_info("ready: socket=%s instance=%s sandboxes_max=%u", path, supervisor->instance_id,
+                 supervisor->options->sandboxes_max);
+        r = sd_event_loop(supervisor->event);
+        if (r < 0)
+                return error_origin(r);
+        supervisor->exit_code = r;
+        return 0;
+}
+
+void supervisor_deinit(struct supervisor *supervisor)
+{
+        int r;
+
+        supervisor->channel = channel_free(supervisor->channel);
+        if (supervisor->service && !supervisor->is_stopping)
+                log_warning("hotcelld is left to its parent-death signal");
+        else
+                supervisor->service = service_free(supervisor->service);
+        stop_spawner(supervisor);
+        netns_pool_deinit(&supervisor->netns);
+        template_store_deinit(&supervisor->templates);
+        supervisor->sweeper = sweeper_free(supervisor->sweeper);
+        if (supervisor->cgroups.n_parents) {
+                r = cgroup_tree_remove(&supervisor->cgroups);
+                if (!r)
+                        run_dir_forget_groups(&supervisor->run_dir);
+                else
+                        log_warning("left groups behind, for the next start to remove: error=%s",
+                                    strerrorname_np(-r));
+        }
+        if (!supervisor->sandboxes && !supervisor->service)
+                supervisor->reaper = reaper_free(supervisor->reaper);
+        sd_event_source_disable_unref(supervisor->stop_timer);
+        supervisor->event = sd_event_unref(supervisor->event);
+        id_ranges_deinit(&supervisor->ids);
+        free(supervisor->server_home);
+        run_dir_close(&supervisor->run_dir);
+}

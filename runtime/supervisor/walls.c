@@ -1,0 +1,359 @@
+#include "runtime/supervisor/walls.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/macros.h"
+#include "runtime/cgroup/group.h"
+#include "runtime/container/spawner.h"
+#include "runtime/supervisor/id_ranges.h"
+#include "runtime/supervisor/netns.h"
+#include "runtime/supervisor/probe.h"
+#include "runtime/supervisor/spawn_args.h"
+
+enum {
+        SANDBOX_TIMEOUT_MSEC = 5000,
+        FDS_PER_SANDBOX = 16,
+        FDS_BESIDES = 256,
+};
+
+/* True when the wall holds; says in the wall's detail what was seen. */
+struct wall_row {
+        const char *name;
+        bool is_required;
+        bool (*probe)(const struct wall_context *context, struct wall *wall);
+        const char *fix;
+};
+
+__attribute__((format(printf, 2, 3))) static void say(struct wall *wall, const char *format, ...)
+{
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(wall->detail, sizeof(wall->detail), format, arguments);
+        va_end(arguments);
+}
+
+/* The usual case: one try, and its errno. */
+static bool judge(struct wall *wall, int r, const char *what)
+{
+        if (r)
+                say(wall, "%s: %s", what, strerrordesc_np(-r));
+        else
+                say(wall, "%s: done", what);
+        return r == 0;
+}
+
+static bool has_user_namespace(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_user_namespace(), "new user namespace with 65536 mapped ids");
+}
+
+static bool has_pid_namespace(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_namespace(CLONE_NEWPID), "new pid namespace");
+}
+
+static bool has_mount_namespace(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_namespace(CLONE_NEWNS), "new mount namespace");
+}
+
+static bool has_ipc_namespace(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_namespace(CLONE_NEWIPC), "new ipc namespace");
+}
+
+static bool has_uts_namespace(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_namespace(CLONE_NEWUTS), "new uts namespace");
+}
+
+static bool has_cgroup_namespace(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_namespace(CLONE_NEWCGROUP), "new cgroup namespace");
+}
+
+static bool has_network_namespace(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_network_namespace(), "new network namespace with only lo, up");
+}
+
+/* Templates are what will be mapped; before there is one, the directory above will do. */
+static const char *a_lower_directory(const struct wall_context *context)
+{
+        return context->templates->n_templates ? context->templates->templates[0]->root
+                                               : context->templates->path;
+}
+
+static bool has_idmapped_mount(const struct wall_context *context, struct wall *wall)
+{
+        return judge(wall, probe_idmapped_mount(a_lower_directory(context)),
+                     "id-mapped mount of the template store");
+}
+
+static bool has_overlay(const struct wall_context *context, struct wall *wall)
+{
+        return judge(wall, probe_overlay(a_lower_directory(context), context->run_dir),
+                     "overlay of the template store with a tmpfs on top");
+}
+
+static bool has_cgroup_identity(const struct wall_context *context, struct wall *wall)
+{
+        if (context->cgroups_missing) {
+                say(wall, "%s", context->cgroups_missing);
+                return false;
+        }
+        return judge(wall, probe_cgroup_identity(context->cgroups),
+                     "process born in a cgroup2 group and killed by it");
+}
+
+static bool has_controller(const struct wall_context *context, struct wall *wall,
+                           enum cgroup_controller controller)
+{
+        if (context->cgroups_missing) {
+                say(wall, "%s", context->cgroups_missing);
+                return false;
+        }
+        switch (context->cgroups->controllers[controller].dialect) {
+        case CGROUP_V1:
+                say(wall, "cgroup v1");
+                return true;
+        case CGROUP_V2:
+                say(wall, "cgroup v2");
+                return true;
+        case CGROUP_ABSENT:
+        default:
+                say(wall, "%s", context->cgroups->controllers[controller].missing);
+                return false;
+        }
+}
+
+static bool has_cgroup_memory(const struct wall_context *context, struct wall *wall)
+{
+        return has_controller(context, wall, CGROUP_MEMORY);
+}
+
+static bool has_cgroup_cpu(const struct wall_context *context, struct wall *wall)
+{
+        return has_controller(context, wall, CGROUP_CPU);
+}
+
+static bool has_cgroup_pids(const struct wall_context *context, struct wall *wall)
+{
+        return has_controller(context, wall, CGROUP_PIDS);
+}
+
+static bool has_seccomp(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_seccomp(), "seccomp filter");
+}
+
+static bool has_capability_drop(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_capability_drop(), "all capabilities dropped, no_new_privs");
+}
+
+static bool has_pidfd(const struct wall_context *context, struct wall *wall)
+{
+        (void)context;
+        return judge(wall, probe_pidfd(), "child signalled and awaited by pidfd");
+}
+
+static bool has_template(const struct wall_context *context, struct wall *wall)
+{
+        say(wall, "%zu in %s", context->templates->n_templates, context->templates->path);
+        return context->templates->n_templates > 0;
+}
+
+static bool has_server_user(const struct wall_context *context, struct wall *wall)
+{
+        say(wall, context->has_server_user ? "user %s exists" : "there is no user %s",
+            context->server_user);
+        return context->has_server_user;
+}
+
+static bool has_open_files(const struct wall_context *context, struct wall *wall)
+{
+        uint64_t wanted = (uint64_t)context->sandboxes_max * FDS_PER_SANDBOX + FDS_BESIDES;
+        struct rlimit limit = { 0 };
+
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        say(wall, "at most %llu, wanted for %u sandboxes: %llu", (unsigned long long)limit.rlim_max,
+            context->sandboxes_max, (unsigned long long)wanted);
+        return limit.rlim_max >= wanted;
+}
+
+/* Waits for the init of a throw-away sandbox to be executed. */
+static int await_start(const struct spawned *spawned, struct spawn_failure *found)
+{
+        struct pollfd status = { .fd = spawned->status_fd, .events = POLLIN };
+
+        if (poll(&status, 1, SANDBOX_TIMEOUT_MSEC) != 1)
+                return -ETIMEDOUT;
+        return spawn_status_read(spawned->status_fd, found);
+}
+
+static int start_sandbox(const struct wall_context *context, const struct cgroup *leaf,
+                         uint32_t id_base, struct spawn_failure *found)
+{
+        _cleanup_(cgroup_entry_close) struct cgroup_entry entry = { .id_fd = -1 };
+        _cleanup_(closep) int netns_fd = -1;
+        struct spawned spawned;
+        int status;
+        int r = netns_pool_take(context->netns, &netns_fd);
+
+        if (!r)
+                r = cgroup_entry_open(leaf, &entry);
+        if (!r)
+                r = spawner_start_sandbox(
+                        context->spawner,
+                        &(struct spawn_sandbox){
+                                .sandbox_id = "probe",
+                                .template_root = context->templates->templates[0]->root,
+                                .hostname = "probe",
+                                .id_base = id_base,
+                                .disk_bytes = 16 << 20,
+                                .shm_bytes = 1 << 20,
+                                .netns_fd = netns_fd,
+                                .cgroup = spawn_cgroup_from(&entry),
+                        },
+                        &spawned, found);
+        if (r)
+                return r;
+        r = await_start(&spawned, found);
+        (void)kill(spawned.pid, SIGKILL);
+        if (waitpid(spawned.pid, &status, 0) == spawned.pid && !r &&
+            !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
+                r = -ECHILD;
+        (void)close(spawned.status_fd);
+        (void)close(spawned.pidfd);
+        return r;
+}
+
+static void remove_probe_group(struct cgroup *group)
+{
+        for (unsigned i = 0; i < 200 && cgroup_remove(group) == CGROUP_E_BUSY; i++)
+                (void)usleep(1000);
+}
+
+static bool sandbox_starts(const struct wall_context *context, struct wall *wall)
+{
+        const struct cgroup_limits limits = { .memory_bytes = 128 << 20,
+                                              .cpu_millis = 1000,
+                                              .processes = 16 };
+        struct spawn_failure found = { 0 };
+        struct cgroup group;
+        struct cgroup leaf;
+        uint32_t id_base;
+        int r;
+
+        if (context->cgroups_missing || !context->spawner || !context->templates->n_templates) {
+                say(wall, "not tried: %s",
+                    context->cgroups_missing ? "no groups can be made"
+                    : !context->spawner      ? context->spawner_missing
+                                             : "there is no template");
+                return false;
+        }
+        if (id_ranges_take(context->ids, &id_base)) {
+                say(wall, "not tried: all id ranges are in use, so sandboxes do start");
+                return true;
+        }
+        r = cgroup_create(&group, context->cgroups, "probe-sandbox", &limits);
+        if (r) {
+                id_ranges_release(context->ids, id_base);
+                return judge(wall, r > 0 ? -EEXIST : r, "group of a throw-away sandbox");
+        }
+        r = cgroup_create_leaf(&leaf, &group, "init");
+        if (!r) {
+                r = start_sandbox(context, &leaf, id_base, &found);
+                remove_probe_group(&leaf);
+        }
+        remove_probe_group(&group);
+        id_ranges_release(context->ids, id_base);
+        if (r == SPAWNER_E_STEP) {
+                say(wall, "throw-away sandbox: %s: %s", found.step,
+                    strerrordesc_np(found.error_number));
+                return false;
+        }
+        return judge(wall, r > 0 ? -ESRCH : r, "throw-away sandbox");
+}
+
+#define FIX_ROOT   "run hotcell-runtime as root with its capabilities (in a container: privileged)"
+#define FIX_KERNEL "run a kernel of version 6.1 or later that has it built in"
+
+static const struct wall_row rows[] = {
+        { "user_namespace", true, has_user_namespace,
+          "allow user namespaces (sysctl user.max_user_namespaces); " FIX_ROOT },
+        { "pid_namespace", true, has_pid_namespace, FIX_ROOT },
+        { "mount_namespace", true, has_mount_namespace, FIX_ROOT },
+        { "ipc_namespace", true, has_ipc_namespace, FIX_ROOT },
+        { "uts_namespace", true, has_uts_namespace, FIX_ROOT },
+        { "cgroup_namespace", true, has_cgroup_namespace, FIX_ROOT },
+        { "network_namespace", true, has_network_namespace, FIX_ROOT },
+        { "idmapped_mounts", true, has_idmapped_mount,
+          "put the template store on ext4, xfs or btrfs; " FIX_ROOT },
+        { "overlay", true, has_overlay, "load the overlay module; " FIX_ROOT },
+        { "cgroup_identity", true, has_cgroup_identity,
+          "mount cgroup2 writable, also beside v1 (mount -t cgroup2 none "
+          "/sys/fs/cgroup/unified)" },
+        { "cgroup_memory", true, has_cgroup_memory,
+          "enable the memory controller (systemd: Delegate=yes; kernel: cgroup_enable=memory), or "
+          "name another group with --cgroup-parent" },
+        { "cgroup_cpu", true, has_cgroup_cpu,
+          "enable the cpu controller (systemd: Delegate=yes), or name another group with "
+          "--cgroup-parent" },
+        { "cgroup_pids", true, has_cgroup_pids,
+          "enable the pids controller (systemd: Delegate=yes), or name another group with "
+          "--cgroup-parent" },
+        { "seccomp", true, has_seccomp, FIX_KERNEL },
+        { "capability_drop", true, has_capability_drop, FIX_ROOT },
+        { "pidfd", true, has_pidfd, FIX_KERNEL },
+        { "template", true, has_template, "build one: hotcell-template build python" },
+        { "server_user", true, has_server_user,
+          "make it: useradd --system --no-create-home hotcell, or name another with "
+          "--server-user" },
+        { "open_files", false, has_open_files,
+          "raise the hard limit on open files (systemd: LimitNOFILE), or lower "
+          "--sandboxes-max" },
+        { "sandbox_start", true, sandbox_starts, "see the walls above, and the runtime's log" },
+};
+static_assert(ARRAY_SIZE(rows) <= WALLS_MAX, "all walls have a place");
+
+void walls_probe(const struct wall_context *context, struct wall_list *ret_list)
+{
+        ret_list->n_walls = ARRAY_SIZE(rows);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct wall *wall = &ret_list->walls[i];
+
+                *wall = (struct wall){ .name = rows[i].name, .is_required = rows[i].is_required };
+                wall->holds = rows[i].probe(context, wall);
+                wall->fix = wall->holds ? "" : rows[i].fix;
+        }
+}
+
+const struct wall *walls_missing(const struct wall_list *list)
+{
+        for (size_t i = 0; i < list->n_walls; i++)
+                if (list->walls[i].is_required && !list->walls[i].holds)
+                        return &list->walls[i];
+        return NULL;
+}
