@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -171,6 +172,14 @@ static int carry_out(const struct spawn_workshop *workshop, size_t n_packet, con
         return r;
 }
 
+/* Its only children are killed holders of user namespaces: this does not wait long, and nobody
+ * waits for it. */
+static void reap_children(void)
+{
+        while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+                ;
+}
+
 /* One request; negative when the runtime is gone. */
 static int serve(const struct spawn_workshop *workshop)
 {
@@ -193,6 +202,7 @@ static int serve(const struct spawn_workshop *workshop)
                 (void)close(fds[i]);
         r = io_send_packet(workshop->socket_fd, &answer, sizeof(answer), &pidfd, r == 0 ? 1 : 0);
         (void)close_fd(pidfd);
+        reap_children();
         return r;
 }
 

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -123,7 +122,5 @@ int user_namespace_new(uint32_t id_base, int *ret_fd)
 
         r = adopt(holder, id_base, read_fd, ret_fd);
         (void)kill(holder, SIGKILL);
-        while (waitpid(holder, NULL, 0) < 0 && errno == EINTR)
-                ;
         return r;
 }
