@@ -20,7 +20,7 @@ enum {
 
 static void say_ambiguous(const char *noun, const struct candidates *candidates)
 {
-        say("'%s' may be %zu %ss:", candidates->text, candidates->n, noun);
+        say("'%s' fits more than one %s:", candidates->text, noun);
         for (size_t i = 0; i < MIN(candidates->n, (size_t)SHOWN_MAX); i++)
                 say("  %s %s%s", candidates->items[i].id, candidates->items[i].name,
                     candidates->items[i].is_ended ? " (ended)" : "");
