@@ -48,9 +48,12 @@ static inline void fclosep(FILE **file)
                 (void)fclose(*file);
 }
 
-/* Defines `NAMEp` for `_cleanup_(NAMEp)`, where NAME takes a pointer that may be NULL. */
+/*
+ * Defines `NAMEp` for `_cleanup_(NAMEp)`, where NAME takes a pointer that may be NULL. A type
+ * cannot stand in parentheses.
+ */
 #define DEFINE_CLEANUP(type, name)                                                                 \
-        static inline void name##p(type **pointer)                                                 \
+        static inline void name##p(type **pointer) /* NOLINT(bugprone-macro-parentheses) */        \
         {                                                                                          \
                 (void)name(*pointer);                                                              \
         }
