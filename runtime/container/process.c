@@ -55,7 +55,13 @@ static int set_limit(int resource, rlim_t soft, rlim_t hard)
         return setrlimit((__rlimit_resource_t)resource, &limit) < 0 ? -errno : 0;
 }
 
-/* Processes, memory and CPU time are the cgroups' business. */
+/*
+ * Processes, memory and CPU time are the cgroups' business.
+ *
+ * No core dumps: of all limits only 1 also keeps the kernel from starting a helper of the host, as
+ * root, that reads the dump (core_pattern with a pipe). A program can still lower it to 0 and have
+ * the helper started; that one must be ready for hostile dumps.
+ */
 static int set_limits(struct spawn *spawn)
 {
         const struct {
@@ -63,7 +69,7 @@ static int set_limits(struct spawn *spawn)
                 rlim_t soft;
                 rlim_t hard;
         } limits[] = {
-                { RLIMIT_CORE, 0, 0 },
+                { RLIMIT_CORE, 1, 1 },
                 { RLIMIT_MEMLOCK, LOCKED_BYTES, LOCKED_BYTES },
                 { RLIMIT_STACK, STACK_BYTES, RLIM_INFINITY },
                 { RLIMIT_NOFILE, spawn->header->open_files, spawn->header->open_files },

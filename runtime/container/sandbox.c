@@ -31,7 +31,10 @@
 #define SCRATCH_UPPER STAGE_SCRATCH "/upper"
 #define SCRATCH_WORK  STAGE_SCRATCH "/work"
 
-enum { SANDBOX_TTY_GID = 5 }; /* of group tty, in Debian and elsewhere */
+enum {
+        TTY_GID = 5,         /* of group tty, in Debian and elsewhere */
+        TERMINALS_MAX = 128, /* the host's own are taken from the same, global number */
+};
 
 /* A file costs kernel memory even when it is empty: one for every 4 KiB of the limit, not fewer
  * than a small system needs. */
@@ -124,13 +127,15 @@ static int mount_root(struct spawn *spawn)
         return spawn->root_fd < 0 ? -errno : 0;
 }
 
-/* The overlay holds both layers by itself. */
-static int clear_stage(struct spawn *spawn)
+/*
+ * The overlay holds both layers by itself; what is not mounted because a step failed need not be
+ * unmounted.
+ */
+static void clear_stage(struct spawn *spawn)
 {
         (void)spawn;
-        if (umount2(STAGE_SCRATCH, MNT_DETACH) < 0 || umount2(STAGE_LOWER, MNT_DETACH) < 0)
-                return -errno;
-        return 0;
+        (void)umount2(STAGE_SCRATCH, MNT_DETACH);
+        (void)umount2(STAGE_LOWER, MNT_DETACH);
 }
 
 /* --- in the child --- */
@@ -181,8 +186,9 @@ static int mount_terminals(struct spawn *spawn)
         char options[96];
 
         /* A terminal belongs to whom opens /dev/ptmx. */
-        (void)snprintf(options, sizeof(options), "newinstance,ptmxmode=0666,mode=0620,gid=%u",
-                       spawn->header->id_base + SANDBOX_TTY_GID);
+        (void)snprintf(options, sizeof(options),
+                       "newinstance,ptmxmode=0666,mode=0620,gid=%u,max=%d",
+                       spawn->header->id_base + TTY_GID, TERMINALS_MAX);
         return mount("devpts", STAGE_ROOT "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options) < 0
                        ? -errno
                        : 0;
@@ -267,7 +273,6 @@ static const struct spawn_step sandbox_prepare[] = {
         { .name = "map the template's ids", .run = map_template },
         { .name = "mount the scratch space", .run = mount_scratch },
         { .name = "mount the overlay", .run = mount_root },
-        { .name = "clear the stage", .run = clear_stage },
 };
 
 static const struct spawn_step sandbox_child[] = {
@@ -293,6 +298,7 @@ static const struct spawn_step sandbox_child[] = {
 const struct spawn_plan sandbox_plan = {
         .prepare = sandbox_prepare,
         .n_prepare = ARRAY_SIZE(sandbox_prepare),
+        .clean_up = clear_stage,
         .child = sandbox_child,
         .n_child = ARRAY_SIZE(sandbox_child),
         .clone_flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,

@@ -256,8 +256,10 @@ void seccomp_filter_build(struct seccomp_filter *ret_filter)
                    (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OWN_ARCHITECTURE, 1, 0));
         emit_return(ret_filter, SECCOMP_RET_KILL_PROCESS);
         emit_load(ret_filter, offsetof(struct seccomp_data, nr));
-        if (OWN_ARCHITECTURE == AUDIT_ARCH_X86_64)
-                emit_return_if(ret_filter, BPF_JGE, X32_BIT, SECCOMP_RET_KILL_PROCESS);
+#if defined(__x86_64__)
+        /* x32 has the same architecture, and numbers of its own. */
+        emit_return_if(ret_filter, BPF_JGE, X32_BIT, SECCOMP_RET_KILL_PROCESS);
+#endif
         emit_search(ret_filter, intervals, n_intervals);
 }
 

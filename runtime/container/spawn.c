@@ -83,6 +83,8 @@ int spawn_run(struct spawn *spawn, const struct spawn_plan *plan, int *ret_pid, 
         int r;
 
         r = run_steps(spawn, plan->prepare, plan->n_prepare, ret_failure);
+        if (plan->clean_up)
+                plan->clean_up(spawn);
         if (r)
                 return r;
 

@@ -48,6 +48,8 @@ struct spawn_step {
 struct spawn_plan {
         const struct spawn_step *prepare;
         size_t n_prepare;
+        void (*clean_up)(
+                struct spawn *spawn);   /* after these, whether they succeeded or not; or NULL */
         const struct spawn_step *child; /* the last one does not return when it succeeds */
         size_t n_child;
         uint64_t clone_flags;

@@ -61,7 +61,7 @@ static int wait_answer(const struct spawner *spawner, struct spawn_answer *ret_a
 static int exchange(struct spawner *spawner, size_t n_packet, const int *fds, size_t n_fds,
                     struct spawned *ret_spawned, struct spawn_failure *ret_failure)
 {
-        struct spawn_answer answer;
+        struct spawn_answer answer = { 0 };
         int pidfd = -1;
         int r;
 
@@ -123,6 +123,8 @@ int spawner_start_sandbox(struct spawner *spawner, const struct spawn_sandbox *s
         size_t n_fds;
 
         assert(sandbox->cgroup.n_tasks <= SPAWN_TASKS_MAX);
+        /* A tmpfs takes a size of zero for no limit. */
+        assert(sandbox->disk_bytes > 0 && sandbox->shm_bytes > 0);
         assert(sandbox->id_base > 0 && sandbox->id_base <= UINT32_MAX - SPAWN_IDS);
 
         template_fd =
@@ -241,7 +243,7 @@ static _Noreturn void become_spawner(pid_t runtime, int socket_fd, int init_fd)
 
 static int wait_ready(const struct spawner *spawner)
 {
-        struct spawn_answer ready;
+        struct spawn_answer ready = { 0 };
         int no_fd;
         int r = wait_answer(spawner, &ready, &no_fd);
 
@@ -250,22 +252,12 @@ static int wait_ready(const struct spawner *spawner)
         return ready.failure.error_number ? error_origin(-ready.failure.error_number) : 0;
 }
 
-int spawner_new(const char *init_path, struct spawner **ret_spawner)
+static int fork_spawner(struct spawner *spawner, int init_fd)
 {
-        _cleanup_(spawner_freep) struct spawner *spawner = NULL;
-        _cleanup_(closep) int init_fd = -1;
         _cleanup_(closep) int far_fd = -1;
         pid_t runtime = getpid();
         int ends[2];
-        int r;
 
-        init_fd = open(init_path, O_RDONLY | O_CLOEXEC);
-        if (init_fd < 0)
-                return error_origin(-errno);
-        spawner = calloc(1, sizeof(*spawner));
-        if (!spawner)
-                return error_origin(-ENOMEM);
-        spawner->socket_fd = -1;
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
                 return error_origin(-errno);
         spawner->socket_fd = ends[0];
@@ -276,12 +268,30 @@ int spawner_new(const char *init_path, struct spawner **ret_spawner)
                 return error_origin(-errno);
         if (spawner->pid == 0)
                 become_spawner(runtime, far_fd, init_fd);
-        far_fd = close_fd(far_fd);
+        return 0;
+}
 
-        r = wait_ready(spawner);
-        if (r)
+int spawner_new(const char *init_path, struct spawner **ret_spawner)
+{
+        _cleanup_(closep) int init_fd = open(init_path, O_RDONLY | O_CLOEXEC);
+        struct spawner *spawner;
+        int r;
+
+        if (init_fd < 0)
+                return error_origin(-errno);
+        spawner = calloc(1, sizeof(*spawner));
+        if (!spawner)
+                return error_origin(-ENOMEM);
+        spawner->socket_fd = -1;
+
+        r = fork_spawner(spawner, init_fd);
+        if (r == 0)
+                r = wait_ready(spawner);
+        if (r) {
+                (void)spawner_free(spawner);
                 return error_fold(r);
-        *ret_spawner = take(spawner);
+        }
+        *ret_spawner = spawner;
         return 0;
 }
 

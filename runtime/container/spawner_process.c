@@ -194,10 +194,14 @@ static int serve(const struct spawn_workshop *workshop)
         if (poll(&poll_fd, 1, -1) < 0)
                 return errno == EINTR ? 0 : -errno;
         r = io_receive_packet(workshop->socket_fd, &packet, &n_packet, fds, &n_fds);
-        if (r)
+        if (r < 0 || r == IO_E_END)
                 return r < 0 ? r : -EPIPE;
 
-        r = carry_out(workshop, n_packet, fds, n_fds, &answer, &pidfd);
+        if (r == IO_E_TOO_BIG) /* the two ends are one program, so it is a want of descriptors */
+                answer.failure = (struct spawn_failure){ .error_number = EMFILE,
+                                                         .step = "read the request" };
+        else
+                r = carry_out(workshop, n_packet, fds, n_fds, &answer, &pidfd);
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);
         r = io_send_packet(workshop->socket_fd, &answer, sizeof(answer), &pidfd, r == 0 ? 1 : 0);

@@ -118,7 +118,7 @@ int user_namespace_new(uint32_t id_base, int *ret_fd)
         if (holder == 0)
                 holder_run(id_base, write_fd);
         /* Or the death of the holder would not end the wait. */
-        write_fd = close_fd(write_fd);
+        closep(&write_fd);
 
         r = adopt(holder, id_base, read_fd, ret_fd);
         (void)kill(holder, SIGKILL);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -189,20 +190,58 @@ START_TEST(a_failed_start_leaves_the_stage_usable)
         struct spawned spawned;
         struct box box;
 
-        /* Not a network namespace: found by the child. Not idmappable: found by the spawner. */
+        /* No file system whose ids can be mapped. */
         sandbox.template_root = "/proc";
         ck_assert_int_eq(spawner_start_sandbox(fixture.spawner, &sandbox, &spawned, &failure),
                          SPAWNER_E_STEP);
         ck_assert_str_eq(failure.step, "map the template's ids");
-        /* No directory: the lower layer is attached, but the overlay cannot be made. */
+        /* No directory. */
         sandbox.template_root = "/etc/passwd";
         ck_assert_int_eq(spawner_start_sandbox(fixture.spawner, &sandbox, &spawned, &failure),
                          SPAWNER_E_STEP);
+
+        /* No cgroup. */
+        sandbox.template_root = fixture.template_root;
+        sandbox.cgroup.id_fd = fixture.netns_fd;
+        ck_assert_int_eq(spawner_start_sandbox(fixture.spawner, &sandbox, &spawned, &failure),
+                         SPAWNER_E_STEP);
+        ck_assert_str_eq(failure.step, "clone");
 
         ck_assert_uint_eq(count_mounts(spawner_pid(fixture.spawner)), n_mounts);
         box_start(&fixture, &box);
         ck_assert_shell(&box, "echo alive", "alive\n");
         box_end(&box);
+}
+END_TEST
+
+/* Each step that needs a descriptor fails in turn. */
+START_TEST(a_want_of_descriptors_leaves_the_stage_usable)
+{
+        pid_t pid = spawner_pid(fixture.spawner);
+        size_t n_mounts = count_mounts(pid);
+        size_t n_fds = count_fds(pid);
+        size_t n_failures = 0;
+        struct spawned spawned;
+        int r = SPAWNER_E_STEP;
+
+        for (rlim_t limit = 6; r != 0; limit++) {
+                struct spawn_sandbox sandbox = fixture_sandbox(&fixture);
+                const struct rlimit few = { limit, 1024 };
+                struct spawn_failure failure;
+
+                ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, &few, NULL), 0);
+                r = spawner_start_sandbox(fixture.spawner, &sandbox, &spawned, &failure);
+                ck_assert(r == 0 || r == SPAWNER_E_STEP);
+                if (r == 0)
+                        continue;
+                n_failures++;
+                ck_assert_int_eq(failure.error_number, EMFILE);
+                ck_assert_uint_eq(count_mounts(pid), n_mounts);
+                ck_assert_uint_eq(count_fds(pid), n_fds);
+        }
+        ck_assert_uint_gt(n_failures, 8);
+        ck_assert_int_eq(kill(spawned.pid, SIGKILL), 0);
+        ck_assert_int_eq(waitpid(spawned.pid, NULL, 0), spawned.pid);
 }
 END_TEST
 
@@ -243,14 +282,12 @@ END_TEST
 START_TEST(a_program_starts_from_a_clean_state)
 {
         static const char *const environment[] = { "ONLY=this", NULL };
-        static const char *const argv[] = {
-                "/bin/bash", "--noprofile", "-c",
+        static const char code[] =
                 "umask; ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj; "
                 "echo $ONLY $HOME; hostname; "
-                "[ $(ps -o sid= -p $$) = $$ ] && echo leader; "
-                "grep -E '^Sig(Blk|Ign)' /proc/self/status | cut -f 2",
-                NULL
-        };
+                "[ $(cut -d ' ' -f 6 /proc/$$/stat) = $$ ] && echo leader; "
+                "grep -E '^Sig(Blk|Ign)' /proc/self/status | cut -f 2";
+        static const char *const argv[] = { "/bin/bash", "--noprofile", "-c", code, NULL };
         struct spawn_process process;
         struct box box;
 
@@ -394,6 +431,7 @@ int main(void)
                 &a_missing_template_is_told,
                 &a_template_with_links_for_mount_points_is_refused,
                 &a_failed_start_leaves_the_stage_usable,
+                &a_want_of_descriptors_leaves_the_stage_usable,
                 &only_the_programs_own_descriptors_are_open,
                 &a_program_starts_from_a_clean_state,
                 &a_status_pipe_is_silent_until_the_child_got_somewhere,
