@@ -1,0 +1,335 @@
+/*
+ * Start: database → keys → sessions → API → gRPC, whose sockets are opened last: whoever can
+ * connect is served. Stop: the other way round, each step begun when the one before has said that
+ * it is over.
+ */
+#include "server/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/api/api.h"
+#include "server/auth/auth.h"
+#include "server/rpc/rpc.h"
+#include "server/session/session.h"
+#include "server/store/store.h"
+
+enum server_state {
+        SERVER_STARTING, /* owns the store, reads the keys */
+        SERVER_SERVING,  /* owns all */
+        SERVER_STOPPING, /* the sessions, then the gRPC server come to their end */
+        SERVER_STOPPED,
+};
+
+struct server {
+        sd_event *loop;
+        struct config config;
+        gid_t socket_group;
+        enum server_state state;
+        bool stop_is_wanted; /* before it served */
+        struct store *store;
+        struct auth *auth;
+        struct session *session;
+        struct api *api;
+        struct rpc_server *rpc;
+};
+
+DEFINE_CLEANUP(struct server, server_free)
+
+/* For start: what began is left to the end of the process. To stop the sessions would end the
+ * sandboxes that the runtime may hold for another hotcelld. */
+_Noreturn static void give_up(struct server *server, int exit_code)
+{
+        (void)store_close(server->store);
+        _exit(exit_code);
+}
+
+static void update_serving(void *userdata)
+{
+        struct server *server = userdata;
+        bool is_serving = server->state == SERVER_SERVING && session_is_ready(server->session) &&
+                          store_is_healthy(server->store);
+
+        api_set_serving(server->api, is_serving);
+        (void)sd_notifyf(0, "STATUS=%s", is_serving ? "Serving" : "Not ready: see the log");
+}
+
+static int start_session(struct server *server)
+{
+        const struct config *config = &server->config;
+        const struct session_config session_config = {
+                .runtime_socket = config->runtime_socket,
+                .sandboxes_max = (size_t)config->sandboxes_max,
+                .queue_max = (size_t)config->queue_max,
+                .ring_bytes = (size_t)config->ring_bytes,
+                .rings_retained_bytes = (size_t)config->rings_retained_bytes,
+                .rings_retained_usec = config->rings_retained_usec,
+                .interrupt_first_usec = config->interrupt_again_usec,
+                .interrupt_second_usec = config->interrupt_kill_usec,
+                .kernel_start_timeout_usec = config->kernel_start_timeout_usec,
+                .rich_part_max_bytes = (size_t)config->rich_part_max_bytes,
+        };
+
+        return session_new(server->loop, server->store, &session_config, &server->session);
+}
+
+static struct api_limits api_limits_of(const struct config *config)
+{
+        return (struct api_limits){
+                .sandbox_default = {
+                        .memory_bytes = config->memory_default_bytes,
+                        .cpu_millis = (int32_t)config->cpu_default_millis,
+                        .processes = (int32_t)config->processes_default,
+                        .disk_bytes = config->disk_default_bytes,
+                        .open_files = (int32_t)config->open_files_default,
+                        .execution = { .timeout_usec = config->timeout_default_usec,
+                                       .output_bytes = config->output_default_bytes },
+                },
+                .sandbox_max = {
+                        .memory_bytes = config->memory_max_bytes,
+                        .cpu_millis = (int32_t)config->cpu_max_millis,
+                        .processes = (int32_t)config->processes_max,
+                        .disk_bytes = config->disk_max_bytes,
+                        .open_files = (int32_t)config->open_files_max,
+                        .execution = { .timeout_usec = config->timeout_max_usec,
+                                       .output_bytes = config->output_max_bytes },
+                },
+                .ttl_default_usec = config->ttl_default_usec,
+                .ttl_max_usec = config->ttl_max_usec,
+                .allow_no_ttl = config->allow_no_ttl,
+                .idle_timeout_default_usec = config->idle_timeout_default_usec,
+                .idle_timeout_max_usec = config->idle_timeout_max_usec,
+                .allow_no_idle_timeout = config->allow_no_idle_timeout,
+                .allow_no_execution_timeout = config->allow_no_timeout,
+                .queue_timeout_default_usec = config->queue_timeout_default_usec,
+                .queue_timeout_max_usec = config->queue_timeout_max_usec,
+        };
+}
+
+static int start_api(struct server *server)
+{
+        const struct api_config api_config = {
+                .loop = server->loop,
+                .session = server->session,
+                .store = server->store,
+                .auth = server->auth,
+                .limits = api_limits_of(&server->config),
+        };
+
+        return api_new(&api_config, &server->api);
+}
+
+static int make_rpc(struct server *server)
+{
+        struct rpc_server_config rpc_config = {
+                .receive_max_bytes = (size_t)server->config.receive_max_bytes,
+                .connections_max = (unsigned)server->config.connections_max,
+                .streams_max = (unsigned)server->config.streams_max,
+        };
+
+        rpc_config.services = api_services(server->api, &rpc_config.n_services);
+        return rpc_server_new(server->loop, &rpc_config, &server->rpc);
+}
+
+/* 0, or the exit code of what was logged. */
+static int explain_listen(const char *address, int r)
+{
+        switch (r) {
+        case 0:
+                return 0;
+        case RPC_E_IN_USE:
+                log_error("another server listens there address=%s", address);
+                return SERVER_EXIT_FAILURE;
+        case RPC_E_NOT_LOOPBACK:
+                log_error("only loopback addresses are served: connections are plaintext "
+                          "address=%s",
+                          address);
+                return SERVER_EXIT_CONFIG;
+        case RPC_E_BAD_ADDRESS:
+                log_error("this is no address to listen on, or there is something that is no "
+                          "socket address=%s",
+                          address);
+                return SERVER_EXIT_CONFIG;
+        default:
+                log_error("cannot listen address=%s error=\"%s\"", address, strerror(-r));
+                return SERVER_EXIT_FAILURE;
+        }
+}
+
+static int listen_all(struct server *server)
+{
+        const struct config *config = &server->config;
+        uint16_t port = 0;
+        int r;
+
+        r = explain_listen(config->unix_path, rpc_server_listen_unix(server->rpc, config->unix_path,
+                                                                     server->socket_group));
+        if (r)
+                return r;
+        log_info("listening address=unix:%s", config->unix_path);
+        if (!*config->tcp)
+                return 0;
+        r = explain_listen(config->tcp, rpc_server_listen_tcp(server->rpc, config->tcp, &port));
+        if (r == 0)
+                log_info("listening address=%s port=%u", config->tcp, port);
+        return r;
+}
+
+static int start_parts(struct server *server)
+{
+        int r;
+
+        r = start_session(server);
+        if (r == 0)
+                r = start_api(server);
+        if (r == 0)
+                r = make_rpc(server);
+        if (r) {
+                log_error("cannot start error=\"%s\"", strerror(-r));
+                return SERVER_EXIT_FAILURE;
+        }
+        r = listen_all(server);
+        if (r)
+                return r;
+        r = rpc_server_start(server->rpc);
+        if (r) {
+                log_error("cannot start the gRPC server error=\"%s\"", strerror(-r));
+                return SERVER_EXIT_FAILURE;
+        }
+        return 0;
+}
+
+static void on_keys_loaded(void *userdata, int result)
+{
+        struct server *server = userdata;
+        int exit_code;
+
+        if (result) {
+                log_error("cannot read the api keys error=\"%s\"", strerror(-result));
+                give_up(server, SERVER_EXIT_FAILURE);
+        }
+        if (server->stop_is_wanted)
+                give_up(server, 0);
+        exit_code = start_parts(server);
+        if (exit_code)
+                give_up(server, exit_code);
+
+        server->state = SERVER_SERVING;
+        session_on_ready_change(server->session, update_serving, server);
+        store_set_on_health_change(server->store, update_serving, server);
+        update_serving(server);
+        (void)sd_notify(0, "READY=1");
+        log_info("started version=" HOTCELL_VERSION);
+}
+
+static int open_store(struct server *server)
+{
+        const struct config *config = &server->config;
+        const struct store_retention retention = {
+                .kept_usec = config->retention_usec,
+                .sandboxes_max = config->retention_sandboxes,
+                .executions_max = config->retention_executions,
+                .events_max = config->retention_events,
+        };
+        char message[MESSAGE_BUFFER];
+        int r;
+
+        r = store_open(server->loop, config->state_dir, &server->store, message);
+        if (r) {
+                log_error("the database cannot be opened: %s",
+                          *message ? message : strerror(r < 0 ? -r : EIO));
+                return SERVER_EXIT_FAILURE;
+        }
+        return store_set_retention(server->store, &retention);
+}
+
+int server_new(sd_event *loop, const struct config *config, gid_t socket_group,
+               struct server **ret_server)
+{
+        _cleanup_(server_freep) struct server *server = NULL;
+        int r;
+
+        server = calloc(1, sizeof(*server));
+        if (!server)
+                return error_origin(-ENOMEM);
+        server->loop = sd_event_ref(loop);
+        server->config = *config;
+        server->socket_group = socket_group;
+
+        r = open_store(server);
+        if (r)
+                return r;
+        r = auth_new(server->store, on_keys_loaded, server, &server->auth);
+        if (r)
+                return error_fold(r);
+
+        *ret_server = take(server);
+        return 0;
+}
+
+static void on_rpc_stopped(void *userdata)
+{
+        struct server *server = userdata;
+
+        server->state = SERVER_STOPPED;
+        log_info("stopped");
+        (void)sd_event_exit(server->loop, 0);
+}
+
+static void on_sessions_stopped(void *userdata)
+{
+        struct server *server = userdata;
+
+        rpc_server_stop(server->rpc, (uint64_t)server->config.stop_grace_usec, on_rpc_stopped,
+                        server);
+}
+
+static void begin_stop(struct server *server)
+{
+        log_info("stopping");
+        (void)sd_notify(0, "STOPPING=1");
+        server->state = SERVER_STOPPING;
+        update_serving(server);
+        api_shut_down(server->api);
+        session_stop(server->session, on_sessions_stopped, server);
+}
+
+void server_stop(struct server *server)
+{
+        switch (server->state) {
+        case SERVER_STARTING:
+                server->stop_is_wanted = true;
+                break;
+        case SERVER_SERVING:
+                begin_stop(server);
+                break;
+        case SERVER_STOPPING:
+                log_warning("ending at once: asked to stop twice");
+                _exit(SERVER_EXIT_FAILURE);
+        case SERVER_STOPPED:
+                break;
+        }
+}
+
+struct server *server_free(struct server *server)
+{
+        if (!server)
+                return NULL;
+        assert(!server->rpc || server->state == SERVER_STOPPED);
+
+        server->rpc = rpc_server_free(server->rpc);
+        server->api = api_free(server->api);
+        server->session = session_free(server->session);
+        server->store = store_close(server->store);
+        server->auth = auth_free(server->auth); /* last: the store's callbacks know it */
+        (void)sd_event_unref(server->loop);
+        free(server);
+        return NULL;
+}
