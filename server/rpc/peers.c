@@ -23,8 +23,8 @@
 
 enum {
         WINDOW_MAX = 16384, /* numbers; the kernel's table grows with the highest one */
-        REST_MSEC = 5000,
-        REST_TURNS = 64,
+        REST_MSEC = 1000,
+        REST_TURNS = 16,
 };
 
 enum seat_state {
