@@ -10,7 +10,17 @@
 #include <linux/prctl.h>
 #include <linux/signal.h>
 
+/*
+ * The kernel enters with an aligned stack and no return address, which is not how compilers expect
+ * a function to be entered: hence the call.
+ */
 #if defined(__x86_64__)
+__asm__(".globl _start\n"
+        "_start:\n"
+        "        xor %ebp, %ebp\n"
+        "        and $-16, %rsp\n"
+        "        call init_run\n");
+
 static long system_call(long number, long a, long b, long c, long d)
 {
         register long r10 __asm__("r10") = d;
@@ -23,6 +33,12 @@ static long system_call(long number, long a, long b, long c, long d)
         return result;
 }
 #elif defined(__aarch64__)
+__asm__(".globl _start\n"
+        "_start:\n"
+        "        mov x29, #0\n"
+        "        mov x30, #0\n"
+        "        bl init_run\n");
+
 static long system_call(long number, long a, long b, long c, long d)
 {
         register long x8 __asm__("x8") = number;
@@ -48,9 +64,9 @@ struct signal_action {
 
 static const char name[] = "hotcell-init";
 
-_Noreturn void _start(void);
+_Noreturn void init_run(void);
 
-_Noreturn void _start(void)
+_Noreturn void init_run(void)
 {
         const struct signal_action ignore = { .handler = SIG_IGN };
         const unsigned long all = ~0UL;
