@@ -11,6 +11,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -182,6 +183,16 @@ static void resolve_v2_controller(struct cgroup_tree *tree, enum cgroup_controll
                        strerrordesc_np(-r));
 }
 
+/* Between making and locking it, another instance may have taken the group for abandoned. */
+static bool take_lock(int fd, const char *path)
+{
+        struct stat ours;
+        struct stat named;
+
+        return flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &ours) == 0 &&
+               stat(path, &named) == 0 && ours.st_ino == named.st_ino;
+}
+
 static int create_identity(struct cgroup_tree *tree)
 {
         _cleanup_(closep) int base_fd = -1;
@@ -199,6 +210,8 @@ static int create_identity(struct cgroup_tree *tree)
         r = make_group(tree->parents[0].path, &tree->parents[0].fd);
         if (r)
                 return error_fold(r);
+        if (!take_lock(tree->parents[0].fd, tree->parents[0].path))
+                return CGROUP_TREE_E_TAKEN;
 
         for (size_t c = 0; c < _CGROUP_CONTROLLER_N; c++)
                 if (tree->controllers[c].dialect == CGROUP_ABSENT)
@@ -321,4 +334,50 @@ int cgroup_remove_leftover(const char *path, unsigned timeout_msec)
                         return r;
                 (void)nanosleep(&pause, NULL);
         }
+}
+
+/* CGROUP_NAME_PREFIX and 26 characters of base32. */
+static bool is_instance_name(const char *name)
+{
+        size_t n_prefix = strlen(CGROUP_NAME_PREFIX);
+
+        return strncmp(name, CGROUP_NAME_PREFIX, n_prefix) == 0 && strlen(name) == n_prefix + 26 &&
+               strspn(name + n_prefix, "abcdefghijklmnopqrstuvwxyz234567") == 26;
+}
+
+/* An owner holds its lock for as long as it lives. */
+static bool is_abandoned(int base_fd, const char *name)
+{
+        _cleanup_(closep) int fd = openat(base_fd, name, DIR_FLAGS | O_NOFOLLOW);
+
+        return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+static void remove_everywhere(const struct cgroup_tree *tree, const char *name,
+                              unsigned timeout_msec)
+{
+        char path[CGROUP_PATH_MAX];
+
+        for (size_t h = 0; h < tree->n_parents; h++) {
+                int r = join_path(path, tree->parents[h].base, name);
+
+                if (!r)
+                        r = cgroup_remove_leftover(path, timeout_msec);
+                if (r)
+                        log_warning("cannot remove an abandoned group: group=%s error=%d", path, r);
+                else
+                        log_info("no abandoned group is left: group=%s", path);
+        }
+}
+
+void cgroup_remove_abandoned(const struct cgroup_tree *tree, unsigned timeout_msec)
+{
+        DIR *dir = opendir(tree->parents[0].base);
+
+        if (!dir)
+                return;
+        for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
+                if (is_instance_name(entry->d_name) && is_abandoned(dirfd(dir), entry->d_name))
+                        remove_everywhere(tree, entry->d_name, timeout_msec);
+        (void)closedir(dir);
 }

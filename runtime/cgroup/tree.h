@@ -19,6 +19,7 @@ enum cgroup_dialect {
 
 enum {
         CGROUP_TREE_E_NOT_OURS = 1, /* the path is not one that cgroup_tree_plan() makes */
+        CGROUP_TREE_E_TAKEN,        /* another instance has the name */
 };
 
 /* Every parent group's name begins so; nothing else is ever removed. */
@@ -48,8 +49,9 @@ int cgroup_tree_plan(struct cgroup_tree *tree, const struct cgroup_layout *layou
                      const char *name);
 
 /*
- * Makes the parent groups. Where cgroup2 forbids processes beside child groups, the caller is moved
- * to a leaf below its own group first.
+ * Makes the parent groups and locks that of cgroup2, as a sign that they have an owner. Where
+ * cgroup2 forbids processes beside child groups, the caller is moved to a leaf below its own group
+ * first.
  */
 int cgroup_tree_create(struct cgroup_tree *tree);
 
@@ -64,3 +66,9 @@ void cgroup_tree_deinit(struct cgroup_tree *tree);
  * Absent: 0. Waits for up to @timeout_msec.
  */
 int cgroup_remove_leftover(const char *path, unsigned timeout_msec);
+
+/*
+ * Removes the parent groups beside the planned ones whose owners are gone: those that are named as
+ * id_generate() names them and that nobody has locked.
+ */
+void cgroup_remove_abandoned(const struct cgroup_tree *tree, unsigned timeout_msec);

@@ -99,6 +99,7 @@ static void finish(struct process *process)
 {
         struct sandbox *sandbox = process->sandbox;
         const struct sandbox_observer *observer = sandbox->host->observer;
+        struct cgroup leaf;
         int r;
 
         r = cgroup_read_usage(&process->leaf, &process->usage);
@@ -106,14 +107,18 @@ static void finish(struct process *process)
                 log_warning("cannot read the meters of an ended process: sandbox=%s process=%s "
                             "error=%s",
                             sandbox->id, process->id, strerrorname_np(-r));
-        sweeper_add_leaf(sandbox->host->sweeper, &process->leaf);
+        leaf = process->leaf;
         process_enter(process, PROCESS_ENDED);
         sandbox->n_processes_alive--;
         if (process->failure.reason) {
+                /* "Nothing of it remains", when that is said. */
+                sweeper_add_leaf(sandbox->host->sweeper, &leaf);
                 observer->on_process_started(process, &process->failure);
                 (void)process_free(process);
         } else {
+                /* Nobody waits for the clean-up. */
                 observer->on_process_ended(process);
+                sweeper_add_leaf(sandbox->host->sweeper, &leaf);
         }
         sandbox_process_over(sandbox);
 }

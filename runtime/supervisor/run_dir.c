@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,8 +18,9 @@
 
 enum { LEFTOVER_TIMEOUT_MSEC = 5000 };
 
-#define LOCK_NAME   "runtime.lock"
-#define GROUPS_NAME "runtime.groups"
+#define PRIVATE_NAME "private"
+#define LOCK_NAME    "lock"
+#define GROUPS_NAME  "groups"
 
 /* A lock file that its owner removed while we waited to open it is not the one to hold. */
 static int lock_once(int dir_fd, int *ret_fd)
@@ -41,26 +43,51 @@ static int lock_once(int dir_fd, int *ret_fd)
         return 0;
 }
 
+/* Whoever may make files beside it must not have made this one. */
+static int open_private(const char *path, int *ret_fd)
+{
+        _cleanup_(closep) int parent_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_(closep) int fd = -1;
+        struct stat status;
+
+        if (parent_fd < 0)
+                return error_origin(-errno);
+        if (mkdirat(parent_fd, PRIVATE_NAME, 0700) < 0 && errno != EEXIST)
+                return error_origin(-errno);
+        fd = openat(parent_fd, PRIVATE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 || fstat(fd, &status) < 0)
+                return error_origin(-errno);
+        if (status.st_uid != 0 || (status.st_mode & 077))
+                return error_origin(-EPERM);
+        *ret_fd = take_fd(&fd);
+        return 0;
+}
+
 int run_dir_open(struct run_dir *run_dir, const char *path)
 {
         int r;
 
         *run_dir = (struct run_dir){ .path = path, .fd = -1, .lock_fd = -1 };
-        /* Everybody may pass through: the socket has its own permissions. */
         if (mkdir(path, 0755) == 0)
                 run_dir->is_made = chmod(path, 0755) == 0;
         else if (errno != EEXIST)
                 return error_origin(-errno);
-        run_dir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (run_dir->fd < 0)
-                return error_origin(-errno);
+        r = open_private(path, &run_dir->fd);
+        if (r)
+                return r;
         do
                 r = lock_once(run_dir->fd, &run_dir->lock_fd);
         while (r == -EAGAIN);
-        if (r) {
+        if (r)
                 run_dir->fd = close_fd(run_dir->fd);
-                return r;
-        }
+        return r;
+}
+
+int run_dir_share(const struct run_dir *run_dir, gid_t gid)
+{
+        /* Everybody may pass through: sockets have their own permissions. */
+        if (chown(run_dir->path, 0, gid) < 0 || chmod(run_dir->path, 01775) < 0)
+                return error_origin(-errno);
         return 0;
 }
 
@@ -111,10 +138,15 @@ void run_dir_forget_groups(struct run_dir *run_dir)
 
 void run_dir_close(struct run_dir *run_dir)
 {
-        if (run_dir->lock_fd >= 0)
-                (void)unlinkat(run_dir->fd, LOCK_NAME, 0);
+        char path[PATH_MAX];
+
+        if (run_dir->lock_fd < 0)
+                return;
+        (void)unlinkat(run_dir->fd, LOCK_NAME, 0);
         run_dir->lock_fd = close_fd(run_dir->lock_fd);
         run_dir->fd = close_fd(run_dir->fd);
+        if ((size_t)snprintf(path, sizeof(path), "%s/" PRIVATE_NAME, run_dir->path) < sizeof(path))
+                (void)rmdir(path);
         if (run_dir->is_made)
                 (void)rmdir(run_dir->path);
 }

@@ -110,11 +110,11 @@ static uint32_t count_oom_kills(struct sandbox *sandbox)
         return n;
 }
 
-static void remove_groups(struct sandbox *sandbox)
+/* @sandbox may be a copy: its owner may have freed the original by then. */
+static void remove_groups(const struct sandbox *sandbox)
 {
         if (sandbox->has_init_leaf)
                 sweeper_add_leaf(sandbox->host->sweeper, &sandbox->init_leaf);
-        sandbox->has_init_leaf = false;
         sweeper_add_sandbox(sandbox->host->sweeper, &sandbox->group, sandbox->id_base);
 }
 
@@ -122,16 +122,19 @@ static void remove_groups(struct sandbox *sandbox)
 static void ended(struct sandbox *sandbox)
 {
         const struct sandbox_observer *observer = sandbox->host->observer;
+        struct sandbox gone;
 
         sandbox->is_oom = count_oom_kills(sandbox) > 0;
         stop_watching_oom(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
-        remove_groups(sandbox);
         sandbox_enter(sandbox, SANDBOX_ENDED);
+        gone = *sandbox;
         if (sandbox->failure.reason)
                 observer->on_created(sandbox, &sandbox->failure);
         else
                 observer->on_ended(sandbox);
+        /* Nobody waits for the clean-up. */
+        remove_groups(&gone);
 }
 
 void sandbox_process_over(struct sandbox *sandbox)

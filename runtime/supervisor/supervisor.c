@@ -26,6 +26,8 @@ enum {
         QUEUE_BYTES_MAX = 8 << 20,
         STOP_LOOK_USEC = 5000,
         STOP_TIMEOUT_USEC = 15000000,
+        ABANDONED_TIMEOUT_MSEC = 5000,
+        GROUP_ATTEMPTS = 3,
 };
 
 /* --- the spawner ------------------------------------------------------------------------------ */
@@ -197,28 +199,40 @@ static int read_boot_id(struct supervisor *supervisor)
         return r;
 }
 
+static int plan_and_create_groups(struct supervisor *supervisor, const struct cgroup_layout *layout)
+{
+        int r = id_generate("hotcell", supervisor->instance_id);
+
+        if (!r)
+                r = cgroup_tree_plan(&supervisor->cgroups, layout,
+                                     supervisor->options->cgroup_parent, supervisor->instance_id);
+        if (r)
+                return r;
+        cgroup_remove_abandoned(&supervisor->cgroups, ABANDONED_TIMEOUT_MSEC);
+        r = run_dir_record_groups(&supervisor->run_dir, &supervisor->cgroups);
+        return r ? r : cgroup_tree_create(&supervisor->cgroups);
+}
+
 /* A host without usable groups is no error here: the walls say so, and refuse sandboxes. */
-static int make_groups(struct supervisor *supervisor)
+static void make_groups(struct supervisor *supervisor)
 {
         struct cgroup_layout layout;
         int r = cgroup_layout_read(&layout);
 
-        if (!r)
-                r = cgroup_tree_plan(&supervisor->cgroups, &layout,
-                                     supervisor->options->cgroup_parent, supervisor->instance_id);
-        if (!r) {
-                r = run_dir_record_groups(&supervisor->run_dir, &supervisor->cgroups);
-                if (r)
-                        return error_fold(r);
-                r = cgroup_tree_create(&supervisor->cgroups);
-        }
-        if (r == CGROUP_LAYOUT_E_NO_CGROUP2)
+        if (r == CGROUP_LAYOUT_E_NO_CGROUP2) {
                 (void)snprintf(supervisor->cgroups_missing, sizeof(supervisor->cgroups_missing),
                                "no cgroup2 file system is mounted");
-        else if (r)
+                return;
+        }
+        for (unsigned i = 0; i < GROUP_ATTEMPTS && !r; i++) {
+                r = plan_and_create_groups(supervisor, &layout);
+                if (r != CGROUP_TREE_E_TAKEN)
+                        break;
+                r = 0;
+        }
+        if (r || !supervisor->cgroups.n_parents)
                 (void)snprintf(supervisor->cgroups_missing, sizeof(supervisor->cgroups_missing),
-                               "cannot make groups: %s", strerrordesc_np(-r));
-        return 0;
+                               "cannot make groups: %s", strerrordesc_np(r < 0 ? -r : EBUSY));
 }
 
 static int make_loop(struct supervisor *supervisor)
@@ -305,17 +319,14 @@ int supervisor_init(struct supervisor *supervisor, const struct options *options
         if (!r)
                 r = read_boot_id(supervisor);
         if (!r)
-                r = id_generate("hotcell", supervisor->instance_id);
-        if (!r)
                 r = find_server_user(supervisor);
         if (!r)
                 r = make_loop(supervisor);
         if (r)
                 return error_fold(r);
         run_dir_remove_leftovers(&supervisor->run_dir);
-        r = make_groups(supervisor);
-        if (!r)
-                r = make_parts(supervisor);
+        make_groups(supervisor);
+        r = make_parts(supervisor);
         if (!r)
                 supervisor_probe_walls(supervisor);
         return r;
@@ -401,7 +412,9 @@ int supervisor_run(struct supervisor *supervisor)
         if ((size_t)snprintf(path, sizeof(path), "%s/runtime.sock", supervisor->options->run_dir) >=
             sizeof(path))
                 return error_origin(-ENAMETOOLONG);
-        r = listen_for_server(supervisor, path);
+        r = run_dir_share(&supervisor->run_dir, supervisor->server_gid);
+        if (!r)
+                r = listen_for_server(supervisor, path);
         if (r)
                 return error_fold(r);
         if (supervisor->options->supervise) {

@@ -126,32 +126,31 @@ struct sweeper *sweeper_free(struct sweeper *sweeper)
         return NULL;
 }
 
-static void add(struct sweeper *sweeper, const struct doomed *template)
+static void add(struct sweeper *sweeper, struct doomed doomed)
 {
-        struct doomed *doomed = malloc(sizeof(*doomed));
+        struct doomed *kept;
 
-        if (!doomed) {
-                /* Without memory to remember it: one attempt, and the next start removes the rest.
-                 */
-                struct doomed once = *template;
-
-                (void)remove_doomed(sweeper, &once);
+        if (remove_doomed(sweeper, &doomed))
+                return;
+        kept = malloc(sizeof(*kept));
+        if (!kept) {
+                log_error("no memory to remember a group to remove: group=%s", doomed.group.path);
                 return;
         }
-        *doomed = *template;
-        STAILQ_INSERT_TAIL(&sweeper->doomed, doomed, link);
+        *kept = doomed;
+        STAILQ_INSERT_TAIL(&sweeper->doomed, kept, link);
         sweeper->pause_usec = PAUSE_MIN_USEC;
         (void)schedule(sweeper);
 }
 
 void sweeper_add_leaf(struct sweeper *sweeper, const struct cgroup *group)
 {
-        add(sweeper, &(struct doomed){ .group = *group });
+        add(sweeper, (struct doomed){ .group = *group });
 }
 
 void sweeper_add_sandbox(struct sweeper *sweeper, const struct cgroup *group, uint32_t id_base)
 {
-        add(sweeper, &(struct doomed){ .group = *group, .has_ids = true, .id_base = id_base });
+        add(sweeper, (struct doomed){ .group = *group, .has_ids = true, .id_base = id_base });
 }
 
 bool sweeper_is_idle(const struct sweeper *sweeper)

@@ -20,7 +20,7 @@ int sweeper_new(sd_event *event, struct id_ranges *ids, struct sweeper **ret_swe
 /* What could not be removed by now stays. */
 struct sweeper *sweeper_free(struct sweeper *sweeper);
 
-/* Takes over @group. Leaves come before their sandbox. */
+/* Takes over @group; often it is gone when this returns. Leaves come before their sandbox. */
 void sweeper_add_leaf(struct sweeper *sweeper, const struct cgroup *group);
 void sweeper_add_sandbox(struct sweeper *sweeper, const struct cgroup *group, uint32_t id_base);
 
