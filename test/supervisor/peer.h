@@ -1,0 +1,125 @@
+/*
+ * A hotcell-runtime for one test, and the peer that hotcelld is to it. Needs root and the python
+ * template; everything is taken away again by daemon_stop().
+ */
+#pragma once
+
+#include <hotcell/runtime/v1/runtime.pb-c.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+        PEER_FDS_MAX = 8,
+        PEER_EVENTS_MAX = 256,
+        OUTPUT_MAX = 64 << 10,
+};
+
+/* The daemon under test. */
+struct daemon {
+        pid_t pid;
+        char run_dir[64];
+        char log_path[96];
+        char groups[4][512]; /* its parent groups */
+        size_t n_groups;
+};
+
+/* A connection to it. */
+struct peer {
+        int fd;
+        uint64_t next_request;
+        Hotcell__Runtime__V1__FromRuntime *events[PEER_EVENTS_MAX]; /* that nobody asked for yet */
+        size_t n_events;
+};
+
+/* An answer and what came with it. */
+struct answer {
+        Hotcell__Runtime__V1__FromRuntime *message;
+        int fds[PEER_FDS_MAX];
+        size_t n_fds;
+};
+
+/* Why the daemon cannot be tested here, or NULL. */
+const char *daemon_missing(void);
+
+/* @arguments: more of them, NULL-terminated, or NULL. Waits until it listens. */
+void daemon_start(struct daemon *daemon, char *const arguments[]);
+
+/* Makes the run directory only: for tests that start it themselves. */
+void daemon_prepare(struct daemon *daemon);
+void daemon_launch(struct daemon *daemon, char *const arguments[]);
+void daemon_await(struct daemon *daemon);
+
+/* SIGTERM; returns what waitpid() said. Removes the run directory. */
+int daemon_stop(struct daemon *daemon);
+
+/* Waits for its end. */
+int daemon_wait(struct daemon *daemon);
+void daemon_remove(struct daemon *daemon);
+
+bool daemon_log_has(const struct daemon *daemon, const char *text);
+
+int peer_try_connect(const struct daemon *daemon);
+void peer_connect(struct peer *peer, const struct daemon *daemon);
+void peer_disconnect(struct peer *peer);
+void peer_send_bytes(struct peer *peer, const void *bytes, size_t n_bytes);
+
+/* Sends a message with the next request number, which it returns. */
+uint64_t peer_send(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message);
+
+/* Waits for the answer to @request; events on the way are kept. */
+struct answer peer_await(struct peer *peer, uint64_t request);
+struct answer peer_ask(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message);
+void answer_deinit(struct answer *answer);
+
+/* Waits for the next event of a kind; others are kept. The caller frees it. */
+Hotcell__Runtime__V1__FromRuntime *
+peer_await_event(struct peer *peer, Hotcell__Runtime__V1__FromRuntime__BodyCase body);
+void event_free(Hotcell__Runtime__V1__FromRuntime *event);
+
+/* Asks, and expects to be refused for this reason. */
+void peer_expect_failure(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message,
+                         Hotcell__Runtime__V1__FailureReason reason);
+
+/* The usual requests; they expect success. */
+void peer_hello(struct peer *peer);
+void peer_create(struct peer *peer, const char *id);
+void peer_destroy(struct peer *peer, const char *id);
+void peer_acknowledge(struct peer *peer, const char *sandbox_id, const char *process_id);
+void peer_signal(struct peer *peer, const char *sandbox_id, const char *process_id, int signal);
+
+/* A request to create a sandbox with usual limits, to be changed and sent. Static memory. */
+Hotcell__Runtime__V1__ToRuntime *create_request(const char *id);
+
+/* A request to run /bin/sh -c @code as user 1000. Static memory. */
+Hotcell__Runtime__V1__ToRuntime *shell_request(const char *sandbox_id, const char *process_id,
+                                               const char *code);
+
+/* Starts a shell; the answer has its descriptors. */
+struct answer peer_shell(struct peer *peer, const char *sandbox_id, const char *process_id,
+                         const char *code);
+
+/* Runs a shell to its end: its output, and the event of its end, acknowledged. */
+Hotcell__Runtime__V1__FromRuntime *peer_run(struct peer *peer, const char *sandbox_id,
+                                            const char *code, char output[static OUTPUT_MAX]);
+
+/* Reads until end of file. */
+void read_all(int fd, char output[static OUTPUT_MAX]);
+
+/* Reads until @text was seen. */
+void read_until(int fd, const char *text);
+
+/* What a leak would show in. */
+struct traces {
+        size_t n_fds;    /* of the daemon */
+        size_t n_groups; /* directories below its parent groups */
+        size_t n_children;
+        size_t n_mounts; /* of the spawner */
+        size_t n_netns;  /* network namespaces that it holds open */
+};
+
+struct traces daemon_traces(const struct daemon *daemon);
+
+/* How many of its parent groups are there. */
+size_t daemon_groups_left(const struct daemon *daemon);
