@@ -77,8 +77,10 @@ def _trim(shown, seen):
     if cells:
         # What lies above the cell called it; below it, magics and formatters call back into it.
         del shown.stack[: cells[0]]
-        shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith((_HOME, _IPYTHON_HOME))]
-    if not cells and _CELL_FILE.fullmatch(getattr(shown, "filename", None) or ""):
+    hidden = (_HOME, _IPYTHON_HOME) if cells else (_HOME,)
+    shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(hidden)]
+    is_cell_invalid = not cells and _CELL_FILE.fullmatch(getattr(shown, "filename", None) or "")
+    if is_cell_invalid or not shown.stack:
         # A cell that is not valid Python never ran: the stack is the compiler's.
         shown.stack = None
     for other in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):

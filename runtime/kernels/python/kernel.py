@@ -91,7 +91,8 @@ class Kernel:
         self._streams.install()
         self._streams.settle()
         self._loops.before_cell()
-        self._channel.say((frames.STARTED, 0, frames.started(self._shell.execution_count)))
+        # Acknowledged, so that what comes before it is known not to be this execution's output.
+        self._channel.say((frames.STARTED, frames.SYNC, frames.started(self._shell.execution_count)))
         with _Combined(self._streams, request.combine_output), _Environment(request.environment) as environment:
             self._run(request.code, environment.error)
             self._streams.settle()
@@ -112,8 +113,11 @@ class Kernel:
             self._interrupts.hold()
 
     def _rest(self):
-        """Waits for a command; meanwhile background tasks go on."""
-        while not self._channel.has_command():
+        """Waits for a command; meanwhile background tasks go on.
+
+        Signals are let in at least once, else one that came late in a cell would hit the next.
+        """
+        while True:
             try:
                 self._interrupts.release(running=False)
                 self._loops.run_until_command(self._channel)
@@ -122,6 +126,8 @@ class Kernel:
                 print("\n".join(errors.render(e, e.__traceback__)[2]), file=sys.stderr)
             finally:
                 self._interrupts.hold()
+            if self._channel.has_command():
+                return
 
 
 class _Environment:

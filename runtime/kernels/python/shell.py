@@ -6,6 +6,7 @@ kept on disk and nothing beyond bounds in memory; `!cmd` runs in a plain shell, 
 """
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -76,10 +77,12 @@ class ResultHook(DisplayHook):
         self._is_active = False
 
     def cull_cache(self):
-        import warnings
-
-        with warnings.catch_warnings(action="ignore"):
-            super().cull_cache()
+        # The original warns, and leaves a reference to each in the hidden names.
+        out = self.shell.user_ns["_oh"]
+        for n in sorted(out)[: OUT_MAX // 5]:
+            del out[n]
+            self.shell.user_ns.pop(f"_{n}", None)
+            self.shell.user_ns_hidden.pop(f"_{n}", None)
 
 
 class Publisher(DisplayPublisher):
@@ -161,6 +164,11 @@ class Shell(InteractiveShell):
     def init_hooks(self):
         super().init_hooks()
         self.set_hook("show_in_pager", page.as_hook(_print_page), 99)
+
+    def init_magics(self):
+        super().init_magics()
+        for name in ("bash", "sh"):
+            self.register_magic_function(functools.partial(self._run_script, name), "cell", name)
 
     def init_user_ns(self):
         self.exiter = Exit(self)
@@ -246,22 +254,25 @@ class Shell(InteractiveShell):
         import subprocess
 
         cmd = self.var_expand(cmd, depth=1)
-        sys.stdout.flush()
-        sys.stderr.flush()
         shell = os.environ.get("SHELL") or "/bin/bash"
-        if not os.access(shell, os.X_OK):
-            shell = None
-        process = subprocess.Popen(cmd, shell=True, executable=shell, process_group=0)
-        try:
-            status = process.wait()
-        except BaseException:
-            _stop(process)
-            raise
+        status = _run_command([shell if os.access(shell, os.X_OK) else "/bin/sh", "-c", cmd])
         self.user_ns["_exit_code"] = status
         if self.system_raise_on_error and status:
             raise subprocess.CalledProcessError(status, cmd)
 
     system_piped = system_raw = system
+
+    def _run_script(self, name, line, cell):
+        """`%%bash`. IPython's own has a thread copy the outputs; it is for those who want its options."""
+        import subprocess
+
+        if line.strip():
+            from IPython.core.magics.script import ScriptMagics
+
+            return ScriptMagics(self).shebang(f"{name} {line}", cell)
+        status = _run_command([name], cell.encode("utf-8", "surrogateescape"))
+        if status:
+            raise subprocess.CalledProcessError(status, name)
 
     def safe_execfile(self, fname, *where, exit_ignore=False, raise_exceptions=True, shell_futures=False):
         # A script that raises under %run is a cell that raises.
@@ -282,6 +293,22 @@ def _print_page(text, start=0, screen_lines=0, pager_cmd=None):
 
 def _input(prompt="", /):
     raise StdinNotImplementedError("input() is not available in a sandbox execution: nobody is there to answer")
+
+
+def _run_command(command, script=None):
+    """Returns the exit status. An interrupt reaches the command and all that it started."""
+    import subprocess
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    stdin = subprocess.DEVNULL if script is None else subprocess.PIPE
+    process = subprocess.Popen(command, stdin=stdin, process_group=0)
+    try:
+        process.communicate(script)
+        return process.returncode
+    except BaseException:
+        _stop(process)
+        raise
 
 
 def _stop(process):

@@ -23,7 +23,7 @@ INSTALLED_DIRECTORY = "/usr/lib/hotcell/kernels/python"
 DEFAULT_TEMPLATE_ROOT = "/var/lib/hotcell/templates/by-name/python/root"
 
 SYNC = 1
-TIMEOUT_SEC = 60
+TIMEOUT_SEC = 10
 HEADER = struct.Struct("<IBBHI")
 
 
@@ -65,6 +65,7 @@ class KernelEnded(Exception):
 
 class Peer:
     def __init__(self, environment=None, directory=None):
+        self.kernel_pid = None
         self.pb = generated_messages()
         self.events = []
         self.parts = []
@@ -74,6 +75,7 @@ class Peer:
         self._start(environment or {}, directory or "/home/user")
         self.send("HELLO", self.pb.Hello(protocol=1, working_directory="/home/user"), 0)
         self.wait_for("ready")
+        self.kernel_pid = _leaf(self.process.pid)
 
     def _start(self, environment, directory):
         commands, self._commands = os.pipe()
@@ -96,7 +98,7 @@ class Peer:
         for fd, kind in ((self._stdout, "stdout"), (self._stderr, "stderr"), (self._events, "events")):
             os.set_blocking(fd, False)
             self._selector.register(fd, selectors.EVENT_READ, kind)
-        self._incoming = b""
+        self._incoming = bytearray()
         self._is_over = False
 
     # Sending.
@@ -130,7 +132,7 @@ class Peer:
         return Run(self.events)
 
     def interrupt(self):
-        self.process.send_signal(signal.SIGINT)
+        os.kill(self.kernel_pid, signal.SIGINT)
 
     # Receiving.
 
@@ -195,7 +197,7 @@ class Peer:
         if self.events and self.events[-1].kind == kind:
             self.events[-1].value += data
         else:
-            self.events.append(Event(kind, data))
+            self.events.append(Event(kind, bytearray(data)))
 
     def _read_frames(self):
         try:
@@ -213,8 +215,8 @@ class Peer:
             assert zero == 0 and size <= (1 << 20) + (64 << 10), "the kernel sent a malformed header"
             if len(self._incoming) < HEADER.size + size:
                 break
-            payload = self._incoming[HEADER.size : HEADER.size + size]
-            self._incoming = self._incoming[HEADER.size + size :]
+            payload = bytes(self._incoming[HEADER.size : HEADER.size + size])
+            del self._incoming[: HEADER.size + size]
             self._on_frame(type, flags, execution, payload)
 
     def _on_frame(self, type, flags, execution, payload):
@@ -248,7 +250,7 @@ class Peer:
 
     def close(self):
         if self.process.poll() is None:
-            self.process.kill()
+            os.kill(self.kernel_pid, signal.SIGKILL)
         self.process.wait()
         self._selector.close()
         for fd in (self._commands, self._events, self._stdout, self._stderr):
@@ -315,6 +317,15 @@ class Run:
         return self.one("done")
 
 
+def _leaf(pid):
+    """bwrap starts the kernel as its child."""
+    while True:
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if not children:
+            return pid
+        pid = int(children[0])
+
+
 def _command(channel, environment, directory):
     root = template_root()
     kernel = INSTALLED_DIRECTORY if os.path.isdir(root + INSTALLED_DIRECTORY) else "/srv"
@@ -329,7 +340,7 @@ def _command(channel, environment, directory):
     return [
         *("bwrap", "--ro-bind", root, "/", "--ro-bind", str(KERNEL_DIRECTORY), kernel),
         *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp", "--perms", "0777", "--tmpfs", "/home/user"),
-        *("--unshare-net", "--chdir", directory, "--clearenv", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
+        *("--die-with-parent", "--unshare-pid", "--unshare-net", "--chdir", directory, "--clearenv", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
         *(word for name, value in variables.items() for word in ("--setenv", name, value)),
         *("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"),
         *("/usr/bin/python3", f"{kernel}/main.py"),

@@ -33,6 +33,15 @@ class KernelTest(unittest.TestCase):
             _shared = Peer()
         self.peer = _shared
 
+    def run(self, result=None):
+        """A kernel in which a test failed may be in the middle of anything: the next test gets a new one."""
+        global _shared
+        before = len(result.failures) + len(result.errors)
+        super().run(result)
+        if _shared and len(result.failures) + len(result.errors) > before:
+            _shared.close()
+            _shared = None
+
     def run_code(self, code, **options):
         return self.peer.run(code, **options)
 
@@ -189,6 +198,9 @@ class Outputs(KernelTest):
     def test_bash_cell(self):
         run = self.run_ok("%%bash\nfor i in 1 2; do echo $i; done\necho e >&2")
         self.assertEqual((run.stdout, run.stderr), ("1\n2\n", "e\n"))
+        self.assertIn("exit status 3", self.run_bad("%%bash\nexit 3", "CalledProcessError").error.value)
+        self.assertEqual(self.run_ok("%%bash --out captured\necho yes").kinds, [])
+        self.assertEqual(self.value_of("captured"), "'yes\\n'")
 
     def test_invalid_utf8_passes(self):
         run = self.run_ok("import os, sys\nos.write(1, b'\\xff\\xfe')\nsys.stdout.buffer.write(b'\\xc3')\nprint('after')")
@@ -439,9 +451,7 @@ class Errors(KernelTest):
         self.assertIn("__str__ raised RuntimeError", run.error.value)
 
     def test_limits(self):
-        run = self.run_bad("raise type('N' * 1000, (Exception,), {})('v' * 100000)", "N" * 234 + "… [cut, 1000 bytes in all]"[:0] + "") if False else self.run_code(
-            "raise type('N' * 1000, (Exception,), {})('ü' * 100000)"
-        )
+        run = self.run_code("raise type('N' * 1000, (Exception,), {})('ü' * 100000)")
         self.assertLessEqual(len(run.error.name.encode()), 256)
         self.assertIn("cut, 1000 bytes in all", run.error.name)
         self.assertLessEqual(len(run.error.value.encode()), 16 << 10)
@@ -553,19 +563,19 @@ class Environment(KernelTest):
 
 
 class Interrupts(KernelTest):
-    def interrupt_when(self, code, marker=b"go"):
+    def interrupt_when(self, code, name="KeyboardInterrupt"):
         self.peer.start(code)
-        self.peer.wait_for("stdout", marker)
+        self.peer.wait_for("stdout", b"go")
         self.peer.interrupt()
         run = self.peer.finish()
-        self.assertEqual(run.error.name, "KeyboardInterrupt")
+        self.assertEqual(run.error.name, name)
         self.assertFalse(run.done.ok)
         self.assertEqual(self.value_of("1 + 1"), "2")
         return run
 
     def test_sleep(self):
         run = self.interrupt_when("import time\nkept = 5\nprint('go')\ntime.sleep(60)")
-        self.assertIn("line 4", "\n".join(run.error.traceback))
+        self.assertRegex("\n".join(run.error.traceback), r"Cell In\[\d+\], line [34]")
         self.assertEqual(self.value_of("kept"), "5")
 
     def test_busy_loop(self):
@@ -579,14 +589,15 @@ class Interrupts(KernelTest):
 
     def test_shell_command(self):
         self.interrupt_when("!echo go; sleep 60; echo no | cat")
-        self.assertEqual(self.run_ok("!pgrep -x sleep || pidof sleep || true").stdout, "")
+        self.assertEqual(self.run_ok("!grep -l sleep /proc/[0-9]*/comm || true").stdout, "")
 
     def test_bash_cell(self):
-        self.interrupt_when("%%bash\necho go\nsleep 60")
+        self.interrupt_when("%%bash\necho go\nsleep 60 | cat")
+        self.assertEqual(self.run_ok("!grep -l sleep /proc/[0-9]*/comm || true").stdout, "")
 
     def test_await(self):
         run = self.interrupt_when("import asyncio\nprint('go')\nawait asyncio.sleep(60)")
-        self.assertIn("line 3", "\n".join(run.error.traceback))
+        self.assertRegex("\n".join(run.error.traceback), r"Cell In\[\d+\], line [23]")
         self.assertNotIn("Cancelled", "\n".join(run.error.traceback))
 
     def test_computing_coroutine(self):
@@ -614,7 +625,7 @@ class Interrupts(KernelTest):
         self.assertEqual(self.peer.finish().error.name, "KeyboardInterrupt")
 
     def test_swallowed_then_again(self):
-        self.peer.start("import time\nprint('go')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('swallowed')\ntime.sleep(60)")
+        self.peer.start("import time\ntry:\n    print('go')\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('swallowed')\ntime.sleep(60)")
         self.peer.wait_for("stdout", b"go")
         self.peer.interrupt()
         self.peer.wait_for("stdout", b"swallowed")
@@ -678,8 +689,9 @@ class Interrupts(KernelTest):
         self.assertEqual(run.kinds, ["stdout", "stderr"] * 20)
 
     def test_alarm_of_the_program_during_barriers(self):
-        code = "import signal, sys\nclass Late(Exception): pass\ndef late(*a): raise Late\nsignal.signal(signal.SIGALRM, late)\n"
-        code += "n = 0\nfor i in range(300):\n    signal.setitimer(signal.ITIMER_REAL, 0.0005)\n    try:\n        while True:\n            sys.stdout.write('o')\n            sys.stderr.write('e')\n            display(i)\n"
+        code = "import signal, sys\nclass Late(BaseException): pass\ndef late(*a): raise Late\nsignal.signal(signal.SIGALRM, late)\n"
+        code += "n = 0\nsignal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)\nwhile n < 300:\n    try:\n        while True:\n"
+        code += "            sys.stdout.write('o')\n            sys.stderr.write('e')\n            display(n)\n"
         code += "    except Late: n += 1\nsignal.setitimer(signal.ITIMER_REAL, 0)\nprint(); print('caught', n)"
         self.assertIn("caught 300", self.run_ok(code).stdout)
         run = self.run_ok("for i in range(50):\n    sys.stdout.write('o')\n    sys.stderr.write('e')")
