@@ -61,6 +61,10 @@ class Channel:
         self._readable.register(commands_fd, select.POLLIN)
         os.register_at_fork(after_in_child=self._after_fork_in_child)
 
+    def is_ours(self):
+        """Whether this is the process that speaks, not a child of it."""
+        return os.getpid() == self._pid
+
     def begin(self, execution):
         self._execution = execution
 
@@ -73,7 +77,7 @@ class Channel:
 
         Returns false where there is nobody to speak to: no execution runs, or this is a forked child.
         """
-        if self._execution is None or os.getpid() != self._pid:
+        if self._execution is None or not self.is_ours():
             return False
         if self._lock._is_owned():
             self._interjections.append(messages)
@@ -90,7 +94,7 @@ class Channel:
 
     def barrier(self):
         """Waits until hotcelld has read everything that was written to the outputs so far."""
-        if self._execution is None or os.getpid() != self._pid or self._lock._is_owned():
+        if self._execution is None or not self.is_ours() or self._lock._is_owned():
             return
         self.say((frames.BARRIER, frames.SYNC, b""))
 

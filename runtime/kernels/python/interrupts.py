@@ -8,6 +8,7 @@ what the loop was about to do, so there the task is cancelled instead, unless th
 """
 
 import _signal
+import contextlib
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ class Interrupts:
         self._is_running = False
         self._is_held = False
         self._is_wanted = None
+        self._is_deferred = False
+        self._has_deferred = False
         self._mask = ()
         self._task = None
         self._loop = None
@@ -56,9 +59,22 @@ class Interrupts:
         if _signal.getsignal(signal.SIGINT) is not self._handler:
             signal.signal(signal.SIGINT, self._handler)
         self.has_cancelled = False
+        self._is_deferred = self._has_deferred = False
         self._is_running = running
         self._is_held = False
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    @contextlib.contextmanager
+    def deferred(self):
+        """What must not be cut in two; the interrupt comes at its end. Children may be started: the signal mask stays."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+        if self._has_deferred:
+            self._has_deferred = False
+            raise KeyboardInterrupt
 
     def enter_task(self, task, loop):
         self._loop, self._task = loop, task
@@ -72,6 +88,9 @@ class Interrupts:
         if not self._is_running:
             if self._is_wanted() and self._is_background_task_running():
                 raise KeyboardInterrupt
+            return
+        if self._is_deferred:
+            self._has_deferred = True
             return
         if self._task is None:
             raise KeyboardInterrupt

@@ -96,6 +96,9 @@ class Kernel:
         with _Combined(self._streams, request.combine_output), _Environment(request.environment) as environment:
             self._run(request.code, environment.error)
             self._streams.settle()
+            if not self._channel.is_ours():
+                # A child that the code forked has reached the end of the code.
+                os._exit(1 if self._report.has_failed else self._shell.exit_code or 0)
         exit_code = None if self._report.has_failed else self._shell.exit_code
         self._channel.say((frames.DONE, frames.SYNC, frames.done(not self._report.has_failed, exit_code)), is_last=True)
 

@@ -60,8 +60,8 @@ class Report:
         if not parts:
             return
         self._streams.settle()
-        if not self._channel.say(*_messages(type, parts, display_id, update)):
-            # No execution is there to show it: a thread or a task that goes on after its cell.
+        if not self._channel.say(*_messages(type, parts, display_id, update)) and type == frames.DISPLAY:
+            # No execution is there to show it: a thread or a task that goes on after its cell, or a forked child.
             for part in parts:
                 if part.type == "text/plain":
                     print(part.data.decode("utf-8", "replace"))

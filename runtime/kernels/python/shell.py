@@ -45,8 +45,9 @@ class Formatter(DisplayFormatter):
     """An object of which nothing can be shown raises; where one form of several fails, that is only mentioned."""
 
     def format(self, obj, include=None, exclude=None):
-        outer, self.parent.format_errors = self.parent.format_errors, []
+        outer = self.parent.format_errors
         try:
+            self.parent.format_errors = []
             data, metadata = super().format(obj, include=include, exclude=exclude)
             failures = self.parent.format_errors
         finally:
@@ -128,6 +129,7 @@ class Shell(InteractiveShell):
 
     def execute(self, code):
         self.exit_code = None
+        self.format_errors = None
         self.run_cell(code, store_history=True)
 
     # Start: nothing is written to the home directory.
@@ -255,7 +257,7 @@ class Shell(InteractiveShell):
 
         cmd = self.var_expand(cmd, depth=1)
         shell = os.environ.get("SHELL") or "/bin/bash"
-        status = _run_command([shell if os.access(shell, os.X_OK) else "/bin/sh", "-c", cmd])
+        status = self._run_command([shell if os.access(shell, os.X_OK) else "/bin/sh", "-c", cmd])
         self.user_ns["_exit_code"] = status
         if self.system_raise_on_error and status:
             raise subprocess.CalledProcessError(status, cmd)
@@ -270,9 +272,27 @@ class Shell(InteractiveShell):
             from IPython.core.magics.script import ScriptMagics
 
             return ScriptMagics(self).shebang(f"{name} {line}", cell)
-        status = _run_command([name], cell.encode("utf-8", "surrogateescape"))
+        status = self._run_command([name], cell.encode("utf-8", "surrogateescape"))
         if status:
             raise subprocess.CalledProcessError(status, name)
+
+    def _run_command(self, command, script=None):
+        """Returns the exit status. An interrupt reaches the command and all that it started."""
+        import subprocess
+
+        sys.stdout.flush()
+        sys.stderr.flush()
+        stdin = subprocess.DEVNULL if script is None else subprocess.PIPE
+        process = None
+        try:
+            with self.interrupts.deferred():
+                process = subprocess.Popen(command, stdin=stdin, process_group=0)
+            process.communicate(script)
+            return process.returncode
+        except BaseException:
+            if process is not None:
+                _stop(process)
+            raise
 
     def safe_execfile(self, fname, *where, exit_ignore=False, raise_exceptions=True, shell_futures=False):
         # A script that raises under %run is a cell that raises.
@@ -295,29 +315,11 @@ def _input(prompt="", /):
     raise StdinNotImplementedError("input() is not available in a sandbox execution: nobody is there to answer")
 
 
-def _run_command(command, script=None):
-    """Returns the exit status. An interrupt reaches the command and all that it started."""
-    import subprocess
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    stdin = subprocess.DEVNULL if script is None else subprocess.PIPE
-    process = subprocess.Popen(command, stdin=stdin, process_group=0)
-    try:
-        process.communicate(script)
-        return process.returncode
-    except BaseException:
-        _stop(process)
-        raise
-
-
 def _stop(process):
     import subprocess
 
-    for sig in (signal.SIGINT, signal.SIGKILL):
-        try:
+    # The shell may go at once and leave a child that was just being started and missed the signal.
+    for sig, wait_sec in ((signal.SIGINT, COMMAND_GRACE_SEC), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, sig)
-            process.wait(COMMAND_GRACE_SEC)
-            return
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+            process.wait(wait_sec)

@@ -339,7 +339,7 @@ def _command(channel, environment, directory):
     }
     return [
         *("bwrap", "--ro-bind", root, "/", "--ro-bind", str(KERNEL_DIRECTORY), kernel),
-        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp", "--perms", "0777", "--tmpfs", "/home/user"),
+        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp", "--perms", "0777", "--tmpfs", "/home/user"),
         *("--die-with-parent", "--unshare-pid", "--unshare-net", "--chdir", directory, "--clearenv", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
         *(word for name, value in variables.items() for word in ("--setenv", name, value)),
         *("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"),
