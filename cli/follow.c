@@ -140,6 +140,9 @@ static void interrupt(struct follow *follow, Hotcell__V1__InterruptLevel level)
 static void interrupt_by_user(struct follow *follow)
 {
         spinner_erase(&follow->spinner);
+        /* The terminal has written ^C, wherever the program's line had come to. */
+        if (say_is_terminal())
+                (void)fputc('\n', stderr);
         if (++follow->n_interrupts == 1) {
                 if (say_is_terminal())
                         say("interrupting; Ctrl-C again kills");

@@ -113,6 +113,9 @@ static void print_bundle(struct text_printer *printer, int64_t sequence,
                 if (strcmp(bundle->parts[i]->type, "text/plain") == 0)
                         open_part(printer, sequence, (int32_t)i, bundle->parts[i]);
         }
+        /* What is said of saved and unsaved pictures. */
+        if (is_one_screen(printer) && !printer->part.is_open)
+                begin_line(printer, printer->config.err);
         for (size_t i = 0; bundle && i < bundle->n_parts; i++)
                 note_picture(printer, bundle->parts[i]);
 }

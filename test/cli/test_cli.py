@@ -102,6 +102,7 @@ class Output(CliTest):
         ran = self.run_script(play(
             {"result": execution.Result(bundle=bundle(("image/png", b"P"), ("text/plain", b"ab", 6)))},
             {"part_data": execution.PartData(bundle_sequence=3, part_index=1, offset=2, data=b"cd")},
+            {"part_data": execution.PartData(bundle_sequence=3, part_index=0, offset=1, data=b"NG")},
             {"part_data": execution.PartData(bundle_sequence=3, part_index=1, offset=4, data=b"ef")},
             {"stdout": chunk(b"after")}))
         self.assertEqual(ran.stdout, b"abcdef\nafter")
@@ -309,13 +310,43 @@ class Signals(CliTest):
         self.assertEqual(process.wait(TIMEOUT), 143)
         self.assertEqual(server.interrupts, [executions.INTERRUPT_LEVEL_INTERRUPT])
 
-    def test_ctrl_c_of_logs_touches_nothing(self):
-        server = self.serve(self.waiting_script(1, execution.OUTCOME_KILLED))
-        process = self.spawn(server, "logs", EXECUTION_ID)
-        process.stdout.readline()
+    def test_signals_to_logs_touch_nothing(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(signal=number):
+                server = self.serve(self.waiting_script(1, execution.OUTCOME_KILLED))
+                process = self.spawn(server, "logs", EXECUTION_ID)
+                process.stdout.readline()
+                process.send_signal(number)
+                self.assertEqual(process.wait(TIMEOUT), 128 + number)
+                self.assertEqual(server.interrupts, [])
+
+    def test_ctrl_c_before_anything_is_queued_leaves(self):
+        asked = threading.Event()
+
+        def script(server, _after):
+            asked.set()
+            server.wait_for_interrupts(1)
+            yield queued()
+        server = self.serve(script)
+        process = self.spawn(server, "run", "-c", "code")
+        self.assertTrue(asked.wait(TIMEOUT))
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(TIMEOUT), 130)
-        self.assertEqual(server.interrupts, [])
+        self.assertTrue(server.gone.wait(TIMEOUT))
+
+    def test_ctrl_c_ends_a_question_that_is_not_answered(self):
+        asked, release = threading.Event(), threading.Event()
+        self.addCleanup(release.set)
+
+        def answer(_request):
+            asked.set()
+            release.wait(TIMEOUT)
+            return sandboxes.ListSandboxesResponse()
+        process = self.spawn(self.serve(ListSandboxes=answer), "sandbox", "ls")
+        self.assertTrue(asked.wait(TIMEOUT))
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(TIMEOUT), 130)
+        release.set()
 
 
 class Reattach(CliTest):
@@ -532,7 +563,10 @@ class Requests(CliTest):
     def test_tcp_works_too(self):
         server = FakeServer(play({"stdout": chunk(b"tcp")}), "127.0.0.1:0")
         self.addCleanup(server.close)
-        self.assertEqual(self.hotcell(None, "--target", server.address, "run", "-c", "x").stdout, b"tcp")
+        # A proxy from the environment must not get to see code and keys.
+        ran = self.hotcell(None, "--target", server.address, "run", "-c", "x", http_proxy="http://127.0.0.1:1",
+                           no_proxy="", no_grpc_proxy="")
+        self.assertEqual(ran.stdout, b"tcp", ran.stderr)
 
 
 class Errors(CliTest):
