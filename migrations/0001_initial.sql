@@ -114,7 +114,7 @@ CREATE INDEX executions_by_time ON executions (create_time_usec, execution_id);
 CREATE INDEX executions_of_owner ON executions (owner, create_time_usec, execution_id);
 CREATE INDEX executions_of_sandbox ON executions (sandbox_id, create_time_usec, execution_id);
 CREATE INDEX executions_of_context ON executions (context_id, create_time_usec, execution_id);
-CREATE INDEX executions_living ON executions (state) WHERE state <> 3;
+CREATE INDEX executions_living ON executions (create_time_usec, execution_id) WHERE state <> 3;
 CREATE INDEX executions_ended ON executions (end_time_usec) WHERE state = 3;
 
 CREATE TABLE api_keys (

@@ -18,6 +18,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
+#include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/store/migrate.h"
 #include "server/store/sqlite_error.h"
@@ -27,6 +28,11 @@ enum {
         HEADER_SIZE = 100,
         HEADER_APPLICATION_ID_OFFSET = 68, /* big-endian, sqlite.org/fileformat.html 1.3 */
         APPLICATION_ID = 0x6863656c,       /* "hcel"; migrations/0001 */
+
+        /* Pages of 4 KiB. A checkpoint takes a few milliseconds, which whoever writes next waits
+         * for: so they are made in pauses, and between writes only when there are none. */
+        WAL_PAGES_WORTH = 100,
+        WAL_PAGES_MAX = 1000,
 };
 
 static const char database_name[] = "hotcell.db";
@@ -305,8 +311,8 @@ static int set_up_connection(sqlite3 *connection)
                 "PRAGMA synchronous = FULL", /* a commit survives a loss of power */
                 "PRAGMA foreign_keys = ON",
                 "PRAGMA temp_store = MEMORY",
-                "PRAGMA journal_size_limit = 4194304",
-                "PRAGMA wal_autocheckpoint = 1000",
+                /* Above WAL_PAGES_MAX: to overwrite a log is cheaper than to grow it anew. */
+                "PRAGMA journal_size_limit = 8388608",
                 "PRAGMA secure_delete = ON", /* environments hold secrets */
                 "CREATE TEMP TABLE wanted_labels (name TEXT NOT NULL, value TEXT NOT NULL)",
         };
@@ -323,6 +329,36 @@ static int set_up_connection(sqlite3 *connection)
         return 0;
 }
 
+static int on_wal_commit(void *userdata, sqlite3 *connection, const char *name, int n_pages)
+{
+        struct database *database = userdata;
+
+        (void)connection;
+        (void)name;
+        database->n_wal_pages = n_pages;
+        if (n_pages >= WAL_PAGES_MAX)
+                database_checkpoint(database);
+        return SQLITE_OK;
+}
+
+bool database_wants_checkpoint(const struct database *database)
+{
+        return database->n_wal_pages >= WAL_PAGES_WORTH;
+}
+
+void database_checkpoint(struct database *database)
+{
+        int r;
+
+        /* If it fails, the log stays and the next one tries again; commits say when the disk is in
+         * trouble. */
+        r = sqlite3_wal_checkpoint_v2(database->connection, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL,
+                                      NULL);
+        if (r != SQLITE_OK)
+                log_debug("a checkpoint failed error=\"%s\"", sqlite3_errstr(r));
+        database->n_wal_pages = 0;
+}
+
 static int open_file(struct database *database)
 {
         int r;
@@ -333,6 +369,7 @@ static int open_file(struct database *database)
         r = set_up_connection(database->connection);
         if (r)
                 return error_fold(r);
+        (void)sqlite3_wal_hook(database->connection, on_wal_commit, database);
         r = migrate_up_to(database->connection, n_migrations);
         if (r)
                 return error_fold(r);

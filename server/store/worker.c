@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
@@ -19,9 +20,10 @@
 #include "server/store/rows.h"
 
 enum {
-        QUEUED_MAX = 8192,      /* jobs beyond are refused */
-        WRITES_BATCH_MAX = 256, /* of one transaction */
-        READS_UNREAD_MAX = 16,  /* results, up to a megabyte each, that wait for the loop */
+        QUEUED_MAX = 8192,            /* jobs beyond are refused */
+        WRITES_BATCH_MAX = 256,       /* of one transaction */
+        READS_UNREAD_MAX = 16,        /* results, up to a megabyte each, that wait for the loop */
+        IDLE_NSEC = 50 * 1000 * 1000, /* a pause long enough that another one may follow */
 };
 
 struct worker {
@@ -70,13 +72,35 @@ static void move_run(struct worker *worker, struct job_list *batch)
         }
 }
 
+/* The lock is held, and let go for the checkpoint. */
+static void wait_or_checkpoint(struct worker *worker)
+{
+        struct timespec until;
+        int r;
+
+        if (!database_wants_checkpoint(worker->database)) {
+                (void)pthread_cond_wait(&worker->changed, &worker->lock);
+                return;
+        }
+        (void)clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += IDLE_NSEC;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        r = pthread_cond_timedwait(&worker->changed, &worker->lock, &until);
+        if (r != ETIMEDOUT)
+                return;
+        (void)pthread_mutex_unlock(&worker->lock);
+        database_checkpoint(worker->database);
+        (void)pthread_mutex_lock(&worker->lock);
+}
+
 /* Waits for a batch; an empty one means stop. */
 static void take_batch(struct worker *worker, struct job_list *batch)
 {
         STAILQ_INIT(batch);
         (void)pthread_mutex_lock(&worker->lock);
         while (!may_start(worker))
-                (void)pthread_cond_wait(&worker->changed, &worker->lock);
+                wait_or_checkpoint(worker);
         move_run(worker, batch);
         (void)pthread_mutex_unlock(&worker->lock);
 }
@@ -191,6 +215,18 @@ static int start_thread(struct worker *worker)
         return r ? error_origin(-r) : 0;
 }
 
+/* Pauses are measured by the monotonic clock. */
+static void init_lock(struct worker *worker)
+{
+        pthread_condattr_t attributes;
+
+        (void)pthread_mutex_init(&worker->lock, NULL);
+        (void)pthread_condattr_init(&attributes);
+        (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        (void)pthread_cond_init(&worker->changed, &attributes);
+        (void)pthread_condattr_destroy(&attributes);
+}
+
 int worker_new(struct database *database, struct inbox *inbox, struct worker **ret_worker)
 {
         _cleanup_(freep) struct worker *worker = NULL;
@@ -202,8 +238,7 @@ int worker_new(struct database *database, struct inbox *inbox, struct worker **r
         worker->database = database;
         worker->inbox = inbox;
         STAILQ_INIT(&worker->queue);
-        (void)pthread_mutex_init(&worker->lock, NULL);
-        (void)pthread_cond_init(&worker->changed, NULL);
+        init_lock(worker);
 
         r = start_thread(worker);
         if (r)
