@@ -97,13 +97,10 @@ static void start(struct client_call *call, const grpc_op *ops, size_t n_ops, ui
         assert(error == GRPC_CALL_OK);
 }
 
-void client_open(struct client *client, struct client_call *call, const char *path,
-                 unsigned timeout_msec)
+static void call_init(struct client *client, struct client_call *call, const char *path,
+                      unsigned timeout_msec)
 {
         grpc_slice method = grpc_slice_from_copied_string(path);
-        grpc_metadata metadata = { 0 };
-        grpc_op status = { .op = GRPC_OP_RECV_STATUS_ON_CLIENT };
-        grpc_op head = { .op = GRPC_OP_SEND_INITIAL_METADATA };
 
         *call = (struct client_call){ .client = client };
         call->message = grpc_empty_slice();
@@ -111,16 +108,42 @@ void client_open(struct client *client, struct client_call *call, const char *pa
                                               client->queue, method, NULL, after_msec(timeout_msec),
                                               NULL);
         grpc_slice_unref(method);
+}
 
-        status.data.recv_status_on_client.trailing_metadata = &call->trailer;
-        status.data.recv_status_on_client.status = &call->result.code;
-        status.data.recv_status_on_client.status_details = &call->message;
+static grpc_op op_send_head(grpc_metadata *metadata)
+{
+        grpc_op op = { .op = GRPC_OP_SEND_INITIAL_METADATA };
+
+        *metadata = (grpc_metadata){
+                .key = grpc_slice_from_static_string("x-test"),
+                .value = grpc_slice_from_static_string("value"),
+        };
+        op.data.send_initial_metadata.metadata = metadata;
+        op.data.send_initial_metadata.count = 1;
+        return op;
+}
+
+static grpc_op op_receive_status(struct client_call *call)
+{
+        grpc_op op = { .op = GRPC_OP_RECV_STATUS_ON_CLIENT };
+
+        op.data.recv_status_on_client.trailing_metadata = &call->trailer;
+        op.data.recv_status_on_client.status = &call->result.code;
+        op.data.recv_status_on_client.status_details = &call->message;
+        return op;
+}
+
+void client_open(struct client *client, struct client_call *call, const char *path,
+                 unsigned timeout_msec)
+{
+        grpc_metadata metadata;
+        grpc_op status;
+        grpc_op head;
+
+        call_init(client, call, path, timeout_msec);
+        status = op_receive_status(call);
         start(call, &status, 1, TAG_STATUS);
-
-        metadata.key = grpc_slice_from_static_string("x-test");
-        metadata.value = grpc_slice_from_static_string("value");
-        head.data.send_initial_metadata.metadata = &metadata;
-        head.data.send_initial_metadata.count = 1;
+        head = op_send_head(&metadata);
         start(call, &head, 1, TAG_OTHER);
         wait_for(client, TAG_OTHER);
 }
@@ -225,15 +248,34 @@ void client_abandon(struct client_call *call)
         client_result_deinit(&call->result);
 }
 
+/* All in one batch, as generated clients do it. */
 struct client_result client_unary(struct client *client, const char *path, const void *bytes,
                                   size_t n_bytes, unsigned timeout_msec)
 {
         struct client_call call;
+        grpc_slice slice = grpc_slice_from_copied_buffer(bytes, n_bytes);
+        grpc_byte_buffer *request = grpc_raw_byte_buffer_create(&slice, 1);
+        grpc_byte_buffer *response = NULL;
+        grpc_metadata metadata;
+        grpc_op ops[6];
 
-        client_open(client, &call, path, timeout_msec);
-        client_send(&call, bytes, n_bytes);
-        client_half_close(&call);
-        (void)client_read(&call);
+        call_init(client, &call, path, timeout_msec);
+        ops[0] = op_send_head(&metadata);
+        ops[1] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE };
+        ops[1].data.send_message.send_message = request;
+        ops[2] = (grpc_op){ .op = GRPC_OP_SEND_CLOSE_FROM_CLIENT };
+        ops[3] = (grpc_op){ .op = GRPC_OP_RECV_INITIAL_METADATA };
+        ops[3].data.recv_initial_metadata.recv_initial_metadata = &call.head;
+        ops[4] = (grpc_op){ .op = GRPC_OP_RECV_MESSAGE };
+        ops[4].data.recv_message.recv_message = &response;
+        ops[5] = op_receive_status(&call);
+        start(&call, ops, ARRAY_SIZE(ops), TAG_STATUS);
         client_finish(&call);
+
+        if (response)
+                keep_message(&call.result, response);
+        grpc_byte_buffer_destroy(response);
+        grpc_byte_buffer_destroy(request);
+        grpc_slice_unref(slice);
         return call.result;
 }
