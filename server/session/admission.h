@@ -1,0 +1,18 @@
+/* What depends on state is checked here, before anything is done. */
+#pragma once
+
+#include "server/session/state.h"
+
+/* Outcome 0: a sandbox may be made. */
+struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request);
+
+/* Outcome 0: the sandbox takes work now. */
+struct session_result admit_work(const struct sandbox *sandbox);
+
+/* The context to run in: the one named, or the default one of a language (made if need be). */
+struct session_result admit_context(struct sandbox *sandbox, const char *context_id,
+                                    const char *language, struct context **ret_context);
+
+/* A new context may be made for @language (empty: the template's first). */
+struct session_result admit_new_context(struct sandbox *sandbox, const char *language,
+                                        const char **ret_language);

@@ -1,0 +1,30 @@
+/* A call of session.h that waits for an answer: what its answer needs, copied. */
+#pragma once
+
+#include "server/session/state.h"
+
+struct call {
+        struct session *session;
+        char owner[OWNER_BUFFER];
+        char id[ID_BUFFER]; /* what it asks about */
+        union {
+                session_on_sandbox on_sandbox;
+                session_on_contexts on_contexts;
+                session_on_execution on_execution;
+        };
+        void *userdata;
+        /* How a failure is told to its callback. */
+        void (*fail)(struct call *call, const struct session_result *result);
+        struct sandbox_record before; /* of an update: what to go back to */
+};
+
+/* Counts among the session's pending answers until call_free. */
+struct call *call_new(struct session *session, const char *owner, const char *id,
+                      void (*fail)(struct call *call, const struct session_result *result));
+void call_free(struct call *call);
+
+/* Fails the call: the sandbox is not among the living, so it has ended or never was. Frees it. */
+void call_fail_without_sandbox(struct call *call);
+
+/* Fails the call now, and frees it. */
+void call_fail(struct call *call, const struct session_result *result);

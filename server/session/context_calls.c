@@ -1,0 +1,174 @@
+/* The calls about contexts. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/macros.h"
+#include "server/session/admission.h"
+#include "server/session/calls.h"
+
+static void fail_contexts(struct call *call, const struct session_result *result)
+{
+        call->on_contexts(call->userdata, result, NULL, 0);
+}
+
+/* The sandbox, if it takes work; else the call is answered and NULL returned. */
+static struct sandbox *admit(struct session *session, const char *owner, const char *sandbox_id,
+                             session_on_contexts on_done, void *userdata)
+{
+        struct sandbox *sandbox = session_find_sandbox(session, owner, sandbox_id);
+        struct session_result result;
+        struct call *call;
+
+        if (!sandbox) {
+                call = call_new(session, owner, sandbox_id, fail_contexts);
+                if (!call) {
+                        result = result_of(-ENOMEM, "There is no memory.");
+                        on_done(userdata, &result, NULL, 0);
+                        return NULL;
+                }
+                call->on_contexts = on_done;
+                call->userdata = userdata;
+                call_fail_without_sandbox(call);
+                return NULL;
+        }
+        result = admit_work(sandbox);
+        if (result.outcome == 0)
+                return sandbox;
+        on_done(userdata, &result, NULL, 0);
+        return NULL;
+}
+
+struct session_result admit_new_context(struct sandbox *sandbox, const char *language,
+                                        const char **ret_language)
+{
+        const Hotcell__Runtime__V1__Kernel *kind;
+
+        if (!sandbox->template)
+                return result_of(SESSION_E_UNKNOWN_TEMPLATE,
+                                 "The template %s of sandbox %s is not there any more.",
+                                 sandbox->record.template_name, sandbox->record.sandbox_id);
+        kind = template_find_kernel(sandbox->template, language);
+        if (!kind)
+                return result_of(SESSION_E_UNKNOWN_LANGUAGE, "Template %s has no language %s.",
+                                 sandbox->template->name, language);
+        if (sandbox->n_contexts >= SANDBOX_CONTEXTS_MAX)
+                return result_of(SESSION_E_CONTEXT_LIMIT, "Sandbox %s has %zu contexts already.",
+                                 sandbox->record.sandbox_id, sandbox->n_contexts);
+        *ret_language = kind->language;
+        return (struct session_result){ 0 };
+}
+
+static struct context *find_default(struct sandbox *sandbox, const char *language)
+{
+        struct context *context;
+
+        if (!language[0] && sandbox->template && sandbox->template->n_kernels > 0)
+                language = sandbox->template->kernels[0]->language;
+        TAILQ_FOREACH(context, &sandbox->contexts, link)
+        if (context->record.is_default && !context->is_deleted &&
+            strcmp(context->record.language, language) == 0)
+                return context;
+        return NULL;
+}
+
+static struct session_result no_such_context(const struct sandbox *sandbox, const char *context_id)
+{
+        return result_of(SESSION_E_CONTEXT_NOT_FOUND, "There is no context %s in sandbox %s.",
+                         context_id, sandbox->record.sandbox_id);
+}
+
+struct session_result admit_context(struct sandbox *sandbox, const char *context_id,
+                                    const char *language, struct context **ret_context)
+{
+        struct session_result result = { 0 };
+
+        if (context_id[0]) {
+                *ret_context = sandbox_find_context(sandbox, context_id);
+                return *ret_context ? result : no_such_context(sandbox, context_id);
+        }
+        *ret_context = find_default(sandbox, language);
+        if (*ret_context)
+                return result;
+        result = admit_new_context(sandbox, language, &language);
+        if (result.outcome == 0 && context_new(sandbox, language, "", true, ret_context))
+                result = result_of(-ENOMEM, "There is no memory for a context.");
+        return result;
+}
+
+void session_create_context(struct session *session, const char *owner, const char *sandbox_id,
+                            const char *language, const char *working_directory,
+                            session_on_contexts on_done, void *userdata)
+{
+        struct sandbox *sandbox = admit(session, owner, sandbox_id, on_done, userdata);
+        struct session_result result;
+        struct context *context;
+
+        if (!sandbox)
+                return;
+        result = admit_new_context(sandbox, language, &language);
+        if (result.outcome == 0 &&
+            context_new(sandbox, language, working_directory, false, &context))
+                result = result_of(-ENOMEM, "There is no memory for a context.");
+        if (result.outcome) {
+                on_done(userdata, &result, NULL, 0);
+                return;
+        }
+        context_when_ready(context, true, on_done, userdata);
+}
+
+void session_list_contexts(struct session *session, const char *owner, const char *sandbox_id,
+                           session_on_contexts on_done, void *userdata)
+{
+        struct sandbox *sandbox = admit(session, owner, sandbox_id, on_done, userdata);
+        struct context_view views[SANDBOX_CONTEXTS_MAX];
+        const struct session_result success = { 0 };
+        const struct context *context;
+        size_t n = 0;
+
+        if (!sandbox)
+                return;
+        TAILQ_FOREACH(context, &sandbox->contexts, link)
+        if (!context->is_deleted && n < ARRAY_SIZE(views))
+                views[n++] = (struct context_view){
+                        .record = &context->record,
+                        .state = context_state(context),
+                };
+        on_done(userdata, &success, views, n);
+}
+
+void session_restart_context(struct session *session, const char *owner, const char *sandbox_id,
+                             const char *context_id, session_on_contexts on_done, void *userdata)
+{
+        struct sandbox *sandbox = admit(session, owner, sandbox_id, on_done, userdata);
+        struct session_result result;
+        struct context *context;
+
+        if (!sandbox)
+                return;
+        context = sandbox_find_context(sandbox, context_id);
+        if (!context) {
+                result = no_such_context(sandbox, context_id);
+                on_done(userdata, &result, NULL, 0);
+                return;
+        }
+        context_restart(context);
+        context_when_ready(context, false, on_done, userdata);
+}
+
+/* An unknown one may have been deleted before: that succeeds again. */
+void session_delete_context(struct session *session, const char *owner, const char *sandbox_id,
+                            const char *context_id, session_on_contexts on_done, void *userdata)
+{
+        struct sandbox *sandbox = admit(session, owner, sandbox_id, on_done, userdata);
+        const struct session_result success = { 0 };
+        struct context *context;
+
+        if (!sandbox)
+                return;
+        context = sandbox_find_context(sandbox, context_id);
+        if (context)
+                context_delete(context, on_done, userdata);
+        else
+                on_done(userdata, &success, NULL, 0);
+}

@@ -1,0 +1,665 @@
+/*
+ * How an execution moves. What ends it is decided by what the host saw: the meter, the timers, the
+ * parent that reaped. Only OK, RAISED and the exit code of `sys.exit` are the kernel's word, which
+ * the code may forge: it can only falsify its own result.
+ */
+#include "server/session/execution.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/session/context.h"
+#include "server/session/sandbox.h"
+#include "server/session/state.h"
+
+static const struct {
+        const char *name;
+        unsigned next;
+} phases[] = {
+        [PHASE_ACCEPTING] = { "accepting", BIT(PHASE_QUEUED) | BIT(PHASE_ENDED) },
+        [PHASE_QUEUED] = { "queued", BIT(PHASE_RUNNING) | BIT(PHASE_CLOSING) },
+        [PHASE_RUNNING] = { "running", BIT(PHASE_CLOSING) },
+        [PHASE_CLOSING] = { "closing", BIT(PHASE_ENDED) },
+        [PHASE_ENDED] = { "ended", 0 },
+};
+static_assert(ARRAY_SIZE(phases) == _EXECUTION_PHASE_N, "every phase has a row");
+
+void execution_enter(struct execution *execution, enum execution_phase next)
+{
+        assert(phases[execution->phase].next & BIT(next));
+
+        log_debug("an execution moves execution=%s from=%s to=%s", execution->record.execution_id,
+                  phases[execution->phase].name, phases[next].name);
+        execution->phase = next;
+}
+
+bool execution_is_over(const struct execution *execution)
+{
+        return execution->phase >= PHASE_CLOSING;
+}
+
+static uint64_t now_monotonic_usec(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static int copy_request(struct execution *execution, const struct execute_request *request)
+{
+        const struct execution_limits *limits =
+                &execution->context->sandbox->record.limits.execution;
+
+        execution->code = malloc(request->n_code + 1);
+        if (!execution->code)
+                return error_origin(-ENOMEM);
+        memcpy(execution->code, request->code, request->n_code);
+        execution->code[request->n_code] = '\0';
+        execution->n_code = request->n_code;
+        if (request->environment && pairs_copy(request->environment, &execution->environment))
+                return error_origin(-ENOMEM);
+
+        execution->goes_on_without_client = request->goes_on_without_client;
+        execution->truncate_output = request->truncate_output;
+        execution->combine_output = request->combine_output;
+        execution->disconnect_grace_usec = request->disconnect_grace_usec;
+        execution->queue_timeout_usec = request->queue_timeout_usec;
+        execution->record.limits.timeout_usec =
+                request->has_timeout ? request->limits.timeout_usec : limits->timeout_usec;
+        execution->record.limits.output_bytes =
+                request->has_output_bytes ? request->limits.output_bytes : limits->output_bytes;
+        return 0;
+}
+
+int execution_new(struct context *context, const struct execute_request *request,
+                  struct execution **ret_execution)
+{
+        struct execution *execution = calloc(1, sizeof(*execution));
+        struct execution_record *record;
+        int r;
+
+        if (!execution)
+                return error_origin(-ENOMEM);
+        execution->session = context->session;
+        execution->context = context;
+        LIST_INIT(&execution->readers);
+        record = &execution->record;
+        r = id_generate("exe", record->execution_id);
+        if (r == 0)
+                r = copy_request(execution, request);
+        if (r == 0)
+                r = ring_new(context->session->config.ring_bytes, &execution->ring);
+        if (r) {
+                execution_free(execution);
+                return error_fold(r);
+        }
+        (void)strcpy(record->sandbox_id, context->record.sandbox_id);
+        (void)strcpy(record->context_id, context->record.context_id);
+        (void)strcpy(record->owner, context->record.owner);
+        record->state = EXECUTION_QUEUED;
+        record->create_time_usec = time_now_usec();
+        *ret_execution = execution;
+        return 0;
+}
+
+static void drop_request(struct execution *execution)
+{
+        free(execution->code);
+        execution->code = NULL;
+        pairs_deinit(&execution->environment);
+}
+
+static void drop_timers(struct execution *execution)
+{
+        execution->queue_timer = sd_event_source_disable_unref(execution->queue_timer);
+        execution->wall_timer = sd_event_source_disable_unref(execution->wall_timer);
+        execution->ladder_timer = sd_event_source_disable_unref(execution->ladder_timer);
+        execution->grace_timer = sd_event_source_disable_unref(execution->grace_timer);
+}
+
+struct execution *execution_free(struct execution *execution)
+{
+        if (!execution)
+                return NULL;
+        assert(execution->n_pending == 0);
+
+        while (!LIST_EMPTY(&execution->readers))
+                execution_reader_orphan(LIST_FIRST(&execution->readers));
+        if (execution->is_wake_pending)
+                LIST_REMOVE(execution, wake_link);
+        drop_timers(execution);
+        drop_request(execution);
+        (void)ring_free(execution->ring);
+        free(execution);
+        return NULL;
+}
+
+/* Its row was refused: nobody but the caller has heard of it. */
+static void abandon(struct execution *execution)
+{
+        struct context *context = execution->context;
+        struct sandbox *sandbox = context->sandbox;
+
+        execution_enter(execution, PHASE_ENDED);
+        execution->is_abandoned = true;
+        execution->context = NULL;
+        context_on_execution_left(context, execution);
+        sandbox->n_active--;
+        context_on_execution_recorded(context);
+        if (execution->ends_sandbox)
+                sandbox_end(sandbox, CAUSE_LIMIT, "Its execution could not be taken.");
+        if (execution->n_pending == 0)
+                (void)execution_free(execution);
+        sandbox_check(sandbox);
+}
+
+static void answer_accepted(struct execution *execution, const struct session_result *result)
+{
+        session_on_execution on_accepted = execution->on_accepted;
+
+        execution->on_accepted = NULL;
+        if (on_accepted)
+                on_accepted(execution->on_accepted_userdata, result,
+                            result->outcome ? NULL : &execution->record);
+}
+
+void execution_refuse(struct execution *execution, const struct session_result *result)
+{
+        answer_accepted(execution, result);
+        abandon(execution);
+}
+
+static int on_queue_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        execution_cancel(userdata, CAUSE_LIMIT,
+                         "The execution waited for its context longer than its queue_timeout.");
+        return 0;
+}
+
+static void append_queued(struct execution *execution)
+{
+        struct queued_payload payload = { .position = execution->position };
+        struct ring_piece piece = { &payload, sizeof(payload) };
+
+        execution_append(execution, EXECUTION_EVENT_QUEUED, &piece, 1);
+}
+
+static void on_inserted(void *userdata, int result)
+{
+        struct execution *execution = userdata;
+        struct session_result answer = result_of_store(result, "the execution");
+        struct session *session = execution->session;
+        struct context *context = execution->context;
+
+        execution->n_pending--;
+        if (result) {
+                execution_refuse(execution, &answer);
+                return;
+        }
+        execution_enter(execution, PHASE_QUEUED);
+        HASH_ADD_STR(session->executions, record.execution_id, execution);
+        append_queued(execution);
+        answer_accepted(execution, &answer);
+        execution_on_readers_changed(execution);
+        if (context->current != execution && execution->queue_timeout_usec > 0)
+                (void)session_arm(session, &execution->queue_timer,
+                                  (uint64_t)execution->queue_timeout_usec, on_queue_timeout,
+                                  execution);
+
+        if (execution->stop.outcome != OUTCOME_NONE)
+                execution_cancel(execution, execution->stop.cause, NULL);
+        else if (execution->phase == PHASE_QUEUED)
+                context_pump(context);
+}
+
+void execution_accept(struct execution *execution)
+{
+        struct context *context = execution->context;
+
+        /* It will run at once: then one row says all that a second one would. */
+        if (context->kernel.state == KERNEL_READY && !context->current &&
+            TAILQ_FIRST(&context->queue) == execution) {
+                execution->record.state = EXECUTION_RUNNING;
+                execution->record.start_time_usec = execution->record.create_time_usec;
+                execution->record.context_generation = context->record.generation;
+                execution->is_row_running = true;
+        }
+        execution->n_pending++;
+        store_insert_execution(execution->session->store, &execution->record, on_inserted,
+                               execution);
+}
+
+static void on_metered(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                       struct runtime_fds *fds)
+{
+        struct execution *execution = userdata;
+
+        (void)fds;
+        execution->n_pending--;
+        execution->n_meter_pending--;
+        if (!execution->context) {
+                if (execution->is_abandoned && execution->n_pending == 0)
+                        (void)execution_free(execution);
+                return;
+        }
+        if (execution->n_meter_pending > 0 || execution_is_over(execution))
+                return; /* of an interpreter that is gone */
+
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
+                execution->cpu_usec_before = (int64_t)answer->usage->cpu_usec;
+        execution->is_metered = true;
+        context_pump(execution->context);
+}
+
+void execution_prepare(struct execution *execution, const char *process_id)
+{
+        execution->queue_timer = sd_event_source_disable_unref(execution->queue_timer);
+        (void)strcpy(execution->process_id, process_id);
+        execution->is_metered = false;
+        execution->cpu_usec_before = 0;
+        if (session_read_usage(execution->session, execution->record.sandbox_id, process_id, true,
+                               on_metered, execution)) {
+                execution->is_metered = true; /* the loss of the runtime will be heard of */
+                return;
+        }
+        execution->n_pending++;
+        execution->n_meter_pending++;
+}
+
+bool execution_is_prepared(const struct execution *execution)
+{
+        return execution->phase == PHASE_QUEUED && execution->is_metered &&
+               execution->n_meter_pending == 0;
+}
+
+void execution_unprepare(struct execution *execution)
+{
+        execution->is_metered = false;
+}
+
+static int on_wall_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct execution *execution = userdata;
+
+        (void)source;
+        (void)usec;
+        execution_stop(execution, OUTCOME_TIMEOUT,
+                       execution_is_blocked(execution) ? CAUSE_CLIENT_NOT_READING : CAUSE_LIMIT,
+                       false);
+        return 0;
+}
+
+static void on_row_running(void *userdata, int result)
+{
+        struct execution *execution = userdata;
+
+        execution->n_pending--;
+        if (result)
+                log_warning("an execution's start was not recorded execution=%s",
+                            execution->record.execution_id);
+}
+
+static void record_start(struct execution *execution)
+{
+        struct execution_record *record = &execution->record;
+
+        record->state = EXECUTION_RUNNING;
+        record->start_time_usec = time_now_usec();
+        record->context_generation = execution->context->record.generation;
+        execution->start_monotonic_usec = now_monotonic_usec();
+        if (execution->is_row_running)
+                return;
+        execution->n_pending++;
+        store_update_execution(execution->session->store, record, on_row_running, execution);
+}
+
+static int send_execute(struct execution *execution, struct channel *channel)
+{
+        Hotcell__Sandbox__V1__Execute message = HOTCELL__SANDBOX__V1__EXECUTE__INIT;
+        size_t n = execution->environment.n;
+        _cleanup_(freep) Hotcell__Sandbox__V1__Variable *variables = NULL;
+        _cleanup_(freep) Hotcell__Sandbox__V1__Variable **pointers = NULL;
+
+        variables = calloc(n + 1, sizeof(*variables));
+        pointers = calloc(n + 1, sizeof(*pointers));
+        if (!variables || !pointers)
+                return error_origin(-ENOMEM);
+        for (size_t i = 0; i < n; i++) {
+                hotcell__sandbox__v1__variable__init(&variables[i]);
+                variables[i].name = execution->environment.items[i].name;
+                variables[i].value = execution->environment.items[i].value;
+                pointers[i] = &variables[i];
+        }
+        message.code = execution->code;
+        message.environment = pointers;
+        message.n_environment = n;
+        message.combine_output = execution->combine_output;
+        return channel_send_execute(channel, &message, &execution->number);
+}
+
+int execution_run(struct execution *execution, struct channel *channel)
+{
+        int r;
+
+        r = send_execute(execution, channel);
+        if (r)
+                return error_fold(r);
+        drop_request(execution);
+        execution_enter(execution, PHASE_RUNNING);
+        record_start(execution);
+        if (execution->record.limits.timeout_usec > 0)
+                (void)session_arm(execution->session, &execution->wall_timer,
+                                  (uint64_t)execution->record.limits.timeout_usec, on_wall_timeout,
+                                  execution);
+        return 0;
+}
+
+static void finish(struct execution *execution);
+
+static int on_retry_row(sd_event_source *source, uint64_t usec, void *userdata);
+
+static void on_recorded(void *userdata, int result)
+{
+        struct execution *execution = userdata;
+
+        execution->n_pending--;
+        if (result && !execution->session->is_stopping && execution->n_row_tries < ROW_TRIES) {
+                (void)session_arm(execution->session, &execution->ladder_timer, ROW_RETRY_USEC,
+                                  on_retry_row, execution);
+                return;
+        }
+        if (result)
+                log_error("an execution's end was not recorded execution=%s outcome=%d",
+                          execution->record.execution_id, (int)execution->record.outcome);
+        finish(execution);
+}
+
+static void record_end(struct execution *execution)
+{
+        execution->record.last_sequence = ring_next_sequence(execution->ring);
+        execution->record.state = EXECUTION_ENDED;
+        execution->n_row_tries++;
+        execution->n_pending++;
+        store_update_execution(execution->session->store, &execution->record, on_recorded,
+                               execution);
+}
+
+/* `ended` is only shown once its row is there; a full disk may pass. */
+static int on_retry_row(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        record_end(userdata);
+        return 0;
+}
+
+static void log_end(const struct execution *execution)
+{
+        const struct execution_record *record = &execution->record;
+
+        log_info("an execution ended execution=%s sandbox=%s outcome=%d cause=%d cpu_usec=%lld "
+                 "wall_usec=%lld",
+                 record->execution_id, record->sandbox_id, (int)record->outcome, (int)record->cause,
+                 (long long)record->usage.cpu_usec, (long long)record->usage.wall_usec);
+}
+
+/* The row is there: now everybody may know. */
+static void finish(struct execution *execution)
+{
+        struct context *context = execution->context;
+        struct sandbox *sandbox = context->sandbox;
+
+        drop_timers(execution);
+        execution_append(execution, EXECUTION_EVENT_ENDED, NULL, 0);
+        execution_enter(execution, PHASE_ENDED);
+        log_end(execution);
+        if (execution->has_kernel_ended)
+                session_acknowledge_end(execution->session, execution->record.sandbox_id,
+                                        execution->process_id);
+        execution->context = NULL;
+        session_retain(execution->session, execution);
+
+        sandbox->n_active--;
+        if (execution->ends_sandbox)
+                sandbox_end(sandbox, CAUSE_PROGRAM, "Its execution is over.");
+        context_on_execution_recorded(context);
+        /* The context may be gone now, the sandbox not: it waits for this check. */
+        sandbox_check(sandbox);
+}
+
+static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                            struct runtime_fds *fds)
+{
+        struct execution *execution = userdata;
+        struct execution_usage *usage = &execution->record.usage;
+
+        (void)fds;
+        execution->n_pending--;
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
+                usage->cpu_usec = (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
+                usage->memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes;
+        }
+        record_end(execution);
+}
+
+/* Over, with outcome and cause set. */
+void execution_close(struct execution *execution)
+{
+        struct execution_record *record = &execution->record;
+        bool has_run = execution->phase == PHASE_RUNNING;
+
+        execution_enter(execution, PHASE_CLOSING);
+        drop_timers(execution);
+        drop_request(execution);
+        record->end_time_usec = time_now_usec();
+        if (has_run)
+                record->usage.wall_usec =
+                        (int64_t)(now_monotonic_usec() - execution->start_monotonic_usec);
+        else
+                record->start_time_usec = 0;
+        execution_end_message(record);
+
+        /* Before the context goes on: the next code's first reading must come after this. */
+        if (has_run && !execution->has_usage &&
+            session_read_usage(execution->session, record->sandbox_id, execution->process_id, false,
+                               on_last_reading, execution) == 0)
+                execution->n_pending++;
+        else
+                record_end(execution);
+        context_on_execution_left(execution->context, execution);
+}
+
+void execution_cancel(struct execution *execution, enum cause cause, const char *message)
+{
+        assert(execution->phase == PHASE_QUEUED);
+
+        execution->record.outcome = OUTCOME_NOT_STARTED;
+        execution->record.cause = cause;
+        if (message)
+                (void)snprintf(execution->record.message, sizeof(execution->record.message), "%s",
+                               message);
+        execution_close(execution);
+}
+
+static int on_ladder(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* SIGINT, and again, then SIGKILL: programs that listen keep the interpreter's state. */
+static void climb(struct execution *execution)
+{
+        const struct session_config *config = &execution->session->config;
+        int64_t wait = execution->ladder_step == 0 ? config->interrupt_first_usec
+                                                   : config->interrupt_second_usec;
+
+        if (execution->ladder_step == 2 || execution->stop.is_killed) {
+                execution->stop.is_killed = true;
+                kernel_kill(execution->context);
+                return;
+        }
+        execution->ladder_step++;
+        kernel_interrupt(execution->context);
+        (void)session_arm(execution->session, &execution->ladder_timer, (uint64_t)MAX(wait, 1),
+                          on_ladder, execution);
+}
+
+static int on_ladder(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        climb(userdata);
+        return 0;
+}
+
+void execution_stop(struct execution *execution, enum outcome outcome, enum cause cause,
+                    bool is_kill)
+{
+        struct execution_stop stop = { .outcome = outcome, .cause = cause, .is_killed = is_kill };
+        bool is_first = execution->stop.outcome == OUTCOME_NONE;
+
+        if (execution_is_over(execution))
+                return;
+        if (execution->phase == PHASE_QUEUED) {
+                execution_cancel(execution, cause, NULL);
+                return;
+        }
+        if (execution->has_kernel_ended) {
+                execution_start_discarding(execution); /* what it left must not wait for a client */
+                return;
+        }
+        if (is_first)
+                execution->stop = stop;
+        if (execution->phase != PHASE_RUNNING)
+                return;
+
+        execution_start_discarding(execution);
+        if (is_kill)
+                execution->stop.is_killed = true;
+        if (is_first || is_kill)
+                climb(execution);
+}
+
+void execution_sandbox_ends(struct execution *execution, enum cause cause)
+{
+        if (execution_is_over(execution))
+                return;
+        if (execution->stop.outcome == OUTCOME_NONE && !execution->has_kernel_ended) {
+                execution->stop.outcome = OUTCOME_SANDBOX_ENDED;
+                execution->stop.cause = cause;
+        }
+        if (execution->phase == PHASE_QUEUED)
+                execution_cancel(execution, execution->stop.cause, NULL);
+        else if (execution->phase == PHASE_RUNNING)
+                execution_start_discarding(execution);
+}
+
+static void set_end(struct execution *execution, enum outcome outcome, enum cause cause)
+{
+        execution->record.outcome = outcome;
+        execution->record.cause = cause;
+}
+
+/* DONE: the kernel lives on. */
+static void on_done(struct execution *execution, const Hotcell__Sandbox__V1__Done *done)
+{
+        if (execution->stop.outcome != OUTCOME_NONE)
+                set_end(execution, execution->stop.outcome, execution->stop.cause);
+        else if (done->_exit_code_case == HOTCELL__SANDBOX__V1__DONE___EXIT_CODE_EXIT_CODE) {
+                set_end(execution, OUTCOME_EXITED, CAUSE_PROGRAM);
+                execution->record.has_exit_code = true;
+                execution->record.exit_code = done->exit_code;
+        } else if (!done->ok || channel_has_raised(execution->context->kernel.channel))
+                set_end(execution, OUTCOME_RAISED, CAUSE_PROGRAM);
+        else
+                set_end(execution, OUTCOME_OK, CAUSE_PROGRAM);
+        execution_close(execution);
+}
+
+static void on_started(struct execution *execution, const Hotcell__Sandbox__V1__Started *started)
+{
+        struct started_payload payload = {
+                .generation = execution->record.context_generation,
+                .count = started->execution_count,
+        };
+        struct ring_piece piece = { &payload, sizeof(payload) };
+
+        execution_append(execution, EXECUTION_EVENT_STARTED, &piece, 1);
+}
+
+void execution_on_frame(struct execution *execution, const struct kernel_frame *frame,
+                        bool is_too_large)
+{
+        if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_STARTED)
+                on_started(execution, frame->started);
+        else if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_DONE)
+                on_done(execution, frame->done);
+        else
+                execution_on_output_frame(execution, frame, is_too_large);
+}
+
+/* What a process's end says about the code that ran in it, when nobody asked for it. */
+static void judge_end(struct execution *execution, const struct process_end *end)
+{
+        struct execution_record *record = &execution->record;
+
+        if (end->oom && end->signal == SIGKILL)
+                set_end(execution, OUTCOME_OOM, CAUSE_LIMIT);
+        else if (end->protocol_error && end->signal == SIGKILL)
+                set_end(execution, OUTCOME_KILLED, CAUSE_KERNEL_PROTOCOL);
+        else if (end->signal)
+                set_end(execution, OUTCOME_SIGNALLED, CAUSE_PROGRAM);
+        else
+                set_end(execution, OUTCOME_EXITED, CAUSE_PROGRAM);
+
+        if (record->cause == CAUSE_KERNEL_PROTOCOL)
+                (void)snprintf(record->message, sizeof(record->message),
+                               "The interpreter broke its protocol (%s) and was killed.",
+                               end->protocol_error);
+}
+
+static void take_end_facts(struct execution *execution, const struct process_end *end)
+{
+        struct execution_record *record = &execution->record;
+
+        record->state_lost = true;
+        if (end->kind == PROCESS_END_SEEN) {
+                record->signal = end->signal;
+                record->has_exit_code = end->signal == 0;
+                record->exit_code = end->exit_code;
+                execution->has_kernel_ended = true; /* to be acknowledged */
+        }
+        if (end->has_usage) {
+                execution->has_usage = true;
+                record->usage.cpu_usec = end->cpu_usec - execution->cpu_usec_before;
+                record->usage.memory_peak_bytes = end->memory_peak_bytes;
+        }
+}
+
+void execution_kernel_over(struct execution *execution, const struct process_end *end)
+{
+        const struct execution_stop *stop = &execution->stop;
+
+        assert(execution->phase == PHASE_RUNNING);
+
+        if (end->kind == PROCESS_END_RUNTIME_LOST)
+                set_end(execution, OUTCOME_LOST, CAUSE_RUNTIME_LOST);
+        else if (stop->outcome == OUTCOME_INTERRUPTED && stop->is_killed)
+                set_end(execution, OUTCOME_KILLED, stop->cause);
+        else if (stop->outcome != OUTCOME_NONE)
+                set_end(execution, stop->outcome, stop->cause);
+        else if (end->kind == PROCESS_END_SANDBOX)
+                set_end(execution, OUTCOME_SANDBOX_ENDED, CAUSE_PROGRAM);
+        else
+                judge_end(execution, end);
+        take_end_facts(execution, end);
+        execution_close(execution);
+}

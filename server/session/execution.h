@@ -1,0 +1,207 @@
+/*
+ * One execution: its machine, its output and its readers. Its context decides when it runs and
+ * feeds it what the kernel says.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <systemd/sd-event.h>
+#include <uthash.h>
+
+#include "server/session/channel.h"
+#include "server/session/process_end.h"
+#include "server/session/ring.h"
+#include "server/session/session.h"
+
+struct context;
+
+/*
+ *   ACCEPTING --row committed--> QUEUED --EXECUTE sent--> RUNNING --over--> CLOSING --row--> ENDED
+ *       |                          `------- never ran ----------------------^
+ *       `--row refused: forgotten
+ */
+enum execution_phase {
+        PHASE_ACCEPTING, /* its row is being inserted; it may already be its context's current one
+                          */
+        PHASE_QUEUED,    /* waits for its turn, its interpreter or the first reading of the meter */
+        PHASE_RUNNING,   /* owns the wall timer and, when it was stopped, the ladder */
+        PHASE_CLOSING,   /* left its context; the last reading and its row are under way */
+        PHASE_ENDED,     /* immutable; replayable until it is forgotten */
+        _EXECUTION_PHASE_N,
+};
+
+enum {
+        ROW_TRIES = 5, /* to record an end */
+        ROW_RETRY_USEC = 1000 * 1000,
+};
+
+/* Why and how it was asked to end. */
+struct execution_stop {
+        enum outcome outcome; /* OUTCOME_NONE: it was not */
+        enum cause cause;
+        bool is_killed; /* SIGKILL was sent */
+};
+
+struct execution {
+        UT_hash_handle hh;                    /* in session's map, by execution_id */
+        TAILQ_ENTRY(execution) queue_link;    /* in its context's queue */
+        TAILQ_ENTRY(execution) retained_link; /* once ended, oldest first */
+        struct session *session;
+        struct context *context; /* NULL from CLOSING on */
+        struct execution_record record;
+        enum execution_phase phase;
+        unsigned n_pending; /* answers that will still come */
+        bool is_in_queue;
+        unsigned n_prepared; /* interpreters that were ready for it */
+        bool is_abandoned;   /* its row was refused: freed with the last answer */
+
+        /* What was asked. */
+        char *code; /* until it was sent */
+        size_t n_code;
+        struct pairs environment; /* until it was sent */
+        bool goes_on_without_client;
+        bool truncate_output;
+        bool combine_output;
+        bool ends_sandbox;
+        int64_t disconnect_grace_usec;
+        int64_t queue_timeout_usec;
+        session_on_execution on_accepted;
+        void *on_accepted_userdata;
+
+        /* Timers; NULL: not set. */
+        sd_event_source *queue_timer;
+        sd_event_source *wall_timer;
+        sd_event_source *ladder_timer;
+        sd_event_source *grace_timer;
+
+        /* Meter. */
+        char process_id[ID_BUFFER]; /* whose leaf it runs in */
+        bool is_metered;            /* the first reading is there */
+        unsigned n_meter_pending;   /* first readings under way; the last one counts */
+        bool has_usage;             /* the last reading came with the process's end */
+        unsigned n_row_tries;
+        bool is_row_running; /* the row says that it runs */
+        int64_t cpu_usec_before;
+        uint64_t start_monotonic_usec;
+
+        /* How it goes. */
+        uint32_t number; /* of its frames */
+        int64_t position;
+        struct execution_stop stop;
+        unsigned ladder_step;
+        bool has_kernel_ended;
+
+        /* Output. */
+        struct ring *ring;
+        bool is_detached;        /* no client and none is waited for: the oldest output may go */
+        bool is_discarding;      /* it was asked to end: what finds no room is thrown away */
+        bool is_cut;             /* output was thrown away: all that follows is, too */
+        bool is_scratch;         /* the last reservation was not in the ring */
+        int64_t bundle_sequence; /* of the last bundle, zero when it is not in the ring */
+        LIST_HEAD(, execution_reader) readers;
+        size_t n_readers;
+        bool is_wake_pending;
+        LIST_ENTRY(execution) wake_link;
+};
+
+TAILQ_HEAD(execution_queue, execution);
+
+/* Makes one from a checked request, with its id and its ring. */
+int execution_new(struct context *context, const struct execute_request *request,
+                  struct execution **ret_execution);
+struct execution *execution_free(struct execution *execution);
+
+/* Inserts its row; then it is queued and on_accepted is called. */
+void execution_accept(struct execution *execution);
+
+/* Gives one up that was not accepted: answers on_accepted, and frees it sooner or later. */
+void execution_refuse(struct execution *execution, const struct session_result *result);
+
+/* Its turn: reads the meter; the context is told by context_on_metered. */
+void execution_prepare(struct execution *execution, const char *process_id);
+
+/* True: its row is committed and the meter was read. */
+bool execution_is_prepared(const struct execution *execution);
+
+/* The interpreter it was prepared for is gone. */
+void execution_unprepare(struct execution *execution);
+
+/* Sends the code. */
+int execution_run(struct execution *execution, struct channel *channel);
+
+/* Asks it to end; the first reason stays. One that does not run yet ends as NOT_STARTED. */
+void execution_stop(struct execution *execution, enum outcome outcome, enum cause cause,
+                    bool is_kill);
+
+/* Ends one that never ran. */
+void execution_cancel(struct execution *execution, enum cause cause, const char *message);
+
+/* Its sandbox ends: no signals, the runtime kills everything. */
+void execution_sandbox_ends(struct execution *execution, enum cause cause);
+
+/* Its kernel's process is gone and all output was taken. */
+void execution_kernel_over(struct execution *execution, const struct process_end *end);
+
+/* Output, as the channel's observer. */
+size_t execution_reserve(struct execution *execution, enum channel_stream stream,
+                         uint8_t **ret_buffer);
+void execution_commit(struct execution *execution, enum channel_stream stream, size_t n);
+bool execution_has_room(struct execution *execution, size_t n_payload);
+void execution_on_frame(struct execution *execution, const struct kernel_frame *frame,
+                        bool is_too_large);
+
+/* Parts of the above that have files of their own. */
+void execution_append(struct execution *execution, enum execution_event_kind kind,
+                      const struct ring_piece *pieces, size_t n_pieces);
+void execution_start_discarding(struct execution *execution);
+void execution_resume(struct execution *execution);
+void execution_on_output_frame(struct execution *execution, const struct kernel_frame *frame,
+                               bool is_too_large);
+void execution_on_readers_changed(struct execution *execution);
+void execution_wake_readers(struct execution *execution);
+void execution_end_message(struct execution_record *record);
+bool execution_is_over(const struct execution *execution);
+void execution_enter(struct execution *execution, enum execution_phase next);
+void execution_close(struct execution *execution);
+bool execution_is_blocked(const struct execution *execution);
+
+/* Where STARTED, QUEUED and PART_DATA records keep what is not in a frame. */
+struct queued_payload {
+        int64_t position;
+};
+struct started_payload {
+        int64_t generation;
+        int64_t count;
+};
+struct part_data_payload {
+        int64_t bundle_sequence; /* the frame's payload follows */
+};
+
+/* A reader (reader.c). */
+struct execution_reader {
+        LIST_ENTRY(execution_reader) link; /* in the execution */
+        LIST_ENTRY(execution_reader) wake_link;
+        struct session *session;
+        struct execution *execution; /* NULL: it was forgotten */
+        struct sandbox *sandbox;     /* whose idle time it holds up; NULL once that ended */
+        LIST_ENTRY(execution_reader) sandbox_link;
+        int64_t next_sequence; /* the next to be read; a gap when it is older than the ring */
+        uint64_t position;     /* in the ring, good when next_sequence is in it */
+        bool has_position;
+        bool has_ended; /* `ended` was read */
+        bool is_waiting;
+        bool is_wake_pending;
+        void (*on_readable)(void *userdata);
+        void *userdata;
+        ProtobufCMessage *message; /* of the event read last */
+        struct event_part parts[KERNEL_PARTS_MAX];
+};
+
+void execution_reader_wake(struct execution_reader *reader);
+
+/* Its execution is forgotten. */
+void execution_reader_orphan(struct execution_reader *reader);

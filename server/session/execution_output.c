@@ -1,0 +1,313 @@
+/*
+ * What an execution says, on its way into the ring.
+ *
+ * Full means: the oldest events are still to be read by an attached client, or by one that may come
+ * back within the grace. Then nothing is read from the kernel. Without a client the oldest go. Once
+ * the execution was asked to end nothing may wait for a client any more: what finds no room is
+ * thrown away and counted, from there to its end, so that offsets stay true.
+ */
+#include "server/session/execution.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/macros.h"
+#include "server/session/context.h"
+#include "server/session/state.h"
+
+enum {
+        READ_CHUNK = 64 << 10, /* bytes: what a pipe holds */
+        SPARE = 4 << 10,       /* bytes kept free for `started` and `ended` */
+        FRAME_SLACK = 64,      /* bytes that a frame's record has besides its payload */
+};
+
+static uint8_t scratch[READ_CHUNK]; /* thrown away; loop thread only */
+
+/* Events below this sequence may be evicted. */
+static int64_t floor_sequence(const struct execution *execution)
+{
+        const struct execution_reader *reader;
+        int64_t floor = INT64_MAX;
+
+        if (execution->n_readers == 0)
+                return execution->is_detached ? INT64_MAX : 0;
+        LIST_FOREACH(reader, &execution->readers, link)
+        floor = MIN(floor, reader->next_sequence);
+        return floor;
+}
+
+static bool make_room(struct execution *execution, size_t n_payload)
+{
+        return ring_make_room(execution->ring, n_payload + SPARE, floor_sequence(execution));
+}
+
+void execution_append(struct execution *execution, enum execution_event_kind kind,
+                      const struct ring_piece *pieces, size_t n_pieces)
+{
+        struct ring_entry entry = { .kind = (uint16_t)kind, .time_usec = time_now_usec() };
+        size_t n_payload = 0;
+        int64_t sequence;
+
+        for (size_t i = 0; i < n_pieces; i++)
+                n_payload += pieces[i].n;
+        if (!ring_has_room(execution->ring, n_payload) &&
+            !ring_make_room(execution->ring, n_payload, floor_sequence(execution)))
+                return; /* only after is_cut: SPARE is for the few events that do not ask */
+        sequence = ring_append(execution->ring, &entry, pieces, n_pieces);
+        execution->record.last_sequence = sequence;
+        execution_wake_readers(execution);
+}
+
+static int64_t n_produced(const struct execution *execution)
+{
+        const struct execution_usage *usage = &execution->record.usage;
+
+        return usage->stdout_bytes + usage->stderr_bytes + usage->rich_bytes;
+}
+
+static int64_t n_allowed(const struct execution *execution)
+{
+        int64_t limit = execution->record.limits.output_bytes;
+
+        if (limit <= 0)
+                return INT64_MAX;
+        return MAX(limit - n_produced(execution), (int64_t)0);
+}
+
+static size_t reserve_scratch(struct execution *execution, uint8_t **ret_buffer)
+{
+        execution->is_scratch = true;
+        *ret_buffer = scratch;
+        return sizeof(scratch);
+}
+
+size_t execution_reserve(struct execution *execution, enum channel_stream stream,
+                         uint8_t **ret_buffer)
+{
+        int64_t allowed = n_allowed(execution);
+
+        (void)stream;
+        if (execution->is_cut || allowed == 0)
+                return reserve_scratch(execution, ret_buffer);
+        if (!make_room(execution, READ_CHUNK))
+                return execution->is_discarding ? reserve_scratch(execution, ret_buffer) : 0;
+        execution->is_scratch = false;
+        *ret_buffer = ring_reserve(execution->ring, READ_CHUNK);
+        return (size_t)MIN((int64_t)READ_CHUNK, allowed);
+}
+
+/* Output went beyond the limit, or came too late for a client that does not read. */
+static void cut(struct execution *execution, int64_t n)
+{
+        execution->is_cut = true;
+        execution->record.truncated_bytes += n;
+        if (!execution->truncate_output && n_allowed(execution) == 0)
+                execution_stop(execution, OUTCOME_OUTPUT_LIMIT, CAUSE_LIMIT, false);
+}
+
+void execution_commit(struct execution *execution, enum channel_stream stream, size_t n)
+{
+        bool is_stdout = stream == CHANNEL_STDOUT;
+        struct ring_entry entry = {
+                .kind = is_stdout ? EXECUTION_EVENT_STDOUT : EXECUTION_EVENT_STDERR,
+                .stream = is_stdout ? RING_STREAM_STDOUT : RING_STREAM_STDERR,
+                .time_usec = time_now_usec(),
+        };
+        struct execution_usage *usage = &execution->record.usage;
+
+        *(is_stdout ? &usage->stdout_bytes : &usage->stderr_bytes) += (int64_t)n;
+        if (execution->is_scratch) {
+                cut(execution, (int64_t)n);
+                return;
+        }
+        execution->record.last_sequence = ring_commit(execution->ring, &entry, n);
+        execution_wake_readers(execution);
+}
+
+bool execution_has_room(struct execution *execution, size_t n_payload)
+{
+        return execution->is_discarding || make_room(execution, n_payload + FRAME_SLACK);
+}
+
+/* Bytes of representations in a frame, and those that it announces. */
+static void count_rich(const struct kernel_frame *frame, int64_t *ret_here, int64_t *ret_announced)
+{
+        *ret_here = 0;
+        *ret_announced = 0;
+        for (size_t i = 0; i < frame->bundle->n_parts; i++) {
+                *ret_here += (int64_t)frame->bundle->parts[i]->data.len;
+                *ret_announced += (int64_t)frame->bundle->parts[i]->size;
+        }
+}
+
+static void append_frame(struct execution *execution, enum execution_event_kind kind,
+                         const struct kernel_frame *frame)
+{
+        struct ring_piece piece = { frame->raw.payload, frame->raw.n_payload };
+
+        execution_append(execution, kind, &piece, 1);
+}
+
+static void on_bundle(struct execution *execution, const struct kernel_frame *frame,
+                      bool is_too_large)
+{
+        bool is_result = frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_RESULT;
+        int64_t here, announced;
+        bool fits;
+
+        count_rich(frame, &here, &announced);
+        fits = !execution->is_cut && announced <= n_allowed(execution) && !is_too_large &&
+               make_room(execution, frame->raw.n_payload);
+        execution->record.usage.rich_bytes += here;
+        execution->bundle_sequence = 0;
+        if (fits) {
+                append_frame(execution,
+                             is_result ? EXECUTION_EVENT_RESULT : EXECUTION_EVENT_DISPLAY, frame);
+                execution->bundle_sequence = execution->record.last_sequence;
+                return;
+        }
+        execution->record.truncated_bytes += here;
+        if (execution->is_discarding)
+                return;
+        if (is_too_large || !execution->truncate_output)
+                execution_stop(execution, OUTCOME_OUTPUT_LIMIT, CAUSE_LIMIT, false);
+}
+
+static void on_part_data(struct execution *execution, const struct kernel_frame *frame)
+{
+        struct part_data_payload head = { .bundle_sequence = execution->bundle_sequence };
+        struct ring_piece pieces[] = {
+                { &head, sizeof(head) },
+                { frame->raw.payload, frame->raw.n_payload },
+        };
+        int64_t n = (int64_t)frame->part_data->data.len;
+
+        execution->record.usage.rich_bytes += n;
+        if (head.bundle_sequence > 0 && make_room(execution, frame->raw.n_payload + sizeof(head))) {
+                execution_append(execution, EXECUTION_EVENT_PART_DATA, pieces, ARRAY_SIZE(pieces));
+                return;
+        }
+        execution->bundle_sequence = 0;
+        execution->record.truncated_bytes += n;
+}
+
+void execution_on_output_frame(struct execution *execution, const struct kernel_frame *frame,
+                               bool is_too_large)
+{
+        switch (frame->type) {
+        case HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_RESULT:
+        case HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_DISPLAY:
+                on_bundle(execution, frame, is_too_large);
+                return;
+        case HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_PART_DATA:
+                on_part_data(execution, frame);
+                return;
+        case HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_ERROR:
+                if (make_room(execution, frame->raw.n_payload))
+                        append_frame(execution, EXECUTION_EVENT_ERROR, frame);
+                return;
+        case HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_CLEAR_OUTPUT:
+                if (make_room(execution, frame->raw.n_payload))
+                        append_frame(execution, EXECUTION_EVENT_CLEAR_OUTPUT, frame);
+                return;
+        default:
+                return;
+        }
+}
+
+void execution_start_discarding(struct execution *execution)
+{
+        execution->is_discarding = true;
+        session_resume_soon(execution->session, execution);
+}
+
+bool execution_is_blocked(const struct execution *execution)
+{
+        const struct context *context = execution->context;
+
+        return execution->phase == PHASE_RUNNING && context->kernel.channel &&
+               channel_is_paused(context->kernel.channel);
+}
+
+void execution_resume(struct execution *execution)
+{
+        if (execution_is_blocked(execution) &&
+            (execution->is_discarding || make_room(execution, READ_CHUNK)))
+                channel_resume(execution->context->kernel.channel);
+}
+
+void execution_wake_readers(struct execution *execution)
+{
+        struct execution_reader *reader;
+
+        LIST_FOREACH(reader, &execution->readers, link)
+        execution_reader_wake(reader);
+}
+
+static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct execution *execution = userdata;
+
+        (void)source;
+        (void)usec;
+        execution->is_detached = true;
+        execution_stop(execution, OUTCOME_INTERRUPTED, CAUSE_CLIENT_GONE, false);
+        return 0;
+}
+
+/* A client came or left. */
+void execution_on_readers_changed(struct execution *execution)
+{
+        if (execution_is_over(execution) || execution->phase == PHASE_ACCEPTING)
+                return;
+        if (execution->n_readers > 0) {
+                execution->is_detached = false;
+                (void)session_arm(execution->session, &execution->grace_timer, 0, on_grace_over,
+                                  execution);
+                return;
+        }
+        if (execution->goes_on_without_client)
+                execution->is_detached = true;
+        else
+                (void)session_arm(execution->session, &execution->grace_timer,
+                                  (uint64_t)MAX(execution->disconnect_grace_usec, (int64_t)1),
+                                  on_grace_over, execution);
+        session_resume_soon(execution->session, execution);
+}
+
+static const char *const stop_messages[_OUTCOME_N] = {
+        [OUTCOME_OK] = "The code ran to its end.",
+        [OUTCOME_RAISED] = "The code raised an error.",
+        [OUTCOME_EXITED] = "The program exited.",
+        [OUTCOME_SIGNALLED] = "A signal ended the interpreter.",
+        [OUTCOME_TIMEOUT] = "The code ran out of time.",
+        [OUTCOME_OOM] = "The sandbox ran out of memory.",
+        [OUTCOME_OUTPUT_LIMIT] = "The code wrote more than it may.",
+        [OUTCOME_INTERRUPTED] = "The code was interrupted.",
+        [OUTCOME_KILLED] = "The interpreter was killed.",
+        [OUTCOME_NOT_STARTED] = "The code never ran.",
+        [OUTCOME_SANDBOX_ENDED] = "The sandbox ended while the code ran.",
+        [OUTCOME_LOST] = "The runtime went away; whether the code ran to its end is unknown.",
+};
+static_assert(ARRAY_SIZE(stop_messages) == _OUTCOME_N, "every outcome has a sentence");
+
+/* Fills in the sentence for people unless something better is known. */
+void execution_end_message(struct execution_record *record)
+{
+        if (record->message[0])
+                return;
+        if (record->cause == CAUSE_CLIENT_NOT_READING)
+                (void)snprintf(record->message, sizeof(record->message),
+                               "The code ran out of time while it waited for a client to read its "
+                               "output.");
+        else if (record->outcome == OUTCOME_SIGNALLED)
+                (void)snprintf(record->message, sizeof(record->message),
+                               "Signal %d (%s) ended the interpreter.", record->signal,
+                               strsignal(record->signal));
+        else if (record->outcome == OUTCOME_EXITED)
+                (void)snprintf(record->message, sizeof(record->message),
+                               "The program exited with code %d.", record->exit_code);
+        else
+                (void)snprintf(record->message, sizeof(record->message), "%s",
+                               stop_messages[record->outcome]);
+}

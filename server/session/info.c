@@ -1,0 +1,216 @@
+/* What the runtime is: its walls and templates, as views of what it said. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/session/state.h"
+
+static int build_walls(struct session *session, Hotcell__Runtime__V1__Wall **walls, size_t n)
+{
+        struct session_wall *views = calloc(n + 1, sizeof(*views));
+
+        if (!views)
+                return error_origin(-ENOMEM);
+        for (size_t i = 0; i < n; i++)
+                views[i] = (struct session_wall){
+                        .name = walls[i]->name,
+                        .holds = walls[i]->holds,
+                        .required = walls[i]->required,
+                        .detail = walls[i]->detail,
+                        .fix = walls[i]->fix,
+                };
+        free(session->walls);
+        session->walls = views;
+        session->n_walls = n;
+        return 0;
+}
+
+static int build_template(const Hotcell__Runtime__V1__Template *template,
+                          struct session_template *ret_view)
+{
+        struct session_language *languages = calloc(template->n_kernels + 1, sizeof(*languages));
+
+        if (!languages)
+                return error_origin(-ENOMEM);
+        for (size_t i = 0; i < template->n_kernels; i++)
+                languages[i] = (struct session_language){
+                        .language = template->kernels[i]->language,
+                        .version = template->kernels[i]->language_version,
+                };
+        *ret_view = (struct session_template){
+                .name = template->name,
+                .digest = template->digest,
+                .home = template->home,
+                .languages = languages,
+                .n_languages = template->n_kernels,
+        };
+        return 0;
+}
+
+static void drop_templates(struct session *session)
+{
+        for (size_t i = 0; i < session->n_templates; i++)
+                free((void *)(uintptr_t)session->templates[i].languages);
+        free(session->templates);
+        session->templates = NULL;
+        session->n_templates = 0;
+}
+
+int session_build_info(struct session *session)
+{
+        const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+        int r;
+
+        drop_templates(session);
+        session->templates = calloc(welcome->n_templates + 1, sizeof(*session->templates));
+        if (!session->templates)
+                return error_origin(-ENOMEM);
+        for (size_t i = 0; i < welcome->n_templates; i++) {
+                r = build_template(welcome->templates[i], &session->templates[i]);
+                if (r)
+                        return error_fold(r);
+                session->n_templates++;
+        }
+        return build_walls(session, welcome->walls, welcome->n_walls);
+}
+
+void session_drop_info(struct session *session)
+{
+        drop_templates(session);
+        free(session->walls);
+        session->walls = NULL;
+        session->n_walls = 0;
+        if (session->probed)
+                hotcell__runtime__v1__from_runtime__free_unpacked(session->probed, NULL);
+        session->probed = NULL;
+}
+
+bool session_walls_hold(const struct session *session, const char **ret_missing)
+{
+        for (size_t i = 0; i < session->n_walls; i++) {
+                if (session->walls[i].holds || !session->walls[i].required)
+                        continue;
+                if (ret_missing)
+                        *ret_missing = session->walls[i].name;
+                return false;
+        }
+        return true;
+}
+
+const Hotcell__Runtime__V1__Template *session_find_template(const struct session *session,
+                                                            const char *name)
+{
+        const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+
+        for (size_t i = 0; welcome && i < welcome->n_templates; i++)
+                if (!name[0] || strcmp(welcome->templates[i]->name, name) == 0)
+                        return welcome->templates[i];
+        return NULL;
+}
+
+const Hotcell__Runtime__V1__Kernel *
+template_find_kernel(const Hotcell__Runtime__V1__Template *template, const char *language)
+{
+        for (size_t i = 0; i < template->n_kernels; i++)
+                if (!language[0] || strcmp(template->kernels[i]->language, language) == 0)
+                        return template->kernels[i];
+        return NULL;
+}
+
+void session_info(struct session *session, struct session_info *ret_info)
+{
+        const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+        size_t sandboxes_max = session->config.sandboxes_max;
+
+        if (welcome && welcome->sandboxes_max > 0)
+                sandboxes_max = MIN(sandboxes_max, (size_t)welcome->sandboxes_max);
+        *ret_info = (struct session_info){
+                .runtime_version = welcome ? welcome->version : "",
+                .walls = session->walls,
+                .n_walls = session->n_walls,
+                .templates = session->templates,
+                .n_templates = session->n_templates,
+                .sandboxes_active = HASH_COUNT(session->sandboxes),
+                .sandboxes_max = sandboxes_max,
+        };
+}
+
+struct probe {
+        struct session *session;
+        void (*on_done)(void *userdata, const struct session_result *result);
+        void *userdata;
+};
+
+/* Keeps a copy of the answer: the views point into it. */
+static int keep_walls(struct session *session, const Hotcell__Runtime__V1__FromRuntime *answer)
+{
+        size_t n = hotcell__runtime__v1__from_runtime__get_packed_size(answer);
+        uint8_t *bytes = malloc(n + 1);
+        Hotcell__Runtime__V1__FromRuntime *copy;
+        int r;
+
+        if (!bytes)
+                return error_origin(-ENOMEM);
+        (void)hotcell__runtime__v1__from_runtime__pack(answer, bytes);
+        copy = hotcell__runtime__v1__from_runtime__unpack(NULL, n, bytes);
+        free(bytes);
+        if (!copy)
+                return error_origin(-ENOMEM);
+        r = build_walls(session, copy->wall_list->walls, copy->wall_list->n_walls);
+        if (r) {
+                hotcell__runtime__v1__from_runtime__free_unpacked(copy, NULL);
+                return error_fold(r);
+        }
+        if (session->probed)
+                hotcell__runtime__v1__from_runtime__free_unpacked(session->probed, NULL);
+        session->probed = copy;
+        return 0;
+}
+
+static void on_probed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                      struct runtime_fds *fds)
+{
+        struct probe *probe = userdata;
+        struct session *session = probe->session;
+        struct session_result result = { 0 };
+
+        (void)fds;
+        session->n_pending--;
+        if (!answer || answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_WALL_LIST)
+                result = result_of_runtime(answer, "a probe of its walls");
+        else if (keep_walls(session, answer))
+                result = result_of(-ENOMEM, "There is no memory for the walls.");
+        probe->on_done(probe->userdata, &result);
+        free(probe);
+        session_check_ready(session);
+        session_check_stopped(session);
+}
+
+void session_probe_walls(struct session *session,
+                         void (*on_done)(void *userdata, const struct session_result *result),
+                         void *userdata)
+{
+        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__ProbeWalls body = HOTCELL__RUNTIME__V1__PROBE_WALLS__INIT;
+        struct session_result failure = result_of(-ENOMEM, "There is no memory for a probe.");
+        struct probe *probe = calloc(1, sizeof(*probe));
+        int r = -ENOMEM;
+
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_PROBE_WALLS;
+        request.probe_walls = &body;
+        if (probe) {
+                *probe = (struct probe){ session, on_done, userdata };
+                r = session_request(session, &request, on_probed, probe);
+        }
+        if (r == 0) {
+                session->n_pending++;
+                return;
+        }
+        if (r > 0)
+                failure = result_of(r, "The runtime is not available.");
+        free(probe);
+        on_done(userdata, &failure);
+}

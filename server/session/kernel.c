@@ -1,0 +1,530 @@
+/*
+ * A kernel's start and end. All that it says goes through the channel's observer to the execution
+ * that runs, or, when none does, to nowhere.
+ */
+#include "server/session/kernel.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/base/text.h"
+#include "server/session/context.h"
+#include "server/session/sandbox.h"
+#include "server/session/state.h"
+
+enum {
+        CLOSED_GRACE_USEC = 1000 * 1000, /* between a closed channel and the end of its process */
+        N_STARTED_FDS = 5,
+        SCRATCH = 64 << 10,
+};
+
+static const struct {
+        const char *name;
+        unsigned next;
+} kernel_states[] = {
+        [KERNEL_NONE] = { "none", BIT(KERNEL_STARTING) },
+        [KERNEL_STARTING] = { "starting",
+                              BIT(KERNEL_NONE) | BIT(KERNEL_READY) | BIT(KERNEL_DYING) },
+        [KERNEL_READY] = { "ready", BIT(KERNEL_DYING) },
+        [KERNEL_DYING] = { "dying", BIT(KERNEL_NONE) },
+};
+static_assert(ARRAY_SIZE(kernel_states) == _KERNEL_STATE_N, "every state has a row");
+
+static uint8_t scratch[SCRATCH]; /* thrown away; loop thread only */
+
+static void kernel_enter(struct context *context, enum kernel_state next)
+{
+        struct kernel *kernel = &context->kernel;
+
+        assert(kernel_states[kernel->state].next & BIT(next));
+
+        log_debug("a kernel moves context=%s from=%s to=%s", context->record.context_id,
+                  kernel_states[kernel->state].name, kernel_states[next].name);
+        kernel->state = next;
+}
+
+/* The execution whose output this is; NULL between executions. */
+static struct execution *running(struct context *context)
+{
+        struct execution *execution = context->current;
+
+        return execution && execution->phase == PHASE_RUNNING ? execution : NULL;
+}
+
+static size_t on_reserve(void *userdata, enum channel_stream stream, uint8_t **ret_buffer)
+{
+        struct context *context = userdata;
+        struct execution *execution = running(context);
+
+        if (execution)
+                return execution_reserve(execution, stream, ret_buffer);
+        *ret_buffer = scratch;
+        return sizeof(scratch);
+}
+
+/* Keeps the last that a starting interpreter complains of. */
+static void remember_said(struct kernel *kernel, const uint8_t *bytes, size_t n)
+{
+        size_t room = sizeof(kernel->said);
+        size_t n_new = MIN(n, room);
+        size_t n_old = MIN(kernel->n_said, room - n_new);
+
+        memmove(kernel->said, kernel->said + kernel->n_said - n_old, n_old);
+        memcpy(kernel->said + n_old, bytes + n - n_new, n_new);
+        kernel->n_said = n_old + n_new;
+}
+
+static void on_commit(void *userdata, enum channel_stream stream, size_t n)
+{
+        struct context *context = userdata;
+        struct execution *execution = running(context);
+
+        if (execution) {
+                execution_commit(execution, stream, n);
+                return;
+        }
+        context->n_background_bytes += n;
+        if (context->kernel.state != KERNEL_READY && stream == CHANNEL_STDERR)
+                remember_said(&context->kernel, scratch, n);
+}
+
+static bool on_has_room(void *userdata, size_t n_payload)
+{
+        struct execution *execution = running(userdata);
+
+        return !execution || execution_has_room(execution, n_payload);
+}
+
+static void on_ready(struct context *context, const Hotcell__Sandbox__V1__Ready *ready)
+{
+        struct kernel *kernel = &context->kernel;
+
+        if (kernel->state != KERNEL_STARTING)
+                return;
+        kernel->timer = sd_event_source_disable_unref(kernel->timer);
+        kernel->was_ready = true;
+        kernel_enter(context, KERNEL_READY);
+        log_info("an interpreter is ready context=%s sandbox=%s language=%s generation=%lld",
+                 context->record.context_id, context->record.sandbox_id, ready->language,
+                 (long long)context->record.generation);
+        context_on_kernel_ready(context);
+}
+
+static void on_frame(void *userdata, const struct kernel_frame *frame, bool is_too_large)
+{
+        struct context *context = userdata;
+        struct execution *execution = running(context);
+
+        if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_READY)
+                on_ready(context, frame->ready);
+        else if (execution)
+                execution_on_frame(execution, frame, is_too_large);
+}
+
+static void break_protocol(struct context *context, const char *why)
+{
+        struct kernel *kernel = &context->kernel;
+
+        log_warning("an interpreter broke its protocol context=%s sandbox=%s reason=\"%s\"",
+                    context->record.context_id, context->record.sandbox_id, why);
+        if (!kernel->protocol_error)
+                kernel->protocol_error = why;
+        if (kernel->state == KERNEL_STARTING)
+                kernel->failure_cause = CAUSE_KERNEL_PROTOCOL;
+        kernel_kill(context);
+}
+
+static void on_malformed(void *userdata, const char *why)
+{
+        break_protocol(userdata, why);
+}
+
+static int on_closed_too_long(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        break_protocol(userdata, "it closed its channel");
+        return 0;
+}
+
+/* A process that ends closes its pipes first: wait for the word of its parent. */
+static void on_closed(void *userdata)
+{
+        struct context *context = userdata;
+
+        if (context->kernel.state != KERNEL_DYING)
+                (void)session_arm(context->session, &context->kernel.timer, CLOSED_GRACE_USEC,
+                                  on_closed_too_long, context);
+}
+
+static void kernel_over(struct context *context);
+
+static void on_drained(void *userdata)
+{
+        kernel_over(userdata);
+}
+
+static const struct channel_observer observer = {
+        .reserve = on_reserve,
+        .commit = on_commit,
+        .has_room = on_has_room,
+        .on_frame = on_frame,
+        .on_malformed = on_malformed,
+        .on_closed = on_closed,
+        .on_drained = on_drained,
+};
+
+void kernel_deinit(struct kernel *kernel)
+{
+        kernel->timer = sd_event_source_disable_unref(kernel->timer);
+        kernel->channel = channel_free(kernel->channel);
+}
+
+/* The last it wrote to standard error, as one printable line. */
+static void describe_said(struct kernel *kernel, char *ret_text, size_t size)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < kernel->n_said && n + 1 < size; i++) {
+                char c = kernel->said[i];
+
+                ret_text[n++] = c >= ' ' && c < 0x7f ? c : ' ';
+        }
+        ret_text[n] = '\0';
+}
+
+/* Why an interpreter that was not ready yet came to its end. */
+static void explain_failure(struct context *context)
+{
+        struct kernel *kernel = &context->kernel;
+        char said[sizeof(kernel->said) + 1];
+        char how[64];
+
+        if (kernel->failure_message[0])
+                return;
+        describe_said(kernel, said, sizeof(said));
+        if (kernel->end.oom)
+                (void)snprintf(how, sizeof(how), "ran out of memory");
+        else if (kernel->protocol_error)
+                (void)snprintf(how, sizeof(how), "broke its protocol");
+        else if (kernel->end.signal)
+                (void)snprintf(how, sizeof(how), "was ended by signal %d", kernel->end.signal);
+        else
+                (void)snprintf(how, sizeof(how), "exited with code %d", kernel->end.exit_code);
+        kernel->failure = SESSION_E_KERNEL_FAILED;
+        if (kernel->failure_cause == CAUSE_NONE)
+                kernel->failure_cause = kernel->end.oom ? CAUSE_LIMIT : CAUSE_PROGRAM;
+        (void)snprintf(kernel->failure_message, sizeof(kernel->failure_message),
+                       "The interpreter of context %.40s %s while it started%s%.100s",
+                       context->record.context_id, how, said[0] ? ": " : ".", said);
+}
+
+/* Nothing of it is left. */
+static void kernel_over(struct context *context)
+{
+        struct kernel *kernel = &context->kernel;
+        struct process_end end = kernel->end;
+        bool was_ready = kernel->was_ready;
+
+        end.protocol_error = kernel->protocol_error;
+        if (!was_ready)
+                explain_failure(context);
+        kernel_deinit(kernel);
+        if (!running(context) && end.kind == PROCESS_END_SEEN)
+                session_acknowledge_end(context->session, context->record.sandbox_id,
+                                        kernel->process_id);
+        kernel_enter(context, KERNEL_NONE);
+        log_info("an interpreter is gone context=%s sandbox=%s exit_code=%d signal=%d oom=%d",
+                 context->record.context_id, context->record.sandbox_id, end.exit_code, end.signal,
+                 end.oom);
+        context_on_kernel_over(context, &end);
+}
+
+static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct context *context = userdata;
+        struct kernel *kernel = &context->kernel;
+
+        (void)source;
+        (void)usec;
+        kernel->failure = SESSION_E_KERNEL_FAILED;
+        kernel->failure_cause = CAUSE_LIMIT;
+        (void)snprintf(kernel->failure_message, sizeof(kernel->failure_message),
+                       "The interpreter of context %s was not ready in time.",
+                       context->record.context_id);
+        kernel_kill(context);
+        return 0;
+}
+
+/* The runtime refused to start it, or could not be asked. */
+static void start_failed(struct context *context, const struct session_result *result)
+{
+        struct kernel *kernel = &context->kernel;
+
+        kernel->failure = result->outcome;
+        kernel->failure_cause = result->outcome == SESSION_E_RUNTIME_UNAVAILABLE
+                                        ? CAUSE_RUNTIME_LOST
+                                        : CAUSE_PROGRAM;
+        (void)memcpy(kernel->failure_message, result->message, sizeof(result->message));
+        kernel->end = (struct process_end){ .kind = PROCESS_END_NOT_STARTED };
+        if (kernel->state == KERNEL_STARTING || kernel->state == KERNEL_DYING)
+                kernel_over(context);
+}
+
+static struct session_result explain_refusal(const struct context *context,
+                                             const Hotcell__Runtime__V1__FromRuntime *answer)
+{
+        struct session_result result = result_of_runtime(answer, context->record.context_id);
+        const Hotcell__Runtime__V1__Failure *failure;
+
+        if (!answer || answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE)
+                return result;
+        failure = answer->failure;
+        if (strstr(failure->message, "working directory"))
+                return result_of(SESSION_E_WORKING_DIRECTORY,
+                                 "There is no directory %.100s in sandbox %s for context %s.",
+                                 context->record.working_directory, context->record.sandbox_id,
+                                 context->record.context_id);
+        if (failure->reason == HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EXEC)
+                return result_of(SESSION_E_KERNEL_FAILED,
+                                 "The interpreter of context %s could not be executed: %.100s",
+                                 context->record.context_id, failure->message);
+        return result;
+}
+
+static int open_channel(struct context *context, struct runtime_fds *fds)
+{
+        struct kernel *kernel = &context->kernel;
+        struct channel_fds pipes;
+        int r;
+
+        if (fds->n != N_STARTED_FDS)
+                return error_origin(-EPROTO);
+        pipes.outputs[CHANNEL_STDOUT] = take_fd(&fds->fds[1]);
+        pipes.outputs[CHANNEL_STDERR] = take_fd(&fds->fds[2]);
+        pipes.commands = take_fd(&fds->fds[3]);
+        pipes.events = take_fd(&fds->fds[4]);
+        r = channel_new(context->session->loop, &pipes,
+                        context->session->config.rich_part_max_bytes, &observer, context,
+                        &kernel->channel);
+        if (r)
+                return error_fold(r);
+        r = channel_send_hello(kernel->channel, context->record.working_directory);
+        return r ? error_fold(r) : 0;
+}
+
+static void on_process_started(struct context *context, struct runtime_fds *fds)
+{
+        struct kernel *kernel = &context->kernel;
+        int r;
+
+        r = open_channel(context, fds);
+        if (r) {
+                kernel->failure = r;
+                (void)snprintf(kernel->failure_message, sizeof(kernel->failure_message),
+                               "The interpreter of context %s cannot be spoken to: %s.",
+                               context->record.context_id, strerror(-r));
+                kernel->is_unwanted = true;
+        }
+        if (kernel->has_ended) {
+                if (kernel->channel)
+                        channel_finish(kernel->channel);
+                else
+                        kernel_over(context);
+                return;
+        }
+        if (kernel->is_unwanted) {
+                session_signal_process(context->session, context->record.sandbox_id,
+                                       kernel->process_id, SIGKILL);
+                if (kernel->state == KERNEL_STARTING)
+                        kernel_enter(context, KERNEL_DYING);
+        }
+}
+
+static void on_start_answer(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                            struct runtime_fds *fds)
+{
+        struct context *context = userdata;
+        struct sandbox *sandbox = context->sandbox;
+
+        context->n_pending--;
+        context->kernel.is_answer_pending = false;
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_STARTED)
+                on_process_started(context, fds);
+        else {
+                struct session_result result = explain_refusal(context, answer);
+
+                start_failed(context, &result);
+        }
+        context_check_gone(context);
+        sandbox_check(sandbox);
+}
+
+/* Adds or replaces, so that what the sandbox sets wins over the template. */
+static size_t set_variable(Hotcell__Runtime__V1__Variable *variables, size_t n, char *name,
+                           char *value)
+{
+        size_t i = 0;
+
+        while (i < n && strcmp(variables[i].name, name) != 0)
+                i++;
+        if (i == n)
+                hotcell__runtime__v1__variable__init(&variables[n++]);
+        variables[i].name = name;
+        variables[i].value = value;
+        return n;
+}
+
+static int request_start(struct context *context, Hotcell__Runtime__V1__StartProcess *start)
+{
+        const Hotcell__Runtime__V1__Template *template = context->sandbox->template;
+        const struct pairs *own = &context->sandbox->record.environment;
+        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        _cleanup_(freep) Hotcell__Runtime__V1__Variable *variables = NULL;
+        _cleanup_(freep) Hotcell__Runtime__V1__Variable **pointers = NULL;
+        size_t n = 0;
+
+        variables = calloc(template->n_environment + own->n + 1, sizeof(*variables));
+        pointers = calloc(template->n_environment + own->n + 1, sizeof(*pointers));
+        if (!variables || !pointers)
+                return error_origin(-ENOMEM);
+        for (size_t i = 0; i < template->n_environment; i++)
+                n = set_variable(variables, n, template->environment[i]->name,
+                                 template->environment[i]->value);
+        for (size_t i = 0; i < own->n; i++)
+                n = set_variable(variables, n, own->items[i].name, own->items[i].value);
+        for (size_t i = 0; i < n; i++)
+                pointers[i] = &variables[i];
+        start->environment = pointers;
+        start->n_environment = n;
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_START_PROCESS;
+        request.start_process = start;
+        return session_request(context->session, &request, on_start_answer, context);
+}
+
+static int start_process(struct context *context)
+{
+        const Hotcell__Runtime__V1__Template *template = context->sandbox->template;
+        const Hotcell__Runtime__V1__Kernel *kind;
+        Hotcell__Runtime__V1__StartProcess start = HOTCELL__RUNTIME__V1__START_PROCESS__INIT;
+
+        kind = template ? template_find_kernel(template, context->record.language) : NULL;
+        if (!kind)
+                return SESSION_E_UNKNOWN_LANGUAGE;
+        start.sandbox_id = context->record.sandbox_id;
+        start.process_id = context->kernel.process_id;
+        start.argv = kind->argv;
+        start.n_argv = kind->n_argv;
+        start.working_directory = context->record.working_directory;
+        start.uid = template->uid;
+        start.gid = template->gid;
+        start.kernel_channel = true;
+        return request_start(context, &start);
+}
+
+void kernel_start(struct context *context)
+{
+        struct kernel *kernel = &context->kernel;
+        struct session *session = context->session;
+        int r;
+
+        assert(kernel->state == KERNEL_NONE);
+        *kernel = (struct kernel){ .state = KERNEL_NONE };
+        (void)snprintf(kernel->process_id, sizeof(kernel->process_id), "%.40s-g%lld",
+                       context->record.context_id, (long long)context->record.generation);
+        kernel_enter(context, KERNEL_STARTING);
+        r = start_process(context);
+        if (r) {
+                struct session_result result = result_of(
+                        r, "The interpreter of context %s cannot be started%s.",
+                        context->record.context_id,
+                        r == SESSION_E_UNKNOWN_LANGUAGE ? ": its template has no such language"
+                                                        : " without the runtime");
+
+                start_failed(context, &result);
+                return;
+        }
+        kernel->is_answer_pending = true;
+        context->n_pending++;
+        (void)session_arm(session, &kernel->timer,
+                          (uint64_t)MAX(session->config.kernel_start_timeout_usec, (int64_t)1),
+                          on_start_timeout, context);
+}
+
+void kernel_kill(struct context *context)
+{
+        struct kernel *kernel = &context->kernel;
+
+        if (kernel->state == KERNEL_NONE || kernel->has_ended)
+                return;
+        kernel->is_unwanted = true;
+        kernel->timer = sd_event_source_disable_unref(kernel->timer);
+        if (kernel->is_answer_pending)
+                return;
+        session_signal_process(context->session, context->record.sandbox_id, kernel->process_id,
+                               SIGKILL);
+        if (kernel->state != KERNEL_DYING)
+                kernel_enter(context, KERNEL_DYING);
+}
+
+void kernel_interrupt(struct context *context)
+{
+        if (context->kernel.state == KERNEL_READY)
+                session_signal_process(context->session, context->record.sandbox_id,
+                                       context->kernel.process_id, SIGINT);
+}
+
+/* The process is gone: what is left in its pipes first, then its end. */
+static void finish(struct context *context, const struct process_end *end)
+{
+        struct kernel *kernel = &context->kernel;
+
+        if (kernel->has_ended)
+                return;
+        kernel->has_ended = true;
+        kernel->end = *end;
+        kernel->timer = sd_event_source_disable_unref(kernel->timer);
+        if (running(context))
+                context->current->has_kernel_ended = true;
+        if (kernel->is_answer_pending)
+                return; /* its descriptors come with the answer */
+        if (kernel->state != KERNEL_DYING)
+                kernel_enter(context, KERNEL_DYING);
+        if (kernel->channel)
+                channel_finish(kernel->channel);
+        else
+                kernel_over(context);
+}
+
+void kernel_on_process_ended(struct context *context,
+                             const Hotcell__Runtime__V1__ProcessEnded *ended)
+{
+        struct process_end end = {
+                .kind = PROCESS_END_SEEN,
+                .exit_code = (int32_t)ended->exit_code,
+                .signal = (int32_t)ended->signal,
+                .oom = ended->oom,
+        };
+
+        if (ended->usage) {
+                end.has_usage = true;
+                end.cpu_usec = (int64_t)ended->usage->cpu_usec;
+                end.memory_peak_bytes = (int64_t)ended->usage->memory_peak_bytes;
+        }
+        finish(context, &end);
+}
+
+void kernel_on_gone(struct context *context, enum process_end_kind kind)
+{
+        struct process_end end = { .kind = kind, .signal = SIGKILL };
+
+        if (context->kernel.state != KERNEL_NONE)
+                finish(context, &end);
+}

@@ -1,0 +1,23 @@
+/* How a process ended, as the host saw it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum process_end_kind {
+        PROCESS_END_SEEN,         /* its parent reaped it: exit_code, signal and oom are good */
+        PROCESS_END_SANDBOX,      /* it went with its sandbox */
+        PROCESS_END_RUNTIME_LOST, /* nobody saw */
+        PROCESS_END_NOT_STARTED,  /* it never ran */
+};
+
+struct process_end {
+        enum process_end_kind kind;
+        int32_t exit_code;
+        int32_t signal;
+        bool oom;
+        bool has_usage;
+        int64_t cpu_usec;
+        int64_t memory_peak_bytes;
+        const char *protocol_error; /* we killed it for this; NULL: we did not */
+};

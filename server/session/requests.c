@@ -1,0 +1,119 @@
+/* What is asked of the runtime in few words, and how its refusals are told to people. */
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/session/state.h"
+
+static const int outcomes_of_reasons[] = {
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_UNSPECIFIED] =
+                SESSION_E_RUNTIME_UNAVAILABLE,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_INVALID] =
+                SESSION_E_RUNTIME_UNAVAILABLE,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_NOT_FOUND] = SESSION_E_SANDBOX_ENDED,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EXISTS] =
+                SESSION_E_RUNTIME_UNAVAILABLE,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_TEMPLATE_NOT_FOUND] =
+                SESSION_E_UNKNOWN_TEMPLATE,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_WALL_MISSING] =
+                SESSION_E_WALL_MISSING,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EXHAUSTED] = SESSION_E_HOST_EXHAUSTED,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_SANDBOX_ENDED] =
+                SESSION_E_SANDBOX_ENDED,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EXEC] = SESSION_E_KERNEL_FAILED,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_SYSTEM] =
+                SESSION_E_RUNTIME_UNAVAILABLE,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_PROTOCOL] =
+                SESSION_E_RUNTIME_UNAVAILABLE,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_TIMEOUT] =
+                SESSION_E_RUNTIME_UNAVAILABLE,
+};
+
+struct session_result result_of_runtime(const Hotcell__Runtime__V1__FromRuntime *answer,
+                                        const char *what)
+{
+        const Hotcell__Runtime__V1__Failure *failure;
+        int outcome = SESSION_E_RUNTIME_UNAVAILABLE;
+
+        if (!answer)
+                return result_of(outcome, "The runtime went away while it was asked for %s.", what);
+        if (answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE)
+                return result_of(outcome, "The runtime gave a wrong answer about %s.", what);
+
+        failure = answer->failure;
+        if ((unsigned)failure->reason < ARRAY_SIZE(outcomes_of_reasons))
+                outcome = outcomes_of_reasons[failure->reason];
+        return result_of(outcome, "The runtime refused %s: %.160s", what, failure->message);
+}
+
+int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *request,
+                    runtime_on_answer on_answer, void *userdata)
+{
+        int r = runtime_client_request(session->runtime, request, on_answer, userdata);
+
+        if (r == RUNTIME_CLIENT_E_BUSY)
+                return SESSION_E_HOST_EXHAUSTED;
+        return r > 0 ? SESSION_E_RUNTIME_UNAVAILABLE : r;
+}
+
+/* The messages are only read: protobuf-c has no const strings. */
+static char *unconst(const char *text)
+{
+        return (char *)(uintptr_t)text;
+}
+
+int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,
+                       bool reset_peak, runtime_on_answer on_answer, void *userdata)
+{
+        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__ReadUsage read = HOTCELL__RUNTIME__V1__READ_USAGE__INIT;
+
+        read.sandbox_id = unconst(sandbox_id);
+        read.process_id = unconst(process_id);
+        read.reset_peak = reset_peak;
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_READ_USAGE;
+        request.read_usage = &read;
+        return session_request(session, &request, on_answer, userdata);
+}
+
+void session_signal_process(struct session *session, const char *sandbox_id, const char *process_id,
+                            int signal)
+{
+        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__SignalProcess message = HOTCELL__RUNTIME__V1__SIGNAL_PROCESS__INIT;
+
+        message.sandbox_id = unconst(sandbox_id);
+        message.process_id = unconst(process_id);
+        message.signal = (uint32_t)signal;
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_SIGNAL_PROCESS;
+        request.signal_process = &message;
+        if (session_request(session, &request, NULL, NULL))
+                log_warning("a signal could not be sent sandbox=%s process=%s signal=%d",
+                            sandbox_id, process_id, signal);
+}
+
+void session_acknowledge_end(struct session *session, const char *sandbox_id,
+                             const char *process_id)
+{
+        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__AcknowledgeEnd message = HOTCELL__RUNTIME__V1__ACKNOWLEDGE_END__INIT;
+
+        message.sandbox_id = unconst(sandbox_id);
+        message.process_id = unconst(process_id);
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_ACKNOWLEDGE_END;
+        request.acknowledge_end = &message;
+        (void)session_request(session, &request, NULL, NULL);
+}
+
+int session_destroy_sandbox(struct session *session, const char *sandbox_id,
+                            runtime_on_answer on_answer, void *userdata)
+{
+        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__DestroySandbox destroy = HOTCELL__RUNTIME__V1__DESTROY_SANDBOX__INIT;
+
+        destroy.sandbox_id = unconst(sandbox_id);
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_DESTROY_SANDBOX;
+        request.destroy_sandbox = &destroy;
+        return session_request(session, &request, on_answer, userdata);
+}

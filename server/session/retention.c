@@ -1,0 +1,106 @@
+/*
+ * Ended executions can be replayed for a while: bounded by time and by the memory of their rings,
+ * the oldest go first, those that somebody reads last.
+ */
+#include <stdlib.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/session/queue_safe.h"
+#include "server/session/state.h"
+
+static size_t memory_of(const struct execution *execution)
+{
+        return sizeof(*execution) + ring_memory(execution->ring);
+}
+
+static void forget(struct session *session, struct execution *execution)
+{
+        TAILQ_REMOVE(&session->retained, execution, retained_link);
+        session->retained_bytes -= memory_of(execution);
+        HASH_DEL(session->executions, execution);
+        (void)execution_free(execution);
+}
+
+/* The oldest that may go; one that is read only when @also_read. */
+static struct execution *find_victim(struct session *session, bool also_read)
+{
+        struct execution *execution;
+
+        TAILQ_FOREACH(execution, &session->retained, retained_link)
+        if (execution->n_pending == 0 && (also_read || execution->n_readers == 0))
+                return execution;
+        return NULL;
+}
+
+static void keep_within_memory(struct session *session)
+{
+        while (session->retained_bytes > session->config.rings_retained_bytes) {
+                struct execution *victim = find_victim(session, false);
+
+                if (!victim)
+                        victim = find_victim(session, true);
+                if (!victim)
+                        return;
+                forget(session, victim);
+        }
+}
+
+static int on_retention_over(sd_event_source *source, uint64_t usec, void *userdata);
+
+static void arm_retention(struct session *session)
+{
+        const struct execution *oldest = TAILQ_FIRST(&session->retained);
+        int64_t left;
+
+        if (!oldest) {
+                (void)session_arm(session, &session->retention_timer, 0, on_retention_over,
+                                  session);
+                return;
+        }
+        left = oldest->record.end_time_usec + session->config.rings_retained_usec - time_now_usec();
+        /* Not more often than once a second: nobody counts on the moment. */
+        (void)session_arm(session, &session->retention_timer, (uint64_t)MAX(left, 1000000),
+                          on_retention_over, session);
+}
+
+static int on_retention_over(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct session *session = userdata;
+        int64_t newest = time_now_usec() - session->config.rings_retained_usec;
+        struct execution *execution, *next;
+
+        (void)source;
+        (void)usec;
+        TAILQ_FOREACH_SAFE(execution, &session->retained, retained_link, next)
+        {
+                if (execution->record.end_time_usec > newest)
+                        break;
+                if (execution->n_pending == 0)
+                        forget(session, execution);
+        }
+        arm_retention(session);
+        return 0;
+}
+
+void session_retain(struct session *session, struct execution *execution)
+{
+        bool is_first = TAILQ_EMPTY(&session->retained);
+
+        TAILQ_INSERT_TAIL(&session->retained, execution, retained_link);
+        session->retained_bytes += memory_of(execution);
+        keep_within_memory(session);
+        if (is_first)
+                arm_retention(session);
+}
+
+void session_forget_all(struct session *session)
+{
+        struct execution *execution, *next;
+
+        TAILQ_FOREACH_SAFE(execution, &session->retained, retained_link, next)
+        {
+                execution->n_pending = 0; /* the answers will not come any more */
+                forget(session, execution);
+        }
+}

@@ -1,0 +1,656 @@
+/*
+ * Creation asks the database and the runtime at the same time; what only one of them did is undone.
+ * The end reads the meters, has the runtime destroy everything, lets the executions come to theirs,
+ * and writes the row last: a sandbox that is recorded as ended has nothing left.
+ */
+#include "server/session/sandbox.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "server/session/queue_safe.h"
+#include "server/session/state.h"
+
+enum { RETRY_USEC = 1000 * 1000 }; /* until the last row is tried again */
+
+static const struct {
+        const char *name;
+        unsigned next;
+} sandbox_states[] = {
+        [0] = { "none", 0 },
+        [SANDBOX_CREATING] = { "creating", BIT(SANDBOX_RUNNING) | BIT(SANDBOX_ENDING) },
+        [SANDBOX_RUNNING] = { "running", BIT(SANDBOX_ENDING) },
+        [SANDBOX_ENDING] = { "ending", BIT(SANDBOX_ENDED) },
+        [SANDBOX_ENDED] = { "ended", 0 },
+};
+static_assert(ARRAY_SIZE(sandbox_states) == _SANDBOX_STATE_N, "every state has a row");
+
+static void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
+{
+        assert(sandbox_states[sandbox->record.state].next & BIT(next));
+
+        log_debug("a sandbox moves sandbox=%s from=%s to=%s", sandbox->record.sandbox_id,
+                  sandbox_states[sandbox->record.state].name, sandbox_states[next].name);
+        sandbox->record.state = next;
+}
+
+int sandbox_wait(struct sandbox_waiters *waiters, session_on_sandbox on_done, void *userdata,
+                 bool created)
+{
+        struct sandbox_waiter *waiter = calloc(1, sizeof(*waiter));
+
+        if (!waiter)
+                return error_origin(-ENOMEM);
+        waiter->on_done = on_done;
+        waiter->userdata = userdata;
+        waiter->created = created;
+        STAILQ_INSERT_TAIL(waiters, waiter, link);
+        return 0;
+}
+
+static void answer_waiters(struct sandbox *sandbox, struct sandbox_waiters *waiters,
+                           const struct session_result *result)
+{
+        while (!STAILQ_EMPTY(waiters)) {
+                struct sandbox_waiter *waiter = STAILQ_FIRST(waiters);
+
+                STAILQ_REMOVE_HEAD(waiters, link);
+                waiter->on_done(waiter->userdata, result, result->outcome ? NULL : &sandbox->record,
+                                waiter->created);
+                free(waiter);
+        }
+}
+
+static struct sandbox *allocate(struct session *session)
+{
+        struct sandbox *sandbox = calloc(1, sizeof(*sandbox));
+
+        if (!sandbox)
+                return NULL;
+        sandbox->session = session;
+        TAILQ_INIT(&sandbox->contexts);
+        LIST_INIT(&sandbox->readers);
+        STAILQ_INIT(&sandbox->create_waiters);
+        STAILQ_INIT(&sandbox->end_waiters);
+        return sandbox;
+}
+
+static void add_to_maps(struct sandbox *sandbox)
+{
+        struct session *session = sandbox->session;
+        const struct sandbox_record *record = &sandbox->record;
+
+        HASH_ADD_STR(session->sandboxes, record.sandbox_id, sandbox);
+        if (!record->name[0])
+                return;
+        (void)snprintf(sandbox->name_key, sizeof(sandbox->name_key), "%s/%s", record->owner,
+                       record->name);
+        HASH_ADD_KEYPTR(hh_name, session->names, sandbox->name_key, strlen(sandbox->name_key),
+                        sandbox);
+}
+
+static int fill_record(struct sandbox *sandbox, const struct sandbox_request *request)
+{
+        struct sandbox_record *record = &sandbox->record;
+        const Hotcell__Runtime__V1__Template *template = sandbox->template;
+
+        if (id_generate("sbx", record->sandbox_id))
+                return error_origin(-EIO);
+        if ((request->labels && pairs_copy(request->labels, &record->labels)) ||
+            (request->environment && pairs_copy(request->environment, &record->environment)))
+                return error_origin(-ENOMEM);
+        (void)snprintf(record->owner, sizeof(record->owner), "%s", request->owner);
+        (void)snprintf(record->name, sizeof(record->name), "%s", request->name);
+        (void)snprintf(record->template_name, sizeof(record->template_name), "%s", template->name);
+        (void)snprintf(record->template_digest, sizeof(record->template_digest), "%s",
+                       template->digest);
+        (void)snprintf(record->boot_id, sizeof(record->boot_id), "%s",
+                       runtime_client_welcome(sandbox->session->runtime)->boot_id);
+        record->state = SANDBOX_CREATING;
+        record->create_time_usec = time_now_usec();
+        record->expire_time_usec = request->expire_time_usec;
+        record->idle_timeout_usec = request->idle_timeout_usec;
+        record->limits = request->limits;
+        return 0;
+}
+
+int sandbox_new(struct session *session, const struct sandbox_request *request, bool is_one_shot,
+                struct sandbox **ret_sandbox)
+{
+        struct sandbox *sandbox = allocate(session);
+        int r;
+
+        if (!sandbox)
+                return error_origin(-ENOMEM);
+        sandbox->template = session_find_template(session, request->template_name);
+        sandbox->record.is_one_shot = is_one_shot;
+        r = fill_record(sandbox, request);
+        if (r) {
+                sandbox_record_deinit(&sandbox->record);
+                free(sandbox);
+                return error_fold(r);
+        }
+        add_to_maps(sandbox);
+        *ret_sandbox = sandbox;
+        return 0;
+}
+
+int sandbox_adopt(struct session *session, const struct sandbox_record *record,
+                  struct sandbox **ret_sandbox)
+{
+        struct sandbox *sandbox = allocate(session);
+
+        if (!sandbox || sandbox_record_copy(record, &sandbox->record)) {
+                free(sandbox);
+                return error_origin(-ENOMEM);
+        }
+        sandbox->template = session_find_template(session, record->template_name);
+        if (sandbox->template && strcmp(sandbox->template->digest, record->template_digest) != 0)
+                sandbox->template = NULL; /* its root is not that template's any more */
+        sandbox->is_in_store = true;
+        sandbox->is_in_runtime = true;
+        add_to_maps(sandbox);
+        *ret_sandbox = sandbox;
+        return 0;
+}
+
+struct sandbox *sandbox_free(struct sandbox *sandbox)
+{
+        struct execution_reader *reader;
+
+        if (!sandbox)
+                return NULL;
+        assert(sandbox->n_pending == 0 && sandbox->n_active == 0);
+
+        while (!TAILQ_EMPTY(&sandbox->contexts))
+                (void)context_free(TAILQ_FIRST(&sandbox->contexts));
+        while ((reader = LIST_FIRST(&sandbox->readers))) {
+                LIST_REMOVE(reader, sandbox_link);
+                reader->sandbox = NULL;
+        }
+        HASH_DEL(sandbox->session->sandboxes, sandbox);
+        if (sandbox->name_key[0])
+                HASH_DELETE(hh_name, sandbox->session->names, sandbox);
+        (void)sd_event_source_disable_unref(sandbox->expire_timer);
+        (void)sd_event_source_disable_unref(sandbox->idle_timer);
+        sandbox_record_deinit(&sandbox->record);
+        free(sandbox);
+        return NULL;
+}
+
+struct context *sandbox_find_context(struct sandbox *sandbox, const char *context_id)
+{
+        struct context *context;
+
+        TAILQ_FOREACH(context, &sandbox->contexts, link)
+        if (!context->is_deleted && strcmp(context->record.context_id, context_id) == 0)
+                return context;
+        return NULL;
+}
+
+/* Creation. */
+
+static void destroy(struct sandbox *sandbox);
+
+static void fail_creation(struct sandbox *sandbox, int outcome, const char *message)
+{
+        if (sandbox->failure)
+                return;
+        sandbox->failure = outcome;
+        (void)snprintf(sandbox->failure_message, sizeof(sandbox->failure_message), "%s", message);
+}
+
+static void fail_waiters(struct sandbox *sandbox)
+{
+        struct session_result failure = result_of(sandbox->failure, "%s", sandbox->failure_message);
+
+        answer_waiters(sandbox, &sandbox->create_waiters, &failure);
+}
+
+static void creation_over(struct sandbox *sandbox)
+{
+        const struct session_result success = { 0 };
+        struct sandbox_record *record = &sandbox->record;
+
+        if (sandbox->failure) {
+                sandbox_enter(sandbox, SANDBOX_ENDING);
+                if (record->end_cause == CAUSE_NONE)
+                        record->end_cause = sandbox->failure == SESSION_E_RUNTIME_UNAVAILABLE
+                                                    ? CAUSE_RUNTIME_LOST
+                                                    : CAUSE_LIMIT;
+                (void)snprintf(record->end_message, sizeof(record->end_message), "%s",
+                               sandbox->failure_message);
+                sandbox->n_pending++; /* stays until all were told */
+                fail_waiters(sandbox);
+                sandbox->n_pending--;
+                if (sandbox->is_in_runtime)
+                        destroy(sandbox);
+                else {
+                        sandbox->is_destroyed = true;
+                        sandbox_check(sandbox);
+                }
+                return;
+        }
+        log_info("a sandbox runs sandbox=%s owner=%s template=%s", record->sandbox_id,
+                 record->owner, record->template_name);
+        sandbox_enter(sandbox, SANDBOX_RUNNING);
+        session_on_sandbox_event(sandbox->session, record->owner);
+        sandbox_arm_timers(sandbox);
+        answer_waiters(sandbox, &sandbox->create_waiters, &success);
+        if (sandbox->is_end_wanted)
+                sandbox_end(sandbox, record->end_cause, record->end_message);
+        else
+                sandbox_check(sandbox);
+}
+
+static void creation_step(struct sandbox *sandbox)
+{
+        if (!sandbox->is_row_pending && !sandbox->is_runtime_pending && sandbox->n_pending == 0)
+                creation_over(sandbox);
+}
+
+static void on_row_inserted(void *userdata, int result)
+{
+        struct sandbox *sandbox = userdata;
+        struct session_result failure = result_of_store(result, "the sandbox");
+
+        sandbox->is_row_pending = false;
+        sandbox->is_in_store = result == 0;
+        if (result == STORE_E_NAME_IN_USE)
+                failure = result_of(SESSION_E_NAME_IN_USE, "There is a sandbox named %s already.",
+                                    sandbox->record.name);
+        if (result)
+                fail_creation(sandbox, failure.outcome, failure.message);
+        else
+                session_on_sandbox_event(sandbox->session, sandbox->record.owner);
+        creation_step(sandbox);
+}
+
+static void on_running_recorded(void *userdata, int result)
+{
+        struct sandbox *sandbox = userdata;
+        struct session_result failure = result_of_store(result, "the sandbox");
+
+        sandbox->n_pending--;
+        if (result)
+                fail_creation(sandbox, failure.outcome, failure.message);
+        creation_step(sandbox);
+}
+
+/* The row need not be there yet: the store keeps the order of its jobs. */
+static void record_running(struct sandbox *sandbox)
+{
+        struct sandbox_record record = sandbox->record;
+
+        record.state = SANDBOX_RUNNING;
+        sandbox->n_pending++;
+        store_update_sandbox(sandbox->session->store, &record, SANDBOX_EVENT_RUNNING,
+                             on_running_recorded, sandbox);
+}
+
+static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                               struct runtime_fds *fds)
+{
+        struct sandbox *sandbox = userdata;
+
+        (void)fds;
+        sandbox->is_runtime_pending = false;
+        if (answer &&
+            answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_CREATED) {
+                sandbox->is_in_runtime = true;
+                sandbox->record.cgroup_id = answer->sandbox_created->cgroup_id;
+                record_running(sandbox);
+        } else {
+                struct session_result failure =
+                        result_of_runtime(answer, sandbox->record.sandbox_id);
+
+                fail_creation(sandbox, failure.outcome, failure.message);
+        }
+        creation_step(sandbox);
+}
+
+static int request_creation(struct sandbox *sandbox)
+{
+        const struct sandbox_limits *limits = &sandbox->record.limits;
+        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__CreateSandbox create = HOTCELL__RUNTIME__V1__CREATE_SANDBOX__INIT;
+        Hotcell__Runtime__V1__SandboxLimits wire = HOTCELL__RUNTIME__V1__SANDBOX_LIMITS__INIT;
+
+        wire.memory_bytes = (uint64_t)limits->memory_bytes;
+        wire.cpu_millis = (uint32_t)limits->cpu_millis;
+        wire.processes = (uint32_t)limits->processes;
+        wire.disk_bytes = (uint64_t)limits->disk_bytes;
+        wire.open_files = (uint32_t)limits->open_files;
+        create.sandbox_id = sandbox->record.sandbox_id;
+        create.template_digest = sandbox->record.template_digest;
+        create.hostname = sandbox->record.sandbox_id;
+        create.limits = &wire;
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_CREATE_SANDBOX;
+        request.create_sandbox = &create;
+        return session_request(sandbox->session, &request, on_runtime_created, sandbox);
+}
+
+void sandbox_create(struct sandbox *sandbox)
+{
+        int r;
+
+        sandbox->is_row_pending = true;
+        store_insert_sandbox(sandbox->session->store, &sandbox->record, on_row_inserted, sandbox);
+        r = request_creation(sandbox);
+        if (r)
+                fail_creation(sandbox, r, "The runtime is not available.");
+        else
+                sandbox->is_runtime_pending = true;
+}
+
+/* Timers. */
+
+static int on_expired(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        sandbox_end(userdata, CAUSE_TTL, "Its lifetime was over.");
+        return 0;
+}
+
+static int on_idle(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        sandbox_end(userdata, CAUSE_IDLE, "It was idle for too long.");
+        return 0;
+}
+
+static bool is_idle(const struct sandbox *sandbox)
+{
+        return sandbox->record.state == SANDBOX_RUNNING && sandbox->n_active == 0 &&
+               LIST_EMPTY(&sandbox->readers);
+}
+
+static void arm_idle(struct sandbox *sandbox)
+{
+        uint64_t usec = is_idle(sandbox) ? (uint64_t)sandbox->record.idle_timeout_usec : 0;
+
+        sandbox->is_idle = is_idle(sandbox);
+        (void)session_arm(sandbox->session, &sandbox->idle_timer, usec, on_idle, sandbox);
+}
+
+/* On the wall clock: it may be set, and `expire_time` means what it says. */
+static void arm_expiry(struct sandbox *sandbox)
+{
+        int64_t usec = sandbox->record.expire_time_usec;
+
+        sandbox->expire_timer = sd_event_source_disable_unref(sandbox->expire_timer);
+        if (usec > 0 &&
+            sd_event_add_time(sandbox->session->loop, &sandbox->expire_timer, CLOCK_REALTIME,
+                              (uint64_t)usec, 1000, on_expired, sandbox) < 0)
+                log_error("a sandbox has no expiry timer sandbox=%s", sandbox->record.sandbox_id);
+}
+
+void sandbox_arm_timers(struct sandbox *sandbox)
+{
+        if (sandbox->record.state != SANDBOX_RUNNING)
+                return;
+        arm_expiry(sandbox);
+        arm_idle(sandbox);
+}
+
+/* The end. */
+
+static void on_end_recorded(void *userdata, int result);
+
+static void record_end(struct sandbox *sandbox)
+{
+        struct sandbox_record record = sandbox->record;
+
+        sandbox->is_end_recording = true;
+        if (sandbox->record.end_time_usec == 0)
+                sandbox->record.end_time_usec = time_now_usec();
+        record = sandbox->record;
+        record.state = SANDBOX_ENDED;
+        record.environment = (struct pairs){ 0 };
+        sandbox->n_pending++;
+        store_update_sandbox(sandbox->session->store, &record, SANDBOX_EVENT_ENDED, on_end_recorded,
+                             sandbox);
+}
+
+static int on_retry_end(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        record_end(userdata);
+        return 0;
+}
+
+static void finish_end(struct sandbox *sandbox)
+{
+        struct session *session = sandbox->session;
+        struct session_result result = { 0 };
+
+        log_info("a sandbox ended sandbox=%s owner=%s cause=%d cpu_usec=%lld",
+                 sandbox->record.sandbox_id, sandbox->record.owner, (int)sandbox->record.end_cause,
+                 (long long)sandbox->record.usage.cpu_usec);
+        sandbox_enter(sandbox, SANDBOX_ENDED);
+        pairs_deinit(&sandbox->record.environment);
+        session_on_sandbox_event(session, sandbox->record.owner);
+        answer_waiters(sandbox, &sandbox->end_waiters, &result);
+        (void)sandbox_free(sandbox);
+        session_check_stopped(session);
+}
+
+/* Tried until it works: until then the sandbox counts as ending, though nothing of it is left. */
+static void on_end_recorded(void *userdata, int result)
+{
+        struct sandbox *sandbox = userdata;
+
+        sandbox->n_pending--;
+        if (result && result != STORE_E_NOT_FOUND && !sandbox->session->is_stopping) {
+                log_warning("a sandbox's end was not recorded, trying again sandbox=%s",
+                            sandbox->record.sandbox_id);
+                (void)session_arm(sandbox->session, &sandbox->idle_timer, RETRY_USEC, on_retry_end,
+                                  sandbox);
+                return;
+        }
+        finish_end(sandbox);
+}
+
+static bool is_all_over(const struct sandbox *sandbox)
+{
+        const struct context *context;
+
+        if (!sandbox->is_destroyed || sandbox->n_active > 0 || sandbox->n_pending > 0)
+                return false;
+        TAILQ_FOREACH(context, &sandbox->contexts, link)
+        if (!context_is_quiet(context))
+                return false;
+        return true;
+}
+
+void sandbox_check(struct sandbox *sandbox)
+{
+        if (sandbox->record.state == SANDBOX_RUNNING && is_idle(sandbox) != sandbox->is_idle)
+                arm_idle(sandbox);
+        if (sandbox->record.state != SANDBOX_ENDING || sandbox->is_end_recording ||
+            !is_all_over(sandbox))
+                return;
+        if (sandbox->is_in_store)
+                record_end(sandbox);
+        else {
+                sandbox->is_end_recording = true;
+                sandbox->n_pending++;
+                on_end_recorded(sandbox, 0);
+        }
+}
+
+static void everything_is_gone(struct sandbox *sandbox, enum process_end_kind kind)
+{
+        struct context *context, *next;
+
+        sandbox->is_destroyed = true;
+        sandbox->n_pending++; /* stays until all were told */
+        TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
+        kernel_on_gone(context, kind);
+        sandbox->n_pending--;
+        sandbox_check(sandbox);
+}
+
+static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                         struct runtime_fds *fds)
+{
+        struct sandbox *sandbox = userdata;
+
+        (void)fds;
+        sandbox->n_pending--;
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE &&
+            answer->failure->reason !=
+                    HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_NOT_FOUND)
+                log_error("the runtime could not destroy a sandbox sandbox=%s message=\"%s\"",
+                          sandbox->record.sandbox_id, answer->failure->message);
+        everything_is_gone(sandbox, PROCESS_END_SANDBOX);
+}
+
+static void destroy(struct sandbox *sandbox)
+{
+        if (session_destroy_sandbox(sandbox->session, sandbox->record.sandbox_id, on_destroyed,
+                                    sandbox)) {
+                everything_is_gone(sandbox, PROCESS_END_RUNTIME_LOST);
+                return;
+        }
+        sandbox->n_pending++;
+}
+
+static void reading_over(struct sandbox *sandbox)
+{
+        sandbox->n_pending--;
+        if (--sandbox->n_readings == 0)
+                destroy(sandbox);
+}
+
+static void on_sandbox_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                            struct runtime_fds *fds)
+{
+        struct sandbox *sandbox = userdata;
+        struct sandbox_usage *usage = &sandbox->record.usage;
+
+        (void)fds;
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
+                *usage = (struct sandbox_usage){
+                        .cpu_usec = (int64_t)answer->usage->cpu_usec,
+                        .memory_bytes = (int64_t)answer->usage->memory_bytes,
+                        .memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes,
+                        .disk_bytes = (int64_t)answer->usage->disk_bytes,
+                        .processes = (int32_t)answer->usage->processes,
+                };
+        reading_over(sandbox);
+}
+
+/* The last look at the leaf of what runs: it goes with the sandbox. */
+static void on_leaf_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                         struct runtime_fds *fds)
+{
+        struct context *context = userdata;
+        struct execution *execution = context->current;
+
+        (void)fds;
+        context->n_pending--;
+        if (execution && execution->phase == PHASE_RUNNING && answer &&
+            answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
+                execution->has_usage = true;
+                execution->record.usage.cpu_usec =
+                        (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
+                execution->record.usage.memory_peak_bytes =
+                        (int64_t)answer->usage->memory_peak_bytes;
+        }
+        reading_over(context->sandbox);
+}
+
+static void read_last(struct sandbox *sandbox)
+{
+        struct session *session = sandbox->session;
+        const char *id = sandbox->record.sandbox_id;
+        struct context *context;
+
+        sandbox->n_readings = 1; /* held while the readings are sent */
+        sandbox->n_pending++;
+        TAILQ_FOREACH(context, &sandbox->contexts, link)
+        {
+                if (!context->current || context->current->phase != PHASE_RUNNING ||
+                    session_read_usage(session, id, context->kernel.process_id, false, on_leaf_read,
+                                       context))
+                        continue;
+                context->n_pending++;
+                sandbox->n_pending++;
+                sandbox->n_readings++;
+        }
+        if (session_read_usage(session, id, "", false, on_sandbox_read, sandbox) == 0) {
+                sandbox->n_pending++;
+                sandbox->n_readings++;
+        }
+        reading_over(sandbox);
+}
+
+static void begin_end(struct sandbox *sandbox, enum cause cause, const char *message)
+{
+        struct sandbox_record *record = &sandbox->record;
+        struct context *context, *next;
+
+        sandbox_enter(sandbox, SANDBOX_ENDING);
+        record->end_cause = cause;
+        if (message != record->end_message)
+                (void)snprintf(record->end_message, sizeof(record->end_message), "%s", message);
+        (void)session_arm(sandbox->session, &sandbox->idle_timer, 0, on_idle, sandbox);
+        sandbox->expire_timer = sd_event_source_disable_unref(sandbox->expire_timer);
+        sandbox->n_pending++; /* stays until all were told */
+        TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
+        context_sandbox_ends(context, cause);
+        sandbox->n_pending--;
+}
+
+void sandbox_end(struct sandbox *sandbox, enum cause cause, const char *message)
+{
+        struct sandbox_record *record = &sandbox->record;
+
+        if (record->state == SANDBOX_CREATING && !sandbox->is_end_wanted) {
+                sandbox->is_end_wanted = true;
+                record->end_cause = cause;
+                (void)snprintf(record->end_message, sizeof(record->end_message), "%s", message);
+        }
+        if (record->state != SANDBOX_RUNNING)
+                return;
+        begin_end(sandbox, cause, message);
+        read_last(sandbox);
+}
+
+void sandbox_on_runtime_lost(struct sandbox *sandbox)
+{
+        if (sandbox->record.state == SANDBOX_CREATING) {
+                sandbox->is_in_runtime = false;
+                fail_creation(sandbox, SESSION_E_RUNTIME_UNAVAILABLE, "The runtime went away.");
+        }
+        if (sandbox->record.state == SANDBOX_RUNNING) {
+                begin_end(sandbox, CAUSE_RUNTIME_LOST, "The runtime went away.");
+                everything_is_gone(sandbox, PROCESS_END_RUNTIME_LOST);
+        }
+}
+
+bool sandbox_on_process_ended(struct sandbox *sandbox,
+                              const Hotcell__Runtime__V1__ProcessEnded *ended)
+{
+        struct context *context;
+
+        TAILQ_FOREACH(context, &sandbox->contexts, link)
+        {
+                if (context->kernel.state == KERNEL_NONE ||
+                    strcmp(context->kernel.process_id, ended->process_id) != 0)
+                        continue;
+                kernel_on_process_ended(context, ended);
+                return true;
+        }
+        return false;
+}

@@ -1,0 +1,94 @@
+/* A living sandbox: its machine, its timers and its contexts. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/queue.h>
+
+#include <systemd/sd-event.h>
+#include <uthash.h>
+
+#include "server/session/context.h"
+#include "server/session/session.h"
+
+#include "hotcell/runtime/v1/runtime.pb-c.h"
+
+enum { SANDBOX_CONTEXTS_MAX = 16 };
+
+/* Somebody who wants to hear of the creation or of the end. */
+struct sandbox_waiter {
+        STAILQ_ENTRY(sandbox_waiter) link;
+        session_on_sandbox on_done;
+        void *userdata;
+        bool created; /* it asked for the sandbox first */
+};
+STAILQ_HEAD(sandbox_waiters, sandbox_waiter);
+
+/*
+ *   CREATING --row and runtime--> RUNNING --sandbox_end--> ENDING --recorded--> ENDED
+ *       `---------- refused: the runtime has nothing of it ----^
+ *
+ * The states are those of the record (enum sandbox_state).
+ */
+struct sandbox {
+        UT_hash_handle hh;      /* in session's map, by sandbox_id */
+        UT_hash_handle hh_name; /* by owner and name, when it has a name */
+        char name_key[OWNER_BUFFER + ID_BUFFER];
+        struct session *session;
+        struct sandbox_record record;
+        const Hotcell__Runtime__V1__Template *template; /* NULL: the runtime has it no more */
+        struct context_list contexts;
+        size_t n_contexts;
+        size_t n_active; /* executions that are not recorded as ended */
+        LIST_HEAD(, execution_reader) readers;
+        sd_event_source *expire_timer;
+        sd_event_source *idle_timer;
+        bool is_idle; /* as the idle timer knows it */
+        struct sandbox_waiters create_waiters;
+        struct sandbox_waiters end_waiters;
+        unsigned n_pending; /* answers that will still come */
+        /* While CREATING: what is still awaited, and what failed. */
+        bool is_row_pending;
+        bool is_runtime_pending;
+        bool is_in_runtime;
+        bool is_in_store;
+        int failure; /* SESSION_E_ of the creation */
+        char failure_message[MESSAGE_BUFFER];
+        /* While ENDING: */
+        bool is_end_wanted;
+        bool is_destroyed;     /* nothing of it runs any more */
+        unsigned n_readings;   /* last readings under way */
+        bool is_end_recording; /* its last row is being written */
+};
+
+/* Makes one and begins its creation; the waiters hear of it. */
+int sandbox_new(struct session *session, const struct sandbox_request *request, bool is_one_shot,
+                struct sandbox **ret_sandbox);
+
+/* One that the runtime has and the database knows, after a restart of the server. */
+int sandbox_adopt(struct session *session, const struct sandbox_record *record,
+                  struct sandbox **ret_sandbox);
+struct sandbox *sandbox_free(struct sandbox *sandbox);
+
+void sandbox_create(struct sandbox *sandbox);
+
+/* Begins the end; the first cause stays. */
+void sandbox_end(struct sandbox *sandbox, enum cause cause, const char *message);
+
+/* The runtime went away, and everything with it. */
+void sandbox_on_runtime_lost(struct sandbox *sandbox);
+
+/* Something of it changed that its end or its idle time may wait for. */
+void sandbox_check(struct sandbox *sandbox);
+
+/* Sets the timers to what the record says. */
+void sandbox_arm_timers(struct sandbox *sandbox);
+
+struct context *sandbox_find_context(struct sandbox *sandbox, const char *context_id);
+
+int sandbox_wait(struct sandbox_waiters *waiters, session_on_sandbox on_done, void *userdata,
+                 bool created);
+
+/* A process of it ended. False: it is none of ours. */
+bool sandbox_on_process_ended(struct sandbox *sandbox,
+                              const Hotcell__Runtime__V1__ProcessEnded *ended);

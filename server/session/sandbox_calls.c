@@ -1,0 +1,298 @@
+/* The calls about sandboxes. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/session/admission.h"
+#include "server/session/calls.h"
+
+static void fail_sandbox(struct call *call, const struct session_result *result)
+{
+        call->on_sandbox(call->userdata, result, NULL, false);
+}
+
+static struct call *sandbox_call(struct session *session, const char *owner, const char *id,
+                                 session_on_sandbox on_done, void *userdata)
+{
+        struct call *call = call_new(session, owner, id, fail_sandbox);
+
+        if (!call) {
+                struct session_result failure = result_of(-ENOMEM, "There is no memory.");
+
+                on_done(userdata, &failure, NULL, false);
+                return NULL;
+        }
+        call->on_sandbox = on_done;
+        call->userdata = userdata;
+        return call;
+}
+
+/* What may be asked of it depends on the state; each state has its own reason. */
+static struct session_result refuse_work(const struct sandbox *sandbox)
+{
+        if (sandbox->record.state == SANDBOX_CREATING)
+                return result_of(SESSION_E_SANDBOX_NOT_FOUND, "Sandbox %s is still being made.",
+                                 sandbox->record.sandbox_id);
+        return result_of(SESSION_E_SANDBOX_ENDED, "Sandbox %s is ending.",
+                         sandbox->record.sandbox_id);
+}
+
+struct session_result admit_work(const struct sandbox *sandbox)
+{
+        if (sandbox->record.state != SANDBOX_RUNNING)
+                return refuse_work(sandbox);
+        if (sandbox->session->is_stopping)
+                return result_of(SESSION_E_SHUTTING_DOWN, "The service is being stopped.");
+        if (sandbox->session->phase != SESSION_SERVING)
+                return result_of(SESSION_E_RUNTIME_UNAVAILABLE, "The runtime is not available.");
+        return (struct session_result){ 0 };
+}
+
+struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request)
+{
+        const char *missing = NULL;
+        struct session_info info;
+
+        if (session->is_stopping)
+                return result_of(SESSION_E_SHUTTING_DOWN, "The service is being stopped.");
+        if (session->phase != SESSION_SERVING)
+                return result_of(SESSION_E_RUNTIME_UNAVAILABLE, "The runtime is not available.");
+        if (!session_walls_hold(session, &missing))
+                return result_of(SESSION_E_WALL_MISSING,
+                                 "The wall %s does not hold on this host; see `hotcell doctor`.",
+                                 missing);
+        if (!session_find_template(session, request->template_name))
+                return result_of(SESSION_E_UNKNOWN_TEMPLATE, "There is no template %s.",
+                                 request->template_name[0] ? request->template_name : "at all");
+        if (!store_is_healthy(session->store) && HASH_COUNT(session->sandboxes) > 0)
+                return (struct session_result){ 0 }; /* the write itself will tell */
+        session_info(session, &info);
+        if (info.sandboxes_active >= info.sandboxes_max)
+                return result_of(SESSION_E_SANDBOX_LIMIT, "There are %zu sandboxes already.",
+                                 info.sandboxes_active);
+        return (struct session_result){ 0 };
+}
+
+static struct sandbox *find_name(struct session *session, const char *owner, const char *name)
+{
+        char key[OWNER_BUFFER + ID_BUFFER];
+        struct sandbox *sandbox;
+
+        if (!name[0])
+                return NULL;
+        (void)snprintf(key, sizeof(key), "%s/%s", owner, name);
+        HASH_FIND(hh_name, session->names, key, strlen(key), sandbox);
+        return sandbox;
+}
+
+/* Get-or-create joins what is there or being made. */
+static void join_existing(struct sandbox *sandbox, const struct sandbox_request *request,
+                          session_on_sandbox on_done, void *userdata)
+{
+        struct session_result result = { 0 };
+        enum sandbox_state state = sandbox->record.state;
+
+        if (request->get_or_create && state == SANDBOX_RUNNING) {
+                on_done(userdata, &result, &sandbox->record, false);
+                return;
+        }
+        if (request->get_or_create && state == SANDBOX_CREATING &&
+            sandbox_wait(&sandbox->create_waiters, on_done, userdata, false) == 0)
+                return;
+        result = result_of(SESSION_E_NAME_IN_USE, "There is a sandbox named %s already%s.",
+                           request->name, state == SANDBOX_ENDING ? ", which is ending" : "");
+        on_done(userdata, &result, NULL, false);
+}
+
+void session_create_sandbox(struct session *session, const struct sandbox_request *request,
+                            session_on_sandbox on_done, void *userdata)
+{
+        struct sandbox *sandbox = find_name(session, request->owner, request->name);
+        struct session_result result;
+
+        if (sandbox && !session->is_stopping) {
+                join_existing(sandbox, request, on_done, userdata);
+                return;
+        }
+        result = admit_sandbox(session, request);
+        if (result.outcome == 0 &&
+            (sandbox_new(session, request, false, &sandbox) ||
+             sandbox_wait(&sandbox->create_waiters, on_done, userdata, true)))
+                result = result_of(-ENOMEM, "There is no memory for a sandbox.");
+        if (result.outcome) {
+                (void)sandbox_free(sandbox);
+                on_done(userdata, &result, NULL, false);
+                return;
+        }
+        sandbox_create(sandbox);
+}
+
+static void on_found(void *userdata, int result, const struct sandbox_record *record)
+{
+        struct call *call = userdata;
+        struct session_result success = { 0 };
+        struct session_result failure;
+
+        if (result == 0) {
+                call->on_sandbox(call->userdata, &success, record, false);
+                call_free(call);
+                return;
+        }
+        failure = result == STORE_E_NOT_FOUND
+                          ? result_of(SESSION_E_SANDBOX_NOT_FOUND, "There is no sandbox %s.",
+                                      call->id)
+                          : result_of(SESSION_E_STORE_UNAVAILABLE, "The database cannot be read.");
+        call_fail(call, &failure);
+}
+
+static void answer_from_store(struct call *call)
+{
+        store_get_sandbox(call->session->store, call->owner, call->id, on_found, call);
+}
+
+static void on_usage(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                     struct runtime_fds *fds)
+{
+        struct call *call = userdata;
+        struct sandbox *sandbox = session_find_sandbox(call->session, call->owner, call->id);
+        const struct session_result success = { 0 };
+
+        (void)fds;
+        if (!sandbox) {
+                answer_from_store(call);
+                return;
+        }
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
+                sandbox->record.usage = (struct sandbox_usage){
+                        .cpu_usec = (int64_t)answer->usage->cpu_usec,
+                        .memory_bytes = (int64_t)answer->usage->memory_bytes,
+                        .memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes,
+                        .disk_bytes = (int64_t)answer->usage->disk_bytes,
+                        .processes = (int32_t)answer->usage->processes,
+                };
+        call->on_sandbox(call->userdata, &success, &sandbox->record, false);
+        call_free(call);
+}
+
+void session_get_sandbox(struct session *session, const char *owner, const char *sandbox_id,
+                         session_on_sandbox on_done, void *userdata)
+{
+        struct sandbox *sandbox = session_find_sandbox(session, owner, sandbox_id);
+        struct call *call = sandbox_call(session, owner, sandbox_id, on_done, userdata);
+        const struct session_result success = { 0 };
+
+        if (!call)
+                return;
+        if (!sandbox) {
+                answer_from_store(call);
+                return;
+        }
+        if (sandbox->record.state == SANDBOX_RUNNING &&
+            session_read_usage(session, sandbox_id, "", false, on_usage, call) == 0)
+                return;
+        on_done(userdata, &success, &sandbox->record, false);
+        call_free(call);
+}
+
+/* Update. */
+
+static int apply(struct sandbox *sandbox, const struct sandbox_update *update)
+{
+        struct sandbox_record *record = &sandbox->record;
+        struct pairs labels = { 0 };
+
+        if (update->set_labels) {
+                if (pairs_copy(update->labels, &labels))
+                        return error_origin(-ENOMEM);
+                pairs_deinit(&record->labels);
+                record->labels = labels;
+        }
+        if (update->set_expire_time)
+                record->expire_time_usec = update->expire_time_usec;
+        if (update->set_idle_timeout)
+                record->idle_timeout_usec = update->idle_timeout_usec;
+        return 0;
+}
+
+/* The database did not take it: what counts is what it has. */
+static void go_back(struct sandbox *sandbox, struct sandbox_record *before)
+{
+        struct pairs labels = sandbox->record.labels;
+
+        sandbox->record.labels = before->labels;
+        before->labels = labels;
+        sandbox->record.expire_time_usec = before->expire_time_usec;
+        sandbox->record.idle_timeout_usec = before->idle_timeout_usec;
+}
+
+static void on_updated(void *userdata, int result)
+{
+        struct call *call = userdata;
+        struct sandbox *sandbox = session_find_sandbox(call->session, call->owner, call->id);
+        struct session_result answer = result_of_store(result, "the change");
+
+        if (!sandbox) {
+                answer = result_of(SESSION_E_SANDBOX_ENDED, "Sandbox %s has ended.", call->id);
+                call_fail(call, &answer);
+                return;
+        }
+        if (result)
+                go_back(sandbox, &call->before);
+        else
+                session_on_sandbox_event(call->session, call->owner);
+        sandbox_arm_timers(sandbox);
+        call->on_sandbox(call->userdata, &answer, result ? NULL : &sandbox->record, false);
+        call_free(call);
+}
+
+void session_update_sandbox(struct session *session, const char *owner, const char *sandbox_id,
+                            const struct sandbox_update *update, session_on_sandbox on_done,
+                            void *userdata)
+{
+        struct sandbox *sandbox = session_find_sandbox(session, owner, sandbox_id);
+        struct call *call = sandbox_call(session, owner, sandbox_id, on_done, userdata);
+        struct session_result result;
+
+        if (!call)
+                return;
+        if (!sandbox) {
+                call_fail_without_sandbox(call);
+                return;
+        }
+        result = admit_work(sandbox);
+        if (result.outcome == 0 &&
+            (sandbox_record_copy(&sandbox->record, &call->before) || apply(sandbox, update)))
+                result = result_of(-ENOMEM, "There is no memory for the change.");
+        if (result.outcome) {
+                call_fail(call, &result);
+                return;
+        }
+        store_update_sandbox(session->store, &sandbox->record, SANDBOX_EVENT_UPDATED, on_updated,
+                             call);
+}
+
+void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,
+                            enum cause cause, session_on_sandbox on_done, void *userdata)
+{
+        struct sandbox *sandbox = session_find_sandbox(session, owner, sandbox_id);
+        struct session_result failure;
+        struct call *call;
+
+        if (!sandbox) {
+                call = sandbox_call(session, owner, sandbox_id, on_done, userdata);
+                if (call)
+                        answer_from_store(call);
+                return;
+        }
+        if (sandbox_wait(&sandbox->end_waiters, on_done, userdata, false)) {
+                failure =
+                        result_of(-ENOMEM, "There is no memory to delete sandbox %s.", sandbox_id);
+                on_done(userdata, &failure, NULL, false);
+                return;
+        }
+        sandbox_end(sandbox, cause,
+                    cause == CAUSE_OPERATOR ? "The operator deleted it." : "A client deleted it.");
+}
