@@ -41,10 +41,17 @@ def create(report, loops, interrupts):
     return shell
 
 
+# These have no rich form, and asking for each of the ten takes longer than the rest of a small cell.
+_PLAIN_TYPES = frozenset((int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, range))
+_PLAIN_ONLY = frozenset(("text/plain",))
+
+
 class Formatter(DisplayFormatter):
     """An object of which nothing can be shown raises; where one form of several fails, that is only mentioned."""
 
     def format(self, obj, include=None, exclude=None):
+        if type(obj) in _PLAIN_TYPES and include is None and exclude is None and not self._is_registered(type(obj)):
+            include = _PLAIN_ONLY
         outer = self.parent.format_errors
         try:
             self.parent.format_errors = []
@@ -57,6 +64,13 @@ class Formatter(DisplayFormatter):
         for e in failures:
             print("\n".join(errors.render(e, e.__traceback__)[2]), file=sys.stderr)
         return data, metadata
+
+
+    def _is_registered(self, type):
+        """Whether the program gave a form of its own to a built-in type."""
+        name = (type.__module__, type.__name__)
+        rich = (formatter for key, formatter in self.formatters.items() if key != "text/plain")
+        return any(type in formatter.type_printers or name in formatter.deferred_printers for formatter in rich)
 
 
 class ResultHook(DisplayHook):

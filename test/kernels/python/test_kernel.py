@@ -332,6 +332,12 @@ class RichResults(KernelTest):
         result = self.run_ok(code).result
         self.assertEqual((result.text, result["text/html"], result["x/y"]), ("R!", b"<i>", b"z"))
 
+    def test_form_registered_for_a_built_in_type(self):
+        self.run_ok("html = get_ipython().display_formatter.formatters['text/html']\nhtml.for_type(int, lambda i: f'<b>{i}</b>');")
+        self.assertEqual(self.run_ok("5").result["text/html"], b"<b>5</b>")
+        self.run_ok("html.pop(int);")
+        self.assertEqual(self.run_ok("5").result.types, ["text/plain"])
+
     def test_object_that_displays_itself(self):
         run = self.run_ok("class D:\n    def _ipython_display_(self): print('myself')\nD()")
         self.assertEqual(run.kinds, ["stdout"])
