@@ -106,7 +106,10 @@ class Channel:
 
     def receive(self):
         """Returns (header, payload) of the next frame. Not for use while an execution runs."""
-        header = frames.header(self._read(frames.HEADER.size))
+        try:
+            header = frames.header(self._read(frames.HEADER.size))
+        except frames.Malformed as e:
+            leave(str(e))
         return header, self._read(header.size)
 
     def _converse(self, messages):
@@ -132,7 +135,7 @@ class Channel:
         try:
             self._unsent.flush()
         except OSError:
-            _leave("the event pipe is gone")
+            leave("the event pipe is gone")
         self._unsent = None
 
     def _read_ack(self):
@@ -141,7 +144,7 @@ class Channel:
             if header.type == frames.ACK:
                 return
             if header.type in (frames.HELLO, frames.EXECUTE):
-                _leave("a command came while another one runs")
+                leave("a command came while another one runs")
 
     def _read(self, size):
         chunks = []
@@ -149,7 +152,7 @@ class Channel:
             try:
                 chunk = os.read(self.commands_fd, size)
             except OSError:
-                _leave("the command pipe is gone")
+                leave("the command pipe is gone")
             if not chunk:
                 os._exit(0)
             chunks.append(chunk)
@@ -168,7 +171,8 @@ class Channel:
                 pass
 
 
-def _leave(why):
+def leave(why):
+    """Ends the process at once: threads that a program left behind would keep an orderly exit waiting."""
     try:
         os.write(2, f"hotcell: python kernel ends: {why}\n".encode())
     finally:

@@ -4,12 +4,12 @@ preload() does what is the same for every kernel. after_fork() takes over what b
 and signals. serve() runs cells until the channel closes. A kernel that is started directly does one after the other.
 """
 
+import fcntl
 import os
-import platform
 import sys
 import time
 
-from . import channel, errors, frames, interrupts, loop, report, shell, streams
+from . import channel, errors, frames, imports, interrupts, loop, report, shell, streams
 
 _LANGUAGE = "python"
 
@@ -52,15 +52,16 @@ class Kernel:
         try:
             self._channel = channel.from_environment()
         except (KeyError, ValueError, OSError) as e:
-            sys.exit(f"hotcell: the python kernel was started without its channel: {e!r}")
+            channel.leave(f"it was started without its channel: {e!r}")
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._streams = streams.Streams(self._channel.barrier)
         self._streams.install()
-        streams.at_fork()
+        self._streams.watch_children()
         self._report.connect(self._channel, self._streams)
         self._interrupts.install(is_wanted=self._channel.has_command)
         self._interrupts.hold()
+        imports.expect_user_packages()
         sys.argv[:] = [""]
 
     def serve(self):
@@ -72,25 +73,24 @@ class Kernel:
                 elif header.type == frames.EXECUTE:
                     self._on_execute(header.execution, frames.parse_execute(payload))
             except frames.Malformed as e:
-                sys.exit(f"hotcell: the python kernel ends: {e}")
+                channel.leave(str(e))
             self._rest()
 
     def _on_hello(self, hello):
         if hello.protocol != frames.PROTOCOL:
-            sys.exit(f"hotcell: the python kernel does not speak version {hello.protocol} of the kernel protocol")
+            channel.leave(f"it does not speak version {hello.protocol} of its protocol")
         try:
             os.chdir(hello.working_directory)
         except OSError as e:
-            sys.exit(f"hotcell: the python kernel cannot use its working directory: {e}")
+            channel.leave(f"its working directory cannot be used: {e}")
         self._shell.user_ns["_dh"][:] = [os.getcwd()]
-        self._channel.announce(frames.ready(_LANGUAGE, platform.python_version()))
+        self._channel.announce(frames.ready(_LANGUAGE, "{}.{}.{}".format(*sys.version_info)))
 
     def _on_execute(self, number, request):
         self._channel.begin(number)
         self._report.begin()
         self._streams.install()
         self._streams.settle()
-        self._loops.before_cell()
         # Acknowledged, so that what comes before it is known not to be this execution's output.
         self._channel.say((frames.STARTED, frames.SYNC, frames.started(self._shell.execution_count)))
         with _Combined(self._streams, request.combine_output), _Environment(request.environment) as environment:
@@ -104,6 +104,8 @@ class Kernel:
 
     def _run(self, code, error):
         try:
+            self._loops.before_cell()
+            imports.look_again()
             self._interrupts.release(running=True)
             if error:
                 raise error
@@ -126,7 +128,7 @@ class Kernel:
                 self._loops.run_until_command(self._channel)
             except BaseException as e:
                 self._interrupts.hold()
-                print("\n".join(errors.render(e, e.__traceback__)[2]), file=sys.stderr)
+                self._streams.complain("\n".join(errors.render(e, e.__traceback__)[2]))
             finally:
                 self._interrupts.hold()
             if self._channel.has_command():
@@ -179,8 +181,6 @@ class _Combined:
         if not self._is_wanted:
             return
         try:
-            import fcntl
-
             self._saved_fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, channel.FIRST_FD)
             os.dup2(1, 2)
         except OSError:

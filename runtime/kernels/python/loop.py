@@ -9,9 +9,10 @@ did not open.
 """
 
 import functools
-import importlib.util
 import sys
 import threading
+
+from . import imports
 
 
 class Loops:
@@ -19,7 +20,7 @@ class Loops:
         self._interrupts = interrupts
         self._make_loop = None
         self._loop = None
-        sys.meta_path.insert(0, _AfterImport("asyncio", self._on_asyncio))
+        imports.when_loaded("asyncio", self._on_asyncio)
 
     def before_cell(self):
         """Makes the kernel's loop the current one: asyncio.run() leaves none behind."""
@@ -93,28 +94,6 @@ class Loops:
             return create_task(coro, **kwargs)
 
         asyncio.create_task = asyncio.tasks.create_task = create_task_on_kernel_loop
-
-
-class _AfterImport:
-    """Calls back once, when a module has been imported, and is gone."""
-
-    def __init__(self, name, callback):
-        self._name = name
-        self._callback = callback
-
-    def find_spec(self, name, path=None, target=None):
-        if name != self._name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        exec_module = spec.loader.exec_module
-
-        def exec_module_and_call(module):
-            exec_module(module)
-            self._callback(module)
-
-        spec.loader.exec_module = exec_module_and_call
-        return spec
 
 
 def _loop_class(asyncio):

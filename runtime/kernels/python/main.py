@@ -15,14 +15,14 @@ PACKAGE = "_hotcell_kernel"
 
 def main():
     package = types.ModuleType(PACKAGE, __doc__)
-    # The working directory takes the place of the script's directory, as it does in `python3 -c`.
-    package.__path__ = [sys.path[0]]
-    sys.path[0] = ""
+    package.__path__ = [sys.path.pop(0)]
     sys.modules[PACKAGE] = package
     from _hotcell_kernel import kernel
 
     kernel.preload()
     kernel.after_fork()
+    # As in `python3 -c`. Not before: a file of the program must not take the place of what the kernel needs.
+    sys.path.insert(0, "")
     kernel.serve()
 
 

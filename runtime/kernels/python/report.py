@@ -4,8 +4,9 @@ Takes IPython's representations (a dict from MIME type to text, base64 or JSON-l
 bytes. Before every frame the outputs are passed on, so that a display stands where it was made.
 """
 
+import binascii
+import json
 import re
-import sys
 
 from . import errors, frames
 
@@ -52,11 +53,15 @@ class Report:
         self._streams.settle()
         message = (frames.ERROR, frames.SYNC, frames.error(name, text, lines))
         if self.has_failed or not self._channel.say(message):
-            print("\n".join(lines), file=sys.stderr)
+            self._streams.complain("\n".join(lines))
         self.has_failed = True
 
     def _send_bundle(self, type, data, display_id, update):
-        parts = _parts(data)
+        parts, problems = _parts(data)
+        if problems and not parts:
+            raise problems[0][1]
+        for name, e in problems:
+            self._streams.complain(f"The {name} form of an object is left out: {e}")
         if not parts:
             return
         self._streams.settle()
@@ -80,7 +85,7 @@ def _messages(type, parts, display_id, update):
 
 
 def _parts(data):
-    """Raises what went wrong when nothing of @data can be sent; otherwise says so and sends the rest."""
+    """Returns the parts that can be sent, and (type, exception) of those that cannot."""
     parts, problems = [], []
     for type, value in data.items():
         # Parameters, such as a character set, say nothing here: text is UTF-8.
@@ -91,11 +96,7 @@ def _parts(data):
             parts.append(frames.Part(type, _encode(type, value)))
         except (TypeError, ValueError, RecursionError) as e:
             problems.append((type, e))
-    if problems and not parts:
-        raise problems[0][1]
-    for type, e in problems:
-        print(f"The {type} form of an object is left out: {e}", file=sys.stderr)
-    return parts
+    return parts, problems
 
 
 def _encode(type, value):
@@ -111,8 +112,6 @@ def _encode(type, value):
 
 
 def _decode_base64(text):
-    import binascii
-
     try:
         return binascii.a2b_base64("".join(text.split()), strict_mode=True)
     except (binascii.Error, ValueError):
@@ -132,8 +131,6 @@ def _encode_json(value):
 
 
 def _dump(value):
-    import json
-
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json)
 
 

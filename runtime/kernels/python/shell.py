@@ -5,7 +5,10 @@ kept on disk and nothing beyond bounds in memory; `!cmd` runs in a plain shell, 
 (`exit()`, `sys.exit(3)`) ends the cell and is reported, and the state stays.
 """
 
+import bdb
+import builtins
 import contextlib
+import fnmatch
 import functools
 import os
 import re
@@ -22,7 +25,7 @@ from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from . import errors
+from . import errors, imports
 
 # `Out` keeps every result alive, and the sandbox has a memory limit: twenty data frames back is history.
 OUT_MAX = 100
@@ -130,8 +133,6 @@ class Settings(dict):
     """What IPython keeps in files of the user's profile, kept in memory."""
 
     def keys(self, pattern="*"):
-        import fnmatch
-
         return fnmatch.filter(super().keys(), pattern)
 
 
@@ -193,8 +194,6 @@ class Shell(InteractiveShell):
         self.user_ns.pop("open", None)
 
     def init_builtins(self):
-        import builtins
-
         super().init_builtins()
         builtins.input = _input
 
@@ -245,8 +244,6 @@ class Shell(InteractiveShell):
 
     async def run_code(self, code_obj, result=None, *, async_=False):
         """As the original, without its advice after SystemExit."""
-        import bdb
-
         try:
             if async_:
                 await eval(code_obj, self.user_global_ns, self.user_ns)
@@ -294,14 +291,13 @@ class Shell(InteractiveShell):
         """Returns the exit status. An interrupt reaches the command and all that it started."""
         import subprocess
 
-        sys.stdout.flush()
-        sys.stderr.flush()
         stdin = subprocess.DEVNULL if script is None else subprocess.PIPE
         process = None
         try:
             with self.interrupts.deferred():
                 process = subprocess.Popen(command, stdin=stdin, process_group=0)
             process.communicate(script)
+            imports.look_again()  # it may have been an installation
             return process.returncode
         except BaseException:
             if process is not None:

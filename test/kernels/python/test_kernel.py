@@ -31,7 +31,7 @@ class KernelTest(unittest.TestCase):
         global _shared
         if _shared is None or _shared.process.poll() is not None:
             _shared = Peer()
-            _shared.run("import asyncio, os, signal, sys, time")
+            _shared.run("import asyncio, os, signal, subprocess, sys, time")
         self.peer = _shared
 
     def run(self, result=None):
@@ -186,6 +186,17 @@ class Outputs(KernelTest):
         code = "import subprocess, os, ctypes\nprint('1')\nsubprocess.run(['echo', '2'])\nos.system('echo 3')\nos.write(1, b'4\\n')\n"
         code += "libc = ctypes.CDLL(None)\nlibc.puts(b'5')\nlibc.fflush(None)\nprint('6')"
         self.assertEqual(self.run_ok(code).stdout, "1\n2\n3\n4\n5\n6\n")
+
+    def test_order_with_children(self):
+        code = "import subprocess, os, sys\nfor i in range(20):\n    print('a', end='', file=sys.stderr)\n    os.system('printf b')\n"
+        code += "    print('c', end='', file=sys.stderr)\n    subprocess.run(['printf', 'd'])\n    print('e', end='', file=sys.stderr)\n"
+        code += "    pid = os.fork()\n    if pid == 0:\n        os.write(1, b'f')\n        os._exit(0)\n    os.waitpid(pid, 0)"
+        run = self.run_ok("import warnings\nwith warnings.catch_warnings(action='ignore'):\n  " + code.replace("\n", "\n  "))
+        values = [bytes(event.value) for event in run.events if event.kind in ("stdout", "stderr")]
+        self.assertEqual(values, [b"a", b"b", b"c", b"d", b"e", b"f"] * 20)
+
+    def test_partial_line_precedes_a_child(self):
+        self.assertEqual(self.run_ok("print('first ', end='')\nsubprocess.run(['echo', 'second']);").stdout, "first second\n")
 
     def test_shell_command_keeps_its_streams(self):
         run = self.run_ok("!echo out; echo err >&2; exit 3")
@@ -701,7 +712,7 @@ class Interrupts(KernelTest):
         code = "import signal, sys\nclass Late(BaseException): pass\narmed = False\n"
         code += "def late(*a):\n    global armed\n    if armed:\n        armed = False\n        raise Late\nsignal.signal(signal.SIGALRM, late)\n"
         code += "n = 0\nsignal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)\nwhile n < 300:\n    try:\n        armed = True\n        while True:\n"
-        code += "            sys.stdout.write('o')\n            sys.stderr.write('e')\n            display(n)\n"
+        code += "            sys.stdout.write('o')\n            sys.stderr.write('e')\n            display({'text/plain': 'd'}, raw=True)\n"
         code += "    except Late: n += 1\nsignal.setitimer(signal.ITIMER_REAL, 0)\nprint(); print('caught', n)"
         self.assertIn("caught 300", self.run_ok(code).stdout)
         run = self.run_ok("for i in range(50):\n    sys.stdout.write('o')\n    sys.stderr.write('e')")
@@ -807,6 +818,32 @@ class Processes(OwnKernelTest):
         self.assertNotIn("HOTCELL_COMMANDS_FD", run.stdout)
 
 
+class Packages(OwnKernelTest):
+    WHEEL = """import zipfile
+with zipfile.ZipFile('/tmp/novel-1-py3-none-any.whl', 'w') as z:
+    z.writestr('novel.py', 'value = 5')
+    z.writestr('novel-1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: novel\\nVersion: 1\\n')
+    z.writestr('novel-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    z.writestr('novel-1.dist-info/RECORD', '')
+"""
+    INSTALL = "pip install -q --user --no-index /tmp/novel-1-py3-none-any.whl"
+
+    def test_installed_ones_can_be_imported_at_once(self):
+        self.run_bad(self.WHEEL + "import novel", "ModuleNotFoundError")
+        self.assertEqual(self.value_of(f"!{self.INSTALL}\nimport novel\nnovel.value"), "5")
+
+    def test_installed_by_the_magic(self):
+        self.run_bad(self.WHEEL + "import novel", "ModuleNotFoundError")
+        self.run_ok("%" + self.INSTALL)
+        self.assertEqual(self.value_of("import novel\nnovel.value"), "5")
+
+    def test_files_of_the_program_do_not_replace_the_kernels(self):
+        for name in ("bdb", "json", "report", "traceback", "fnmatch", "binascii"):
+            self.run_ok(f"open('{name}.py', 'w').write('raise ImportError');")
+        self.run_bad("1/0", "ZeroDivisionError")
+        self.assertEqual(self.run_ok("from IPython.display import JSON\nJSON({})").result["application/json"], b"{}")
+
+
 class Fresh(OwnKernelTest):
     def test_descriptors(self):
         fds = [int(fd) for fd in eval(self.value_of("import os\nos.listdir('/proc/self/fd')"))]
@@ -892,6 +929,13 @@ class Endings(OwnKernelTest):
                 other.start(f"import os\nprint('last words')\n{code}")
                 other.wait_for_end()
                 self.assertIn("last words", peer.Run(other.events).stdout)
+
+    def test_odd_streams(self):
+        self.run_code("import sys\ndel sys.stdout, sys.stderr")
+        self.run_bad("print('there')\n1/0", "ZeroDivisionError")
+        self.run_ok("import subprocess\nsys.stdout = sys.stderr = None\nprint(1)\nsubprocess.run('true');")
+        self.run_ok("sys.stdout = []")
+        self.assertEqual(self.value_of("1 + 1"), "2")
 
     def test_closed_descriptors(self):
         self.run_ok("import os\nos.close(1)")
