@@ -1,0 +1,48 @@
+/* Plays hotcell-runtime on the test's own loop: speaks its protocol, forks fake kernels. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <systemd/sd-event.h>
+
+#include "hotcell/runtime/v1/runtime.pb-c.h"
+
+struct fake_runtime;
+
+/* What the next requests meet. */
+struct fake_runtime_script {
+        int fail_create; /* FailureReason; 0: none */
+        int fail_start;  /* likewise */
+        const char *fail_message;
+        const char *kernel_mode; /* of fake_kernel_run */
+        bool wall_missing;
+        bool oom;         /* the next process that SIGKILL ends was short of memory */
+        bool hold_create; /* creations are not answered until _release */
+        const char *boot_id;
+};
+
+int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret_runtime);
+struct fake_runtime *fake_runtime_free(struct fake_runtime *runtime);
+
+struct fake_runtime_script *fake_runtime_script(struct fake_runtime *runtime);
+
+/* Answers the creations that were held. */
+void fake_runtime_release(struct fake_runtime *runtime);
+
+/* As if it died: the connection breaks and all processes end. It accepts again. */
+void fake_runtime_break(struct fake_runtime *runtime);
+
+/* Only the client's connection breaks: its sandboxes stay. */
+void fake_runtime_disconnect(struct fake_runtime *runtime);
+
+/* Ends a sandbox as if its init had died. */
+void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_id, bool oom);
+
+/* A sandbox that nobody asked for. */
+void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_id,
+                              const char *process_id);
+
+size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
+size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */
+size_t fake_runtime_n_started(const struct fake_runtime *runtime);

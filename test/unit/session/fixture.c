@@ -1,0 +1,474 @@
+#include "test/unit/session/fixture.h"
+
+#include <check.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+
+struct fixture f;
+
+enum { PATIENCE_SEC = 20 };
+
+void run_until(bool (*condition)(void *userdata), void *userdata)
+{
+        time_t end = time(NULL) + PATIENCE_SEC;
+
+        while (!condition(userdata)) {
+                ck_assert_int_ge(sd_event_run(f.loop, 100000), 0);
+                ck_assert_msg(time(NULL) < end, "waited for too long");
+        }
+}
+
+static bool is_true(void *userdata)
+{
+        return *(const bool *)userdata;
+}
+
+void run_until_true(const bool *flag)
+{
+        run_until(is_true, (void *)(uintptr_t)flag);
+}
+
+void run_turns(unsigned n)
+{
+        for (unsigned i = 0; i < n; i++)
+                ck_assert_int_ge(sd_event_run(f.loop, 0), 0);
+}
+
+bool session_serves(void *userdata)
+{
+        (void)userdata;
+        return session_is_ready(f.session);
+}
+
+void start_session(void)
+{
+        char message[MESSAGE_BUFFER];
+
+        ck_assert_int_eq(store_open(f.loop, f.folder, &f.store, message), 0);
+        ck_assert_int_eq(session_new(f.loop, f.store, &f.config, &f.session), 0);
+}
+
+static void on_stopped(void *userdata)
+{
+        *(bool *)userdata = true;
+}
+
+void stop_session(void)
+{
+        bool is_stopped = false;
+
+        session_stop(f.session, on_stopped, &is_stopped);
+        run_until_true(&is_stopped);
+        f.session = session_free(f.session);
+        f.store = store_close(f.store);
+}
+
+void fixture_setup(void)
+{
+        log_init("test", getenv("HOTCELL_TEST_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
+        memset(&f, 0, sizeof(f));
+        (void)strcpy(f.folder, "/tmp/hotcell-session-XXXXXX");
+        ck_assert_ptr_nonnull(mkdtemp(f.folder));
+        (void)snprintf(f.socket_path, sizeof(f.socket_path), "%s/runtime.sock", f.folder);
+        ck_assert_int_ge(sd_event_new(&f.loop), 0);
+        ck_assert_int_eq(fake_runtime_new(f.loop, f.socket_path, &f.runtime), 0);
+        f.config = (struct session_config){
+                .runtime_socket = f.socket_path,
+                .sandboxes_max = 8,
+                .queue_max = 2,
+                .ring_bytes = 1 << 20,
+                .rings_retained_bytes = 16 << 20,
+                .rings_retained_usec = 60 * 1000 * 1000,
+                .interrupt_first_usec = 100 * 1000,
+                .interrupt_second_usec = 100 * 1000,
+                .kernel_start_timeout_usec = 10 * 1000 * 1000,
+                .rich_part_max_bytes = 8 << 20,
+        };
+        start_session();
+        run_until(session_serves, NULL);
+}
+
+void fixture_teardown(void)
+{
+        char command[128];
+
+        if (f.session)
+                stop_session();
+        f.runtime = fake_runtime_free(f.runtime);
+        f.loop = sd_event_unref(f.loop);
+        (void)snprintf(command, sizeof(command), "rm -r %s", f.folder);
+        ck_assert_int_eq(system(command), 0);
+}
+
+struct sandbox_request sandbox_request(void)
+{
+        return (struct sandbox_request){
+                .owner = "uid:1",
+                .name = "",
+                .template_name = "",
+                .limits = {
+                        .memory_bytes = 256 << 20,
+                        .cpu_millis = 1000,
+                        .processes = 64,
+                        .disk_bytes = 64 << 20,
+                        .open_files = 256,
+                        .execution = { .timeout_usec = 30 * 1000 * 1000,
+                                       .output_bytes = 1 << 30 },
+                },
+        };
+}
+
+struct execute_request execute_request(const char *sandbox_id, const char *code)
+{
+        return (struct execute_request){
+                .owner = "uid:1",
+                .sandbox_id = sandbox_id,
+                .context_id = "",
+                .language = "",
+                .code = code,
+                .n_code = strlen(code),
+                .disconnect_grace_usec = 10 * 1000 * 1000,
+        };
+}
+
+void on_sandbox_answer(void *userdata, const struct session_result *result,
+                       const struct sandbox_record *record, bool created)
+{
+        struct answer *answer = userdata;
+
+        answer->is_done = true;
+        answer->result = *result;
+        answer->created = created;
+        if (record)
+                answer->sandbox = *record;
+}
+
+void on_execution_answer(void *userdata, const struct session_result *result,
+                         const struct execution_record *record)
+{
+        struct answer *answer = userdata;
+
+        answer->is_done = true;
+        answer->result = *result;
+        if (record)
+                answer->execution = *record;
+}
+
+void on_contexts_answer(void *userdata, const struct session_result *result,
+                        const struct context_view *views, size_t n)
+{
+        struct answer *answer = userdata;
+
+        answer->is_done = true;
+        answer->result = *result;
+        answer->n = n;
+        if (n > 0) {
+                answer->context = *views[0].record;
+                answer->context_state = views[0].state;
+        }
+}
+
+struct answer create_sandbox(const struct sandbox_request *request)
+{
+        struct answer answer = { 0 };
+
+        session_create_sandbox(f.session, request, on_sandbox_answer, &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer new_sandbox(void)
+{
+        struct sandbox_request request = sandbox_request();
+        struct answer answer = create_sandbox(&request);
+
+        ck_assert_int_eq(answer.result.outcome, 0);
+        return answer;
+}
+
+struct answer get_sandbox(const char *sandbox_id)
+{
+        struct answer answer = { 0 };
+
+        session_get_sandbox(f.session, "uid:1", sandbox_id, on_sandbox_answer, &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer delete_sandbox(const char *sandbox_id)
+{
+        struct answer answer = { 0 };
+
+        session_delete_sandbox(f.session, "uid:1", sandbox_id, CAUSE_CLIENT, on_sandbox_answer,
+                               &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer get_execution(const char *execution_id)
+{
+        struct answer answer = { 0 };
+
+        session_get_execution(f.session, "uid:1", execution_id, on_execution_answer, &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer create_context(const char *sandbox_id, const char *language, const char *directory)
+{
+        struct answer answer = { 0 };
+
+        session_create_context(f.session, "uid:1", sandbox_id, language, directory,
+                               on_contexts_answer, &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer restart_context(const char *sandbox_id, const char *context_id)
+{
+        struct answer answer = { 0 };
+
+        session_restart_context(f.session, "uid:1", sandbox_id, context_id, on_contexts_answer,
+                                &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer delete_context(const char *sandbox_id, const char *context_id)
+{
+        struct answer answer = { 0 };
+
+        session_delete_context(f.session, "uid:1", sandbox_id, context_id, on_contexts_answer,
+                               &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer list_contexts(const char *sandbox_id)
+{
+        struct answer answer = { 0 };
+
+        session_list_contexts(f.session, "uid:1", sandbox_id, on_contexts_answer, &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+/* Reading. */
+
+__attribute__((format(printf, 2, 3))) static void say(struct seen *seen, const char *format, ...)
+{
+        va_list arguments;
+        int n;
+
+        if (seen->n_text > sizeof(seen->text) - 512)
+                return;
+        if (seen->n_text > 0)
+                seen->text[seen->n_text++] = ' ';
+        va_start(arguments, format);
+        n = vsnprintf(seen->text + seen->n_text, 400, format, arguments);
+        va_end(arguments);
+        seen->n_text += (size_t)MIN(n, 399);
+}
+
+static void say_chunk(struct seen *seen, const char *name, const struct execution_event *event,
+                      int64_t *total)
+{
+        if (seen->gap_events == 0)
+                ck_assert_int_eq(event->chunk.offset, *total);
+        *total += (int64_t)event->chunk.data.n;
+        if (event->chunk.data.n < 100)
+                say(seen, "%s:%.*s", name, (int)event->chunk.data.n, event->chunk.data.data);
+}
+
+static void say_bundle(struct seen *seen, const char *name, const struct execution_event *event)
+{
+        for (size_t i = 0; i < event->bundle.n_parts; i++) {
+                const struct event_part *part = &event->bundle.parts[i];
+
+                seen->part_bytes += (int64_t)part->data.n;
+                say(seen, "%s:%s%s=%.*s", name, event->bundle.display_id, part->type,
+                    (int)MIN(part->data.n, 50), part->data.data);
+        }
+}
+
+static void see(struct seen *seen, const struct execution_event *event)
+{
+        if (event->kind != EXECUTION_EVENT_GAP)
+                ck_assert_int_eq(event->sequence, seen->last_sequence + 1);
+        ck_assert_int_gt(event->event_time_usec, 0);
+        seen->last_sequence = event->sequence;
+        seen->n_events++;
+        switch (event->kind) {
+        case EXECUTION_EVENT_QUEUED:
+                say(seen, "queued:%d", event->queued.position);
+                break;
+        case EXECUTION_EVENT_STARTED:
+                say(seen, "started:%d.%d", (int)event->started.context_generation,
+                    (int)event->started.execution_count);
+                break;
+        case EXECUTION_EVENT_STDOUT:
+                say_chunk(seen, "stdout", event, &seen->stdout_bytes);
+                break;
+        case EXECUTION_EVENT_STDERR:
+                say_chunk(seen, "stderr", event, &seen->stderr_bytes);
+                break;
+        case EXECUTION_EVENT_RESULT:
+                say_bundle(seen, "result", event);
+                break;
+        case EXECUTION_EVENT_DISPLAY:
+                say_bundle(seen, "display", event);
+                break;
+        case EXECUTION_EVENT_CLEAR_OUTPUT:
+                say(seen, "clear:%d", event->clear_output.wait);
+                break;
+        case EXECUTION_EVENT_ERROR:
+                say(seen, "error:%s:%zu", event->error.name, event->error.n_traceback);
+                break;
+        case EXECUTION_EVENT_PART_DATA:
+                ck_assert_int_eq(event->part_data.offset, seen->part_bytes);
+                seen->part_bytes += (int64_t)event->part_data.data.n;
+                break;
+        case EXECUTION_EVENT_GAP:
+                seen->gap_events += event->gap.events;
+                seen->gap_stdout_bytes += event->gap.stdout_bytes;
+                say(seen, "gap");
+                break;
+        case EXECUTION_EVENT_ENDED:
+                seen->ended = *event->ended;
+                say(seen, "ended");
+                break;
+        case _EXECUTION_EVENT_KIND_N:
+                ck_abort();
+        }
+}
+
+void read_all(struct seen *seen)
+{
+        struct execution_event event;
+        int r;
+
+        while (!seen->is_over && seen->reader) {
+                r = execution_reader_next(seen->reader, &event);
+                if (r == READER_E_WAIT)
+                        return;
+                if (r == READER_E_END || r == READER_E_CLOSED) {
+                        seen->is_over = true;
+                        seen->is_closed = r == READER_E_CLOSED;
+                        return;
+                }
+                ck_assert_int_eq(r, 0);
+                see(seen, &event);
+        }
+}
+
+static void on_readable(void *userdata)
+{
+        struct seen *seen = userdata;
+
+        if (!seen->is_paused)
+                read_all(seen);
+}
+
+void attach(const char *execution_id, int64_t after_sequence, struct seen *seen)
+{
+        struct session_result result;
+
+        seen->last_sequence = after_sequence;
+        ck_assert_int_eq(execution_reader_new(f.session, "uid:1", execution_id, after_sequence,
+                                              on_readable, seen, &seen->reader, &result),
+                         0);
+}
+
+void detach(struct seen *seen)
+{
+        seen->reader = execution_reader_free(seen->reader);
+}
+
+void wait_for_end(struct seen *seen)
+{
+        run_until_true(&seen->is_over);
+        detach(seen);
+}
+
+struct wanted {
+        struct seen *seen;
+        const char *text;
+};
+
+static bool has_text(void *userdata)
+{
+        struct wanted *wanted = userdata;
+
+        return strstr(wanted->seen->text, wanted->text);
+}
+
+void wait_for_text(struct seen *seen, const char *text)
+{
+        struct wanted wanted = { seen, text };
+
+        run_until(has_text, &wanted);
+}
+
+struct execution_call {
+        struct answer answer;
+        struct seen *seen;
+};
+
+static void on_accepted(void *userdata, const struct session_result *result,
+                        const struct execution_record *record)
+{
+        struct execution_call *call = userdata;
+
+        on_execution_answer(&call->answer, result, record);
+        if (record && call->seen)
+                attach(record->execution_id, 0, call->seen);
+}
+
+struct answer execute(const struct execute_request *request, struct seen *seen)
+{
+        struct execution_call call = { .seen = seen };
+
+        session_execute(f.session, request, on_accepted, &call);
+        run_until_true(&call.answer.is_done);
+        return call.answer;
+}
+
+struct seen run_code(const char *sandbox_id, const char *code)
+{
+        struct execute_request request = execute_request(sandbox_id, code);
+        static struct seen seen;
+        struct answer answer;
+
+        memset(&seen, 0, sizeof(seen));
+        answer = execute(&request, &seen);
+        ck_assert_msg(answer.result.outcome == 0, "%s", answer.result.message);
+        wait_for_end(&seen);
+        return seen;
+}
+
+int run_suite(const char *name, const void *tests, size_t n_tests)
+{
+        const TTest *const *all = tests;
+        Suite *suite = suite_create(name);
+        TCase *tcase = tcase_create(name);
+        SRunner *runner;
+        int n_failed;
+
+        tcase_set_timeout(tcase, 60);
+        tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
+        for (size_t i = 0; i < n_tests; i++)
+                tcase_add_test(tcase, all[i]);
+        suite_add_tcase(suite, tcase);
+        runner = srunner_create(suite);
+        srunner_run_all(runner, CK_ENV);
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
