@@ -1,11 +1,9 @@
 /*
- * The baseline of the benchmarks: hotcelld's gRPC layer with nothing behind it.
- *
- *   /hotcell.bench.Echo/Unary   answers with the request
- *   /hotcell.bench.Echo/Stream  takes a decimal number and streams that many messages of 64 KiB
+ * The baseline of the benchmarks: hotcelld's gRPC layer with nothing behind it. Serves echo.proto.
  *
  * Usage: echo_server unix:PATH | HOST:PORT; ends on SIGTERM or SIGINT.
  */
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
@@ -15,18 +13,32 @@
 
 #include <systemd/sd-event.h>
 
+#include "echo.pb-c.h"
+
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "runtime/base/text.h"
 #include "server/rpc/rpc.h"
 
 enum {
         CHUNK_BYTES = 64 << 10,
-        DIGITS_MAX = 20,
+        CHUNK_HEADER_MAX = 16,
 };
 
-static const char chunk[CHUNK_BYTES];
+/* A Message of CHUNK_BYTES, packed once: what is measured is gRPC, not protobuf. */
+static uint8_t chunk[CHUNK_BYTES + CHUNK_HEADER_MAX];
+static size_t n_chunk;
+
+static void pack_chunk(void)
+{
+        static uint8_t zeros[CHUNK_BYTES];
+        Hotcell__Bench__Message message = HOTCELL__BENCH__MESSAGE__INIT;
+
+        message.data.data = zeros;
+        message.data.len = sizeof(zeros);
+        assert(hotcell__bench__message__get_packed_size(&message) <= sizeof(chunk));
+        n_chunk = hotcell__bench__message__pack(&message, chunk);
+}
 
 struct stream {
         uint64_t n_left;
@@ -44,7 +56,7 @@ static void stream_next(struct rpc_call *call, void *userdata)
 
         if (stream->n_left > 0) {
                 stream->n_left--;
-                rpc_call_write(call, chunk, sizeof(chunk));
+                rpc_call_write(call, chunk, n_chunk);
                 return;
         }
         rpc_call_finish(call);
@@ -64,22 +76,23 @@ static const struct rpc_call_observer stream_observer = {
 
 static void on_stream(struct rpc_call *call, const void *request, size_t n_request, void *userdata)
 {
-        char digits[DIGITS_MAX + 1] = { 0 };
+        Hotcell__Bench__StreamRequest *wanted =
+                hotcell__bench__stream_request__unpack(NULL, n_request, request);
         struct stream *stream;
-        uint64_t n;
 
         (void)userdata;
-        memcpy(digits, request, MIN(n_request, sizeof(digits) - 1));
-        if (n_request > DIGITS_MAX || !text_to_uint64(digits, UINT64_MAX, &n)) {
-                rpc_call_fail(call, RPC_INVALID_ARGUMENT, "A decimal number, please.", NULL, 0);
+        if (!wanted) {
+                rpc_call_fail(call, RPC_INVALID_ARGUMENT, "This is no StreamRequest.", NULL, 0);
                 return;
         }
         stream = malloc(sizeof(*stream));
         if (!stream) {
+                hotcell__bench__stream_request__free_unpacked(wanted, NULL);
                 rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "Out of memory.", NULL, 0);
                 return;
         }
-        stream->n_left = n;
+        stream->n_left = wanted->n_messages;
+        hotcell__bench__stream_request__free_unpacked(wanted, NULL);
         rpc_call_observe(call, &stream_observer, stream);
         stream_next(call, stream);
 }
@@ -161,6 +174,7 @@ int main(int argc, char **argv)
         }
         log_init("echo_server", LOG_LEVEL_WARNING);
         block_signals();
+        pack_chunk();
         r = sd_event_new(&loop);
         if (r >= 0)
                 r = serve(loop, argv[1]);

@@ -1,0 +1,207 @@
+"""The figures: what is run, beside what, and the bar."""
+
+import contextlib
+
+import jupyter
+import machine
+import rounds
+from report import Figure, Series
+from stats import Bar, median
+
+CODE, RESULT = "1+1", "2"
+UNARY_BYTES = 64  # about as much as a request for `1+1`
+CHUNK_BYTES = 64 << 10
+
+
+def _series(name, unit, includes, samples):
+    return Series(name, unit, includes, samples[name]) if name in samples else None
+
+
+def _present(*series):
+    return [s for s in series if s]
+
+
+def _least(names, samples):
+    medians = [median(samples[name]) for name in names if name in samples]
+    return min(medians) if medians else None
+
+
+def create(lab, counts):
+    """A sandbox from nothing to RUNNING, beside containers that run `true`."""
+
+    def hotcell():
+        nanoseconds, sandbox_id = lab.hotcell.ask("create")
+        lab.hotcell.ask("delete", sandbox_id)
+        return int(nanoseconds)
+
+    sides = {"hotcell": hotcell}
+    if lab.containers.crun:
+        sides["crun run, user ns, seccomp, limits"] = lambda: lab.containers.run_crun("walled")
+        sides["crun run, default spec"] = lambda: lab.containers.run_crun("plain")
+    if lab.containers.bwrap:
+        sides["bwrap --unshare-all"] = lab.containers.run_bwrap
+    for side in sides.values():
+        side()
+    samples = rounds.interleave(sides, counts["create"], lab.pause)
+    crun = [name for name in samples if name.startswith("crun")]
+    ours = _series(
+        "hotcell", "ns",
+        "CreateSandbox to its answer over gRPC: all namespaces, overlay, seccomp, limits, init executed, the row in the "
+        "database; without an interpreter and without its end",
+        samples,
+    )
+    return Figure(
+        "create", ours,
+        _present(
+            _series(
+                "crun run, user ns, seccomp, limits", "ns",
+                "the whole command: `true` on the same root with the same list of system calls, run and removed; no "
+                "overlay, no gRPC, no database", samples,
+            ),
+            _series("crun run, default spec", "ns", "the same with crun's own default: no user namespace, no filter", samples),
+            _series("bwrap --unshare-all", "ns", "the whole command: namespaces only, no cgroup, no filter, no overlay", samples),
+        ),
+        Bar("less than the fastest crun run", _least(crun, samples)),
+    )
+
+
+def cold(lab, counts):
+    """From nothing to the result of the first cell."""
+    ended = []
+
+    def hotcell():
+        to_result, to_ended, _, _ = lab.run("-", CODE, RESULT)
+        ended.append(to_ended)
+        return to_result
+
+    sides = {"hotcell": hotcell}
+    if not jupyter.missing:
+        sides["ipykernel"] = lambda: jupyter.first_result(CODE)
+    for side in sides.values():
+        side()
+    ended.clear()
+    samples = rounds.interleave(sides, counts["cold"], lab.pause)
+    samples["hotcell, to ended"] = ended
+    return Figure(
+        "cold",
+        _series("hotcell", "ns", "one-shot Execute to the result of `1+1`: sandbox made, IPython started, code run", samples),
+        _present(
+            _series("hotcell, to ended", "ns", "the same calls to the last event, with the usage", samples),
+            _series(
+                "ipykernel", "ns",
+                "jupyter_client: start of Debian's ipykernel to the first execute_reply of `1+1`; no sandbox; another Python "
+                "(the host's)", samples,
+            ),
+        ),
+        Bar("less than ipykernel", _least(["ipykernel"], samples)),
+    )
+
+
+def warm(lab, counts):
+    """`1+1` where an interpreter waits."""
+    with contextlib.ExitStack() as stack:
+        sandbox_id = stack.enter_context(lab.sandbox())
+        sides = {
+            "hotcell": lambda: lab.run(sandbox_id, CODE, RESULT)[1],
+            "bare gRPC": lambda: int(lab.echo.ask("unary", UNARY_BYTES)[0]),
+        }
+        if not jupyter.missing:
+            kernel = stack.enter_context(jupyter.Kernel())
+            sides["ipykernel"] = lambda: kernel.run_timed(CODE)
+        for side in list(sides.values()) * 5:
+            side()
+        samples = rounds.interleave(sides, counts["warm"], lab.pause)
+    return Figure(
+        "warm",
+        _series("hotcell", "ns", "Execute of `1+1` in its context: request to the `ended` event, with result and usage", samples),
+        _present(
+            _series(
+                "bare gRPC", "ns",
+                f"unary call of {UNARY_BYTES} bytes to a server of the same gRPC layer on a unix socket, same client", samples,
+            ),
+            _series("ipykernel", "ns", "jupyter_client: `1+1` to reply and idle; the client is Python", samples),
+        ),
+        Bar("at most 4 x bare gRPC + 1 ms", 4 * median(samples["bare gRPC"]) + 1e6),
+    )
+
+
+def stdout(lab, counts):
+    """Bytes a second of a program that writes as fast as it may."""
+    n_chunks = (counts["stdout_mib"] << 20) // CHUNK_BYTES
+    total = n_chunks * CHUNK_BYTES
+    code = f'import os; b = b"x" * {CHUNK_BYTES}; any(os.write(1, b) != len(b) for _ in range({n_chunks}))'
+
+    with lab.sandbox() as sandbox_id:
+
+        def hotcell():
+            _, _, n_bytes, nanoseconds = lab.run(sandbox_id, code, "False", 2 * total)
+            return n_bytes / nanoseconds * 1e9
+
+        def bare():
+            nanoseconds, n_bytes = map(int, lab.echo.ask("stream", n_chunks))
+            return n_bytes / nanoseconds * 1e9
+
+        sides = {"hotcell": hotcell, "bare gRPC stream": bare}
+        for side in sides.values():
+            side()
+        samples = rounds.interleave(sides, counts["stdout"], lab.pause)
+    return Figure(
+        "stdout",
+        _series(
+            "hotcell", "B/s",
+            f"{counts['stdout_mib']} MiB by os.write of 64 KiB through pipe, ring and Execute, from the first to the last "
+            "output at the client; p99 is the 99th percentile, the fast end", samples,
+        ),
+        [
+            _series(
+                "bare gRPC stream", "B/s",
+                "as many messages of 64 KiB, packed beforehand, from a server of the same gRPC layer, same client", samples,
+            )
+        ],
+        Bar("at least 0.4 of the bare stream", 0.4 * median(samples["bare gRPC stream"]), more_is_better=True),
+    )
+
+
+def memory(lab, counts):
+    """What sandboxes and daemons hold while nothing happens."""
+    samples = {"sandbox with Python": [], "sandbox without interpreter": [], "ipykernel": []}
+    for _ in range(counts["memory"]):
+        with lab.sandbox() as sandbox_id:
+            lab.pause()
+            samples["sandbox without interpreter"].append(int(lab.hotcell.ask("usage", sandbox_id)[0]))
+            lab.run(sandbox_id, CODE, RESULT)
+            lab.pause()
+            samples["sandbox with Python"].append(int(lab.hotcell.ask("usage", sandbox_id)[0]))
+        if not jupyter.missing:
+            with jupyter.Kernel() as kernel:
+                kernel.run(CODE)
+                lab.pause()
+                samples["ipykernel"].append(kernel.rss_bytes())
+    if not samples["ipykernel"]:
+        del samples["ipykernel"]
+    daemons = _daemons(lab.runtime_pid)
+    samples.update({name: [machine.resident_bytes(pid)] for name, pid in daemons.items()})
+    return Figure(
+        "memory",
+        _series(
+            "sandbox with Python", "B",
+            "its memory cgroup after `1+1`: also its files, kernel memory, and pages of the template that it read first", samples,
+        ),
+        _present(
+            _series("sandbox without interpreter", "B", "the same before any code", samples),
+            _series("ipykernel", "B", "RSS of the process after `1+1`, pages that it shares with others included", samples),
+            *[_series(name, "B", "RSS of the process", samples) for name in daemons],
+        ),
+        Bar("at most ipykernel", _least(["ipykernel"], samples)),
+    )
+
+
+def _daemons(runtime_pid):
+    """Names and ids of the runtime and its children that stay."""
+    found = {"hotcell-runtime": runtime_pid}
+    for pid in machine.children(runtime_pid):
+        found.setdefault(machine.program_of(pid) + ("" if machine.program_of(pid) == "hotcelld" else " (spawner)"), pid)
+    return found
+
+
+ALL = {"create": create, "cold": cold, "warm": warm, "stdout": stdout, "memory": memory}

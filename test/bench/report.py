@@ -1,0 +1,95 @@
+"""Figures as a table for people and as JSON for programs."""
+
+import dataclasses
+import functools
+
+import stats
+
+# What a unit is shown in, and divided by for that.
+SHOWN = {"ns": ("ms", 1e6), "B": ("MiB", 2**20), "B/s": ("MiB/s", 2**20)}
+EXIT_FAILED, EXIT_MISSED, EXIT_NOT_JUDGED = 1, 3, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Samples of one side, with what they include."""
+
+    name: str
+    unit: str
+    includes: str
+    samples: list
+
+    @functools.cached_property
+    def summary(self):
+        return stats.Summary.of(self.samples)
+
+    def shown(self, value):
+        return f"{value / SHOWN[self.unit][1]:.2f}"
+
+    def as_json(self):
+        return {"name": self.name, "unit": self.unit, "includes": self.includes, **dataclasses.asdict(self.summary)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """What hotcell took, what others took beside it, and the bar. Without a bar it is only for reading."""
+
+    name: str
+    ours: Series
+    beside: list
+    bar: stats.Bar | None = None
+
+    def verdict(self):
+        return self.bar.judge(self.ours.summary.median) if self.bar else None
+
+    def as_json(self):
+        ours = self.ours.summary.median
+        return {
+            "name": self.name,
+            "hotcell": self.ours.as_json(),
+            "beside": [{**s.as_json(), "ratio": stats.ratio(ours, s.summary.median)} for s in self.beside],
+            "bar": {**dataclasses.asdict(self.bar), "verdict": self.verdict()} if self.bar else None,
+        }
+
+
+def exit_code(figures, failures):
+    if failures:
+        return EXIT_FAILED
+    verdict = stats.worst([f.verdict() for f in figures if f.bar])
+    return {stats.MISSED: EXIT_MISSED, stats.NOT_JUDGED: EXIT_NOT_JUDGED}.get(verdict, 0)
+
+
+def _row(name, series, ratio=""):
+    summary = series.summary
+    return (
+        f"{name:<9}{series.name:<38}{series.shown(summary.median):>10}{series.shown(summary.p99):>10}"
+        f" {SHOWN[series.unit][0]:<6}{summary.n:>5}{ratio:>10}"
+    )
+
+
+def _bar_row(figure):
+    bar = figure.bar
+    limit = "unknown" if bar.limit is None else f"{figure.ours.shown(bar.limit)} {SHOWN[figure.ours.unit][0]}"
+    return f"{'':<9}bar: {bar.text} ({limit}): {figure.verdict().upper()}"
+
+
+def table(figures):
+    """One block for each figure, ours first; a ratio is ours to theirs."""
+    lines = [f"{'figure':<9}{'':<38}{'median':>10}{'p99':>10} {'':<6}{'n':>5}{'ratio':>10}"]
+    for figure in figures:
+        lines.append("")
+        lines.append(_row(figure.name, figure.ours))
+        for series in figure.beside:
+            lines.append(_row("", series, f"{stats.ratio(figure.ours.summary.median, series.summary.median):.2f}x"))
+        if figure.bar:
+            lines.append(_bar_row(figure))
+    return "\n".join(lines)
+
+
+def notes(figures):
+    """What each side's figure includes."""
+    lines = ["what each figure includes; a ratio is hotcell's median to theirs; the p99 of fewer than 100 samples is the largest"]
+    for figure in figures:
+        for series in (figure.ours, *figure.beside):
+            lines.append(f"  {figure.name}, {series.name}: {series.includes}")
+    return "\n".join(lines)

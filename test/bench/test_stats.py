@@ -1,0 +1,110 @@
+"""The benchmark's arithmetic: quantiles, medians, bars, the order of measurements, the exit code."""
+
+import json
+import unittest
+
+import report
+import rounds
+import stats
+
+
+class Quantiles(unittest.TestCase):
+    def test_are_samples_that_were_measured(self):
+        samples = list(range(1, 101))
+        self.assertEqual(stats.quantile(samples, 0.99), 99)
+        self.assertEqual(stats.quantile(samples, 0.1), 10)
+        self.assertEqual(stats.quantile(samples, 0.07), 7)
+
+    def test_p99_of_few_samples_is_the_largest(self):
+        self.assertEqual(stats.quantile([3, 9, 1], 0.99), 9)
+
+    def test_ends_are_smallest_and_largest(self):
+        self.assertEqual(stats.quantile([5, 2, 8], 0), 2)
+        self.assertEqual(stats.quantile([5, 2, 8], 1), 8)
+
+    def test_order_of_samples_does_not_matter(self):
+        self.assertEqual(stats.quantile([4, 1, 3, 2], 0.5), stats.quantile([1, 2, 3, 4], 0.5))
+
+    def test_of_nothing_are_refused(self):
+        for function in (lambda: stats.quantile([], 0.5), lambda: stats.median([]), lambda: stats.Summary.of([])):
+            with self.assertRaises(ValueError):
+                function()
+
+    def test_beyond_the_whole_are_refused(self):
+        with self.assertRaises(ValueError):
+            stats.quantile([1], 1.1)
+
+
+class Medians(unittest.TestCase):
+    def test_odd_and_even(self):
+        self.assertEqual(stats.median([9, 1, 5]), 5)
+        self.assertEqual(stats.median([1, 2, 3, 10]), 2.5)
+
+    def test_summary_has_all(self):
+        summary = stats.Summary.of([10, 20, 30, 40])
+        self.assertEqual((summary.n, summary.min, summary.max, summary.median, summary.mean), (4, 10, 40, 25, 25))
+
+
+class Bars(unittest.TestCase):
+    def test_less_is_better(self):
+        bar = stats.Bar("at most 10", 10)
+        self.assertEqual(bar.judge(10), stats.MET)
+        self.assertEqual(bar.judge(10.1), stats.MISSED)
+
+    def test_more_is_better(self):
+        bar = stats.Bar("at least 10", 10, more_is_better=True)
+        self.assertEqual(bar.judge(10), stats.MET)
+        self.assertEqual(bar.judge(9.9), stats.MISSED)
+
+    def test_unknown_is_not_met(self):
+        self.assertEqual(stats.Bar("x", None).judge(1), stats.NOT_JUDGED)
+        self.assertEqual(stats.Bar("x", 1).judge(None), stats.NOT_JUDGED)
+
+    def test_one_missed_makes_the_run_missed(self):
+        self.assertEqual(stats.worst([stats.MET, stats.NOT_JUDGED, stats.MISSED]), stats.MISSED)
+        self.assertEqual(stats.worst([stats.MET, stats.NOT_JUDGED]), stats.NOT_JUDGED)
+        self.assertEqual(stats.worst([]), stats.MET)
+
+    def test_ratio_needs_both(self):
+        self.assertEqual(stats.ratio(10, 5), 2)
+        self.assertIsNone(stats.ratio(10, 0))
+        self.assertIsNone(stats.ratio(None, 5))
+
+
+class Rounds(unittest.TestCase):
+    def test_everything_is_measured_in_each_round_with_a_gap_before(self):
+        log = []
+        sides = {name: lambda name=name: log.append(name) or len(log) for name in "abc"}
+        samples = rounds.interleave(sides, 3, lambda: log.append("gap"))
+        self.assertEqual(log[::2], ["gap"] * 9)
+        self.assertEqual(log[1::2], list("abc" "bca" "cab"))
+        self.assertEqual({name: len(values) for name, values in samples.items()}, {"a": 3, "b": 3, "c": 3})
+
+
+def figure(limit, value=2e6):
+    series = report.Series("hotcell", "ns", "all of it", [value])
+    return report.Figure("warm", series, [report.Series("bare", "ns", "gRPC", [1e6])], stats.Bar("at most", limit))
+
+
+class Reports(unittest.TestCase):
+    def test_exit_code_tells_missed_from_failed_from_not_judged(self):
+        self.assertEqual(report.exit_code([figure(3e6)], []), 0)
+        self.assertEqual(report.exit_code([figure(1e6)], []), 3)
+        self.assertEqual(report.exit_code([figure(None)], []), 4)
+        self.assertEqual(report.exit_code([figure(1e6)], ["no daemon"]), 1)
+
+    def test_ten_times_slower_misses_the_bar(self):
+        bar = 4 * 0.4e6 + 1e6
+        self.assertEqual(figure(bar, 1.2e6).verdict(), stats.MET)
+        self.assertEqual(figure(bar, 12e6).verdict(), stats.MISSED)
+
+    def test_table_names_every_side_and_the_verdict(self):
+        text = report.table([figure(1e6)])
+        for words in ("warm", "hotcell", "bare", "2.00", "1.00", "MISSED", "2.00x"):
+            self.assertIn(words, text)
+
+    def test_json_has_the_quantiles(self):
+        row = json.loads(json.dumps(figure(3e6).as_json()))
+        self.assertEqual(row["hotcell"]["p99"], 2e6)
+        self.assertEqual(row["beside"][0]["ratio"], 2)
+        self.assertEqual(row["bar"]["verdict"], "met")
