@@ -88,7 +88,8 @@ def _trim(shown, seen):
 
 
 def _cut(text, limit):
-    data = text.encode("utf-8", "backslashreplace")
+    # A NUL would end the text for a reader in C.
+    data = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
     if len(data) <= limit:
         return data.decode()
     mark = f"… [cut, {len(data)} bytes in all]"

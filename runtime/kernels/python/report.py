@@ -39,8 +39,9 @@ class Report:
         self._send_bundle(frames.RESULT, data, "", False)
 
     def display(self, data, display_id="", update=False):
-        if len(display_id.encode("utf-8", "replace")) > DISPLAY_ID_BYTES_MAX:
-            raise ValueError(f"a display_id has at most {DISPLAY_ID_BYTES_MAX} bytes")
+        display_id = str(display_id)
+        if len(display_id.encode("utf-8", "backslashreplace")) > DISPLAY_ID_BYTES_MAX or "\0" in display_id:
+            raise ValueError(f"a display_id has at most {DISPLAY_ID_BYTES_MAX} bytes, and no NUL")
         self._send_bundle(frames.DISPLAY, data, display_id, update)
 
     def clear_output(self, wait):

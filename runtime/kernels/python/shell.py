@@ -106,8 +106,7 @@ class ResultHook(DisplayHook):
 class Publisher(DisplayPublisher):
     def publish(self, data, metadata=None, source=None, *, transient=None, update=False, **kwargs):
         self._validate_data(data, metadata)
-        display_id = (transient or {}).get("display_id") or ""
-        self.shell.report.display(data, display_id, update)
+        self.shell.report.display(data, (transient or {}).get("display_id", ""), update)
 
     def clear_output(self, wait=False):
         self.shell.report.clear_output(wait)

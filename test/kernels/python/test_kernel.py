@@ -331,7 +331,9 @@ class RichResults(KernelTest):
         self.assertEqual((second.display_id, second.update, second.text), ("d1", True, "'y'"))
 
     def test_too_long_a_display_id(self):
-        self.run_bad("display(1, display_id='x' * 129)", "ValueError")
+        for name in ("'x' * 129", "'\\ud800' * 40", "'a\\0'"):
+            self.run_bad(f"display(1, display_id={name})", "ValueError")
+        self.assertEqual(self.run_ok("display(1, display_id=7)").one("display").display_id, "7")
 
     def test_clear_output(self):
         run = self.run_ok("from IPython.display import clear_output\nprint('a')\nclear_output(wait=True)\nprint('b')\nclear_output()")
@@ -478,6 +480,11 @@ class Errors(KernelTest):
         run = self.run_code("raise ValueError('line\\n' * 1000000)")
         self.assertLessEqual(sum(len(line.encode()) for line in run.error.traceback), 256 << 10)
         self.assertIn("lines cut", "\n".join(run.error.traceback))
+
+    def test_nul_in_the_text(self):
+        run = self.run_bad("raise ValueError('a\\0b')", "ValueError")
+        self.assertEqual(run.error.value, "a\\x00b")
+        self.assertNotIn("\0", "".join(run.error.traceback))
 
     def test_no_colours(self):
         self.assertNotIn("\x1b", "\n".join(self.run_bad("import json\njson.loads('{')", "JSONDecodeError").error.traceback))
