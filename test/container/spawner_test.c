@@ -239,7 +239,8 @@ START_TEST(a_want_of_descriptors_leaves_the_stage_usable)
                 ck_assert_uint_eq(count_mounts(pid), n_mounts);
                 ck_assert_uint_eq(count_fds(pid), n_fds);
         }
-        ck_assert_uint_gt(n_failures, 8);
+        /* As many as on pure cgroup v2, where fewer are sent. */
+        ck_assert_uint_ge(n_failures, 6);
         ck_assert_int_eq(kill(spawned.pid, SIGKILL), 0);
         ck_assert_int_eq(waitpid(spawned.pid, NULL, 0), spawned.pid);
 }
