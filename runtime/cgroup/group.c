@@ -164,7 +164,7 @@ static bool has(const struct cgroup *group, enum cgroup_controller controller)
 }
 
 /* An absent controller is not this function's to refuse: the walls are, before it comes to this. */
-static int apply_limits(const struct cgroup *group, const struct cgroup_limits *limits)
+int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *limits)
 {
         int r = 0;
 
@@ -216,7 +216,7 @@ int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const ch
         memcpy(made.path, name, made.n_sandbox + 1);
         r = make_directories(&made, ~0U);
         if (!r)
-                r = apply_limits(&made, limits);
+                r = cgroup_apply_limits(&made, limits);
         if (!r)
                 r = pass_memory_on(&made);
         if (r) {

@@ -58,6 +58,9 @@ struct cgroup_entry {
 int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const char *name,
                   const struct cgroup_limits *limits);
 
+/* Puts other limits in force. */
+int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *limits);
+
 /* Makes a leaf of @sandbox, or nothing. */
 int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const char *name);
 

@@ -1,0 +1,409 @@
+/*
+ * Where hierarchies are, and what their files say, in both dialects. The trees are folders of plain
+ * files that say what the kernel would.
+ */
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/io.h"
+#include "runtime/base/macros.h"
+#include "runtime/cgroup/group.h"
+#include "runtime/cgroup/values.h"
+
+static const char hybrid_mounts[] =
+        "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
+        "33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:7 - cgroup cgroup "
+        "rw,cpu,cpuacct\n"
+        "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+        "39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+        "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
+        "41 31 0:38 / /sys/fs/cgroup/unified rw shared:1 master:2 - cgroup2 cgroup2 rw\n";
+
+static const char hybrid_self[] = "9:name=systemd:/\n8:pids:/\n4:memory:/outer/inner\n"
+                                  "2:cpu,cpuacct:/slice\n0::/unit\n";
+
+static int parse(const char *mounts, const char *self, struct cgroup_layout *layout)
+{
+        FILE *mountinfo = fmemopen((void *)(uintptr_t)mounts, strlen(mounts), "r");
+        FILE *self_cgroup = fmemopen((void *)(uintptr_t)self, strlen(self), "r");
+        int r = cgroup_layout_parse(mountinfo, self_cgroup, layout);
+
+        (void)fclose(mountinfo);
+        (void)fclose(self_cgroup);
+        return r;
+}
+
+static void expect_own_path(const struct cgroup_hierarchy *hierarchy, const char *expected)
+{
+        char path[CGROUP_PATH_MAX];
+
+        ck_assert_int_eq(cgroup_hierarchy_path(hierarchy, hierarchy->own, path), 0);
+        ck_assert_str_eq(path, expected);
+}
+
+START_TEST(hybrid_layout_is_read)
+{
+        struct cgroup_layout layout;
+
+        ck_assert_int_eq(parse(hybrid_mounts, hybrid_self, &layout), 0);
+        ck_assert_uint_eq(layout.n_hierarchies, 4);
+        expect_own_path(&layout.hierarchies[0], "/sys/fs/cgroup/unified/unit");
+        ck_assert_uint_eq(layout.hierarchies[1].controllers, BIT(CGROUP_CPU));
+        expect_own_path(&layout.hierarchies[1], "/sys/fs/cgroup/cpu,cpuacct/slice");
+        ck_assert_uint_eq(layout.hierarchies[2].controllers, BIT(CGROUP_MEMORY));
+        expect_own_path(&layout.hierarchies[2], "/sys/fs/cgroup/memory/outer/inner");
+        expect_own_path(&layout.hierarchies[3], "/sys/fs/cgroup/pids");
+}
+END_TEST
+
+START_TEST(pure_v2_layout_is_read)
+{
+        struct cgroup_layout layout;
+
+        ck_assert_int_eq(parse("29 22 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 "
+                               "rw,nsdelegate,memory_recursiveprot\n",
+                               "0::/system.slice/hotcell.service\n", &layout),
+                         0);
+        ck_assert_uint_eq(layout.n_hierarchies, 1);
+        expect_own_path(&layout.hierarchies[0], "/sys/fs/cgroup/system.slice/hotcell.service");
+}
+END_TEST
+
+START_TEST(co_mounted_controllers_share_a_hierarchy)
+{
+        struct cgroup_layout layout;
+
+        ck_assert_int_eq(parse("1 0 0:1 / /a rw - cgroup c rw,memory,pids\n"
+                               "2 0 0:2 / /b rw - cgroup c rw,memory,pids\n"
+                               "3 0 0:3 / /u rw - cgroup2 c rw\n",
+                               "3:memory,pids:/\n0::/\n", &layout),
+                         0);
+        ck_assert_uint_eq(layout.n_hierarchies, 2);
+        ck_assert_uint_eq(layout.hierarchies[1].controllers, BIT(CGROUP_MEMORY) | BIT(CGROUP_PIDS));
+        ck_assert_str_eq(layout.hierarchies[1].mount, "/a");
+}
+END_TEST
+
+START_TEST(mounted_subtree_is_stripped_from_names)
+{
+        struct cgroup_layout layout;
+
+        ck_assert_int_eq(parse("3 0 0:3 /docker/abc /sys/fs/cgroup ro - cgroup2 c rw\n",
+                               "0::/docker/abc/x\n", &layout),
+                         0);
+        expect_own_path(&layout.hierarchies[0], "/sys/fs/cgroup/x");
+        ck_assert_int_eq(parse("3 0 0:3 /docker/abc /sys/fs/cgroup ro - cgroup2 c rw\n",
+                               "0::/docker/abcd\n", &layout),
+                         0);
+        expect_own_path(&layout.hierarchies[0], "/sys/fs/cgroup");
+}
+END_TEST
+
+START_TEST(mount_of_another_cgroup_namespace_is_refused)
+{
+        struct cgroup_layout layout;
+        char path[CGROUP_PATH_MAX];
+
+        ck_assert_int_eq(
+                parse("3 0 0:3 /../.. /sys/fs/cgroup rw - cgroup2 c rw\n", "0::/\n", &layout), 0);
+        ck_assert_int_eq(cgroup_hierarchy_path(&layout.hierarchies[0], "/", path), -EXDEV);
+}
+END_TEST
+
+START_TEST(escaped_mount_points_are_unescaped)
+{
+        struct cgroup_layout layout;
+
+        ck_assert_int_eq(
+                parse("3 0 0:3 / /with\\040blank\\134 rw - cgroup2 c rw\n", "0::/\n", &layout), 0);
+        expect_own_path(&layout.hierarchies[0], "/with blank\\");
+}
+END_TEST
+
+START_TEST(host_without_cgroup2_is_told_apart)
+{
+        struct cgroup_layout layout;
+
+        ck_assert_int_eq(parse("35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+                               "4:memory:/\n", &layout),
+                         CGROUP_LAYOUT_E_NO_CGROUP2);
+        ck_assert_int_eq(parse("nonsense\n - \n1 2 3 - cgroup2\n", "x\n:\n", &layout),
+                         CGROUP_LAYOUT_E_NO_CGROUP2);
+}
+END_TEST
+
+START_TEST(numbers_are_parsed_strictly)
+{
+        static const struct {
+                const char *text;
+                int result;
+                uint64_t value;
+        } rows[] = {
+                { "0\n", 0, 0 },
+                { "9223372036854771712\n", 0, 9223372036854771712ULL },
+                { "max\n", 0, UINT64_MAX },
+                { "42", 0, 42 },
+                { "", -EBADMSG, 0 },
+                { "\n", -EBADMSG, 0 },
+                { "-1\n", -EBADMSG, 0 },
+                { "12x\n", -EBADMSG, 0 },
+                { "99999999999999999999999\n", -EBADMSG, 0 },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                uint64_t value = 0;
+
+                ck_assert_int_eq(cgroup_parse_number(rows[i].text, &value), rows[i].result);
+                ck_assert_uint_eq(value, rows[i].value);
+        }
+}
+END_TEST
+
+START_TEST(keys_are_found_whole)
+{
+        static const char v1[] = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        static const char v2[] = "low 0\nhigh 0\nmax 7\noom 1\noom_kill 2\noom_group_kill 1\n";
+        uint64_t value;
+
+        ck_assert_int_eq(cgroup_parse_key(v1, "oom_kill", &value), 0);
+        ck_assert_uint_eq(value, 3);
+        ck_assert_int_eq(cgroup_parse_key(v2, "oom_kill", &value), 0);
+        ck_assert_uint_eq(value, 2);
+        ck_assert_int_eq(cgroup_parse_key(v2, "low", &value), 0);
+        ck_assert_int_eq(cgroup_parse_key(v2, "oom_k", &value), -ENODATA);
+        ck_assert_int_eq(cgroup_parse_key("", "low", &value), -ENODATA);
+        ck_assert_int_eq(cgroup_parse_key("low x\n", "low", &value), -EBADMSG);
+}
+END_TEST
+
+START_TEST(foreign_paths_are_never_removed)
+{
+        ck_assert_int_eq(cgroup_remove_leftover("/etc", 0), CGROUP_TREE_E_NOT_OURS);
+        ck_assert_int_eq(cgroup_remove_leftover("relative/hotcell-x", 0), CGROUP_TREE_E_NOT_OURS);
+        ck_assert_int_eq(cgroup_remove_leftover("/sys/../tmp/hotcell-x", 0),
+                         CGROUP_TREE_E_NOT_OURS);
+        ck_assert_int_eq(cgroup_remove_leftover("/no/such/hotcell-x", 0), 0);
+        /* A folder that is no cgroup. */
+        ck_assert_int_eq(mkdir("/tmp/hotcell-no-group", 0700), 0);
+        ck_assert_int_eq(cgroup_remove_leftover("/tmp/hotcell-no-group", 0),
+                         CGROUP_TREE_E_NOT_OURS);
+        ck_assert_int_eq(rmdir("/tmp/hotcell-no-group"), 0);
+}
+END_TEST
+
+/* --- fake trees ------------------------------------------------------------------------------- */
+
+static char folder[] = "/tmp/hotcell-cgroup-XXXXXX";
+static struct cgroup_tree tree;
+
+static void put(const char *path, const char *content)
+{
+        char whole[512];
+        int fd;
+
+        (void)snprintf(whole, sizeof(whole), "%s/%s", folder, path);
+        fd = open(whole, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(io_write_all(fd, content, strlen(content)), 0);
+        (void)close(fd);
+}
+
+static void expect_file(const char *path, const char *content)
+{
+        char whole[512];
+        char text[128];
+
+        (void)snprintf(whole, sizeof(whole), "%s/%s", folder, path);
+        ck_assert_int_eq(io_read_file(AT_FDCWD, whole, text, sizeof(text), NULL), 0);
+        ck_assert_str_eq(text, content);
+}
+
+/* A parent for each hierarchy that @names lists; the groups' files are put by the tests. */
+static void make_tree(const char *const names[], size_t n, enum cgroup_dialect dialect)
+{
+        ck_assert_ptr_nonnull(mkdtemp(folder));
+        tree = (struct cgroup_tree){ .n_parents = n };
+        for (size_t i = 0; i < n; i++) {
+                char path[512];
+
+                (void)snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+                ck_assert_int_eq(mkdir(path, 0700), 0);
+                tree.parents[i].fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        }
+        for (size_t c = 0; c < _CGROUP_CONTROLLER_N; c++) {
+                tree.controllers[c].dialect = dialect;
+                tree.controllers[c].parent = dialect == CGROUP_V2 ? 0 : c + 1;
+        }
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
+{
+        (void)status;
+        (void)kind;
+        (void)place;
+        return remove(path);
+}
+
+static void remove_tree(void)
+{
+        cgroup_tree_deinit(&tree);
+        (void)nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* A group as cgroup_create() would leave it, in folders that stand for the kernel's. */
+static struct cgroup a_group(unsigned parents)
+{
+        return (struct cgroup){
+                .tree = &tree, .path = "g", .n_sandbox = 1, .parents = parents, .peak_fd = -1
+        };
+}
+
+START_TEST(meters_are_read_in_v1)
+{
+        static const char *const names[] = { "id", "memory", "cpu", "pids" };
+        struct cgroup group = a_group(0xf);
+        struct cgroup_usage usage;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V1);
+        ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
+        ck_assert_int_eq(mkdirat(tree.parents[1].fd, "g", 0700), 0);
+        ck_assert_int_eq(mkdirat(tree.parents[3].fd, "g", 0700), 0);
+        put("id/g/cpu.stat", "usage_usec 1234\nuser_usec 1000\nsystem_usec 234\n");
+        put("memory/g/memory.usage_in_bytes", "4096\n");
+        put("memory/g/memory.max_usage_in_bytes", "8192\n");
+        put("memory/g/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+        put("pids/g/pids.current", "5\n");
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        ck_assert_uint_eq(usage.cpu_usec, 1234);
+        ck_assert_uint_eq(usage.memory_bytes, 4096);
+        ck_assert_uint_eq(usage.memory_peak_bytes, 8192);
+        ck_assert_uint_eq(usage.oom_kills, 2);
+        ck_assert_uint_eq(usage.processes, 5);
+        ck_assert_int_eq(cgroup_reset_peak(&group), 0);
+        /* Plain files keep what a shorter write leaves. */
+        expect_file("memory/g/memory.max_usage_in_bytes", "0192\n");
+        remove_tree();
+}
+END_TEST
+
+START_TEST(meters_are_read_in_v2)
+{
+        static const char *const names[] = { "id" };
+        struct cgroup group = a_group(0x1);
+        struct cgroup_usage usage;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
+        put("id/g/cpu.stat", "usage_usec 9\n");
+        put("id/g/memory.current", "1\n");
+        put("id/g/memory.events", "low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\noom_group_kill 1\n");
+        put("id/g/pids.current", "1\n");
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        /* Before Linux 5.19 there is no memory.peak. */
+        ck_assert_uint_eq(usage.memory_peak_bytes, 0);
+        ck_assert_uint_eq(usage.oom_kills, 1);
+        put("id/g/memory.peak", "77\n");
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        ck_assert_uint_eq(usage.memory_peak_bytes, 77);
+        remove_tree();
+}
+END_TEST
+
+START_TEST(limits_are_written_in_v1)
+{
+        static const char *const names[] = { "id", "memory", "cpu", "pids" };
+        static const char *const files[] = { "memory/g/memory.limit_in_bytes",
+                                             "memory/g/memory.memsw.limit_in_bytes",
+                                             "cpu/g/cpu.cfs_period_us", "cpu/g/cpu.cfs_quota_us",
+                                             "pids/g/pids.max" };
+        const struct cgroup_limits limits = { .memory_bytes = 1 << 28,
+                                              .cpu_millis = 1500,
+                                              .processes = 33 };
+        struct cgroup group = a_group(0xf);
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V1);
+        for (size_t i = 0; i < tree.n_parents; i++)
+                ck_assert_int_eq(mkdirat(tree.parents[i].fd, "g", 0700), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+                put(files[i], "");
+        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        expect_file(files[0], "268435456");
+        expect_file(files[1], "268435456");
+        expect_file(files[2], "100000");
+        expect_file(files[3], "150000");
+        expect_file(files[4], "33");
+        remove_tree();
+}
+END_TEST
+
+START_TEST(limits_are_written_in_v2)
+{
+        static const char *const names[] = { "id" };
+        static const char *const files[] = { "id/g/memory.max", "id/g/memory.swap.max",
+                                             "id/g/cpu.max", "id/g/pids.max" };
+        const struct cgroup_limits limits = { .memory_bytes = 1 << 28,
+                                              .cpu_millis = 500,
+                                              .processes = 33 };
+        struct cgroup group = a_group(0x1);
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+                put(files[i], "");
+        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        expect_file(files[0], "268435456");
+        expect_file(files[1], "0");
+        expect_file(files[2], "50000 100000");
+        expect_file(files[3], "33");
+        /* A kernel without swap has no such file, and nothing to forbid. */
+        (void)unlinkat(tree.parents[0].fd, "g/memory.swap.max", 0);
+        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        remove_tree();
+}
+END_TEST
+
+static Suite *cgroup_suite(void)
+{
+        Suite *suite = suite_create("cgroup");
+        TCase *layout = tcase_create("layout");
+        TCase *values = tcase_create("values");
+        TCase *groups = tcase_create("groups");
+
+        tcase_add_test(layout, hybrid_layout_is_read);
+        tcase_add_test(layout, pure_v2_layout_is_read);
+        tcase_add_test(layout, co_mounted_controllers_share_a_hierarchy);
+        tcase_add_test(layout, mounted_subtree_is_stripped_from_names);
+        tcase_add_test(layout, mount_of_another_cgroup_namespace_is_refused);
+        tcase_add_test(layout, escaped_mount_points_are_unescaped);
+        tcase_add_test(layout, host_without_cgroup2_is_told_apart);
+        tcase_add_test(values, numbers_are_parsed_strictly);
+        tcase_add_test(values, keys_are_found_whole);
+        tcase_add_test(groups, foreign_paths_are_never_removed);
+        tcase_add_test(groups, meters_are_read_in_v1);
+        tcase_add_test(groups, meters_are_read_in_v2);
+        tcase_add_test(groups, limits_are_written_in_v1);
+        tcase_add_test(groups, limits_are_written_in_v2);
+        suite_add_tcase(suite, layout);
+        suite_add_tcase(suite, values);
+        suite_add_tcase(suite, groups);
+        return suite;
+}
+
+int main(void)
+{
+        SRunner *runner = srunner_create(cgroup_suite());
+        int n_failed;
+
+        srunner_run_all(runner, CK_ENV);
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
