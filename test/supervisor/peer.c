@@ -75,7 +75,7 @@ void daemon_launch(struct daemon *daemon, char *const arguments[])
                            (char *)(uintptr_t) "--run-dir",
                            daemon->run_dir,
                            (char *)(uintptr_t) "--store",
-                           (char *)(uintptr_t)store_path(),
+                           (char *)(uintptr_t)(daemon->store ? daemon->store : store_path()),
                            (char *)(uintptr_t) "--init",
                            (char *)(uintptr_t)HOTCELL_INIT_PATH,
                            (char *)(uintptr_t) "--server-user",
@@ -93,6 +93,8 @@ void daemon_launch(struct daemon *daemon, char *const arguments[])
                 return;
         /* A test that fails ends without ending it. */
         (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (daemon->without_capability)
+                (void)prctl(PR_CAPBSET_DROP, daemon->without_capability);
         log = open(daemon->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
         (void)dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
         (void)dup2(log, STDOUT_FILENO);
@@ -351,17 +353,22 @@ static void expect_done(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *mess
         answer_deinit(&answer);
 }
 
-void peer_hello(struct peer *peer)
+struct answer peer_say_hello(struct peer *peer)
 {
         Hotcell__Runtime__V1__Hello hello = HOTCELL__RUNTIME__V1__HELLO__INIT;
         Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        struct answer answer;
 
         hello.protocol_oldest = hello.protocol_newest = 1;
         hello.version = (char *)(uintptr_t) "test";
         message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_HELLO;
         message.hello = &hello;
-        answer = peer_ask(peer, &message);
+        return peer_ask(peer, &message);
+}
+
+void peer_hello(struct peer *peer)
+{
+        struct answer answer = peer_say_hello(peer);
+
         expect_body(&answer, HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_WELCOME);
         ck_assert_uint_eq(answer.message->welcome->protocol, 1);
         ck_assert_uint_ge(answer.message->welcome->n_templates, 1);

@@ -23,6 +23,8 @@ struct daemon {
         char log_path[96];
         char groups[4][512]; /* its parent groups */
         size_t n_groups;
+        int without_capability; /* taken from its bounding set; zero (CAP_CHOWN): none */
+        const char *store;      /* NULL: the usual one */
 };
 
 /* A connection to it. */
@@ -84,6 +86,7 @@ void peer_expect_failure(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *mes
 
 /* The usual requests; they expect success. */
 void peer_hello(struct peer *peer);
+struct answer peer_say_hello(struct peer *peer);
 void peer_create(struct peer *peer, const char *id);
 void peer_destroy(struct peer *peer, const char *id);
 void peer_acknowledge(struct peer *peer, const char *sandbox_id, const char *process_id);
