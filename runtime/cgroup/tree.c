@@ -40,7 +40,7 @@ static int join_path(char to[static CGROUP_PATH_MAX], const char *base, const ch
 
 static void plan_v1_controllers(struct cgroup_tree *tree, const struct cgroup_layout *layout)
 {
-        for (size_t c = 0; c < _CGROUP_CONTROLLER_N; c++) {
+        for (enum cgroup_controller c = 0; c < _CGROUP_CONTROLLER_N; c++) {
                 tree->controllers[c].dialect = CGROUP_ABSENT;
                 (void)snprintf(tree->controllers[c].missing, sizeof(tree->controllers[c].missing),
                                "neither a cgroup v1 mount nor the cgroup2 tree offers it");
@@ -122,7 +122,7 @@ static bool is_exempt_root(int dir_fd)
 
 static bool needs_enabling(int base_fd)
 {
-        for (size_t c = 0; c < _CGROUP_CONTROLLER_N; c++)
+        for (enum cgroup_controller c = 0; c < _CGROUP_CONTROLLER_N; c++)
                 if (list_has(base_fd, "cgroup.controllers", cgroup_controller_name(c)) &&
                     !list_has(base_fd, "cgroup.subtree_control", cgroup_controller_name(c)))
                         return true;
@@ -213,7 +213,7 @@ static int create_identity(struct cgroup_tree *tree)
         if (!take_lock(tree->parents[0].fd, tree->parents[0].path))
                 return CGROUP_TREE_E_TAKEN;
 
-        for (size_t c = 0; c < _CGROUP_CONTROLLER_N; c++)
+        for (enum cgroup_controller c = 0; c < _CGROUP_CONTROLLER_N; c++)
                 if (tree->controllers[c].dialect == CGROUP_ABSENT)
                         resolve_v2_controller(tree, c, base_fd);
         return 0;
@@ -230,7 +230,7 @@ static void create_v1_parent(struct cgroup_tree *tree, size_t h)
                 r = make_group(tree->parents[h].path, &tree->parents[h].fd);
         if (!r)
                 return;
-        for (size_t c = 0; c < _CGROUP_CONTROLLER_N; c++) {
+        for (enum cgroup_controller c = 0; c < _CGROUP_CONTROLLER_N; c++) {
                 if (tree->controllers[c].dialect != CGROUP_V1 || tree->controllers[c].parent != h)
                         continue;
                 tree->controllers[c].dialect = CGROUP_ABSENT;

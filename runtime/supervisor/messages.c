@@ -24,8 +24,9 @@ enum {
 static Hotcell__Runtime__V1__FromRuntime
 new_message(Hotcell__Runtime__V1__FromRuntime__BodyCase body)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
         message.body_case = body;
         return message;
 }
@@ -75,9 +76,10 @@ static void send_event(struct supervisor *supervisor,
 
 void messages_answer_done(struct supervisor *supervisor, struct ticket ticket)
 {
-        Hotcell__Runtime__V1__Done done = HOTCELL__RUNTIME__V1__DONE__INIT;
+        Hotcell__Runtime__V1__Done done;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(DONE));
 
+        hotcell__runtime__v1__done__init(&done);
         message.done = &done;
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
@@ -85,9 +87,10 @@ void messages_answer_done(struct supervisor *supervisor, struct ticket ticket)
 void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
                              const struct failure *failure)
 {
-        Hotcell__Runtime__V1__Failure body = HOTCELL__RUNTIME__V1__FAILURE__INIT;
+        Hotcell__Runtime__V1__Failure body;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(FAILURE));
 
+        hotcell__runtime__v1__failure__init(&body);
         log_info("refused or failed: request=%llu reason=%d error=%d message=%s",
                  (unsigned long long)ticket.request, (int)failure->reason, failure->error_number,
                  failure->message);
@@ -108,9 +111,10 @@ static uint64_t now_nsec(void)
 
 void messages_answer_created(struct supervisor *supervisor, const struct sandbox *sandbox)
 {
-        Hotcell__Runtime__V1__SandboxCreated created = HOTCELL__RUNTIME__V1__SANDBOX_CREATED__INIT;
+        Hotcell__Runtime__V1__SandboxCreated created;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_CREATED));
 
+        hotcell__runtime__v1__sandbox_created__init(&created);
         created.cgroup_id = sandbox->group.id;
         created.id_base = sandbox->id_base;
         created.elapsed_ns = now_nsec() - sandbox->created_nsec;
@@ -120,10 +124,11 @@ void messages_answer_created(struct supervisor *supervisor, const struct sandbox
 
 void messages_answer_started(struct supervisor *supervisor, struct process *process)
 {
-        Hotcell__Runtime__V1__ProcessStarted started = HOTCELL__RUNTIME__V1__PROCESS_STARTED__INIT;
+        Hotcell__Runtime__V1__ProcessStarted started;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PROCESS_STARTED));
         size_t n_fds = process->n_fds;
 
+        hotcell__runtime__v1__process_started__init(&started);
         started.pid = (uint32_t)process->child.pid;
         started.cgroup_id = process->leaf.id;
         message.process_started = &started;
@@ -151,9 +156,10 @@ void messages_answer_walls(struct supervisor *supervisor, struct ticket ticket)
 {
         Hotcell__Runtime__V1__Wall bodies[WALLS_MAX];
         Hotcell__Runtime__V1__Wall *pointers[WALLS_MAX];
-        Hotcell__Runtime__V1__WallList list = HOTCELL__RUNTIME__V1__WALL_LIST__INIT;
+        Hotcell__Runtime__V1__WallList list;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(WALL_LIST));
 
+        hotcell__runtime__v1__wall_list__init(&list);
         fill_walls(&supervisor->walls, bodies, pointers);
         list.walls = pointers;
         list.n_walls = supervisor->walls.n_walls;
@@ -166,9 +172,10 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
         Hotcell__Runtime__V1__Wall bodies[WALLS_MAX];
         Hotcell__Runtime__V1__Wall *walls[WALLS_MAX];
         Hotcell__Runtime__V1__Template *templates[TEMPLATES_MAX];
-        Hotcell__Runtime__V1__Welcome welcome = HOTCELL__RUNTIME__V1__WELCOME__INIT;
+        Hotcell__Runtime__V1__Welcome welcome;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(WELCOME));
 
+        hotcell__runtime__v1__welcome__init(&welcome);
         fill_walls(&supervisor->walls, bodies, walls);
         for (size_t i = 0; i < supervisor->templates.n_templates; i++)
                 templates[i] = &supervisor->templates.templates[i]->message;
@@ -188,10 +195,11 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
 void messages_process_ended(struct supervisor *supervisor, const struct process *process)
 {
         Hotcell__Runtime__V1__Usage usage;
-        Hotcell__Runtime__V1__ProcessEnded ended = HOTCELL__RUNTIME__V1__PROCESS_ENDED__INIT;
+        Hotcell__Runtime__V1__ProcessEnded ended;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PROCESS_ENDED));
         int status = process->wait_status;
 
+        hotcell__runtime__v1__process_ended__init(&ended);
         process_fill_usage(&process->usage, &usage);
         ended.sandbox_id = (char *)(uintptr_t)process->sandbox->id;
         ended.process_id = (char *)(uintptr_t)process->id;
@@ -205,9 +213,10 @@ void messages_process_ended(struct supervisor *supervisor, const struct process 
 
 void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox *sandbox)
 {
-        Hotcell__Runtime__V1__SandboxEnded ended = HOTCELL__RUNTIME__V1__SANDBOX_ENDED__INIT;
+        Hotcell__Runtime__V1__SandboxEnded ended;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_ENDED));
 
+        hotcell__runtime__v1__sandbox_ended__init(&ended);
         ended.sandbox_id = (char *)(uintptr_t)sandbox->id;
         ended.oom = sandbox->is_oom;
         ended.detail = (char *)(uintptr_t)sandbox->detail;
@@ -266,12 +275,13 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
 {
         Hotcell__Runtime__V1__SandboxState states[LIST_SANDBOXES_MAX];
         Hotcell__Runtime__V1__SandboxState *pointers[LIST_SANDBOXES_MAX];
-        Hotcell__Runtime__V1__SandboxList list = HOTCELL__RUNTIME__V1__SANDBOX_LIST__INIT;
+        Hotcell__Runtime__V1__SandboxList list;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_LIST));
         size_t n_bytes = 0;
         struct sandbox *sandbox;
         struct sandbox *following;
 
+        hotcell__runtime__v1__sandbox_list__init(&list);
         HASH_SORT(supervisor->sandboxes, by_id);
         HASH_ITER(hh, supervisor->sandboxes, sandbox, following)
         {

@@ -237,8 +237,9 @@ static void handle_acknowledge_end(struct supervisor *supervisor, struct ticket 
 static void answer_usage(struct supervisor *supervisor, struct ticket ticket, int r,
                          Hotcell__Runtime__V1__Usage *usage)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
         if (r) {
                 refuse(supervisor, ticket, FAILURE(SYSTEM), r, "cannot read the meters: %s",
                        strerrordesc_np(abs(r)));

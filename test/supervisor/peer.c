@@ -355,9 +355,11 @@ static void expect_done(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *mess
 
 struct answer peer_say_hello(struct peer *peer)
 {
-        Hotcell__Runtime__V1__Hello hello = HOTCELL__RUNTIME__V1__HELLO__INIT;
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__Hello hello;
+        Hotcell__Runtime__V1__ToRuntime message;
 
+        hotcell__runtime__v1__hello__init(&hello);
+        hotcell__runtime__v1__to_runtime__init(&message);
         hello.protocol_oldest = hello.protocol_newest = 1;
         hello.version = (char *)(uintptr_t) "test";
         message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_HELLO;
@@ -412,9 +414,11 @@ void peer_create(struct peer *peer, const char *id)
 
 void peer_destroy(struct peer *peer, const char *id)
 {
-        Hotcell__Runtime__V1__DestroySandbox destroy = HOTCELL__RUNTIME__V1__DESTROY_SANDBOX__INIT;
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__DestroySandbox destroy;
+        Hotcell__Runtime__V1__ToRuntime message;
 
+        hotcell__runtime__v1__destroy_sandbox__init(&destroy);
+        hotcell__runtime__v1__to_runtime__init(&message);
         destroy.sandbox_id = (char *)(uintptr_t)id;
         message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_DESTROY_SANDBOX;
         message.destroy_sandbox = &destroy;
@@ -423,9 +427,11 @@ void peer_destroy(struct peer *peer, const char *id)
 
 void peer_acknowledge(struct peer *peer, const char *sandbox_id, const char *process_id)
 {
-        Hotcell__Runtime__V1__AcknowledgeEnd end = HOTCELL__RUNTIME__V1__ACKNOWLEDGE_END__INIT;
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__AcknowledgeEnd end;
+        Hotcell__Runtime__V1__ToRuntime message;
 
+        hotcell__runtime__v1__acknowledge_end__init(&end);
+        hotcell__runtime__v1__to_runtime__init(&message);
         end.sandbox_id = (char *)(uintptr_t)sandbox_id;
         end.process_id = (char *)(uintptr_t)process_id;
         message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_ACKNOWLEDGE_END;
@@ -435,9 +441,11 @@ void peer_acknowledge(struct peer *peer, const char *sandbox_id, const char *pro
 
 void peer_signal(struct peer *peer, const char *sandbox_id, const char *process_id, int signal)
 {
-        Hotcell__Runtime__V1__SignalProcess request = HOTCELL__RUNTIME__V1__SIGNAL_PROCESS__INIT;
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__SignalProcess request;
+        Hotcell__Runtime__V1__ToRuntime message;
 
+        hotcell__runtime__v1__signal_process__init(&request);
+        hotcell__runtime__v1__to_runtime__init(&message);
         request.sandbox_id = (char *)(uintptr_t)sandbox_id;
         request.process_id = (char *)(uintptr_t)process_id;
         request.signal = (uint32_t)signal;

@@ -230,11 +230,13 @@ END_TEST
 
 START_TEST(full_disk_says_so_and_is_metered)
 {
-        Hotcell__Runtime__V1__ReadUsage read = HOTCELL__RUNTIME__V1__READ_USAGE__INIT;
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__ReadUsage read;
+        Hotcell__Runtime__V1__ToRuntime message;
         Hotcell__Runtime__V1__FromRuntime *event;
         struct answer answer;
 
+        hotcell__runtime__v1__read_usage__init(&read);
+        hotcell__runtime__v1__to_runtime__init(&message);
         peer_create(&peer, "sbx-a");
         event = peer_run(&peer, "sbx-a",
                          "head -c 100m /dev/zero >/tmp/big || echo full; ls /tmp | wc -l", output);
@@ -256,12 +258,14 @@ END_TEST
 
 START_TEST(usage_of_a_process_is_its_own_and_its_peak_can_begin_anew)
 {
-        Hotcell__Runtime__V1__ReadUsage read = HOTCELL__RUNTIME__V1__READ_USAGE__INIT;
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__ReadUsage read;
+        Hotcell__Runtime__V1__ToRuntime message;
         struct answer started;
         struct answer first;
         struct answer second;
 
+        hotcell__runtime__v1__read_usage__init(&read);
+        hotcell__runtime__v1__to_runtime__init(&message);
         peer_create(&peer, "sbx-a");
         started =
                 peer_shell(&peer, "sbx-a", "p",
@@ -382,10 +386,12 @@ END_TEST
 START_TEST(sandbox_of_a_hotcelld_that_left_while_it_was_made_is_ended)
 {
         struct traces before = settled_traces();
-        Hotcell__Runtime__V1__ToRuntime list = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ListSandboxes body = HOTCELL__RUNTIME__V1__LIST_SANDBOXES__INIT;
+        Hotcell__Runtime__V1__ToRuntime list;
+        Hotcell__Runtime__V1__ListSandboxes body;
         struct answer answer;
 
+        hotcell__runtime__v1__to_runtime__init(&list);
+        hotcell__runtime__v1__list_sandboxes__init(&body);
         for (unsigned i = 0; i < 10; i++) {
                 char id[16];
 
@@ -428,12 +434,14 @@ END_TEST
 
 START_TEST(list_is_in_order_and_in_pages)
 {
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ListSandboxes list = HOTCELL__RUNTIME__V1__LIST_SANDBOXES__INIT;
+        Hotcell__Runtime__V1__ToRuntime message;
+        Hotcell__Runtime__V1__ListSandboxes list;
         char after[64] = "";
         size_t n_seen = 0;
         bool more = true;
 
+        hotcell__runtime__v1__to_runtime__init(&message);
+        hotcell__runtime__v1__list_sandboxes__init(&list);
         for (unsigned i = 0; i < 70; i++) {
                 char id[16];
 
@@ -466,9 +474,11 @@ END_TEST
 START_TEST(packets_that_are_no_messages_are_survived)
 {
         static uint8_t big[100 << 10];
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__Hello hello = HOTCELL__RUNTIME__V1__HELLO__INIT;
+        Hotcell__Runtime__V1__ToRuntime message;
+        Hotcell__Runtime__V1__Hello hello;
 
+        hotcell__runtime__v1__to_runtime__init(&message);
+        hotcell__runtime__v1__hello__init(&hello);
         memset(big, 0xff, sizeof(big));
         peer_send_bytes(&peer, "\xff\xff\xff", 3);
         peer_send_bytes(&peer, big, sizeof(big));
@@ -543,19 +553,19 @@ END_TEST
 
 START_TEST(hotcelld_that_does_not_read_is_disconnected)
 {
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ProbeWalls probe = HOTCELL__RUNTIME__V1__PROBE_WALLS__INIT;
+        Hotcell__Runtime__V1__ToRuntime message;
+        Hotcell__Runtime__V1__DestroySandbox destroy;
         uint8_t bytes[64];
         size_t n_bytes;
         bool is_cut = false;
 
+        hotcell__runtime__v1__to_runtime__init(&message);
+        hotcell__runtime__v1__destroy_sandbox__init(&destroy);
         /* Cheap requests with answers; the socket and the queue fill up. */
-        (void)probe;
         message.request = 1;
         message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_DESTROY_SANDBOX;
-        message.destroy_sandbox =
-                &(Hotcell__Runtime__V1__DestroySandbox)HOTCELL__RUNTIME__V1__DESTROY_SANDBOX__INIT;
-        message.destroy_sandbox->sandbox_id = (char *)(uintptr_t) "sbx-none";
+        message.destroy_sandbox = &destroy;
+        destroy.sandbox_id = (char *)(uintptr_t) "sbx-none";
         n_bytes = hotcell__runtime__v1__to_runtime__pack(&message, bytes);
         for (unsigned i = 0; i < 1000000 && !is_cut; i++)
                 is_cut = send(peer.fd, bytes, n_bytes, MSG_NOSIGNAL) < 0;

@@ -100,11 +100,12 @@ static int decode(Hotcell__Runtime__V1__ToRuntime__BodyCase body, uint64_t numbe
                   struct failure *failure)
 {
         static uint8_t bytes[CONTROL_PACKET_MAX];
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__ToRuntime message;
         struct control_request request;
         size_t n_bytes;
         int r;
 
+        hotcell__runtime__v1__to_runtime__init(&message);
         message.request = number;
         message.body_case = body;
         for (size_t i = 0; i < ARRAY_SIZE(bodies); i++)
