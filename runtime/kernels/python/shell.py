@@ -27,7 +27,7 @@ from traitlets.config import Config
 
 from . import errors, imports
 
-# `Out` keeps every result alive, and the sandbox has a memory limit: twenty data frames back is history.
+# `Out` keeps every result alive. With IPython's 1000, a session that shows data frames would end at its memory limit.
 OUT_MAX = 100
 
 # How long a shell command has to end after the SIGINT that it gets when the cell is interrupted.
@@ -67,7 +67,6 @@ class Formatter(DisplayFormatter):
         for e in failures:
             print("\n".join(errors.render(e, e.__traceback__)[2]), file=sys.stderr)
         return data, metadata
-
 
     def _is_registered(self, type):
         """Whether the program gave a form of its own to a built-in type."""

@@ -23,7 +23,7 @@ INSTALLED_DIRECTORY = "/usr/lib/hotcell/kernels/python"
 DEFAULT_TEMPLATE_ROOT = "/var/lib/hotcell/templates/by-name/python/root"
 
 SYNC = 1
-TIMEOUT_SEC = 10
+TIMEOUT_SEC = 60
 HEADER = struct.Struct("<IBBHI")
 
 
@@ -339,8 +339,10 @@ def _command(channel, environment, directory):
     }
     return [
         *("bwrap", "--ro-bind", root, "/", "--ro-bind", str(KERNEL_DIRECTORY), kernel),
-        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp", "--perms", "0777", "--tmpfs", "/home/user"),
-        *("--die-with-parent", "--unshare-pid", "--unshare-net", "--chdir", directory, "--clearenv", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
+        *("--proc", "/proc", "--dev", "/dev"),
+        *(word for path in ("/dev/shm", "/tmp", "/home/user") for word in ("--perms", "1777", "--tmpfs", path)),
+        *("--die-with-parent", "--unshare-pid", "--unshare-net", "--chdir", directory),
+        *("--clearenv", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
         *(word for name, value in variables.items() for word in ("--setenv", name, value)),
         *("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"),
         *("/usr/bin/python3", f"{kernel}/main.py"),
