@@ -2,6 +2,10 @@
  * cgroup2's "no internal processes" rule shapes this: a group that enables controllers for its
  * children may not hold processes, the root excepted. So the runtime, which usually shares its
  * group with nobody (a systemd unit, a container), steps down into a leaf before it enables any.
+ *
+ * A killed instance leaves its groups behind. The cgroup2 one tells whose they are: a lock on it
+ * lives as long as its owner, and an extended attribute lists the others, which may lie below a v1
+ * group that nobody else would look into.
  */
 #include "runtime/cgroup/tree.h"
 
@@ -14,6 +18,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,7 +34,8 @@ enum {
         LEFTOVER_PAUSE_MSEC = 10,
 };
 
-#define OWN_LEAF "hotcell-runtime"
+#define OWN_LEAF          "hotcell-runtime"
+#define PARENTS_ATTRIBUTE "trusted.hotcell.parents" /* of the cgroup2 parent: those of v1 */
 
 static int join_path(char to[static CGROUP_PATH_MAX], const char *base, const char *name)
 {
@@ -193,7 +199,21 @@ static bool take_lock(int fd, const char *path)
                stat(path, &named) == 0 && ours.st_ino == named.st_ino;
 }
 
-static int create_identity(struct cgroup_tree *tree)
+/* Losing it costs a later start the v1 groups of a killed instance, no more. */
+static void list_parents(const struct cgroup_tree *tree)
+{
+        char list[CGROUP_HIERARCHIES_MAX * (CGROUP_PATH_MAX + 1)];
+        size_t used = 0;
+
+        for (size_t h = 1; h < tree->n_parents; h++)
+                used += (size_t)snprintf(list + used, sizeof(list) - used, "%s\n",
+                                         tree->parents[h].path);
+        if (fsetxattr(tree->parents[0].fd, PARENTS_ATTRIBUTE, list, used, 0) < 0)
+                log_debug("cannot list the groups: group=%s error=%s", tree->parents[0].path,
+                          strerrorname_np(errno));
+}
+
+static int create_identity(struct cgroup_tree *tree, int *ret_base_fd)
 {
         _cleanup_(closep) int base_fd = -1;
         int r;
@@ -212,10 +232,8 @@ static int create_identity(struct cgroup_tree *tree)
                 return error_fold(r);
         if (!take_lock(tree->parents[0].fd, tree->parents[0].path))
                 return CGROUP_TREE_E_TAKEN;
-
-        for (enum cgroup_controller c = 0; c < _CGROUP_CONTROLLER_N; c++)
-                if (tree->controllers[c].dialect == CGROUP_ABSENT)
-                        resolve_v2_controller(tree, c, base_fd);
+        list_parents(tree);
+        *ret_base_fd = take_fd(&base_fd);
         return 0;
 }
 
@@ -241,14 +259,20 @@ static void create_v1_parent(struct cgroup_tree *tree, size_t h)
 
 int cgroup_tree_create(struct cgroup_tree *tree)
 {
+        _cleanup_(closep) int base_fd = -1;
         int r;
 
+        r = create_identity(tree, &base_fd);
+        if (r) {
+                (void)cgroup_tree_remove(tree);
+                return r;
+        }
         for (size_t h = 1; h < tree->n_parents; h++)
                 create_v1_parent(tree, h);
-        r = create_identity(tree);
-        if (r)
-                (void)cgroup_tree_remove(tree);
-        return r;
+        for (enum cgroup_controller c = 0; c < _CGROUP_CONTROLLER_N; c++)
+                if (tree->controllers[c].dialect == CGROUP_ABSENT)
+                        resolve_v2_controller(tree, c, base_fd);
+        return 0;
 }
 
 int cgroup_tree_remove(struct cgroup_tree *tree)
@@ -345,29 +369,48 @@ static bool is_instance_name(const char *name)
                strspn(name + n_prefix, "abcdefghijklmnopqrstuvwxyz234567") == 26;
 }
 
-/* An owner holds its lock for as long as it lives. */
-static bool is_abandoned(int base_fd, const char *name)
+static void remove_abandoned(const char *path, unsigned timeout_msec)
 {
-        _cleanup_(closep) int fd = openat(base_fd, name, DIR_FLAGS | O_NOFOLLOW);
+        int r = cgroup_remove_leftover(path, timeout_msec);
 
-        return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+        if (r)
+                log_warning("cannot remove an abandoned group: group=%s error=%d", path, r);
+        else
+                log_info("no abandoned group is left: group=%s", path);
 }
 
-static void remove_everywhere(const struct cgroup_tree *tree, const char *name,
-                              unsigned timeout_msec)
+/* Only groups of the same name: the list is not to be believed further. */
+static void remove_listed(char *list, const char *name, unsigned timeout_msec)
 {
-        char path[CGROUP_PATH_MAX];
+        char *position = NULL;
 
-        for (size_t h = 0; h < tree->n_parents; h++) {
-                int r = join_path(path, tree->parents[h].base, name);
+        for (char *path = strtok_r(list, "\n", &position); path;
+             path = strtok_r(NULL, "\n", &position)) {
+                const char *last = strrchr(path, '/');
 
-                if (!r)
-                        r = cgroup_remove_leftover(path, timeout_msec);
-                if (r)
-                        log_warning("cannot remove an abandoned group: group=%s error=%d", path, r);
-                else
-                        log_info("no abandoned group is left: group=%s", path);
+                if (last && strcmp(last + 1, name) == 0)
+                        remove_abandoned(path, timeout_msec);
         }
+}
+
+/* An owner holds its lock for as long as it lives. */
+static void remove_if_abandoned(const char *base, const char *name, unsigned timeout_msec)
+{
+        char list[CGROUP_HIERARCHIES_MAX * (CGROUP_PATH_MAX + 1)];
+        _cleanup_(closep) int fd = -1;
+        char path[CGROUP_PATH_MAX];
+        ssize_t n;
+
+        if (join_path(path, base, name))
+                return;
+        fd = open(path, DIR_FLAGS | O_NOFOLLOW);
+        if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return;
+        n = fgetxattr(fd, PARENTS_ATTRIBUTE, list, sizeof(list) - 1);
+        list[n > 0 ? n : 0] = '\0';
+        /* The processes first: they are all in cgroup2. */
+        remove_abandoned(path, timeout_msec);
+        remove_listed(list, name, timeout_msec);
 }
 
 void cgroup_remove_abandoned(const struct cgroup_tree *tree, unsigned timeout_msec)
@@ -377,7 +420,7 @@ void cgroup_remove_abandoned(const struct cgroup_tree *tree, unsigned timeout_ms
         if (!dir)
                 return;
         for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
-                if (is_instance_name(entry->d_name) && is_abandoned(dirfd(dir), entry->d_name))
-                        remove_everywhere(tree, entry->d_name, timeout_msec);
+                if (is_instance_name(entry->d_name))
+                        remove_if_abandoned(tree->parents[0].base, entry->d_name, timeout_msec);
         (void)closedir(dir);
 }

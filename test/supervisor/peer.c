@@ -162,7 +162,8 @@ int daemon_wait(struct daemon *daemon)
 
 void daemon_remove(struct daemon *daemon)
 {
-        static const char *const names[] = { "log", "private/groups", "private/lock" };
+        static const char *const names[] = { "log", "runtime.sock", "private/groups",
+                                             "private/lock" };
         char path[160];
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
