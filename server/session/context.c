@@ -306,7 +306,7 @@ static void cancel_queue(struct context *context, enum cause cause, const char *
                 if (execution->phase == PHASE_QUEUED)
                         execution_cancel(execution, cause, message);
                 else
-                        execution_stop(execution, OUTCOME_NOT_STARTED, cause, false);
+                        execution_doom(execution, cause, message);
         }
         context->is_held = false;
 }

@@ -492,6 +492,17 @@ void execution_cancel(struct execution *execution, enum cause cause, const char 
         execution_close(execution);
 }
 
+void execution_doom(struct execution *execution, enum cause cause, const char *message)
+{
+        assert(execution->phase == PHASE_ACCEPTING);
+
+        if (execution->stop.outcome != OUTCOME_NONE)
+                return;
+        execution->stop.outcome = OUTCOME_NOT_STARTED;
+        execution->stop.cause = cause;
+        (void)snprintf(execution->record.message, sizeof(execution->record.message), "%s", message);
+}
+
 static int on_ladder(sd_event_source *source, uint64_t usec, void *userdata);
 
 /* SIGINT, and again, then SIGKILL: programs that listen keep the interpreter's state. */

@@ -140,6 +140,9 @@ void execution_stop(struct execution *execution, enum outcome outcome, enum caus
 /* Ends one that never ran. */
 void execution_cancel(struct execution *execution, enum cause cause, const char *message);
 
+/* Ends one whose row is still being inserted, as soon as that is done. */
+void execution_doom(struct execution *execution, enum cause cause, const char *message);
+
 /* Its sandbox ends: no signals, the runtime kills everything. */
 void execution_sandbox_ends(struct execution *execution, enum cause cause);
 

@@ -70,6 +70,20 @@ void stop_session(void)
         f.store = store_close(f.store);
 }
 
+void crash(void)
+{
+        static struct fixture crashed[4]; /* reachable, so that it is no leak */
+        static size_t n_crashed;
+
+        ck_assert_uint_lt(n_crashed, ARRAY_SIZE(crashed));
+        fake_runtime_break(f.runtime);
+        f.store = store_close(f.store);
+        crashed[n_crashed++] = f;
+        f.session = NULL;
+        ck_assert_int_ge(sd_event_new(&f.loop), 0);
+        ck_assert_int_eq(fake_runtime_new(f.loop, f.socket_path, &f.runtime), 0);
+}
+
 void fixture_setup(void)
 {
         log_init("test", getenv("HOTCELL_TEST_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);

@@ -64,6 +64,10 @@ void run_turns(unsigned n);
 
 void start_session(void);
 void stop_session(void);
+
+/* As if the server and, with new ids of its processes, the runtime were killed: their memory is
+ * gone, only the database is left. A new runtime listens; start_session comes next. */
+void crash(void);
 bool session_serves(void *userdata);
 
 /* Defaults for requests. */
