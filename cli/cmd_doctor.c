@@ -21,6 +21,9 @@
 #include "cli/target.h"
 #include "runtime/base/macros.h"
 
+/* A probe starts a sandbox and tries every wall. */
+enum { PROBE_TIMEOUT_MSEC = 60 * 1000 };
+
 static const ProtobufCServiceDescriptor *const service = &hotcell__v1__server_service__descriptor;
 
 static void add_wall(struct table *table, const Hotcell__V1__Wall *wall)
@@ -92,7 +95,7 @@ static int ask_server(struct client *client, Hotcell__V1__GetServerInfoResponse 
         int r;
 
         ask.probe_walls = true;
-        call = client_call_new(client, service, "GetServerInfo", &ask.base, 60 * 1000);
+        call = client_call_new(client, service, "GetServerInfo", &ask.base, PROBE_TIMEOUT_MSEC);
         r = client_call_read(call, -1, ret_info);
         if (r == 0)
                 return 0;

@@ -205,10 +205,11 @@ struct logs_options {
 /* The sequence up to which there are events now; 0 when it has ended, as then all of them come. */
 static int read_until(struct client *client, const char *execution_id, int64_t *ret_sequence)
 {
-        Hotcell__V1__GetExecutionRequest get = HOTCELL__V1__GET_EXECUTION_REQUEST__INIT;
+        Hotcell__V1__GetExecutionRequest get;
         _cleanup_(message_freep) Hotcell__V1__GetExecutionResponse *answer = NULL;
         int r;
 
+        hotcell__v1__get_execution_request__init(&get);
         get.execution_id = (char *)(uintptr_t)execution_id;
         r = request(client, &hotcell__v1__execution_service__descriptor, "GetExecution", &get,
                     "looking for the execution", &answer);

@@ -62,8 +62,9 @@ static void call_start(struct follow *follow, const char *method, const void *re
 
 static void attach(struct follow *follow)
 {
-        Hotcell__V1__AttachExecutionRequest request = HOTCELL__V1__ATTACH_EXECUTION_REQUEST__INIT;
+        Hotcell__V1__AttachExecutionRequest request;
 
+        hotcell__v1__attach_execution_request__init(&request);
         request.execution_id = follow->execution_id;
         request.after_sequence = follow->last_sequence;
         call_start(follow, "AttachExecution", &request);
@@ -119,12 +120,12 @@ static void take_message(struct follow *follow, ProtobufCMessage *message)
 /* Waits for the answer, but a further signal goes before. */
 static void interrupt(struct follow *follow, Hotcell__V1__InterruptLevel level)
 {
-        Hotcell__V1__InterruptExecutionRequest request =
-                HOTCELL__V1__INTERRUPT_EXECUTION_REQUEST__INIT;
+        Hotcell__V1__InterruptExecutionRequest request;
         _cleanup_(client_call_freep) struct client_call *call = NULL;
         _cleanup_(message_freep) Hotcell__V1__InterruptExecutionResponse *answer = NULL;
         _cleanup_(freep) char *reason = NULL;
 
+        hotcell__v1__interrupt_execution_request__init(&request);
         request.execution_id = follow->execution_id;
         request.level = level;
         call = client_call_new(follow->config.client, &hotcell__v1__execution_service__descriptor,

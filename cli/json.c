@@ -64,8 +64,8 @@ static struct json_object *from_duration(const Google__Protobuf__Duration *durat
                 n--;
         if (text[n - 1] == '.')
                 n--;
-        strcpy(text + n, "s");
-        return must(json_object_new_string(text));
+        text[n++] = 's'; /* there is room: the zeros were more */
+        return must(json_object_new_string_len(text, (int)n));
 }
 
 static struct json_object *from_any_message(const ProtobufCMessage *message)

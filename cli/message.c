@@ -68,7 +68,7 @@ void message_set_map(void *message, const char *name, const struct option_pairs 
         assert(field && field->label == PROTOBUF_C_LABEL_REPEATED);
         if (pairs->n == 0)
                 return;
-        entries = allocate(pairs->n, sizeof(*entries));
+        entries = allocate(pairs->n, sizeof(void *));
         for (size_t i = 0; i < pairs->n; i++)
                 entries[i] = entry_new(field->descriptor, &pairs->items[i]);
         *(size_t *)((char *)message + field->quantifier_offset) = pairs->n;

@@ -149,15 +149,17 @@ int option_value_set(const char *command, const struct option_row *row, void *in
 {
         void *field = (char *)into + row->offset;
 
+        if (row->type == OPTION_FLAG) {
+                *(bool *)field = true;
+                return 0;
+        }
+        assert(text);
         /* Everything goes into messages, where only UTF-8 is text. */
-        if (text && !text_is_utf8(text, strlen(text))) {
+        if (!text_is_utf8(text, strlen(text))) {
                 say_of(command, "the value of --%s is not UTF-8", row->name);
                 return OPTIONS_E_USAGE;
         }
         switch (row->type) {
-        case OPTION_FLAG:
-                *(bool *)field = true;
-                return 0;
         case OPTION_TEXT:
                 *(const char **)field = text;
                 return 0;
@@ -173,6 +175,8 @@ int option_value_set(const char *command, const struct option_row *row, void *in
         case OPTION_DURATION:
         case OPTION_CPUS:
                 return set_number(command, row, field, text);
+        case OPTION_FLAG:
+                break;
         }
         assert(false);
         return OPTIONS_E_USAGE;

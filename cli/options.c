@@ -20,10 +20,11 @@ enum {
 /* All rows of one command, as getopt wants them and as we find them again. */
 struct table {
         struct option longs[ROWS_MAX + 2]; /* and --help, and the end */
-        char letters[3 * ROWS_MAX];
+        char letters[2 * ROWS_MAX + 4];
         const struct option_row *rows[ROWS_MAX];
         void *into[ROWS_MAX];
         size_t n_rows;
+        size_t n_letters;
 };
 
 static const struct option_group *global_group;
@@ -47,21 +48,21 @@ static void table_add_group(struct table *table, const struct option_group *grou
                         .has_arg = row->type == OPTION_FLAG ? no_argument : required_argument,
                         .val = VALUE_FIRST + (int)n,
                 };
-                if (row->letter) {
-                        char letter[3] = { row->letter, row->type == OPTION_FLAG ? '\0' : ':' };
-
-                        strcat(table->letters, letter);
-                }
+                if (row->letter)
+                        table->letters[table->n_letters++] = row->letter;
+                if (row->letter && row->type != OPTION_FLAG)
+                        table->letters[table->n_letters++] = ':';
         }
 }
 
-/* @order is getopt's: "+" stops at the first operand. ":" makes a missing value distinguishable. */
+/* @order begins getopt's letters: "+" stops at the first operand, ":" tells a missing value apart.
+ */
 static void table_init(struct table *table, const char *order, const struct option_group *groups,
                        size_t n_groups)
 {
         memset(table, 0, sizeof(*table));
-        strcpy(table->letters, order);
-        strcat(table->letters, ":h");
+        for (; *order; order++)
+                table->letters[table->n_letters++] = *order;
         for (size_t i = 0; i < n_groups; i++)
                 table_add_group(table, &groups[i]);
         if (global_group)
@@ -188,7 +189,7 @@ int options_parse(const struct usage *usage, const struct option_group *groups, 
         struct operands operands;
         int r;
 
-        table_init(&table, "", groups, n_groups);
+        table_init(&table, ":h", groups, n_groups);
         r = read_options(&table, usage, argc, argv);
         if (r == OPTIONS_E_HELP)
                 options_help(stdout, usage, groups, n_groups, global_group);
@@ -209,7 +210,7 @@ int options_parse_leading(int argc, char **argv, int *ret_next)
         struct table table;
         int r;
 
-        table_init(&table, "+", NULL, 0);
+        table_init(&table, "+:h", NULL, 0);
         r = read_options(&table, &usage, argc, argv);
         if (r)
                 return r;

@@ -106,7 +106,7 @@ Hotcell__V1__GetServerInfoResponse *runtime_probe_parse(const char *json)
         if (n > WALLS_MAX)
                 return NULL;
         info = message_new(&hotcell__v1__get_server_info_response__descriptor);
-        info->walls = allocate(n, sizeof(*info->walls));
+        info->walls = allocate(n, sizeof(void *));
         for (size_t i = 0; i < n; i++)
                 info->walls[info->n_walls++] = parse_wall(json_object_array_get_idx(walls, i));
         return info;
@@ -160,7 +160,7 @@ static Hotcell__V1__GetServerInfoResponse *run(const char *path)
         _cleanup_(closep) int fd = -1;
         Hotcell__V1__GetServerInfoResponse *info;
         int status = 0;
-        pid_t pid;
+        pid_t pid = -1;
         int r = start(path, &pid, &fd);
 
         if (r < 0) {

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/stat.h>
 
 #include "hotcell/v1/execution.pb-c.h"
@@ -22,7 +21,6 @@ enum {
 
 /* A part whose rest is still to come. */
 struct open_part {
-        LIST_ENTRY(open_part) link;
         int64_t sequence;
         int32_t index;
         int64_t size;
@@ -36,9 +34,9 @@ struct saver {
         int directory_fd;
         unsigned number; /* of the last bundle that got a file */
         unsigned n_files;
-        unsigned n_open;
         bool has_said_full;
-        LIST_HEAD(, open_part) open;
+        struct open_part open[OPEN_MAX]; /* in no order */
+        size_t n_open;
 };
 
 static const struct {
@@ -88,26 +86,24 @@ int saver_new(const char *directory, struct saver **ret_saver)
         saver = allocate(1, sizeof(*saver));
         saver->directory = duplicate(directory);
         saver->directory_fd = fd;
-        LIST_INIT(&saver->open);
         *ret_saver = saver;
         return 0;
 }
 
-static void part_free(struct saver *saver, struct open_part *part)
+/* Closes @part; the last one takes its place. */
+static void part_close(struct saver *saver, struct open_part *part)
 {
-        LIST_REMOVE(part, link);
-        saver->n_open--;
         (void)close_fd(part->fd);
         free(part->name);
-        free(part);
+        *part = saver->open[--saver->n_open];
 }
 
 struct saver *saver_free(struct saver *saver)
 {
         if (!saver)
                 return NULL;
-        while (!LIST_EMPTY(&saver->open))
-                part_free(saver, LIST_FIRST(&saver->open));
+        while (saver->n_open)
+                part_close(saver, &saver->open[0]);
         (void)close_fd(saver->directory_fd);
         free(saver->directory);
         free(saver);
@@ -141,11 +137,11 @@ static void write_part(struct saver *saver, struct open_part *part, const Protob
         part->written += (int64_t)data->len;
         if (r < 0) {
                 say("%s/%s: %s", saver->directory, part->name, strerror(-r));
-                part_free(saver, part);
+                part_close(saver, part);
         } else if (part->written >= part->size) {
                 say("saved %s/%s (%lld bytes)", saver->directory, part->name,
                     (long long)part->written);
-                part_free(saver, part);
+                part_close(saver, part);
         }
 }
 
@@ -173,13 +169,11 @@ static void save_part(struct saver *saver, const struct open_part *place, const 
                 say("cannot save a %s in %s: %s", kind, saver->directory, strerror(-fd));
                 return;
         }
-        part = allocate(1, sizeof(*part));
+        saver->n_files++;
+        part = &saver->open[saver->n_open++];
         *part = (struct open_part){ .sequence = place->sequence, .index = place->index, .fd = fd };
         part->size = source->size_bytes;
         part->name = name;
-        saver->n_files++;
-        saver->n_open++;
-        LIST_INSERT_HEAD(&saver->open, part, link);
         write_part(saver, part, &source->data);
 }
 
@@ -200,10 +194,9 @@ void saver_bundle(struct saver *saver, const char *kind, int64_t sequence,
 
 static struct open_part *find_part(struct saver *saver, const Hotcell__V1__PartData *data)
 {
-        struct open_part *part;
+        for (size_t i = 0; i < saver->n_open; i++) {
+                struct open_part *part = &saver->open[i];
 
-        LIST_FOREACH(part, &saver->open, link)
-        {
                 if (part->sequence == data->bundle_sequence && part->index == data->part_index)
                         return part;
         }
@@ -222,16 +215,13 @@ void saver_data(struct saver *saver, const Hotcell__V1__PartData *data)
         }
         say("%s/%s is incomplete: bytes are missing after %lld", saver->directory, part->name,
             (long long)part->written);
-        part_free(saver, part);
+        part_close(saver, part);
 }
 
 void saver_finish(struct saver *saver)
 {
-        while (!LIST_EMPTY(&saver->open)) {
-                struct open_part *part = LIST_FIRST(&saver->open);
-
-                say("%s/%s is incomplete: %lld of %lld bytes", saver->directory, part->name,
-                    (long long)part->written, (long long)part->size);
-                part_free(saver, part);
-        }
+        for (; saver->n_open; part_close(saver, &saver->open[0]))
+                say("%s/%s is incomplete: %lld of %lld bytes", saver->directory,
+                    saver->open[0].name, (long long)saver->open[0].written,
+                    (long long)saver->open[0].size);
 }

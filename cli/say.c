@@ -20,7 +20,8 @@ bool say_has_color(void)
         return say_is_terminal() && !(no_color && *no_color);
 }
 
-static void say_line(const char *what, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void say_line(const char *what, const char *format,
+                                                           va_list arguments)
 {
         _cleanup_(freep) char *text = NULL;
         _cleanup_(freep) char *line = NULL;

@@ -1,4 +1,5 @@
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,9 +43,11 @@ static int parse(struct values *values, struct operands *operands, const char *c
         const struct option_group group = OPTION_GROUP("Test", rows, values);
         int argc = 1;
 
-        argv[0] = strcpy(copies[0], "test");
-        for (; words[argc - 1]; argc++)
-                argv[argc] = strcpy(copies[argc], words[argc - 1]);
+        argv[0] = copies[0];
+        for (; words[argc - 1]; argc++) {
+                (void)snprintf(copies[argc], sizeof(copies[argc]), "%s", words[argc - 1]);
+                argv[argc] = copies[argc];
+        }
         argv[argc] = NULL;
         memset(values, 0, sizeof(*values));
         return options_parse(&usage, &group, 1, argc, argv, operands);

@@ -67,8 +67,10 @@ static const struct {
         { "a\nb\t", "a\\nb\\t" },
         { "\xc2\x9b"
           "0m",
-          "\\xc2\\x9b0m" },                    /* CSI as a C1 control */
+          "\\xc2\\x9b0m" }, /* CSI as a C1 control */
+        /* NOLINTNEXTLINE(misc-misleading-bidirectional): that is what is tested */
         { "\xe2\x80\xae", "\\xe2\\x80\\xae" }, /* right-to-left override */
+        /* NOLINTNEXTLINE(misc-misleading-bidirectional): that is what is tested */
         { "\xe2\x81\xa6", "\\xe2\\x81\\xa6" }, /* isolate */
         { "\x9b"
           "0m",
@@ -93,6 +95,7 @@ END_TEST
 
 START_TEST(cutting_anywhere_changes_nothing)
 {
+        /* NOLINTNEXTLINE(misc-misleading-bidirectional): that is what is tested */
         const char text[] = "a\xc3\xa4\xe2\x80\xae\xf0\x9f\x98\x80\x1b\xff.";
 
         for (size_t cut = 0; cut < sizeof(text); cut++) {
