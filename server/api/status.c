@@ -140,10 +140,11 @@ static void details_add(struct details *details, const char *type, const Protobu
 
 static void add_error_info(struct details *details, const struct status *status)
 {
-        Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
+        Google__Rpc__ErrorInfo info;
         Google__Rpc__ErrorInfo__MetadataEntry entries[STATUS_METADATA_MAX];
         Google__Rpc__ErrorInfo__MetadataEntry *pointers[STATUS_METADATA_MAX];
 
+        google__rpc__error_info__init(&info);
         for (size_t i = 0; i < status->n_metadata; i++) {
                 google__rpc__error_info__metadata_entry__init(&entries[i]);
                 entries[i].key = borrow(status->metadata[i].key);
@@ -159,7 +160,7 @@ static void add_error_info(struct details *details, const struct status *status)
 
 static void add_bad_request(struct details *details, const struct status *status)
 {
-        Google__Rpc__BadRequest bad = GOOGLE__RPC__BAD_REQUEST__INIT;
+        Google__Rpc__BadRequest bad;
         Google__Rpc__BadRequest__FieldViolation violations[STATUS_FIELDS_MAX];
         Google__Rpc__BadRequest__FieldViolation *pointers[STATUS_FIELDS_MAX];
 
@@ -172,6 +173,7 @@ static void add_bad_request(struct details *details, const struct status *status
                 violations[i].reason = borrow(reason_info(status->fields[i].reason)->name);
                 pointers[i] = &violations[i];
         }
+        google__rpc__bad_request__init(&bad);
         bad.field_violations = pointers;
         bad.n_field_violations = status->n_fields;
         details_add(details, "type.googleapis.com/google.rpc.BadRequest", &bad.base);
@@ -179,10 +181,11 @@ static void add_bad_request(struct details *details, const struct status *status
 
 static void add_resource_info(struct details *details, const struct status *status)
 {
-        Google__Rpc__ResourceInfo info = GOOGLE__RPC__RESOURCE_INFO__INIT;
+        Google__Rpc__ResourceInfo info;
 
         if (!status->resource_type[0])
                 return;
+        google__rpc__resource_info__init(&info);
         info.resource_type = borrow(status->resource_type);
         info.resource_name = borrow(status->resource_name);
         details_add(details, "type.googleapis.com/google.rpc.ResourceInfo", &info.base);
@@ -190,13 +193,14 @@ static void add_resource_info(struct details *details, const struct status *stat
 
 static void add_quota_failure(struct details *details, const struct status *status)
 {
-        Google__Rpc__QuotaFailure failure = GOOGLE__RPC__QUOTA_FAILURE__INIT;
-        Google__Rpc__QuotaFailure__Violation violation =
-                GOOGLE__RPC__QUOTA_FAILURE__VIOLATION__INIT;
+        Google__Rpc__QuotaFailure failure;
+        Google__Rpc__QuotaFailure__Violation violation;
         Google__Rpc__QuotaFailure__Violation *pointer = &violation;
 
         if (!status->quota_subject[0])
                 return;
+        google__rpc__quota_failure__init(&failure);
+        google__rpc__quota_failure__violation__init(&violation);
         violation.subject = borrow(status->quota_subject);
         violation.description = borrow(status->quota_description);
         failure.violations = &pointer;
@@ -219,7 +223,7 @@ static void add_retry_info(struct details *details, const struct status *status)
 
 static int pack_once(const struct status *status, void **ret_bytes, size_t *ret_n_bytes)
 {
-        Google__Rpc__Status message = GOOGLE__RPC__STATUS__INIT;
+        Google__Rpc__Status message;
         _cleanup_(freep) struct details *details = calloc(1, sizeof(*details));
         uint8_t *bytes;
 
@@ -231,6 +235,7 @@ static int pack_once(const struct status *status, void **ret_bytes, size_t *ret_
         add_quota_failure(details, status);
         add_retry_info(details, status);
 
+        google__rpc__status__init(&message);
         message.code = (int32_t)reason_info(status->reason)->code;
         message.message = borrow(status->message);
         message.details = details->pointers;

@@ -169,9 +169,10 @@ END_TEST
 
 static size_t health_request(const char *service, uint8_t bytes[static 64])
 {
-        Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+        Grpc__Health__V1__HealthCheckRequest request;
         char name[64];
 
+        grpc__health__v1__health_check_request__init(&request);
         (void)snprintf(name, sizeof(name), "%s", service);
         request.service = name;
         return grpc__health__v1__health_check_request__pack(&request, bytes);
@@ -427,8 +428,7 @@ START_TEST(reflection_has_no_extensions)
         question numbers = QUESTION(ALL_EXTENSION_NUMBERS_OF_TYPE, "hotcell.v1.Sandbox");
         question nothing = QUESTION(ALL_EXTENSION_NUMBERS_OF_TYPE, "hotcell.v1.Nothing");
         question empty = QUESTION(_NOT_SET, NULL);
-        Grpc__Reflection__V1__ExtensionRequest extension =
-                GRPC__REFLECTION__V1__EXTENSION_REQUEST__INIT;
+        Grpc__Reflection__V1__ExtensionRequest extension;
         question one = QUESTION(FILE_CONTAINING_EXTENSION, NULL);
         answer *heard;
 
@@ -441,6 +441,7 @@ START_TEST(reflection_has_no_extensions)
         ck_assert_uint_eq(heard->all_extension_numbers_response->n_extension_number, 0);
         grpc__reflection__v1__server_reflection_response__free_unpacked(heard, NULL);
         ck_assert_uint_eq(n_files_of(&call, nothing), 0);
+        grpc__reflection__v1__extension_request__init(&extension);
         one.file_containing_extension = &extension;
         ck_assert_uint_eq(n_files_of(&call, one), 0);
 
