@@ -219,7 +219,7 @@ int decode_message(const ProtobufCMessageDescriptor *type, const void *bytes, si
 
         r = check_message(type, &message, 0, &path);
         if (r == DECODE_E_TEXT)
-                strcpy(ret_path->text, path.text + path.start);
+                memcpy(ret_path->text, path.text + path.start, DECODE_PATH_SIZE - path.start);
         if (r)
                 return r;
 
@@ -236,7 +236,7 @@ int decode_message(const ProtobufCMessageDescriptor *type, const void *bytes, si
 void *decode_request(struct rpc_call *call, const ProtobufCMessageDescriptor *type,
                      const void *bytes, size_t n_bytes)
 {
-        ProtobufCMessage *message;
+        ProtobufCMessage *message = NULL;
         struct decode_path path;
         struct status status;
         int r;

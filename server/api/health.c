@@ -122,16 +122,25 @@ static void watcher_free(struct watcher *watcher)
         free(watcher);
 }
 
+/* Says what has changed, and good-bye when the server closes. May free the watcher. */
 static void watcher_update(struct watcher *watcher)
 {
         serving_status wanted =
                 watcher->is_known ? status_now(watcher->health) : STATUS_SERVICE_UNKNOWN;
         uint8_t response[16];
+        struct status status;
 
-        if (wanted == watcher->sent || !rpc_call_is_writable(watcher->call))
+        if (!rpc_call_is_writable(watcher->call))
+                return; /* once it is: on_writable */
+        if (wanted != watcher->sent) {
+                watcher->sent = wanted;
+                rpc_call_write(watcher->call, response, pack_response(wanted, response));
+        }
+        if (!watcher->health->is_closed)
                 return;
-        watcher->sent = wanted;
-        rpc_call_write(watcher->call, response, pack_response(wanted, response));
+        status_init(&status, REASON_SHUTTING_DOWN, NULL);
+        status_send(watcher->call, &status);
+        watcher_free(watcher);
 }
 
 static void on_writable(struct rpc_call *call, void *userdata)
@@ -200,25 +209,25 @@ struct rpc_service health_service(struct health *health)
         };
 }
 
+static void update_all(struct health *health)
+{
+        struct watcher *next;
+
+        for (struct watcher *watcher = LIST_FIRST(&health->watchers); watcher; watcher = next) {
+                next = LIST_NEXT(watcher, link);
+                watcher_update(watcher);
+        }
+}
+
 void health_set(struct health *health, bool is_serving)
 {
-        struct watcher *watcher;
-
         health->is_serving = is_serving && !health->is_closed;
-        LIST_FOREACH(watcher, &health->watchers, link)
-        watcher_update(watcher);
+        update_all(health);
 }
 
 void health_close(struct health *health)
 {
-        struct watcher *watcher;
-        struct status status;
-
         health->is_closed = true;
-        health_set(health, false);
-        status_init(&status, REASON_SHUTTING_DOWN, NULL);
-        while ((watcher = LIST_FIRST(&health->watchers))) {
-                status_send(watcher->call, &status);
-                watcher_free(watcher);
-        }
+        health->is_serving = false;
+        update_all(health);
 }

@@ -41,7 +41,7 @@ static int collect_services(struct reflection *reflection)
         for (size_t i = 0; i < symbols->n_files; i++)
                 n += symbols->files[i].proto->n_service;
         reflection->services = calloc(n + 1, sizeof(*reflection->services));
-        reflection->service_pointers = calloc(n + 1, sizeof(*reflection->service_pointers));
+        reflection->service_pointers = calloc(n + 1, sizeof(void *));
         if (!reflection->services || !reflection->service_pointers)
                 return error_origin(-ENOMEM);
 

@@ -44,7 +44,7 @@ int address_parse_loopback(const char *text, struct sockaddr_storage *ret_addres
         if (!split(text, host, &port))
                 return RPC_E_BAD_ADDRESS;
         if (strcmp(host, "localhost") == 0)
-                strcpy(host, "127.0.0.1");
+                memcpy(host, "127.0.0.1", sizeof("127.0.0.1"));
 
         *ret_address = (struct sockaddr_storage){ 0 };
         if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {

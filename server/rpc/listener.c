@@ -142,7 +142,7 @@ int listener_new_unix(const char *path, gid_t gid, struct listener **ret_listene
 
         if (!path[0] || strlen(path) >= sizeof(address.sun_path))
                 return RPC_E_BAD_ADDRESS;
-        strcpy(address.sun_path, path);
+        memcpy(address.sun_path, path, strlen(path) + 1);
 
         listener = listener_new();
         if (!listener)
@@ -196,8 +196,8 @@ static uint16_t bound_port(int fd)
 int listener_new_tcp(const char *address, uint16_t *ret_port, struct listener **ret_listener)
 {
         _cleanup_(listener_freep) struct listener *listener = NULL;
-        struct sockaddr_storage parsed;
-        socklen_t size;
+        struct sockaddr_storage parsed = { 0 };
+        socklen_t size = 0;
         int r;
 
         r = address_parse_loopback(address, &parsed, &size);
@@ -292,7 +292,7 @@ static bool accept_one(struct listener *listener)
                 rest(listener, "no descriptor number");
                 return false;
         }
-        fd = -1;
+        (void)take_fd(&fd);
         listener->is_resting = false;
         return true;
 }

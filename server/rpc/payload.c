@@ -41,14 +41,14 @@ static int grow(uint8_t **bytes, size_t *capacity, size_t max)
 }
 
 /* Feeds one slice. *@ret_ended says that the compressed stream is complete. */
-static int inflate_slice(z_stream *stream, grpc_slice slice, uint8_t **bytes, size_t *capacity,
+static int inflate_slice(z_stream *stream, grpc_slice *slice, uint8_t **bytes, size_t *capacity,
                          size_t max, bool *ret_ended)
 {
         int z = Z_OK;
         int r;
 
-        stream->next_in = GRPC_SLICE_START_PTR(slice);
-        stream->avail_in = (uInt)GRPC_SLICE_LENGTH(slice);
+        stream->next_in = GRPC_SLICE_START_PTR(*slice);
+        stream->avail_in = (uInt)GRPC_SLICE_LENGTH(*slice);
         while (z != Z_STREAM_END) {
                 if (stream->total_out == *capacity) {
                         r = grow(bytes, capacity, max);
@@ -86,7 +86,7 @@ static int inflate_all(const grpc_slice_buffer *slices, int window, size_t max,
                         return PAYLOAD_E_MALFORMED;
                 if (has_ended)
                         continue;
-                r = inflate_slice(&stream, slices->slices[i], &bytes, &capacity, max, &has_ended);
+                r = inflate_slice(&stream, &slices->slices[i], &bytes, &capacity, max, &has_ended);
                 if (r)
                         return r;
         }

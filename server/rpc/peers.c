@@ -85,7 +85,7 @@ static void choose_window(struct peers *peers)
         int fd;
 
         (void)getrlimit(RLIMIT_NOFILE, &limit);
-        top = (unsigned)MIN(limit.rlim_cur, 2U * WINDOW_MAX);
+        top = (unsigned)MIN(limit.rlim_cur, (rlim_t)2 * WINDOW_MAX);
         peers->first = (int)(top / 2);
         peers->n_seats = top - top / 2;
 

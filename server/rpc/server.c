@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +22,7 @@
 #include "runtime/base/inbox.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/rpc/call.h"
 #include "server/rpc/core_log.h"
 #include "server/rpc/listener.h"
@@ -166,13 +166,16 @@ void rpc_server_call_over(struct rpc_server *server)
 static const struct rpc_peer *peer_of_call(struct rpc_server *server, grpc_call *call)
 {
         char *name = grpc_call_get_peer(call);
-        int fd = -1;
+        uint64_t fd = 0;
+        bool is_known =
+                name && strncmp(name, "fd:", 3) == 0 && text_to_uint64(name + 3, INT_MAX, &fd);
 
         /* So it is called in every version seen; should that change, nobody gets in. */
-        if (name && sscanf(name, "fd:%d", &fd) != 1)
-                log_error("gRPC names a connection in a way that is not known name=%s", name);
+        if (!is_known)
+                log_error("gRPC names a connection in a way that is not known name=%s",
+                          name ? name : "(null)");
         gpr_free(name);
-        return peers_find(server->peers, fd);
+        return is_known ? peers_find(server->peers, (int)fd) : NULL;
 }
 
 static void on_slot(struct rpc_op *op);

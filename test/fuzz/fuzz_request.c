@@ -54,16 +54,15 @@ static void require(bool holds)
 
 static void check_maps(ProtobufCMessage *message)
 {
-        if (message->descriptor == &hotcell__v1__execute_request__descriptor) {
-                Hotcell__V1__ExecuteRequest *request = (Hotcell__V1__ExecuteRequest *)message;
+        Hotcell__V1__ExecuteRequest *execute = (Hotcell__V1__ExecuteRequest *)message;
+        Hotcell__V1__ListSandboxesRequest *list = (Hotcell__V1__ListSandboxesRequest *)message;
+        int r = 0;
 
-                require(decode_map_unique(request->environment, &request->n_environment) == 0);
-        } else if (message->descriptor == &hotcell__v1__list_sandboxes_request__descriptor) {
-                Hotcell__V1__ListSandboxesRequest *request =
-                        (Hotcell__V1__ListSandboxesRequest *)message;
-
-                require(decode_map_unique(request->labels, &request->n_labels) == 0);
-        }
+        if (message->descriptor == &hotcell__v1__execute_request__descriptor)
+                r = decode_map_unique(execute->environment, &execute->n_environment);
+        if (message->descriptor == &hotcell__v1__list_sandboxes_request__descriptor)
+                r = decode_map_unique(list->labels, &list->n_labels);
+        require(r == 0);
 }
 
 static void check_round_trip(const ProtobufCMessage *message)

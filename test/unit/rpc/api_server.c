@@ -31,6 +31,7 @@ int main(int argc, char **argv)
         (void)printf("127.0.0.1:%u\n", harness.port);
         (void)fflush(stdout);
         (void)sigwait(&signals, &signal);
+        harness_begin_stop(&harness, 2000000);
         harness_stop(&harness);
         return EXIT_SUCCESS;
 }

@@ -9,14 +9,15 @@
 #include "runtime/base/macros.h"
 #include "server/rpc/grpc_core.h"
 
-enum {
-        TAG_STATUS = 1,
-        TAG_OTHER = 2,
-};
-
-static void *tag_of(uintptr_t number)
+/* Calls share a queue, so a tag is of one call: its address, and the one after it. */
+static void *tag_status(struct client_call *call)
 {
-        return (void *)number;
+        return call;
+}
+
+static void *tag_other(struct client_call *call)
+{
+        return (char *)call + 1;
 }
 
 static gpr_timespec after_msec(unsigned msec)
@@ -26,10 +27,10 @@ static gpr_timespec after_msec(unsigned msec)
         return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(msec, GPR_TIMESPAN));
 }
 
-static void wait_for(struct client *client, uintptr_t tag)
+static void wait_for(struct client_call *call, void *tag)
 {
         grpc_event event =
-                grpc_completion_queue_pluck(client->queue, tag_of(tag), after_msec(20000), NULL);
+                grpc_completion_queue_pluck(call->client->queue, tag, after_msec(20000), NULL);
 
         assert(event.type == GRPC_OP_COMPLETE);
 }
@@ -90,9 +91,9 @@ void client_result_deinit(struct client_result *result)
         result->bytes = NULL;
 }
 
-static void start(struct client_call *call, const grpc_op *ops, size_t n_ops, uintptr_t tag)
+static void start(struct client_call *call, const grpc_op *ops, size_t n_ops, void *tag)
 {
-        grpc_call_error error = grpc_call_start_batch(call->call, ops, n_ops, tag_of(tag), NULL);
+        grpc_call_error error = grpc_call_start_batch(call->call, ops, n_ops, tag, NULL);
 
         assert(error == GRPC_CALL_OK);
 }
@@ -142,10 +143,10 @@ void client_open(struct client *client, struct client_call *call, const char *pa
 
         call_init(client, call, path, timeout_msec);
         status = op_receive_status(call);
-        start(call, &status, 1, TAG_STATUS);
+        start(call, &status, 1, tag_status(call));
         head = op_send_head(&metadata);
-        start(call, &head, 1, TAG_OTHER);
-        wait_for(client, TAG_OTHER);
+        start(call, &head, 1, tag_other(call));
+        wait_for(call, tag_other(call));
 }
 
 void client_send(struct client_call *call, const void *bytes, size_t n_bytes)
@@ -155,8 +156,8 @@ void client_send(struct client_call *call, const void *bytes, size_t n_bytes)
         grpc_op op = { .op = GRPC_OP_SEND_MESSAGE };
 
         op.data.send_message.send_message = buffer;
-        start(call, &op, 1, TAG_OTHER);
-        wait_for(call->client, TAG_OTHER);
+        start(call, &op, 1, tag_other(call));
+        wait_for(call, tag_other(call));
         grpc_byte_buffer_destroy(buffer);
         grpc_slice_unref(slice);
 }
@@ -165,8 +166,8 @@ void client_half_close(struct client_call *call)
 {
         const grpc_op op = { .op = GRPC_OP_SEND_CLOSE_FROM_CLIENT };
 
-        start(call, &op, 1, TAG_OTHER);
-        wait_for(call->client, TAG_OTHER);
+        start(call, &op, 1, tag_other(call));
+        wait_for(call, tag_other(call));
 }
 
 static void keep_message(struct client_result *result, grpc_byte_buffer *buffer)
@@ -196,8 +197,8 @@ bool client_read(struct client_call *call)
 
         ops[0].data.recv_message.recv_message = &buffer;
         ops[1].data.recv_initial_metadata.recv_initial_metadata = &call->head;
-        start(call, ops, is_first ? 2 : 1, TAG_OTHER);
-        wait_for(call->client, TAG_OTHER);
+        start(call, ops, is_first ? 2 : 1, tag_other(call));
+        wait_for(call, tag_other(call));
         if (call->head.capacity == 0)
                 call->head.capacity = SIZE_MAX; /* read, and empty */
         if (!buffer)
@@ -232,7 +233,7 @@ static void keep_status(struct client_call *call)
 
 void client_finish(struct client_call *call)
 {
-        wait_for(call->client, TAG_STATUS);
+        wait_for(call, tag_status(call));
         keep_status(call);
         grpc_slice_unref(call->message);
         if (call->head.capacity != SIZE_MAX)
@@ -269,7 +270,7 @@ struct client_result client_unary(struct client *client, const char *path, const
         ops[4] = (grpc_op){ .op = GRPC_OP_RECV_MESSAGE };
         ops[4].data.recv_message.recv_message = &response;
         ops[5] = op_receive_status(&call);
-        start(&call, ops, ARRAY_SIZE(ops), TAG_STATUS);
+        start(&call, ops, ARRAY_SIZE(ops), tag_status(&call));
         client_finish(&call);
 
         if (response)
