@@ -234,8 +234,9 @@ static void acknowledge(struct channel *channel, uint32_t execution)
 
 int channel_send_hello(struct channel *channel, const char *working_directory)
 {
-        Hotcell__Sandbox__V1__Hello hello = HOTCELL__SANDBOX__V1__HELLO__INIT;
+        Hotcell__Sandbox__V1__Hello hello;
 
+        hotcell__sandbox__v1__hello__init(&hello);
         hello.protocol = KERNEL_PROTOCOL;
         hello.working_directory = (char *)(uintptr_t)working_directory;
         return send_message(channel, HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_HELLO, 0,

@@ -241,10 +241,21 @@ static void run_current(struct context *context)
         }
 }
 
+/* Whose turn is next: not those that were asked to end before their row was there. */
+static struct execution *next_in_queue(struct context *context)
+{
+        struct execution *execution;
+
+        TAILQ_FOREACH(execution, &context->queue, queue_link)
+                if (execution->stop.outcome == OUTCOME_NONE)
+                        return execution;
+        return NULL;
+}
+
 void context_pump(struct context *context)
 {
-        bool is_wanted =
-                context->current || !TAILQ_EMPTY(&context->queue) || context->is_restarting;
+        struct execution *next = next_in_queue(context);
+        bool is_wanted = context->current || next || context->is_restarting;
 
         if (context->is_deleted || context->is_held ||
             context->sandbox->record.state != SANDBOX_RUNNING)
@@ -254,9 +265,7 @@ void context_pump(struct context *context)
         if (context->kernel.state != KERNEL_READY)
                 return;
 
-        if (!context->current && !TAILQ_EMPTY(&context->queue)) {
-                struct execution *next = TAILQ_FIRST(&context->queue);
-
+        if (!context->current && next) {
                 take_from_queue(context, next);
                 context->current = next;
                 next->n_prepared++;

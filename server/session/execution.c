@@ -326,11 +326,12 @@ static void record_start(struct execution *execution)
 
 static int send_execute(struct execution *execution, struct channel *channel)
 {
-        Hotcell__Sandbox__V1__Execute message = HOTCELL__SANDBOX__V1__EXECUTE__INIT;
+        Hotcell__Sandbox__V1__Execute message;
         size_t n = execution->environment.n;
         _cleanup_(freep) Hotcell__Sandbox__V1__Variable *variables = NULL;
         _cleanup_(freep) Hotcell__Sandbox__V1__Variable **pointers = NULL;
 
+        hotcell__sandbox__v1__execute__init(&message);
         variables = calloc(n + 1, sizeof(*variables));
         pointers = calloc(n + 1, sizeof(*pointers));
         if (!variables || !pointers)

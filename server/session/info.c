@@ -193,12 +193,14 @@ void session_probe_walls(struct session *session,
                          void (*on_done)(void *userdata, const struct session_result *result),
                          void *userdata)
 {
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ProbeWalls body = HOTCELL__RUNTIME__V1__PROBE_WALLS__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__ProbeWalls body;
         struct session_result failure = result_of(-ENOMEM, "There is no memory for a probe.");
         struct probe *probe = calloc(1, sizeof(*probe));
         int r = -ENOMEM;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__probe_walls__init(&body);
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_PROBE_WALLS;
         request.probe_walls = &body;
         if (probe) {

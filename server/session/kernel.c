@@ -386,11 +386,12 @@ static int request_start(struct context *context, Hotcell__Runtime__V1__StartPro
 {
         const Hotcell__Runtime__V1__Template *template = context->sandbox->template;
         const struct pairs *own = &context->sandbox->record.environment;
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
         _cleanup_(freep) Hotcell__Runtime__V1__Variable *variables = NULL;
         _cleanup_(freep) Hotcell__Runtime__V1__Variable **pointers = NULL;
         size_t n = 0;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
         variables = calloc(template->n_environment + own->n + 1, sizeof(*variables));
         pointers = calloc(template->n_environment + own->n + 1, sizeof(*pointers));
         if (!variables || !pointers)
@@ -413,8 +414,9 @@ static int start_process(struct context *context)
 {
         const Hotcell__Runtime__V1__Template *template = context->sandbox->template;
         const Hotcell__Runtime__V1__Kernel *kind;
-        Hotcell__Runtime__V1__StartProcess start = HOTCELL__RUNTIME__V1__START_PROCESS__INIT;
+        Hotcell__Runtime__V1__StartProcess start;
 
+        hotcell__runtime__v1__start_process__init(&start);
         kind = template ? template_find_kernel(template, context->record.language) : NULL;
         if (!kind)
                 return SESSION_E_UNKNOWN_LANGUAGE;

@@ -365,9 +365,11 @@ static void on_listed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *a
 
 static void list_after(struct reconciliation *reconciliation, const char *sandbox_id)
 {
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ListSandboxes list = HOTCELL__RUNTIME__V1__LIST_SANDBOXES__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__ListSandboxes list;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__list_sandboxes__init(&list);
         list.after_sandbox_id = (char *)(uintptr_t)sandbox_id;
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_LIST_SANDBOXES;
         request.list_sandboxes = &list;

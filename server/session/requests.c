@@ -66,9 +66,11 @@ static char *unconst(const char *text)
 int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,
                        bool reset_peak, runtime_on_answer on_answer, void *userdata)
 {
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ReadUsage read = HOTCELL__RUNTIME__V1__READ_USAGE__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__ReadUsage read;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__read_usage__init(&read);
         read.sandbox_id = unconst(sandbox_id);
         read.process_id = unconst(process_id);
         read.reset_peak = reset_peak;
@@ -80,9 +82,11 @@ int session_read_usage(struct session *session, const char *sandbox_id, const ch
 void session_signal_process(struct session *session, const char *sandbox_id, const char *process_id,
                             int signal)
 {
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__SignalProcess message = HOTCELL__RUNTIME__V1__SIGNAL_PROCESS__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__SignalProcess message;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__signal_process__init(&message);
         message.sandbox_id = unconst(sandbox_id);
         message.process_id = unconst(process_id);
         message.signal = (uint32_t)signal;
@@ -96,9 +100,11 @@ void session_signal_process(struct session *session, const char *sandbox_id, con
 void session_acknowledge_end(struct session *session, const char *sandbox_id,
                              const char *process_id)
 {
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__AcknowledgeEnd message = HOTCELL__RUNTIME__V1__ACKNOWLEDGE_END__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__AcknowledgeEnd message;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__acknowledge_end__init(&message);
         message.sandbox_id = unconst(sandbox_id);
         message.process_id = unconst(process_id);
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_ACKNOWLEDGE_END;
@@ -109,9 +115,11 @@ void session_acknowledge_end(struct session *session, const char *sandbox_id,
 int session_destroy_sandbox(struct session *session, const char *sandbox_id,
                             runtime_on_answer on_answer, void *userdata)
 {
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__DestroySandbox destroy = HOTCELL__RUNTIME__V1__DESTROY_SANDBOX__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__DestroySandbox destroy;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__destroy_sandbox__init(&destroy);
         destroy.sandbox_id = unconst(sandbox_id);
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_DESTROY_SANDBOX;
         request.destroy_sandbox = &destroy;

@@ -378,9 +378,11 @@ static int open_connection(struct runtime_client *client)
 
 static int greet(struct runtime_client *client)
 {
-        Hotcell__Runtime__V1__Hello hello = HOTCELL__RUNTIME__V1__HELLO__INIT;
-        Hotcell__Runtime__V1__ToRuntime message = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
+        Hotcell__Runtime__V1__Hello hello;
+        Hotcell__Runtime__V1__ToRuntime message;
 
+        hotcell__runtime__v1__hello__init(&hello);
+        hotcell__runtime__v1__to_runtime__init(&message);
         hello.protocol_oldest = PROTOCOL_OLDEST;
         hello.protocol_newest = PROTOCOL_NEWEST;
         hello.version = (char *)(uintptr_t)HOTCELL_VERSION;

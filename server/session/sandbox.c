@@ -318,10 +318,13 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
 static int request_creation(struct sandbox *sandbox)
 {
         const struct sandbox_limits *limits = &sandbox->record.limits;
-        Hotcell__Runtime__V1__ToRuntime request = HOTCELL__RUNTIME__V1__TO_RUNTIME__INIT;
-        Hotcell__Runtime__V1__CreateSandbox create = HOTCELL__RUNTIME__V1__CREATE_SANDBOX__INIT;
-        Hotcell__Runtime__V1__SandboxLimits wire = HOTCELL__RUNTIME__V1__SANDBOX_LIMITS__INIT;
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__CreateSandbox create;
+        Hotcell__Runtime__V1__SandboxLimits wire;
 
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__create_sandbox__init(&create);
+        hotcell__runtime__v1__sandbox_limits__init(&wire);
         wire.memory_bytes = (uint64_t)limits->memory_bytes;
         wire.cpu_millis = (uint32_t)limits->cpu_millis;
         wire.processes = (uint32_t)limits->processes;

@@ -109,8 +109,9 @@ static void send_frame(uint8_t type, uint8_t flags, uint32_t number,
 
 static void send_ready(void)
 {
-        Hotcell__Sandbox__V1__Ready ready = HOTCELL__SANDBOX__V1__READY__INIT;
+        Hotcell__Sandbox__V1__Ready ready;
 
+        hotcell__sandbox__v1__ready__init(&ready);
         ready.protocol = 1;
         ready.language = (char *)"fake";
         ready.language_version = (char *)"1.0";
@@ -119,9 +120,10 @@ static void send_ready(void)
 
 static void send_error(const char *name)
 {
-        Hotcell__Sandbox__V1__Error error = HOTCELL__SANDBOX__V1__ERROR__INIT;
+        Hotcell__Sandbox__V1__Error error;
         char *lines[] = { (char *)"Traceback", (char *)"  line 1" };
 
+        hotcell__sandbox__v1__error__init(&error);
         error.name = (char *)(uintptr_t)name;
         error.value = (char *)"it went wrong";
         error.traceback = lines;
@@ -132,10 +134,12 @@ static void send_error(const char *name)
 static void send_bundle(uint8_t type, const char *id, const char *mime, const void *data, size_t n,
                         size_t size)
 {
-        Hotcell__Sandbox__V1__Bundle bundle = HOTCELL__SANDBOX__V1__BUNDLE__INIT;
-        Hotcell__Sandbox__V1__Part part = HOTCELL__SANDBOX__V1__PART__INIT;
+        Hotcell__Sandbox__V1__Bundle bundle;
+        Hotcell__Sandbox__V1__Part part;
         Hotcell__Sandbox__V1__Part *parts[] = { &part };
 
+        hotcell__sandbox__v1__bundle__init(&bundle);
+        hotcell__sandbox__v1__part__init(&part);
         part.type = (char *)(uintptr_t)mime;
         part.size = size;
         part.data.data = (uint8_t *)(uintptr_t)data;
@@ -154,8 +158,9 @@ static void send_part(size_t size)
 
         send_bundle(FRAME_TYPE(DISPLAY), "", "image/png", data, offset, size);
         while (offset < size) {
-                Hotcell__Sandbox__V1__PartData part = HOTCELL__SANDBOX__V1__PART_DATA__INIT;
+                Hotcell__Sandbox__V1__PartData part;
 
+                hotcell__sandbox__v1__part_data__init(&part);
                 part.offset = offset;
                 part.data.data = data + offset;
                 part.data.len = size - offset < PIECE ? size - offset : PIECE;
@@ -167,8 +172,9 @@ static void send_part(size_t size)
 
 static void send_done(bool ok, int exit_code)
 {
-        Hotcell__Sandbox__V1__Done done = HOTCELL__SANDBOX__V1__DONE__INIT;
+        Hotcell__Sandbox__V1__Done done;
 
+        hotcell__sandbox__v1__done__init(&done);
         done.ok = ok;
         if (exit_code >= 0) {
                 done._exit_code_case = HOTCELL__SANDBOX__V1__DONE___EXIT_CODE_EXIT_CODE;
@@ -194,10 +200,11 @@ static bool write_bytes(int fd, size_t n)
 
 static void send_foreign(void)
 {
-        Hotcell__Sandbox__V1__ClearOutput clear = HOTCELL__SANDBOX__V1__CLEAR_OUTPUT__INIT;
+        Hotcell__Sandbox__V1__ClearOutput clear;
         uint8_t unknown[FRAME_HEADER_SIZE];
         struct frame frame = { .type = 200, .execution = execution };
 
+        hotcell__sandbox__v1__clear_output__init(&clear);
         send_frame(FRAME_TYPE(CLEAR_OUTPUT), FRAME_FLAG_SYNC, execution + 7, &clear.base);
         frame_write_header(unknown, &frame);
         write_fully(fds.events, unknown, sizeof(unknown), true);
@@ -256,8 +263,9 @@ static int run_line(char *line, const Hotcell__Sandbox__V1__Execute *code, int *
         } else if (!strcmp(line, "part"))
                 send_part(strtoul(argument, NULL, 10));
         else if (!strcmp(line, "clear")) {
-                Hotcell__Sandbox__V1__ClearOutput clear = HOTCELL__SANDBOX__V1__CLEAR_OUTPUT__INIT;
+                Hotcell__Sandbox__V1__ClearOutput clear;
 
+                hotcell__sandbox__v1__clear_output__init(&clear);
                 clear.wait = true;
                 send_frame(FRAME_TYPE(CLEAR_OUTPUT), FRAME_FLAG_SYNC, execution, &clear.base);
         } else if (!strcmp(line, "error")) {
@@ -275,6 +283,7 @@ static int run_line(char *line, const Hotcell__Sandbox__V1__Execute *code, int *
         } else if (!strcmp(line, "exit"))
                 _exit(atoi(argument));
         else if (!strcmp(line, "kill")) {
+                signal(atoi(argument), SIG_DFL); /* also a sanitizer's own handler */
                 raise(atoi(argument));
                 pause();
         } else if (!strcmp(line, "sysexit")) {
@@ -306,12 +315,13 @@ static int run_line(char *line, const Hotcell__Sandbox__V1__Execute *code, int *
 
 static void run_code(const Hotcell__Sandbox__V1__Execute *code)
 {
-        Hotcell__Sandbox__V1__Started started = HOTCELL__SANDBOX__V1__STARTED__INIT;
+        Hotcell__Sandbox__V1__Started started;
         char *background = NULL;
         char *save = NULL;
         int exit_code = -1;
         int r = 0;
 
+        hotcell__sandbox__v1__started__init(&started);
         interrupted = 0;
         combine = code->combine_output;
         started.execution_count = ++count;

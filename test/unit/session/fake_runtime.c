@@ -78,9 +78,11 @@ static void send_message(struct fake_runtime *runtime, uint64_t request,
 
 static void send_failure(struct fake_runtime *runtime, uint64_t request, int reason)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__Failure failure = HOTCELL__RUNTIME__V1__FAILURE__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Failure failure;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__failure__init(&failure);
         failure.reason = (Hotcell__Runtime__V1__FailureReason)reason;
         failure.message =
                 (char *)(uintptr_t)(runtime->script.fail_message ? runtime->script.fail_message
@@ -92,9 +94,11 @@ static void send_failure(struct fake_runtime *runtime, uint64_t request, int rea
 
 static void send_done(struct fake_runtime *runtime, uint64_t request)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__Done done = HOTCELL__RUNTIME__V1__DONE__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Done done;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__done__init(&done);
         message.body_case = FROM(DONE);
         message.done = &done;
         send_message(runtime, request, &message, NULL, 0);
@@ -132,10 +136,13 @@ static void fill_usage(struct fake_runtime *runtime, Hotcell__Runtime__V1__Usage
 
 static void send_process_ended(struct process *process)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ProcessEnded ended = HOTCELL__RUNTIME__V1__PROCESS_ENDED__INIT;
-        Hotcell__Runtime__V1__Usage usage = HOTCELL__RUNTIME__V1__USAGE__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__ProcessEnded ended;
+        Hotcell__Runtime__V1__Usage usage;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__process_ended__init(&ended);
+        hotcell__runtime__v1__usage__init(&usage);
         fill_usage(process->runtime, &usage);
         ended.sandbox_id = process->sandbox_id;
         ended.process_id = process->process_id;
@@ -209,9 +216,11 @@ void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_
 
 static void send_created(struct fake_runtime *runtime, uint64_t request, const char *sandbox_id)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__SandboxCreated created = HOTCELL__RUNTIME__V1__SANDBOX_CREATED__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__SandboxCreated created;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__sandbox_created__init(&created);
         fake_runtime_add_sandbox(runtime, sandbox_id, NULL);
         created.cgroup_id = 77;
         message.body_case = FROM(SANDBOX_CREATED);
@@ -269,13 +278,15 @@ static _Noreturn void run_child(struct fake_runtime *runtime, int pipes[4][2])
 static void on_start(struct fake_runtime *runtime, uint64_t request,
                      const Hotcell__Runtime__V1__StartProcess *start)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__ProcessStarted started = HOTCELL__RUNTIME__V1__PROCESS_STARTED__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__ProcessStarted started;
         struct process *process;
         int pipes[4][2];
         int fds[5];
         int pidfd;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__process_started__init(&started);
         if (runtime->script.fail_start || !find_sandbox(runtime, start->sandbox_id) ||
             find_process(runtime, start->sandbox_id, start->process_id)) {
                 send_failure(runtime, request,
@@ -332,8 +343,8 @@ static void on_signal(struct fake_runtime *runtime, uint64_t request,
 
 static void on_list(struct fake_runtime *runtime, uint64_t request)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__SandboxList list = HOTCELL__RUNTIME__V1__SANDBOX_LIST__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__SandboxList list;
         Hotcell__Runtime__V1__SandboxState states[64];
         Hotcell__Runtime__V1__SandboxState *pointers[64];
         char *process_ids[64];
@@ -342,6 +353,8 @@ static void on_list(struct fake_runtime *runtime, uint64_t request)
         size_t n = 0;
         size_t n_ids = 0;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__sandbox_list__init(&list);
         LIST_FOREACH(sandbox, &runtime->sandboxes, link)
         {
                 hotcell__runtime__v1__sandbox_state__init(&states[n]);
@@ -376,11 +389,13 @@ static void fill_wall(struct fake_runtime *runtime, Hotcell__Runtime__V1__Wall *
 
 static void on_probe(struct fake_runtime *runtime, uint64_t request)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__WallList list = HOTCELL__RUNTIME__V1__WALL_LIST__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__WallList list;
         Hotcell__Runtime__V1__Wall wall;
         Hotcell__Runtime__V1__Wall *walls[] = { &wall };
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__wall_list__init(&list);
         fill_wall(runtime, &wall);
         list.walls = walls;
         list.n_walls = 1;
@@ -391,10 +406,10 @@ static void on_probe(struct fake_runtime *runtime, uint64_t request)
 
 static void on_hello(struct fake_runtime *runtime, uint64_t request)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__Welcome welcome = HOTCELL__RUNTIME__V1__WELCOME__INIT;
-        Hotcell__Runtime__V1__Template template = HOTCELL__RUNTIME__V1__TEMPLATE__INIT;
-        Hotcell__Runtime__V1__Kernel kernel = HOTCELL__RUNTIME__V1__KERNEL__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Welcome welcome;
+        Hotcell__Runtime__V1__Template template;
+        Hotcell__Runtime__V1__Kernel kernel;
         Hotcell__Runtime__V1__Wall wall;
         Hotcell__Runtime__V1__Template *templates[] = { &template };
         Hotcell__Runtime__V1__Kernel *kernels[] = { &kernel };
@@ -402,6 +417,10 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
         char *argv[] = { (char *)"/bin/fake" };
         struct process *process;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__welcome__init(&welcome);
+        hotcell__runtime__v1__template__init(&template);
+        hotcell__runtime__v1__kernel__init(&kernel);
         kernel.language = (char *)"fake";
         kernel.language_version = (char *)"1.0";
         kernel.argv = argv;
@@ -432,9 +451,11 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
 
 static void on_usage(struct fake_runtime *runtime, uint64_t request)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__Usage usage = HOTCELL__RUNTIME__V1__USAGE__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Usage usage;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__usage__init(&usage);
         fill_usage(runtime, &usage);
         message.body_case = FROM(USAGE);
         message.usage = &usage;
@@ -564,9 +585,11 @@ void fake_runtime_break(struct fake_runtime *runtime)
 
 void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_id, bool oom)
 {
-        Hotcell__Runtime__V1__FromRuntime message = HOTCELL__RUNTIME__V1__FROM_RUNTIME__INIT;
-        Hotcell__Runtime__V1__SandboxEnded ended = HOTCELL__RUNTIME__V1__SANDBOX_ENDED__INIT;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__SandboxEnded ended;
 
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__sandbox_ended__init(&ended);
         ended.sandbox_id = (char *)(uintptr_t)sandbox_id;
         ended.oom = oom;
         ended.detail = (char *)"its init ended";

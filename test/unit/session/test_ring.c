@@ -161,6 +161,7 @@ int main(void)
         Suite *suite = suite_create("ring");
         TCase *tcase = tcase_create("ring");
         SRunner *runner;
+        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_test(tcase, records_come_back_in_order_with_their_totals);
@@ -172,5 +173,7 @@ int main(void)
         suite_add_tcase(suite, tcase);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);
-        return srunner_ntests_failed(runner) ? EXIT_FAILURE : EXIT_SUCCESS;
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
