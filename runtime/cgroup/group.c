@@ -328,7 +328,7 @@ static int read_oom_kills(const struct cgroup *group, uint32_t *ret_kills)
 {
         const char *name;
         size_t parent;
-        uint64_t kills;
+        uint64_t kills = 0;
         int r = resolve(group, FILE_MEMORY_OOM, &parent, &name);
 
         *ret_kills = 0;
@@ -408,7 +408,7 @@ int cgroup_kill(const struct cgroup *group)
 
 bool cgroup_is_populated(const struct cgroup *group)
 {
-        uint64_t populated;
+        uint64_t populated = 0;
 
         return !read_key(group, 0, "cgroup.events", "populated", &populated) && populated;
 }

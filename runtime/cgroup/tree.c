@@ -150,18 +150,21 @@ static int step_into_leaf(const char *base)
         return io_write_file(leaf_fd, "cgroup.procs", "0");
 }
 
-/* The runtime's own pid is in the group's list of processes. */
+/* The caller's own pid is in the group's list of processes, one a line. */
 static bool holds_caller(int dir_fd)
 {
-        _cleanup_(closep) int fd = openat(dir_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+        int fd = openat(dir_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
         _cleanup_(fclosep) FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
-        long pid;
+        char own[32];
+        char line[32];
 
-        if (!file)
+        if (!file) {
+                (void)close_fd(fd);
                 return false;
-        fd = -1;
-        while (fscanf(file, "%ld", &pid) == 1)
-                if (pid == getpid())
+        }
+        (void)snprintf(own, sizeof(own), "%d\n", getpid());
+        while (fgets(line, sizeof(line), file))
+                if (strcmp(line, own) == 0)
                         return true;
         return false;
 }
@@ -296,28 +299,33 @@ void cgroup_tree_deinit(struct cgroup_tree *tree)
         tree->n_parents = 0;
 }
 
+static DIR *open_directory(int dir_fd, const char *name)
+{
+        int fd = openat(dir_fd, name, DIR_FLAGS | O_NOFOLLOW);
+        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+        if (!dir)
+                (void)close_fd(fd);
+        return dir;
+}
+
 /* Depth first. Removes what it can and reports the first failure. */
 static int remove_below(int dir_fd, const char *name, unsigned depth)
 {
-        _cleanup_(closep) int fd = openat(dir_fd, name, DIR_FLAGS | O_NOFOLLOW);
+        DIR *dir = open_directory(dir_fd, name);
         int first_error = 0;
-        DIR *dir;
 
-        if (fd < 0)
-                return errno == ENOENT ? 0 : -errno;
-        dir = fdopendir(fd);
         if (!dir)
-                return -errno;
+                return errno == ENOENT ? 0 : -errno;
         for (struct dirent *entry = readdir(dir); entry && depth > 0; entry = readdir(dir)) {
                 int r;
 
                 if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
                         continue;
-                r = remove_below(fd, entry->d_name, depth - 1);
+                r = remove_below(dirfd(dir), entry->d_name, depth - 1);
                 if (r && !first_error)
                         first_error = r;
         }
-        fd = -1;
         (void)closedir(dir);
         if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && !first_error)
                 first_error = -errno;

@@ -25,9 +25,10 @@ static int prepare_process(void)
 }
 
 /* A probe must not disturb an instance that runs, so it has a directory of its own. */
-static int run_probe(struct options *options)
+static int run_probe(const struct options *given)
 {
         char run_dir[] = "/run/hotcell-probe-XXXXXX";
+        struct options options = *given;
         struct supervisor supervisor;
         int exit_code = EX_OSERR;
         int r;
@@ -37,11 +38,11 @@ static int run_probe(struct options *options)
                           strerrorname_np(errno));
                 return EX_OSERR;
         }
-        options->run_dir = run_dir;
-        options->netns_pool = 0;
-        r = supervisor_init(&supervisor, options);
+        options.run_dir = run_dir;
+        options.netns_pool = 0;
+        r = supervisor_init(&supervisor, &options);
         if (!r) {
-                if (options->mode == OPTIONS_PROBE_JSON)
+                if (options.mode == OPTIONS_PROBE_JSON)
                         (void)doctor_print_json(stdout, &supervisor.walls);
                 else
                         doctor_print_text(stdout, &supervisor.walls);

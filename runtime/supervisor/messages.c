@@ -12,6 +12,7 @@
 #include "runtime/supervisor/channel.h"
 #include "runtime/supervisor/control.h"
 #include "runtime/supervisor/supervisor.h"
+#include "runtime/supervisor/tables.h"
 
 enum {
         LIST_SANDBOXES_MAX = 64,
@@ -41,10 +42,11 @@ static void send_message(struct supervisor *supervisor,
                          const Hotcell__Runtime__V1__FromRuntime *message, const int *fds,
                          size_t n_fds)
 {
+        /* One thread, and the channel copies what it must keep. */
+        static uint8_t bytes[CONTROL_PACKET_MAX];
         size_t n_bytes = hotcell__runtime__v1__from_runtime__get_packed_size(message);
-        _cleanup_(freep) uint8_t *bytes = n_bytes <= CONTROL_PACKET_MAX ? malloc(n_bytes) : NULL;
 
-        if (!bytes) {
+        if (n_bytes > sizeof(bytes)) {
                 /* The peer would wait for ever for it. */
                 log_error("cannot send a message: bytes=%zu", n_bytes);
                 close_all(fds, n_fds);
@@ -243,11 +245,6 @@ void messages_repeat_ends(struct supervisor *supervisor)
         }
 }
 
-static int by_id(const struct sandbox *a, const struct sandbox *b)
-{
-        return strcmp(a->id, b->id);
-}
-
 /* Returns the bytes that it will take, or zero without memory. */
 static size_t fill_state(Hotcell__Runtime__V1__SandboxState *state, const struct sandbox *sandbox)
 {
@@ -273,7 +270,7 @@ static size_t fill_state(Hotcell__Runtime__V1__SandboxState *state, const struct
 void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
                           const char *after_sandbox_id)
 {
-        Hotcell__Runtime__V1__SandboxState states[LIST_SANDBOXES_MAX];
+        Hotcell__Runtime__V1__SandboxState states[LIST_SANDBOXES_MAX] = { 0 };
         Hotcell__Runtime__V1__SandboxState *pointers[LIST_SANDBOXES_MAX];
         Hotcell__Runtime__V1__SandboxList list;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_LIST));
@@ -282,7 +279,7 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
         struct sandbox *following;
 
         hotcell__runtime__v1__sandbox_list__init(&list);
-        HASH_SORT(supervisor->sandboxes, by_id);
+        sandbox_table_sort(&supervisor->sandboxes);
         HASH_ITER(hh, supervisor->sandboxes, sandbox, following)
         {
                 if (strcmp(sandbox->id, after_sandbox_id) <= 0)
@@ -300,4 +297,4 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
         messages_answer(supervisor, ticket, &message, NULL, 0);
         for (size_t i = 0; i < list.n_sandboxes; i++)
                 free(states[i].process_ids);
-}
+} /* NOLINT(clang-analyzer-unix.Malloc): freed in the loop above */

@@ -22,6 +22,7 @@
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/spawn_args.h"
 #include "runtime/supervisor/sweeper.h"
+#include "runtime/supervisor/tables.h"
 
 enum {
         START_TIMEOUT_USEC = 30 * 1000000,
@@ -88,7 +89,7 @@ struct process *process_free(struct process *process)
                 return NULL;
         assert(!process_is_alive(process));
         process->sandbox->oom_kills_of_the_gone += process->usage.oom_kills;
-        HASH_DEL(process->sandbox->processes, process);
+        process_table_remove(&process->sandbox->processes, process);
         drop_fds(process);
         free(process);
         return NULL;
@@ -296,7 +297,7 @@ static int adopt(struct process *process, struct spawned *spawned, struct spawn_
         process->fds[process->n_fds++] = spawned->pidfd;
         for (size_t i = 0; i < pipes->n_ours; i++)
                 process->fds[process->n_fds++] = take_fd(&pipes->ours[i]);
-        HASH_ADD_STR(sandbox->processes, id, process);
+        process_table_add(&sandbox->processes, process);
         sandbox->n_processes_alive++;
         reaper_watch(sandbox->host->reaper, &process->child);
 
@@ -392,10 +393,9 @@ static int make_leaf(struct process *process, struct failure *ret_failure)
 int process_start(struct sandbox *sandbox, const Hotcell__Runtime__V1__StartProcess *request,
                   struct ticket ticket, struct failure *ret_failure)
 {
-        struct process *process = NULL;
+        struct process *process;
 
-        HASH_FIND_STR(sandbox->processes, request->process_id, process);
-        if (process) {
+        if (process_table_find(sandbox->processes, request->process_id)) {
                 failure_set(ret_failure, FAILURE(EXISTS), 0, "process %s exists",
                             request->process_id);
                 return 1;

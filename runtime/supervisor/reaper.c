@@ -9,6 +9,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/supervisor/tables.h"
 
 struct reaper {
         sd_event_source *source;
@@ -27,12 +28,12 @@ static int on_sigchld(sd_event_source *source, const struct signalfd_siginfo *in
         while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
                 struct child *child;
 
-                HASH_FIND_INT(reaper->children, &pid, child);
+                child = child_table_find(reaper->children, pid);
                 if (!child) {
                         log_debug("reaped a stray: pid=%d status=%#x", pid, status);
                         continue;
                 }
-                HASH_DEL(reaper->children, child);
+                child_table_remove(&reaper->children, child);
                 child->on_exit(child, status);
         }
         return 0;
@@ -65,14 +66,11 @@ struct reaper *reaper_free(struct reaper *reaper)
 void reaper_watch(struct reaper *reaper, struct child *child)
 {
         assert(child->pid > 0);
-        HASH_ADD_INT(reaper->children, pid, child);
+        child_table_add(&reaper->children, child);
 }
 
 void reaper_forget(struct reaper *reaper, struct child *child)
 {
-        struct child *found;
-
-        HASH_FIND_INT(reaper->children, &child->pid, found);
-        if (found == child)
-                HASH_DEL(reaper->children, child);
+        if (child_table_find(reaper->children, child->pid) == child)
+                child_table_remove(&reaper->children, child);
 }

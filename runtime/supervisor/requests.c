@@ -12,6 +12,7 @@
 #include "runtime/supervisor/messages.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/supervisor.h"
+#include "runtime/supervisor/tables.h"
 
 enum { PROTOCOL = 1 };
 
@@ -31,9 +32,8 @@ typedef void handler(struct supervisor *supervisor, struct ticket ticket,
 static struct sandbox *find_sandbox(struct supervisor *supervisor, struct ticket ticket,
                                     const char *id)
 {
-        struct sandbox *sandbox = NULL;
+        struct sandbox *sandbox = sandbox_table_find(supervisor->sandboxes, id);
 
-        HASH_FIND_STR(supervisor->sandboxes, id, sandbox);
         if (!sandbox)
                 refuse(supervisor, ticket, FAILURE(NOT_FOUND), 0, "no sandbox %s", id);
         return sandbox;
@@ -43,11 +43,11 @@ static struct process *find_process(struct supervisor *supervisor, struct ticket
                                     const char *sandbox_id, const char *process_id)
 {
         struct sandbox *sandbox = find_sandbox(supervisor, ticket, sandbox_id);
-        struct process *process = NULL;
+        struct process *process;
 
         if (!sandbox)
                 return NULL;
-        HASH_FIND_STR(sandbox->processes, process_id, process);
+        process = process_table_find(sandbox->processes, process_id);
         if (!process)
                 refuse(supervisor, ticket, FAILURE(NOT_FOUND), 0, "no process %s in sandbox %s",
                        process_id, sandbox_id);
@@ -89,7 +89,6 @@ static int check_create(struct supervisor *supervisor,
 {
         const struct wall *missing = walls_missing(&supervisor->walls);
         struct rlimit open_files = { 0 };
-        struct sandbox *known = NULL;
 
         if (supervisor->is_stopping) {
                 failure_set(failure, FAILURE(EXHAUSTED), 0, "the runtime is stopping");
@@ -100,8 +99,7 @@ static int check_create(struct supervisor *supervisor,
                             missing->detail);
                 return 1;
         }
-        HASH_FIND_STR(supervisor->sandboxes, create->sandbox_id, known);
-        if (known) {
+        if (sandbox_table_find(supervisor->sandboxes, create->sandbox_id)) {
                 failure_set(failure, FAILURE(EXISTS), 0, "sandbox %s exists", create->sandbox_id);
                 return 1;
         }
@@ -137,12 +135,12 @@ static void handle_create_sandbox(struct supervisor *supervisor, struct ticket t
                 messages_answer_failure(supervisor, ticket, &failure);
                 return;
         }
-        HASH_ADD_STR(supervisor->sandboxes, id, sandbox);
+        sandbox_table_add(&supervisor->sandboxes, sandbox);
 }
 
 static void forget(struct supervisor *supervisor, struct sandbox *sandbox)
 {
-        HASH_DEL(supervisor->sandboxes, sandbox);
+        sandbox_table_remove(&supervisor->sandboxes, sandbox);
         (void)sandbox_free(sandbox);
 }
 

@@ -91,15 +91,23 @@ int run_dir_share(const struct run_dir *run_dir, gid_t gid)
         return 0;
 }
 
+static FILE *open_groups(int dir_fd)
+{
+        int fd = openat(dir_fd, GROUPS_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+
+        if (!file)
+                (void)close_fd(fd);
+        return file;
+}
+
 void run_dir_remove_leftovers(struct run_dir *run_dir)
 {
-        _cleanup_(closep) int fd = openat(run_dir->fd, GROUPS_NAME, O_RDONLY | O_CLOEXEC);
-        _cleanup_(fclosep) FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+        _cleanup_(fclosep) FILE *file = open_groups(run_dir->fd);
         char path[CGROUP_PATH_MAX];
 
         if (!file)
                 return;
-        fd = -1;
         /* cgroup2 is listed first: what is killed there frees the others. */
         while (fgets(path, sizeof(path), file)) {
                 int r;

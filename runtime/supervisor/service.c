@@ -27,6 +27,7 @@ enum {
         BACKOFF_MAX_USEC = 10000000,
         SETTLED_SEC = 30, /* after running for so long, the next failure starts from the minimum */
         STOP_TIMEOUT_USEC = 10000000,
+        ARGUMENTS_MAX = 128,
         N_ENVIRONMENT = 6,
         ENVIRONMENT_TEXT_MAX = 512,
 };
@@ -154,13 +155,10 @@ static void on_exit_of_service(struct child *child, int status);
 
 static int start(struct service *service)
 {
-        _cleanup_(freep) char **argv = calloc(count_arguments(service) + 2, sizeof(*argv));
+        char *argv[ARGUMENTS_MAX + 2] = { (char *)(uintptr_t) "hotcelld" };
         pid_t runtime = getpid();
         pid_t pid;
 
-        if (!argv)
-                return error_origin(-ENOMEM);
-        argv[0] = (char *)(uintptr_t) "hotcelld";
         for (size_t i = 0; service->config.arguments[i]; i++)
                 argv[i + 1] = service->config.arguments[i];
 
@@ -263,6 +261,8 @@ int service_new(sd_event *event, struct reaper *reaper, const struct service_con
         service->reaper = reaper;
         service->backoff_usec = BACKOFF_MIN_USEC;
         service->program_fd = -1;
+        if (count_arguments(service) > ARGUMENTS_MAX)
+                return error_origin(-E2BIG); /* NOLINT(clang-analyzer-unix.Malloc): _cleanup_ */
         r = copy_program(config->program, &service->program_fd);
         if (r)
                 return r;

@@ -21,6 +21,7 @@
 #include "runtime/supervisor/requests.h"
 #include "runtime/supervisor/service.h"
 #include "runtime/supervisor/sweeper.h"
+#include "runtime/supervisor/tables.h"
 
 enum {
         QUEUE_BYTES_MAX = 8 << 20,
@@ -88,7 +89,7 @@ static void drop_ended_sandboxes(struct supervisor *supervisor)
                         sandbox_end(sandbox, "the runtime stops");
                         continue;
                 }
-                HASH_DEL(supervisor->sandboxes, sandbox);
+                sandbox_table_remove(&supervisor->sandboxes, sandbox);
                 (void)sandbox_free(sandbox);
         }
 }

@@ -98,7 +98,7 @@ static bool read_environment(struct template *template)
 
         template->variables = calloc(TEMPLATE_VARIABLES_MAX, sizeof(*template->variables));
         template->message.environment =
-                calloc(TEMPLATE_VARIABLES_MAX, sizeof(*template->message.environment));
+                calloc(TEMPLATE_VARIABLES_MAX, sizeof(Hotcell__Runtime__V1__Variable *));
         if (!template->variables || !template->message.environment)
                 return false;
         json_object_object_foreach(environment, name, value)
@@ -163,7 +163,7 @@ static bool read_kernels(struct template *template)
                 return false;
         template->kernels = calloc(TEMPLATE_KERNELS_MAX, sizeof(*template->kernels));
         template->message.kernels =
-                calloc(TEMPLATE_KERNELS_MAX, sizeof(*template->message.kernels));
+                calloc(TEMPLATE_KERNELS_MAX, sizeof(Hotcell__Runtime__V1__Kernel *));
         if (!template->kernels || !template->message.kernels)
                 return false;
         for (size_t i = 0; i < n_kernels; i++) {
@@ -209,7 +209,7 @@ static int template_load(const struct template_store *store, int names_fd, const
         if (!template)
                 return error_origin(-ENOMEM);
         if (fd < 0)
-                return -errno;
+                return -errno; /* NOLINT(clang-analyzer-unix.Malloc): _cleanup_ frees it */
         if (!is_owned_by_root(fd))
                 return -EPERM;
         r = load_manifest(fd, &template->manifest);
