@@ -40,12 +40,14 @@ static struct option_group show_options_group(struct show_options *options)
         return (struct option_group)OPTION_GROUP("Output", rows, options);
 }
 
-static int printer_new(const struct show_options *show, struct event_printer **ret_printer)
+static int printer_new(const struct show_options *show, bool is_one_shot,
+                       struct event_printer **ret_printer)
 {
         const struct event_printer_config config = {
                 .format = (enum output_format)show->format,
                 .save_directory = show->save,
                 .shows_usage = show->usage,
+                .is_one_shot = is_one_shot,
                 .escapes_out = isatty(STDOUT_FILENO),
                 .escapes_err = isatty(STDERR_FILENO),
                 .out = stdout,
@@ -73,7 +75,7 @@ static int execute(struct client *client, const struct code_options *code,
                 .prints_id = code->is_detached && show->format == OUTPUT_TEXT,
                 .shows_progress = show->format == OUTPUT_TEXT,
         };
-        int r = printer_new(show, &printer);
+        int r = printer_new(show, config.is_one_shot, &printer);
 
         if (r)
                 return r;
@@ -237,7 +239,7 @@ static int show_logs(const struct logs_options *logs, const struct show_options 
         if (r == 0 && config.until_sequence && config.until_sequence <= logs->after.value)
                 return 0;
         if (r == 0)
-                r = printer_new(show, &printer);
+                r = printer_new(show, false, &printer);
         if (r)
                 return r;
         config.client = client;

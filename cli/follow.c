@@ -27,7 +27,7 @@ enum {
         REATTACH_MSEC = 30 * 1000,
         BACKOFF_FIRST_MSEC = 100,
         BACKOFF_MAX_MSEC = 2000,
-        INTERRUPT_TIMEOUT_MSEC = 5000,
+        REQUEST_TIMEOUT_MSEC = 5000,
         NOT_YET = -1, /* no exit code: it goes on */
 };
 
@@ -129,7 +129,7 @@ static void interrupt(struct follow *follow, Hotcell__V1__InterruptLevel level)
         request.execution_id = follow->execution_id;
         request.level = level;
         call = client_call_new(follow->config.client, &hotcell__v1__execution_service__descriptor,
-                               "InterruptExecution", &request.base, INTERRUPT_TIMEOUT_MSEC);
+                               "InterruptExecution", &request.base, REQUEST_TIMEOUT_MSEC);
         if (client_call_read(call, -1, &answer) != CLIENT_E_END)
                 return;
         /* It may have ended on its own a moment ago: the stream tells. */
@@ -190,7 +190,7 @@ static void draw_spinner(struct follow *follow)
 
 static void say_unknown_outcome(const struct follow *follow)
 {
-        say("how %s ended is unknown here; `hotcell logs --after %" PRId64 " %s` goes on",
+        say("how %s ended is unknown here; `hotcell logs --after %" PRId64 " %s` asks again",
             follow->execution_id, follow->last_sequence, follow->execution_id);
 }
 
@@ -210,8 +210,35 @@ static bool may_attach_again(const struct follow *follow, const struct rpc_error
         return !follow->lost_since_msec || now_msec - follow->lost_since_msec <= REATTACH_MSEC;
 }
 
+/* Asks how it ended, when its events cannot be had any more but the server still knows that. */
+static bool learn_end(struct follow *follow)
+{
+        Hotcell__V1__GetExecutionRequest get;
+        _cleanup_(client_call_freep) struct client_call *call = NULL;
+        _cleanup_(message_freep) Hotcell__V1__GetExecutionResponse *answer = NULL;
+        Hotcell__V1__ExecutionEvent event;
+
+        hotcell__v1__get_execution_request__init(&get);
+        get.execution_id = follow->execution_id;
+        call = client_call_new(follow->config.client, &hotcell__v1__execution_service__descriptor,
+                               "GetExecution", &get.base, REQUEST_TIMEOUT_MSEC);
+        if (client_call_read(call, -1, &answer) != 0 || !answer->execution ||
+            !answer->execution->ended)
+                return false;
+
+        say("the events after %" PRId64 " are lost", follow->last_sequence);
+        hotcell__v1__execution_event__init(&event);
+        event.sequence = MAX(answer->execution->last_sequence, follow->last_sequence + 1);
+        event.event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_ENDED;
+        event.ended = answer->execution->ended;
+        take_event(follow, &event);
+        return true;
+}
+
 static void end_with_error(struct follow *follow, const struct rpc_error *error)
 {
+        if (follow->has_events && error->code == RPC_NOT_FOUND && learn_end(follow))
+                return;
         if (error->code == RPC_OK)
                 say("the server ended the stream before the execution");
         else

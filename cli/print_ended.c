@@ -46,18 +46,27 @@ static bool speaks_for_itself(const Hotcell__V1__Ended *ended)
                ended->outcome == HOTCELL__V1__OUTCOME__OUTCOME_EXITED;
 }
 
-void print_ended(const Hotcell__V1__Ended *ended)
+/* Length of @sentence up to its full stop: more follows on the line. */
+static size_t without_point(const char *sentence)
+{
+        size_t n = strlen(sentence);
+
+        return n && sentence[n - 1] == '.' ? n - 1 : n;
+}
+
+void print_ended(const Hotcell__V1__Ended *ended, bool is_one_shot)
 {
         const char *outcome = enum_name(&hotcell__v1__outcome__descriptor, (int)ended->outcome);
         const char *cause = enum_name(&hotcell__v1__cause__descriptor, (int)ended->cause);
+        const char *sentence = *ended->message ? ended->message : sentence_of(ended);
 
         if (ended->truncated_bytes > 0)
                 say("%" PRId64 " bytes of output beyond the limit were thrown away",
                     ended->truncated_bytes);
-        if (!speaks_for_itself(ended))
-                say("%s (%s, cause %s)%s", *ended->message ? ended->message : sentence_of(ended),
-                    outcome, cause,
-                    ended->state_lost ? "; the variables of its context are gone" : "");
+        if (speaks_for_itself(ended))
+                return;
+        say("%.*s (%s, cause %s)%s", (int)without_point(sentence), sentence, outcome, cause,
+            ended->state_lost && !is_one_shot ? "; the variables of its context are gone" : "");
 }
 
 const char *show_bytes(long long n_bytes)

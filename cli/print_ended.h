@@ -1,11 +1,14 @@
 /* How a run ended and what it used, in words, on standard error. */
 #pragma once
 
+#include <stdbool.h>
+
 struct Hotcell__V1__Ended;
 struct Hotcell__V1__Usage;
 
-/* Nothing for what the program itself showed or chose: its end, its error, its exit code. */
-void print_ended(const struct Hotcell__V1__Ended *ended);
+/* Nothing for what the program itself showed or chose: its end, its error, its exit code.
+ * That variables are lost matters only where somebody could have used them: not in a one-shot. */
+void print_ended(const struct Hotcell__V1__Ended *ended, bool is_one_shot);
 
 void print_usage(const struct Hotcell__V1__Usage *usage);
 

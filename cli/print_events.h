@@ -24,6 +24,7 @@ struct event_printer_config {
         enum output_format format;
         const char *save_directory; /* or NULL */
         bool shows_usage;
+        bool is_one_shot; /* its sandbox is gone with it */
         bool escapes_out; /* @out is a terminal */
         bool escapes_err;
         FILE *out;

@@ -191,7 +191,7 @@ void text_printer_event(struct text_printer *printer, const Hotcell__V1__Executi
                 close_part(printer);
                 if (is_one_screen(printer))
                         begin_line(printer, printer->config.err);
-                print_ended(event->ended);
+                print_ended(event->ended, printer->config.is_one_shot);
                 break;
         default:
                 break;

@@ -247,8 +247,13 @@ class ExitCodes(CliTest):
         self.assertEqual(self.run_script(play(ended(77))).returncode, 125)
 
     def test_what_is_not_the_programs_doing_is_said(self):
-        ran = self.run_script(play(ended(execution.OUTCOME_OOM, cause=execution.CAUSE_LIMIT, state_lost=True)))
-        self.assertIn(b"it ran out of memory (OOM, cause LIMIT); the variables of its context are gone", ran.stderr)
+        script = play(ended(execution.OUTCOME_OOM, cause=execution.CAUSE_LIMIT, state_lost=True, message="No memory."))
+        ran = self.run_script(script)
+        self.assertEqual(ran.stderr, b"hotcell: No memory (OOM, cause LIMIT)\n")
+        ran = self.hotcell(self.serve(script), "exec", SANDBOX_ID, "-c", "code")
+        self.assertEqual(ran.stderr, b"hotcell: No memory (OOM, cause LIMIT); the variables of its context are gone\n")
+        ran = self.run_script(play(ended(execution.OUTCOME_LOST, cause=execution.CAUSE_HOST_LOST)))
+        self.assertIn(b"whether it ran to its end is unknown (LOST, cause HOST_LOST)", ran.stderr)
 
 
 class Signals(CliTest):
@@ -415,6 +420,22 @@ class Reattach(CliTest):
         server = self.serve(script)
         self.assertEqual(self.hotcell(server, "run", "-c", "code").returncode, 125)
         self.assertEqual([method for method, _, _ in server.requests], ["Execute"])
+
+    def test_an_end_that_only_the_record_knows_is_learned(self):
+        def script(_server, after):
+            yield queued()
+            if after == 0:
+                raise Disconnect
+            raise Refuse(grpc.StatusCode.NOT_FOUND, "not retained")
+        lost = execution.Ended(outcome=execution.OUTCOME_LOST, cause=execution.CAUSE_HOST_LOST)
+        server = self.serve(script, GetExecution=lambda request: executions.GetExecutionResponse(
+            execution=execution.Execution(state=execution.EXECUTION_STATE_ENDED, last_sequence=9, ended=lost)))
+        ran = self.hotcell(server, "run", "-c", "code")
+        self.assertEqual(ran.returncode, 125)
+        self.assertIn(b"the events after 1 are lost", ran.stderr)
+        self.assertIn(b"(LOST, cause HOST_LOST)", ran.stderr)
+        ran = self.hotcell(server, "run", "-o", "json", "-c", "code")
+        self.assertEqual(json.loads(ran.stdout)["ended"]["outcome"], "LOST")
 
     def test_an_answer_instead_of_events_ends_it(self):
         def script(_server, after):
