@@ -10,9 +10,10 @@ import subprocess
 
 from programs import Failed, Program
 
-# What hotcelld gives a sandbox of whose limits nothing is said.
-MEMORY_BYTES = 512 << 20
-PROCESSES = 256
+# What hotcelld gives a sandbox of whose limits nothing is said: as much work for the container's cgroups.
+MEMORY_BYTES = 1 << 30
+PROCESSES = 257
+CPU_PERIOD_USEC = CPU_QUOTA_USEC = 100_000
 FIRST_ID, N_IDS = 1_000_000_000, 65536
 
 # crun refuses a host that has controllers in both dialects. What it sees here is version 1 alone; on other hosts
@@ -86,6 +87,7 @@ class Containers:
         linux["uidMappings"] = linux["gidMappings"] = mapping
         linux["namespaces"].append({"type": "user"})
         linux["resources"]["memory"] = {"limit": MEMORY_BYTES}
+        linux["resources"]["cpu"] = {"period": CPU_PERIOD_USEC, "quota": CPU_QUOTA_USEC}
         linux["resources"]["pids"] = {"limit": PROCESSES}
         linux["seccomp"] = json.loads(
             subprocess.run([self.build / "test/bench/seccomp_profile"], check=True, capture_output=True).stdout

@@ -13,8 +13,8 @@ UNARY_BYTES = 64  # about as much as a request for `1+1`
 CHUNK_BYTES = 64 << 10
 
 
-def _series(name, unit, includes, samples):
-    return Series(name, unit, includes, samples[name]) if name in samples else None
+def _series(name, unit, includes, samples, is_ours=False):
+    return Series(name, unit, includes, samples[name], is_ours) if name in samples else None
 
 
 def _present(*series):
@@ -86,7 +86,7 @@ def cold(lab, counts):
         "cold",
         _series("hotcell", "ns", "one-shot Execute to the result of `1+1`: sandbox made, IPython started, code run", samples),
         _present(
-            _series("hotcell, to ended", "ns", "the same calls to the last event, with the usage", samples),
+            _series("hotcell, to ended", "ns", "the same calls to the last event, with the usage", samples, is_ours=True),
             _series(
                 "ipykernel", "ns",
                 "jupyter_client: start of Debian's ipykernel to the first execute_reply of `1+1`; no sandbox; another Python "
@@ -150,7 +150,7 @@ def stdout(lab, counts):
         _series(
             "hotcell", "B/s",
             f"{counts['stdout_mib']} MiB by os.write of 64 KiB through pipe, ring and Execute, from the first to the last "
-            "output at the client; p99 is the 99th percentile, the fast end", samples,
+            "output at the client", samples,
         ),
         [
             _series(
@@ -188,9 +188,9 @@ def memory(lab, counts):
             "its memory cgroup after `1+1`: also its files, kernel memory, and pages of the template that it read first", samples,
         ),
         _present(
-            _series("sandbox without interpreter", "B", "the same before any code", samples),
+            _series("sandbox without interpreter", "B", "the same before any code", samples, is_ours=True),
             _series("ipykernel", "B", "RSS of the process after `1+1`, pages that it shares with others included", samples),
-            *[_series(name, "B", "RSS of the process", samples) for name in daemons],
+            *[_series(name, "B", "RSS of the process", samples, is_ours=True) for name in daemons],
         ),
         Bar("at most ipykernel", _least(["ipykernel"], samples)),
     )

@@ -18,10 +18,15 @@ class Series:
     unit: str
     includes: str
     samples: list
+    is_ours: bool = False  # more of hotcell, not a comparison
 
     @functools.cached_property
     def summary(self):
         return stats.Summary.of(self.samples)
+
+    def slow_end(self):
+        """The 99th percentile of times and sizes; of rates, where less is worse, the first."""
+        return self.summary.p1 if self.unit == "B/s" else self.summary.p99
 
     def shown(self, value):
         return f"{value / SHOWN[self.unit][1]:.2f}"
@@ -47,9 +52,13 @@ class Figure:
         return {
             "name": self.name,
             "hotcell": self.ours.as_json(),
-            "beside": [{**s.as_json(), "ratio": stats.ratio(ours, s.summary.median)} for s in self.beside],
+            "beside": [{**s.as_json(), "ratio": _ratio(ours, s)} for s in self.beside],
             "bar": {**dataclasses.asdict(self.bar), "verdict": self.verdict()} if self.bar else None,
         }
+
+
+def _ratio(ours, series):
+    return None if series.is_ours else stats.ratio(ours, series.summary.median)
 
 
 def exit_code(figures, failures):
@@ -62,7 +71,7 @@ def exit_code(figures, failures):
 def _row(name, series, ratio=""):
     summary = series.summary
     return (
-        f"{name:<9}{series.name:<38}{series.shown(summary.median):>10}{series.shown(summary.p99):>10}"
+        f"{name:<9}{series.name:<38}{series.shown(summary.median):>10}{series.shown(series.slow_end()):>10}"
         f" {SHOWN[series.unit][0]:<6}{summary.n:>5}{ratio:>10}"
     )
 
@@ -80,7 +89,8 @@ def table(figures):
         lines.append("")
         lines.append(_row(figure.name, figure.ours))
         for series in figure.beside:
-            lines.append(_row("", series, f"{stats.ratio(figure.ours.summary.median, series.summary.median):.2f}x"))
+            times = _ratio(figure.ours.summary.median, series)
+            lines.append(_row("", series, f"{times:.2f}x" if times else ""))
         if figure.bar:
             lines.append(_bar_row(figure))
     return "\n".join(lines)
@@ -88,7 +98,10 @@ def table(figures):
 
 def notes(figures):
     """What each side's figure includes."""
-    lines = ["what each figure includes; a ratio is hotcell's median to theirs; the p99 of fewer than 100 samples is the largest"]
+    lines = [
+        "A ratio is hotcell's median to theirs. p99 is the slow end: of rates the 1st percentile; of fewer than 100 samples the worst.",
+        "What the figures include:",
+    ]
     for figure in figures:
         for series in (figure.ours, *figure.beside):
             lines.append(f"  {figure.name}, {series.name}: {series.includes}")

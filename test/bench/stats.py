@@ -33,6 +33,7 @@ class Summary:
 
     n: int
     min: float
+    p1: float
     p10: float
     median: float
     p90: float
@@ -45,6 +46,7 @@ class Summary:
         return Summary(
             n=len(samples),
             min=quantile(samples, 0),
+            p1=quantile(samples, 0.01),
             p10=quantile(samples, 0.1),
             median=median(samples),
             p90=quantile(samples, 0.9),

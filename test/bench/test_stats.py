@@ -103,6 +103,16 @@ class Reports(unittest.TestCase):
         for words in ("warm", "hotcell", "bare", "2.00", "1.00", "MISSED", "2.00x"):
             self.assertIn(words, text)
 
+    def test_slow_end_of_a_rate_is_its_least(self):
+        series = report.Series("hotcell", "B/s", "", [300, 100, 200])
+        self.assertEqual(series.slow_end(), 100)
+
+    def test_further_figures_of_hotcell_have_no_ratio(self):
+        more = report.Series("hotcell, idle", "ns", "", [1e6], is_ours=True)
+        lone = report.Figure("warm", report.Series("hotcell", "ns", "", [2e6]), [more])
+        self.assertNotIn("2.00x", report.table([lone]))
+        self.assertIsNone(lone.as_json()["beside"][0]["ratio"])
+
     def test_json_has_the_quantiles(self):
         row = json.loads(json.dumps(figure(3e6).as_json()))
         self.assertEqual(row["hotcell"]["p99"], 2e6)
