@@ -53,7 +53,7 @@ def _text(value):
 def _lines(value, tb):
     limit = -FRAMES_MAX if _is_deeper(tb, FRAMES_MAX) else None
     shown = traceback.TracebackException(type(value), value, tb, limit=limit, compact=True)
-    _trim(shown, set())
+    _trim(shown, value, set())
     text = "".join(shown.format())
     return [_CELL_LINE.sub(_cell_line, line) for line in text.rstrip("\n").split("\n")]
 
@@ -68,7 +68,7 @@ def _is_deeper(tb, n):
     return tb is not None
 
 
-def _trim(shown, seen):
+def _trim(shown, value, seen):
     """Leaves out what is not the program's, in an exception and all that are chained to it."""
     if shown is None or id(shown) in seen:
         return
@@ -79,12 +79,12 @@ def _trim(shown, seen):
         del shown.stack[: cells[0]]
     hidden = (_HOME, _IPYTHON_HOME) if cells else (_HOME,)
     shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(hidden)]
-    is_cell_invalid = not cells and _CELL_FILE.fullmatch(getattr(shown, "filename", None) or "")
-    if is_cell_invalid or not shown.stack:
-        # A cell that is not valid Python never ran: the stack is the compiler's.
+    # A cell that is not valid Python never ran, and an interrupt may come between two statements of one.
+    is_beside = isinstance(value, KeyboardInterrupt) or _CELL_FILE.fullmatch(getattr(shown, "filename", None) or "")
+    if not shown.stack or (is_beside and not cells):
         shown.stack = None
     for other in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
-        _trim(other, seen)
+        _trim(other, None, seen)
 
 
 def _cut(text, limit):

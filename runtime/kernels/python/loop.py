@@ -15,17 +15,22 @@ import threading
 from . import imports
 
 
+FAILURES_MAX = 20
+
+
 class Loops:
     def __init__(self, interrupts):
         self._interrupts = interrupts
         self._make_loop = None
         self._loop = None
+        self._n_failures = 0
         imports.when_loaded("asyncio", self._on_asyncio)
 
     def before_cell(self):
         """Makes the kernel's loop the current one: asyncio.run() leaves none behind."""
         if self._make_loop is None:
             return
+        self._n_failures = 0
         loop = self._living()
         loop.rest()
         sys.modules["asyncio"].set_event_loop(loop)
@@ -66,11 +71,11 @@ class Loops:
                 loop.run_forever()
             finally:
                 loop.remove_reader(commands_fd)
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException:
-            # Whatever a program did to it, this loop does not run any more.
-            self._loop = None
+            # A task that exits, or a signal handler that raises. Over and over: whatever a program did to it, it does not run.
+            self._n_failures += 1
+            if self._n_failures > FAILURES_MAX:
+                self._loop = None
             raise
 
     def _living(self):
