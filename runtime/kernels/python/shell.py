@@ -7,6 +7,7 @@ kept on disk and nothing beyond bounds in memory; `!cmd` runs in a plain shell, 
 
 import bdb
 import builtins
+import codeop
 import contextlib
 import fnmatch
 import functools
@@ -22,6 +23,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.history import HistoryManager
+from IPython.core.inputtransformer2 import leading_empty_lines
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
@@ -41,7 +43,20 @@ def create(report, loops, interrupts):
     shell = Shell.instance(config=config, cache_size=OUT_MAX, colors="nocolor", loop_runner=loops.run_cell)
     shell.report = report
     shell.interrupts = interrupts
+    keep_leading_lines(shell.input_transformer_manager)
+    # A cell is all there is, nobody types the rest: "'(' was never closed" says more than "incomplete input".
+    shell.compile.flags &= ~codeop.PyCF_ALLOW_INCOMPLETE_INPUT
     return shell
+
+
+def keep_leading_lines(manager):
+    """Empty lines before the code stay, so that line numbers are those of what was sent; IPython would drop them."""
+    def after_empty_lines(transform):
+        def transform_rest(lines):
+            n = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+            return lines[:n] + transform(lines[n:]) if n < len(lines) else lines
+        return transform_rest
+    manager.cleanup_transforms = [after_empty_lines(t) for t in manager.cleanup_transforms if t is not leading_empty_lines]
 
 
 # These have no rich form, and asking for each of the ten takes longer than the rest of a small cell.

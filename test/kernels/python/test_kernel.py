@@ -443,6 +443,14 @@ class Errors(KernelTest):
         self.run_bad("x = '\\N{nothing}'", "SyntaxError")
         self.run_bad("\0", "SyntaxError")
 
+    def test_line_numbers_are_those_of_what_was_sent(self):
+        for source, line in (("\n\n  \n1/0", 4), ("\n    x = 1\n    x/0", 3), ("x = 1\n\nx/0", 3)):
+            run = self.run_bad(source, "ZeroDivisionError")
+            self.assertRegex("\n".join(run.error.traceback), rf"Cell In\[\d+\], line {line}\n")
+        run = self.run_bad("\n\n x = (", "SyntaxError")
+        self.assertIn("'(' was never closed (Cell In", run.error.value)
+        self.assertIn("line 3", run.error.value)
+
     def test_chain(self):
         run = self.run_bad("try:\n    1/0\nexcept Exception as e:\n    raise KeyError('k') from e", "KeyError")
         text = "\n".join(run.error.traceback)
