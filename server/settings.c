@@ -125,7 +125,7 @@ const struct setting settings[] = {
                "Connections at once; further ones are closed."),
         SETTING(streams_max, COUNT, streams_max, "256", 1, 65536,
                 "Calls at once on one connection."),
-        SETTING(receive_max, BYTES, receive_max_bytes, "2MiB", 64 * KIB_, 64 * MIB_,
+        SETTING(receive_max, BYTES, receive_max_bytes, "4MiB", 64 * KIB_, 64 * MIB_,
                 "Highest size of a request."),
         SETTING(stop_grace, DURATION, stop_grace_usec, "5s", 0, HOUR,
                 "When stopping: how long calls that run may go on."),

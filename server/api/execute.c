@@ -6,24 +6,18 @@
 
 enum { CODE_MAX_BYTES = 1 << 20 };
 
-static const int64_t disconnect_grace_default_usec = 10 * 1000000;
+static const int64_t disconnect_grace_default_usec = INT64_C(10) * 1000000;
 static const int64_t disconnect_grace_max_usec = INT64_C(3600) * 1000000;
 
 static void check_target(struct api_call *call, const Hotcell__V1__ExecuteRequest *request)
 {
-        switch (request->target_case) {
-        case HOTCELL__V1__EXECUTE_REQUEST__TARGET_SANDBOX_ID:
+        if (request->target_case == HOTCELL__V1__EXECUTE_REQUEST__TARGET_SANDBOX_ID)
                 (void)check_id(call, "sandbox_id", request->sandbox_id);
-                break;
-        case HOTCELL__V1__EXECUTE_REQUEST__TARGET_SANDBOX:
-                if (*request->context_id)
-                        api_call_blame(call, REASON_INVALID_FIELD, "context_id",
-                                       "names a context of an existing sandbox; not with sandbox");
-                break;
-        case HOTCELL__V1__EXECUTE_REQUEST__TARGET__NOT_SET:
-        default:
+        else if (request->target_case != HOTCELL__V1__EXECUTE_REQUEST__TARGET_SANDBOX)
                 api_call_blame(call, REASON_INVALID_FIELD, "sandbox_id", "or sandbox is required");
-        }
+        else if (*request->context_id)
+                api_call_blame(call, REASON_INVALID_FIELD, "context_id",
+                               "names a context of an existing sandbox; not with sandbox");
         if (*request->context_id && *request->language)
                 api_call_blame(call, REASON_CONTEXT_AND_LANGUAGE, "language",
                                "is that of the context; give context_id or language, not both");

@@ -38,7 +38,7 @@ bool page_token_read(const char *token, const void *filter, size_t n_filter,
         (void)snprintf(expected, sizeof(expected), "p1.%016" PRIx64 ".", digest(filter, n_filter));
         if (strlen(token) >= sizeof(copy) || strncmp(token, expected, strlen(expected)) != 0)
                 return false;
-        strcpy(copy, token);
+        memcpy(copy, token, strlen(token) + 1);
         time = copy + strlen(expected);
         id = strchr(time, '.');
         if (!id)
@@ -47,7 +47,7 @@ bool page_token_read(const char *token, const void *filter, size_t n_filter,
         if (!text_to_uint64(time, INT64_MAX, &value) || value == 0 || !dns_label_is_valid(id))
                 return false;
         ret_cursor->create_time_usec = (int64_t)value;
-        strcpy(ret_cursor->id, id); /* a label fits */
+        memcpy(ret_cursor->id, id, strlen(id) + 1); /* a label fits */
         return true;
 }
 
