@@ -1,6 +1,6 @@
 """Starts hotcell-runtime and hotcelld for a test, in folders of their own, and ends them without a trace.
 
-Environment: HOTCELL_BUILD (build folder), HOTCELL_STORE (template store).
+Environment: HOTCELL_BUILD (build folder; `build`), HOTCELL_STORE (template store; the default one).
 """
 
 import os
@@ -16,7 +16,7 @@ SERVER_USER = "hotcell"
 
 
 def build_folder():
-    return pathlib.Path(os.environ["HOTCELL_BUILD"])
+    return pathlib.Path(os.environ.get("HOTCELL_BUILD") or pathlib.Path(__file__).resolve().parents[2] / "build")
 
 
 def wait_until(condition, what, seconds=60):

@@ -1,15 +1,14 @@
-"""The public API for Python tests: generated once a process by Debian's grpc_tools, in a temporary folder."""
+"""The public API for Python tests: generated once a process by protoc and Debian's plugin, in a temporary folder."""
 
 import atexit
 import importlib
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 
 import grpc
-import grpc_tools
-from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = ("execution", "execution_service", "key_service", "sandbox", "sandbox_service", "server_service")
@@ -18,13 +17,10 @@ NAMES = ("execution", "execution_service", "key_service", "sandbox", "sandbox_se
 def _generate():
     folder = tempfile.mkdtemp(prefix="hotcell-stubs.")
     atexit.register(shutil.rmtree, folder, True)
-    include = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    code = protoc.main(["protoc", f"-I{ROOT / 'proto'}", f"-I{include}", "-I/usr/include", f"--python_out={folder}",
-                        f"--grpc_python_out={folder}",
-                        *(f"hotcell/v1/{name}.proto" for name in NAMES),
-                        "google/rpc/status.proto", "google/rpc/error_details.proto"])
-    if code != 0:
-        raise RuntimeError("protoc failed")
+    subprocess.run(["protoc", f"-I{ROOT / 'proto'}", "-I/usr/include", f"--python_out={folder}",
+                    "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin", f"--grpc_python_out={folder}",
+                    *(f"hotcell/v1/{name}.proto" for name in NAMES),
+                    "google/rpc/status.proto", "google/rpc/error_details.proto"], check=True)
     sys.path.insert(0, folder)
 
 
