@@ -247,8 +247,8 @@ static struct execution *next_in_queue(struct context *context)
         struct execution *execution;
 
         TAILQ_FOREACH(execution, &context->queue, queue_link)
-                if (execution->stop.outcome == OUTCOME_NONE)
-                        return execution;
+        if (execution->stop.outcome == OUTCOME_NONE)
+                return execution;
         return NULL;
 }
 

@@ -38,7 +38,8 @@ static struct session_result enqueue(struct sandbox *sandbox, const struct execu
         result = admit_context(sandbox, request->context_id, request->language, &context);
         if (result.outcome)
                 return result;
-        if (context->n_queued >= sandbox->session->config.queue_max && context->n_queued > 0)
+        if (context->n_queued >= sandbox->session->config.queue_max &&
+            (context->current || context->n_queued > 0))
                 return result_of(SESSION_E_QUEUE_FULL, "%zu executions wait in context %s already.",
                                  context->n_queued, context->record.context_id);
         if (execution_new(context, request, ret_execution))

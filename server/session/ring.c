@@ -31,8 +31,7 @@ struct ring_header {
         struct ring_totals totals; /* of all records so far */
         uint64_t n_evicted;
         uint64_t mark_stride;
-        uint64_t n_marks;
-        struct ring_mark marks[RING_MARKS];
+        uint64_t n_marks; /* RING_MARKS of them follow */
 };
 
 /* Before each payload in the data pages. */
@@ -51,12 +50,20 @@ static_assert(sizeof(struct record_header) == RING_RECORD_HEADER, "as promised")
 struct ring {
         int fd;
         struct ring_header *header;
+        struct ring_mark *marks; /* none in a compact ring */
         uint8_t *data;
         size_t n_header; /* bytes mapped */
         uint64_t high_water;
+        /* Compact: header and data are on the heap, data begins at the position @base. */
+        bool is_compact;
+        uint64_t base;
 };
 
-enum { PAGE = 4096, ALIGNMENT = 8 };
+enum {
+        PAGE = 4096,
+        ALIGNMENT = 8,
+        COMPACT_MAX = 256 << 10, /* bytes worth a copy */
+};
 static const uint64_t RING_MAGIC = 0x31676e6972636868; /* "hhcring1" */
 
 static size_t round_up(size_t n, size_t unit)
@@ -71,6 +78,8 @@ static size_t record_size(size_t n_payload)
 
 static struct record_header *record_at(const struct ring *ring, uint64_t position)
 {
+        if (ring->is_compact)
+                return (void *)(ring->data + (position - ring->base));
         return (void *)(ring->data + position % ring->header->capacity);
 }
 
@@ -107,7 +116,8 @@ int ring_new(size_t capacity, struct ring **ret_ring)
         if (!ring)
                 return error_origin(-ENOMEM);
         capacity = round_up(MAX(capacity, (size_t)RING_CAPACITY_MIN), PAGE);
-        ring->n_header = round_up(sizeof(struct ring_header), PAGE);
+        ring->n_header =
+                round_up(sizeof(struct ring_header) + RING_MARKS * sizeof(struct ring_mark), PAGE);
 
         ring->fd = memfd_create("hotcell-ring", MFD_CLOEXEC);
         if (ring->fd < 0)
@@ -118,6 +128,7 @@ int ring_new(size_t capacity, struct ring **ret_ring)
         if (header == MAP_FAILED)
                 return error_origin(-errno);
         ring->header = header;
+        ring->marks = (struct ring_mark *)(ring->header + 1);
 
         ring->header->magic = RING_MAGIC;
         ring->header->capacity = capacity;
@@ -132,18 +143,55 @@ int ring_new(size_t capacity, struct ring **ret_ring)
         return 0;
 }
 
+static void unmap(struct ring *ring)
+{
+        if (ring->data)
+                (void)munmap(ring->data, ring->header->capacity * 2);
+        if (ring->header)
+                (void)munmap(ring->header, ring->n_header);
+}
+
 struct ring *ring_free(struct ring *ring)
 {
         if (!ring)
                 return NULL;
 
-        if (ring->data)
-                (void)munmap(ring->data, ring->header->capacity * 2);
-        if (ring->header)
-                (void)munmap(ring->header, ring->n_header);
+        if (ring->is_compact) {
+                free(ring->data);
+                free(ring->header);
+        } else
+                unmap(ring);
         (void)close_fd(ring->fd);
         free(ring);
         return NULL;
+}
+
+/* Moves what is kept to the heap. Without memory for it nothing changes. */
+static void compact(struct ring *ring)
+{
+        size_t n_data = ring->header->head - ring->header->tail;
+        struct ring_header *header = malloc(sizeof(struct ring_header));
+        uint8_t *data = malloc(n_data + 1);
+
+        if (!header || !data) {
+                free(header);
+                free(data);
+                return;
+        }
+        memcpy(header, ring->header, sizeof(struct ring_header));
+        memcpy(data, record_at(ring, ring->header->tail), n_data);
+        unmap(ring);
+        ring->header = header;
+        ring->data = data;
+        ring->base = header->tail;
+        ring->is_compact = true;
+}
+
+void ring_freeze(struct ring *ring)
+{
+        if (ring->header->head - ring->header->tail <= COMPACT_MAX && ring->header->n_marks == 0)
+                compact(ring);
+        ring->fd = close_fd(ring->fd);
 }
 
 size_t ring_memory(const struct ring *ring)
@@ -151,6 +199,8 @@ size_t ring_memory(const struct ring *ring)
         size_t data = round_up(MIN(ring->high_water, ring->header->capacity), PAGE);
         size_t marks = round_up(ring->header->n_marks * sizeof(struct ring_mark), PAGE);
 
+        if (ring->is_compact)
+                return sizeof(struct ring_header) + (ring->header->head - ring->base);
         return PAGE + marks + data;
 }
 
@@ -161,15 +211,17 @@ static bool has_room_for(const struct ring *ring, size_t size)
 
 bool ring_has_room(const struct ring *ring, size_t n_payload)
 {
+        assert(!ring->is_compact);
+
         return has_room_for(ring, record_size(n_payload));
 }
 
-static void thin_marks(struct ring_header *header)
+static void thin_marks(struct ring *ring)
 {
-        header->n_marks /= 2;
-        for (uint64_t i = 0; i < header->n_marks; i++)
-                header->marks[i] = header->marks[i * 2 + 1];
-        header->mark_stride *= 2;
+        ring->header->n_marks /= 2;
+        for (uint64_t i = 0; i < ring->header->n_marks; i++)
+                ring->marks[i] = ring->marks[i * 2 + 1];
+        ring->header->mark_stride *= 2;
 }
 
 static void evict_oldest(struct ring *ring)
@@ -185,9 +237,9 @@ static void evict_oldest(struct ring *ring)
 
         header->n_evicted++;
         if (header->n_marks == RING_MARKS)
-                thin_marks(header);
+                thin_marks(ring);
         if (header->n_evicted % header->mark_stride == 0)
-                header->marks[header->n_marks++] =
+                ring->marks[header->n_marks++] =
                         (struct ring_mark){ .sequence = record->sequence, .totals = totals };
         header->first_sequence = record->sequence + 1;
         header->tail += record->size;
@@ -310,12 +362,12 @@ struct ring_totals ring_totals_at(const struct ring *ring, int64_t sequence)
         while (low < high) {
                 uint64_t middle = low + (high - low) / 2;
 
-                if (header->marks[middle].sequence <= sequence)
+                if (ring->marks[middle].sequence <= sequence)
                         low = middle + 1;
                 else
                         high = middle;
         }
-        return low > 0 ? header->marks[low - 1].totals : (struct ring_totals){ 0 };
+        return low > 0 ? ring->marks[low - 1].totals : (struct ring_totals){ 0 };
 }
 
 struct ring_totals ring_totals_now(const struct ring *ring)

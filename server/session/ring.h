@@ -54,6 +54,12 @@ struct ring_piece {
 int ring_new(size_t capacity, struct ring **ret_ring);
 struct ring *ring_free(struct ring *ring);
 
+/*
+ * Nothing will be appended any more: gives the descriptor back, and, when little is in it, the
+ * mappings, which are scarcer than memory. Positions stay good.
+ */
+void ring_freeze(struct ring *ring);
+
 /* Bytes of memory that it has touched. */
 size_t ring_memory(const struct ring *ring);
 

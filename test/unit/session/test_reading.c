@@ -171,7 +171,7 @@ START_TEST(the_oldest_are_forgotten_first)
         struct execution_reader *reader;
 
         stop_session();
-        f.config.rings_retained_bytes = 200 * 1000;
+        f.config.rings_retained_bytes = 20 * 1000;
         start_session();
         run_until(session_serves, NULL);
         sandbox = new_sandbox();

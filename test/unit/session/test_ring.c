@@ -114,6 +114,39 @@ START_TEST(totals_of_evicted_records_are_exact_at_first_and_near_later)
 }
 END_TEST
 
+static void check_frozen(size_t n_block)
+{
+        _cleanup_(ring_freep) struct ring *ring = NULL;
+        static uint8_t block[300 << 10];
+        struct ring_record record;
+        uint64_t position;
+        uint64_t before;
+
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        for (unsigned i = 1; i <= 3; i++) {
+                memset(block, (int)i, sizeof(block));
+                append(ring, RING_STREAM_STDOUT, block, n_block);
+        }
+        before = ring_seek(ring, 1);
+        ring_freeze(ring);
+        ck_assert_uint_eq(ring_seek(ring, 1), before);
+        position = before;
+        ck_assert(ring_read(ring, &position, &record));
+        ck_assert_int_eq(record.sequence, 2);
+        ck_assert_uint_eq(record.payload[n_block - 1], 2);
+        ck_assert_int_eq(ring_totals_now(ring).stdout_bytes, 3 * n_block);
+        ck_assert_int_eq(ring_totals_at(ring, 0).stdout_bytes, 0);
+        if (n_block < 1000)
+                ck_assert_uint_lt(ring_memory(ring), 2000);
+}
+
+START_TEST(a_frozen_ring_reads_the_same)
+{
+        check_frozen(100);
+        check_frozen(300 << 10);
+}
+END_TEST
+
 /* The model: sizes and first bytes of all records ever, and which is the oldest kept. */
 START_TEST(random_use_agrees_with_a_model)
 {
@@ -169,6 +202,7 @@ int main(void)
         tcase_add_test(tcase, a_record_may_wrap_around);
         tcase_add_test(tcase, memory_grows_with_what_is_kept_and_not_beyond);
         tcase_add_test(tcase, totals_of_evicted_records_are_exact_at_first_and_near_later);
+        tcase_add_test(tcase, a_frozen_ring_reads_the_same);
         tcase_add_loop_test(tcase, random_use_agrees_with_a_model, 0, 4);
         suite_add_tcase(suite, tcase);
         runner = srunner_create(suite);
