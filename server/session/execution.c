@@ -1,8 +1,4 @@
-/*
- * How an execution moves. What ends it is decided by what the host saw: the meter, the timers, the
- * parent that reaped. Only OK, RAISED and the exit code of `sys.exit` are the kernel's word, which
- * the code may forge: it can only falsify its own result.
- */
+/* How an execution moves, from the request to the code that runs. */
 #include "server/session/execution.h"
 
 #include <errno.h>
@@ -46,7 +42,7 @@ bool execution_is_over(const struct execution *execution)
         return execution->phase >= PHASE_CLOSING;
 }
 
-static uint64_t now_monotonic_usec(void)
+uint64_t execution_clock_usec(void)
 {
         struct timespec now;
 
@@ -111,14 +107,14 @@ int execution_new(struct context *context, const struct execute_request *request
         return 0;
 }
 
-static void drop_request(struct execution *execution)
+void execution_drop_request(struct execution *execution)
 {
         free(execution->code);
         execution->code = NULL;
         pairs_deinit(&execution->environment);
 }
 
-static void drop_timers(struct execution *execution)
+void execution_drop_timers(struct execution *execution)
 {
         execution->queue_timer = sd_event_source_disable_unref(execution->queue_timer);
         execution->wall_timer = sd_event_source_disable_unref(execution->wall_timer);
@@ -136,8 +132,8 @@ struct execution *execution_free(struct execution *execution)
                 execution_reader_orphan(LIST_FIRST(&execution->readers));
         if (execution->is_wake_pending)
                 LIST_REMOVE(execution, wake_link);
-        drop_timers(execution);
-        drop_request(execution);
+        execution_drop_timers(execution);
+        execution_drop_request(execution);
         (void)ring_free(execution->ring);
         free(execution);
         return NULL;
@@ -317,7 +313,7 @@ static void record_start(struct execution *execution)
         record->state = EXECUTION_RUNNING;
         record->start_time_usec = time_now_usec();
         record->context_generation = execution->context->record.generation;
-        execution->start_monotonic_usec = now_monotonic_usec();
+        execution->start_monotonic_usec = execution_clock_usec();
         if (execution->is_row_running)
                 return;
         execution->n_pending++;
@@ -356,7 +352,7 @@ int execution_run(struct execution *execution, struct channel *channel)
         r = send_execute(execution, channel);
         if (r)
                 return error_fold(r);
-        drop_request(execution);
+        execution_drop_request(execution);
         execution_enter(execution, PHASE_RUNNING);
         record_start(execution);
         if (execution->record.limits.timeout_usec > 0)
@@ -364,237 +360,6 @@ int execution_run(struct execution *execution, struct channel *channel)
                                   (uint64_t)execution->record.limits.timeout_usec, on_wall_timeout,
                                   execution);
         return 0;
-}
-
-static void finish(struct execution *execution);
-
-static int on_retry_row(sd_event_source *source, uint64_t usec, void *userdata);
-
-static void on_recorded(void *userdata, int result)
-{
-        struct execution *execution = userdata;
-
-        execution->n_pending--;
-        if (result && !execution->session->is_stopping && execution->n_row_tries < ROW_TRIES) {
-                (void)session_arm(execution->session, &execution->ladder_timer, ROW_RETRY_USEC,
-                                  on_retry_row, execution);
-                return;
-        }
-        if (result)
-                log_error("an execution's end was not recorded execution=%s outcome=%d",
-                          execution->record.execution_id, (int)execution->record.outcome);
-        finish(execution);
-}
-
-static void record_end(struct execution *execution)
-{
-        execution->record.last_sequence = ring_next_sequence(execution->ring);
-        execution->record.state = EXECUTION_ENDED;
-        execution->n_row_tries++;
-        execution->n_pending++;
-        store_update_execution(execution->session->store, &execution->record, on_recorded,
-                               execution);
-}
-
-/* `ended` is only shown once its row is there; a full disk may pass. */
-static int on_retry_row(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        (void)source;
-        (void)usec;
-        record_end(userdata);
-        return 0;
-}
-
-static void log_end(const struct execution *execution)
-{
-        const struct execution_record *record = &execution->record;
-
-        log_info("an execution ended execution=%s sandbox=%s outcome=%d cause=%d cpu_usec=%lld "
-                 "wall_usec=%lld",
-                 record->execution_id, record->sandbox_id, (int)record->outcome, (int)record->cause,
-                 (long long)record->usage.cpu_usec, (long long)record->usage.wall_usec);
-}
-
-/* The row is there: now everybody may know. */
-static void finish(struct execution *execution)
-{
-        struct context *context = execution->context;
-        struct sandbox *sandbox = context->sandbox;
-
-        drop_timers(execution);
-        execution_append(execution, EXECUTION_EVENT_ENDED, NULL, 0);
-        execution_enter(execution, PHASE_ENDED);
-        log_end(execution);
-        if (execution->has_kernel_ended)
-                session_acknowledge_end(execution->session, execution->record.sandbox_id,
-                                        execution->process_id);
-        execution->context = NULL;
-        ring_freeze(execution->ring);
-        session_retain(execution->session, execution);
-
-        sandbox->n_active--;
-        if (execution->ends_sandbox)
-                sandbox_end(sandbox, CAUSE_PROGRAM, "Its execution is over.");
-        context_on_execution_recorded(context);
-        /* The context may be gone now, the sandbox not: it waits for this check. */
-        sandbox_check(sandbox);
-}
-
-static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
-                            struct runtime_fds *fds)
-{
-        struct execution *execution = userdata;
-        struct execution_usage *usage = &execution->record.usage;
-
-        (void)fds;
-        execution->n_pending--;
-        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
-                usage->cpu_usec = (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
-                usage->memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes;
-        }
-        record_end(execution);
-}
-
-/* Over, with outcome and cause set. */
-void execution_close(struct execution *execution)
-{
-        struct execution_record *record = &execution->record;
-        bool has_run = execution->phase == PHASE_RUNNING;
-
-        execution_enter(execution, PHASE_CLOSING);
-        drop_timers(execution);
-        drop_request(execution);
-        record->end_time_usec = time_now_usec();
-        if (has_run)
-                record->usage.wall_usec =
-                        (int64_t)(now_monotonic_usec() - execution->start_monotonic_usec);
-        else
-                record->start_time_usec = 0;
-        execution_end_message(record);
-
-        /* Before the context goes on: the next code's first reading must come after this. */
-        if (has_run && !execution->has_usage &&
-            session_read_usage(execution->session, record->sandbox_id, execution->process_id, false,
-                               on_last_reading, execution) == 0)
-                execution->n_pending++;
-        else
-                record_end(execution);
-        context_on_execution_left(execution->context, execution);
-}
-
-void execution_cancel(struct execution *execution, enum cause cause, const char *message)
-{
-        assert(execution->phase == PHASE_QUEUED);
-
-        execution->record.outcome = OUTCOME_NOT_STARTED;
-        execution->record.cause = cause;
-        if (message)
-                (void)snprintf(execution->record.message, sizeof(execution->record.message), "%s",
-                               message);
-        execution_close(execution);
-}
-
-void execution_doom(struct execution *execution, enum cause cause, const char *message)
-{
-        assert(execution->phase == PHASE_ACCEPTING);
-
-        if (execution->stop.outcome != OUTCOME_NONE)
-                return;
-        execution->stop.outcome = OUTCOME_NOT_STARTED;
-        execution->stop.cause = cause;
-        (void)snprintf(execution->record.message, sizeof(execution->record.message), "%s", message);
-}
-
-static int on_ladder(sd_event_source *source, uint64_t usec, void *userdata);
-
-/* SIGINT, and again, then SIGKILL: programs that listen keep the interpreter's state. */
-static void climb(struct execution *execution)
-{
-        const struct session_config *config = &execution->session->config;
-        int64_t wait = execution->ladder_step == 0 ? config->interrupt_first_usec
-                                                   : config->interrupt_second_usec;
-
-        if (execution->ladder_step == 2 || execution->stop.is_killed) {
-                execution->stop.is_killed = true;
-                kernel_kill(execution->context);
-                return;
-        }
-        execution->ladder_step++;
-        kernel_interrupt(execution->context);
-        (void)session_arm(execution->session, &execution->ladder_timer, (uint64_t)MAX(wait, 1),
-                          on_ladder, execution);
-}
-
-static int on_ladder(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        (void)source;
-        (void)usec;
-        climb(userdata);
-        return 0;
-}
-
-void execution_stop(struct execution *execution, enum outcome outcome, enum cause cause,
-                    bool is_kill)
-{
-        struct execution_stop stop = { .outcome = outcome, .cause = cause, .is_killed = is_kill };
-        bool is_first = execution->stop.outcome == OUTCOME_NONE;
-
-        if (execution_is_over(execution))
-                return;
-        if (execution->phase == PHASE_QUEUED) {
-                execution_cancel(execution, cause, NULL);
-                return;
-        }
-        if (execution->has_kernel_ended) {
-                execution_start_discarding(execution); /* what it left must not wait for a client */
-                return;
-        }
-        if (is_first)
-                execution->stop = stop;
-        if (execution->phase != PHASE_RUNNING)
-                return;
-
-        execution_start_discarding(execution);
-        if (is_kill)
-                execution->stop.is_killed = true;
-        if (is_first || is_kill)
-                climb(execution);
-}
-
-void execution_sandbox_ends(struct execution *execution, enum cause cause)
-{
-        if (execution_is_over(execution))
-                return;
-        if (execution->stop.outcome == OUTCOME_NONE && !execution->has_kernel_ended) {
-                execution->stop.outcome = OUTCOME_SANDBOX_ENDED;
-                execution->stop.cause = cause;
-        }
-        if (execution->phase == PHASE_QUEUED)
-                execution_cancel(execution, execution->stop.cause, NULL);
-        else if (execution->phase == PHASE_RUNNING)
-                execution_start_discarding(execution);
-}
-
-static void set_end(struct execution *execution, enum outcome outcome, enum cause cause)
-{
-        execution->record.outcome = outcome;
-        execution->record.cause = cause;
-}
-
-/* DONE: the kernel lives on. */
-static void on_done(struct execution *execution, const Hotcell__Sandbox__V1__Done *done)
-{
-        if (execution->stop.outcome != OUTCOME_NONE)
-                set_end(execution, execution->stop.outcome, execution->stop.cause);
-        else if (done->_exit_code_case == HOTCELL__SANDBOX__V1__DONE___EXIT_CODE_EXIT_CODE) {
-                set_end(execution, OUTCOME_EXITED, CAUSE_PROGRAM);
-                execution->record.has_exit_code = true;
-                execution->record.exit_code = done->exit_code;
-        } else if (!done->ok || channel_has_raised(execution->context->kernel.channel))
-                set_end(execution, OUTCOME_RAISED, CAUSE_PROGRAM);
-        else
-                set_end(execution, OUTCOME_OK, CAUSE_PROGRAM);
-        execution_close(execution);
 }
 
 static void on_started(struct execution *execution, const Hotcell__Sandbox__V1__Started *started)
@@ -614,65 +379,7 @@ void execution_on_frame(struct execution *execution, const struct kernel_frame *
         if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_STARTED)
                 on_started(execution, frame->started);
         else if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_DONE)
-                on_done(execution, frame->done);
+                execution_on_done(execution, frame->done);
         else
                 execution_on_output_frame(execution, frame, is_too_large);
-}
-
-/* What a process's end says about the code that ran in it, when nobody asked for it. */
-static void judge_end(struct execution *execution, const struct process_end *end)
-{
-        struct execution_record *record = &execution->record;
-
-        if (end->oom && end->signal == SIGKILL)
-                set_end(execution, OUTCOME_OOM, CAUSE_LIMIT);
-        else if (end->protocol_error && end->signal == SIGKILL)
-                set_end(execution, OUTCOME_KILLED, CAUSE_KERNEL_PROTOCOL);
-        else if (end->signal)
-                set_end(execution, OUTCOME_SIGNALLED, CAUSE_PROGRAM);
-        else
-                set_end(execution, OUTCOME_EXITED, CAUSE_PROGRAM);
-
-        if (record->cause == CAUSE_KERNEL_PROTOCOL)
-                (void)snprintf(record->message, sizeof(record->message),
-                               "The interpreter broke its protocol (%s) and was killed.",
-                               end->protocol_error);
-}
-
-static void take_end_facts(struct execution *execution, const struct process_end *end)
-{
-        struct execution_record *record = &execution->record;
-
-        record->state_lost = true;
-        if (end->kind == PROCESS_END_SEEN) {
-                record->signal = end->signal;
-                record->has_exit_code = end->signal == 0;
-                record->exit_code = end->exit_code;
-                execution->has_kernel_ended = true; /* to be acknowledged */
-        }
-        if (end->has_usage) {
-                execution->has_usage = true;
-                record->usage.cpu_usec = end->cpu_usec - execution->cpu_usec_before;
-                record->usage.memory_peak_bytes = end->memory_peak_bytes;
-        }
-}
-
-void execution_kernel_over(struct execution *execution, const struct process_end *end)
-{
-        const struct execution_stop *stop = &execution->stop;
-
-        assert(execution->phase == PHASE_RUNNING);
-
-        if (end->kind == PROCESS_END_RUNTIME_LOST)
-                set_end(execution, OUTCOME_LOST, CAUSE_RUNTIME_LOST);
-        else if (stop->outcome == OUTCOME_INTERRUPTED && stop->is_killed)
-                set_end(execution, OUTCOME_KILLED, stop->cause);
-        else if (stop->outcome != OUTCOME_NONE)
-                set_end(execution, stop->outcome, stop->cause);
-        else if (end->kind == PROCESS_END_SANDBOX)
-                set_end(execution, OUTCOME_SANDBOX_ENDED, CAUSE_PROGRAM);
-        else
-                judge_end(execution, end);
-        take_end_facts(execution, end);
-        execution_close(execution);
 }

@@ -1,7 +1,5 @@
 /*
  * Creation asks the database and the runtime at the same time; what only one of them did is undone.
- * The end reads the meters, has the runtime destroy everything, lets the executions come to theirs,
- * and writes the row last: a sandbox that is recorded as ended has nothing left.
  */
 #include "server/session/sandbox.h"
 
@@ -17,8 +15,6 @@
 #include "server/session/queue_safe.h"
 #include "server/session/state.h"
 
-enum { RETRY_USEC = 1000 * 1000 }; /* until the last row is tried again */
-
 static const struct {
         const char *name;
         unsigned next;
@@ -31,7 +27,7 @@ static const struct {
 };
 static_assert(ARRAY_SIZE(sandbox_states) == _SANDBOX_STATE_N, "every state has a row");
 
-static void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
+void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
 {
         assert(sandbox_states[sandbox->record.state].next & BIT(next));
 
@@ -54,8 +50,8 @@ int sandbox_wait(struct sandbox_waiters *waiters, session_on_sandbox on_done, vo
         return 0;
 }
 
-static void answer_waiters(struct sandbox *sandbox, struct sandbox_waiters *waiters,
-                           const struct session_result *result)
+void sandbox_answer(struct sandbox *sandbox, struct sandbox_waiters *waiters,
+                    const struct session_result *result)
 {
         while (!STAILQ_EMPTY(waiters)) {
                 struct sandbox_waiter *waiter = STAILQ_FIRST(waiters);
@@ -196,8 +192,6 @@ struct context *sandbox_find_context(struct sandbox *sandbox, const char *contex
 
 /* Creation. */
 
-static void destroy(struct sandbox *sandbox);
-
 static void fail_creation(struct sandbox *sandbox, int outcome, const char *message)
 {
         if (sandbox->failure)
@@ -210,7 +204,7 @@ static void fail_waiters(struct sandbox *sandbox)
 {
         struct session_result failure = result_of(sandbox->failure, "%s", sandbox->failure_message);
 
-        answer_waiters(sandbox, &sandbox->create_waiters, &failure);
+        sandbox_answer(sandbox, &sandbox->create_waiters, &failure);
 }
 
 static void creation_over(struct sandbox *sandbox)
@@ -230,7 +224,7 @@ static void creation_over(struct sandbox *sandbox)
                 fail_waiters(sandbox);
                 sandbox->n_pending--;
                 if (sandbox->is_in_runtime)
-                        destroy(sandbox);
+                        sandbox_destroy(sandbox);
                 else {
                         sandbox->is_destroyed = true;
                         sandbox_check(sandbox);
@@ -242,7 +236,7 @@ static void creation_over(struct sandbox *sandbox)
         sandbox_enter(sandbox, SANDBOX_RUNNING);
         session_on_sandbox_event(sandbox->session, record->owner);
         sandbox_arm_timers(sandbox);
-        answer_waiters(sandbox, &sandbox->create_waiters, &success);
+        sandbox_answer(sandbox, &sandbox->create_waiters, &success);
         if (sandbox->is_end_wanted)
                 sandbox_end(sandbox, record->end_cause, record->end_message);
         else
@@ -370,17 +364,17 @@ static int on_idle(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
-static bool is_idle(const struct sandbox *sandbox)
+bool sandbox_is_idle(const struct sandbox *sandbox)
 {
         return sandbox->record.state == SANDBOX_RUNNING && sandbox->n_active == 0 &&
                LIST_EMPTY(&sandbox->readers);
 }
 
-static void arm_idle(struct sandbox *sandbox)
+void sandbox_arm_idle(struct sandbox *sandbox)
 {
-        uint64_t usec = is_idle(sandbox) ? (uint64_t)sandbox->record.idle_timeout_usec : 0;
+        uint64_t usec = sandbox_is_idle(sandbox) ? (uint64_t)sandbox->record.idle_timeout_usec : 0;
 
-        sandbox->is_idle = is_idle(sandbox);
+        sandbox->is_idle = sandbox_is_idle(sandbox);
         (void)session_arm(sandbox->session, &sandbox->idle_timer, usec, on_idle, sandbox);
 }
 
@@ -401,233 +395,7 @@ void sandbox_arm_timers(struct sandbox *sandbox)
         if (sandbox->record.state != SANDBOX_RUNNING)
                 return;
         arm_expiry(sandbox);
-        arm_idle(sandbox);
-}
-
-/* The end. */
-
-static void on_end_recorded(void *userdata, int result);
-
-static void record_end(struct sandbox *sandbox)
-{
-        struct sandbox_record record = sandbox->record;
-
-        sandbox->is_end_recording = true;
-        if (sandbox->record.end_time_usec == 0)
-                sandbox->record.end_time_usec = time_now_usec();
-        record = sandbox->record;
-        record.state = SANDBOX_ENDED;
-        record.environment = (struct pairs){ 0 };
-        sandbox->n_pending++;
-        store_update_sandbox(sandbox->session->store, &record, SANDBOX_EVENT_ENDED, on_end_recorded,
-                             sandbox);
-}
-
-static int on_retry_end(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        (void)source;
-        (void)usec;
-        record_end(userdata);
-        return 0;
-}
-
-static void finish_end(struct sandbox *sandbox)
-{
-        struct session *session = sandbox->session;
-        struct session_result result = { 0 };
-
-        log_info("a sandbox ended sandbox=%s owner=%s cause=%d cpu_usec=%lld",
-                 sandbox->record.sandbox_id, sandbox->record.owner, (int)sandbox->record.end_cause,
-                 (long long)sandbox->record.usage.cpu_usec);
-        sandbox_enter(sandbox, SANDBOX_ENDED);
-        pairs_deinit(&sandbox->record.environment);
-        session_on_sandbox_event(session, sandbox->record.owner);
-        answer_waiters(sandbox, &sandbox->end_waiters, &result);
-        (void)sandbox_free(sandbox);
-        session_check_stopped(session);
-}
-
-/* Tried until it works: until then the sandbox counts as ending, though nothing of it is left. */
-static void on_end_recorded(void *userdata, int result)
-{
-        struct sandbox *sandbox = userdata;
-
-        sandbox->n_pending--;
-        if (result && result != STORE_E_NOT_FOUND && !sandbox->session->is_stopping) {
-                log_warning("a sandbox's end was not recorded, trying again sandbox=%s",
-                            sandbox->record.sandbox_id);
-                (void)session_arm(sandbox->session, &sandbox->idle_timer, RETRY_USEC, on_retry_end,
-                                  sandbox);
-                return;
-        }
-        finish_end(sandbox);
-}
-
-static bool is_all_over(const struct sandbox *sandbox)
-{
-        const struct context *context;
-
-        if (!sandbox->is_destroyed || sandbox->n_active > 0 || sandbox->n_pending > 0)
-                return false;
-        TAILQ_FOREACH(context, &sandbox->contexts, link)
-        if (!context_is_quiet(context))
-                return false;
-        return true;
-}
-
-void sandbox_check(struct sandbox *sandbox)
-{
-        if (sandbox->record.state == SANDBOX_RUNNING && is_idle(sandbox) != sandbox->is_idle)
-                arm_idle(sandbox);
-        if (sandbox->record.state != SANDBOX_ENDING || sandbox->is_end_recording ||
-            !is_all_over(sandbox))
-                return;
-        if (sandbox->is_in_store)
-                record_end(sandbox);
-        else {
-                sandbox->is_end_recording = true;
-                sandbox->n_pending++;
-                on_end_recorded(sandbox, 0);
-        }
-}
-
-static void everything_is_gone(struct sandbox *sandbox, enum process_end_kind kind)
-{
-        struct context *context, *next;
-
-        sandbox->is_destroyed = true;
-        sandbox->n_pending++; /* stays until all were told */
-        TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
-        kernel_on_gone(context, kind);
-        sandbox->n_pending--;
-        sandbox_check(sandbox);
-}
-
-static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
-                         struct runtime_fds *fds)
-{
-        struct sandbox *sandbox = userdata;
-
-        (void)fds;
-        sandbox->n_pending--;
-        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE &&
-            answer->failure->reason !=
-                    HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_NOT_FOUND)
-                log_error("the runtime could not destroy a sandbox sandbox=%s message=\"%s\"",
-                          sandbox->record.sandbox_id, answer->failure->message);
-        everything_is_gone(sandbox, PROCESS_END_SANDBOX);
-}
-
-static void destroy(struct sandbox *sandbox)
-{
-        if (session_destroy_sandbox(sandbox->session, sandbox->record.sandbox_id, on_destroyed,
-                                    sandbox)) {
-                everything_is_gone(sandbox, PROCESS_END_RUNTIME_LOST);
-                return;
-        }
-        sandbox->n_pending++;
-}
-
-static void reading_over(struct sandbox *sandbox)
-{
-        sandbox->n_pending--;
-        if (--sandbox->n_readings == 0)
-                destroy(sandbox);
-}
-
-static void on_sandbox_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
-                            struct runtime_fds *fds)
-{
-        struct sandbox *sandbox = userdata;
-        struct sandbox_usage *usage = &sandbox->record.usage;
-
-        (void)fds;
-        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
-                *usage = (struct sandbox_usage){
-                        .cpu_usec = (int64_t)answer->usage->cpu_usec,
-                        .memory_bytes = (int64_t)answer->usage->memory_bytes,
-                        .memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes,
-                        .disk_bytes = (int64_t)answer->usage->disk_bytes,
-                        .processes = (int32_t)answer->usage->processes,
-                };
-        reading_over(sandbox);
-}
-
-/* The last look at the leaf of what runs: it goes with the sandbox. */
-static void on_leaf_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
-                         struct runtime_fds *fds)
-{
-        struct context *context = userdata;
-        struct execution *execution = context->current;
-
-        (void)fds;
-        context->n_pending--;
-        if (execution && execution->phase == PHASE_RUNNING && answer &&
-            answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
-                execution->has_usage = true;
-                execution->record.usage.cpu_usec =
-                        (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
-                execution->record.usage.memory_peak_bytes =
-                        (int64_t)answer->usage->memory_peak_bytes;
-        }
-        reading_over(context->sandbox);
-}
-
-static void read_last(struct sandbox *sandbox)
-{
-        struct session *session = sandbox->session;
-        const char *id = sandbox->record.sandbox_id;
-        struct context *context;
-
-        sandbox->n_readings = 1; /* held while the readings are sent */
-        sandbox->n_pending++;
-        TAILQ_FOREACH(context, &sandbox->contexts, link)
-        {
-                if (!context->current || context->current->phase != PHASE_RUNNING ||
-                    session_read_usage(session, id, context->kernel.process_id, false, on_leaf_read,
-                                       context))
-                        continue;
-                context->n_pending++;
-                sandbox->n_pending++;
-                sandbox->n_readings++;
-        }
-        if (session_read_usage(session, id, "", false, on_sandbox_read, sandbox) == 0) {
-                sandbox->n_pending++;
-                sandbox->n_readings++;
-        }
-        reading_over(sandbox);
-}
-
-static void begin_end(struct sandbox *sandbox, enum cause cause, const char *message)
-{
-        struct sandbox_record *record = &sandbox->record;
-        struct context *context, *next;
-
-        sandbox_enter(sandbox, SANDBOX_ENDING);
-        record->end_cause = cause;
-        if (message != record->end_message)
-                (void)snprintf(record->end_message, sizeof(record->end_message), "%s", message);
-        (void)session_arm(sandbox->session, &sandbox->idle_timer, 0, on_idle, sandbox);
-        sandbox->expire_timer = sd_event_source_disable_unref(sandbox->expire_timer);
-        sandbox->n_pending++; /* stays until all were told */
-        TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
-        context_sandbox_ends(context, cause);
-        sandbox->n_pending--;
-}
-
-void sandbox_end(struct sandbox *sandbox, enum cause cause, const char *message)
-{
-        struct sandbox_record *record = &sandbox->record;
-
-        if (record->state == SANDBOX_CREATING && !sandbox->is_end_wanted) {
-                sandbox->is_end_wanted = true;
-                record->end_cause = cause;
-                (void)snprintf(record->end_message, sizeof(record->end_message), "%s", message);
-        }
-        if (record->state != SANDBOX_RUNNING)
-                return;
-        begin_end(sandbox, cause, message);
-        read_last(sandbox);
+        sandbox_arm_idle(sandbox);
 }
 
 void sandbox_on_runtime_lost(struct sandbox *sandbox)
@@ -637,8 +405,7 @@ void sandbox_on_runtime_lost(struct sandbox *sandbox)
                 fail_creation(sandbox, SESSION_E_RUNTIME_UNAVAILABLE, "The runtime went away.");
         }
         if (sandbox->record.state == SANDBOX_RUNNING) {
-                begin_end(sandbox, CAUSE_RUNTIME_LOST, "The runtime went away.");
-                everything_is_gone(sandbox, PROCESS_END_RUNTIME_LOST);
+                sandbox_end_with_runtime(sandbox);
         }
 }
 

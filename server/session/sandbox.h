@@ -75,6 +75,15 @@ void sandbox_create(struct sandbox *sandbox);
 /* Begins the end; the first cause stays. */
 void sandbox_end(struct sandbox *sandbox, enum cause cause, const char *message);
 
+/* Between the files of a sandbox. */
+void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next);
+void sandbox_answer(struct sandbox *sandbox, struct sandbox_waiters *waiters,
+                    const struct session_result *result);
+void sandbox_destroy(struct sandbox *sandbox);
+void sandbox_end_with_runtime(struct sandbox *sandbox);
+bool sandbox_is_idle(const struct sandbox *sandbox);
+void sandbox_arm_idle(struct sandbox *sandbox);
+
 /* The runtime went away, and everything with it. */
 void sandbox_on_runtime_lost(struct sandbox *sandbox);
 

@@ -10,6 +10,11 @@ static bool execution_has_ended(void *userdata)
         return get_execution(userdata).execution.state == EXECUTION_ENDED;
 }
 
+static bool execution_runs(void *userdata)
+{
+        return get_execution(userdata).execution.state == EXECUTION_RUNNING;
+}
+
 START_TEST(events_can_be_replayed_from_any_sequence)
 {
         struct answer sandbox = new_sandbox();
@@ -70,9 +75,9 @@ START_TEST(a_reader_that_pauses_blocks_the_program_and_loses_nothing)
         struct seen seen = { .is_paused = true };
         struct answer answer = execute(&request, &seen);
 
+        run_until(execution_runs, answer.execution.execution_id);
         run_turns(200);
-        ck_assert_int_eq(get_execution(answer.execution.execution_id).execution.state,
-                         EXECUTION_RUNNING);
+        ck_assert(execution_runs(answer.execution.execution_id));
         seen.is_paused = false;
         read_all(&seen);
         wait_for_end(&seen);
