@@ -270,11 +270,12 @@ void config_print(const struct config *config, FILE *file)
         struct config defaults;
 
         settings_set_defaults(&defaults);
-        (void)fputs(
-                "# hotcelld's configuration. A line that is commented out shows the default. Every key is also\n"
-                "# a flag: --state-dir for state_dir. Restart hotcelld after a change; `hotcelld --check-config`\n"
-                "# tells whether it is good.\n",
-                file);
+        (void)fputs("# hotcelld's configuration. A line that is commented out shows the default. "
+                    "Every key is also\n"
+                    "# a flag: --state-dir for state_dir. Restart hotcelld after a change; "
+                    "`hotcelld --check-config`\n"
+                    "# tells whether it is good.\n",
+                    file);
         for (size_t i = 0; i < n_settings; i++) {
                 char value[SETTING_VALUE_BUFFER], usual[SETTING_VALUE_BUFFER];
 

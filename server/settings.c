@@ -39,7 +39,8 @@ const struct setting settings[] = {
         SETTING(unix_group, NAME, unix_group, "", 0, 0,
                 "The socket's group. Empty: that of the process."),
         SETTING(tcp, TCP, tcp, "", 0, 0,
-                "A loopback address for clients with an API key, such as 127.0.0.1:7777. Empty: none. Others are refused: the connection is plaintext."),
+                "A loopback address for clients with an API key, such as 127.0.0.1:7777. Empty: "
+                "none. Others are refused: the connection is plaintext."),
         SETTING(runtime_socket, SOCKET, runtime_socket, "/run/hotcell/runtime.sock", 0, 0,
                 "The socket of hotcell-runtime."),
         SETTING(state_dir, PATH, state_dir, "/var/lib/hotcell/state", 0, 0,
@@ -47,7 +48,8 @@ const struct setting settings[] = {
         SETTING(log_level, LOG_LEVEL, log_level, "info", 0, 0,
                 "What is logged: error, warning, info or debug."),
         SETTING(allow_root, BOOL, allow_root, "no", 0, 0,
-                "Run also as root. It needs no privilege, so this only makes a mistake of its own worse."),
+                "Run also as root. It needs no privilege, so this only makes a mistake of its own "
+                "worse."),
 
         TITLED("Limits of a sandbox: of one that sets none, and the highest that it may ask for",
                memory_default, BYTES, memory_default_bytes, "1GiB", 16 * MIB_, 64 * TIB_,
@@ -61,7 +63,8 @@ const struct setting settings[] = {
                 "Processes and threads."),
         SETTING(processes_max, COUNT, processes_max, "4096", 8, 1000000, "Its highest value."),
         SETTING(disk_default, BYTES, disk_default_bytes, "512MiB", MIB_, 64 * TIB_,
-                "Files that it writes. They count as memory, too: at least 64 MiB below memory_default."),
+                "Files that it writes. They count as memory, too: at least 64 MiB below "
+                "memory_default."),
         SETTING(disk_max, BYTES, disk_max_bytes, "4GiB", MIB_, 64 * TIB_, "Its highest value."),
         SETTING(open_files_default, COUNT, open_files_default, "1024", 32, 1000000,
                 "Open files of each process."),
@@ -258,7 +261,7 @@ static int set_text(const struct setting *setting, const char *text, struct conf
 
         if (strlen(text) > max || (!*text && !may_be_empty))
                 return refuse_form(setting, text, ret_why);
-        (void)strcpy(member(setting, config), text);
+        (void)memcpy(member(setting, config), text, strlen(text) + 1);
         return 0;
 }
 
@@ -336,11 +339,12 @@ void setting_format(const struct setting *setting, const struct config *config,
         if (is_number(setting->type))
                 format_number(setting->type, number_of(setting, config), ret_text);
         else if (setting->type == SETTING_BOOL)
-                (void)strcpy(ret_text, *(const bool *)value ? "yes" : "no");
+                (void)snprintf(ret_text, SETTING_VALUE_BUFFER, "%s",
+                               *(const bool *)value ? "yes" : "no");
         else if (setting->type == SETTING_LOG_LEVEL)
-                (void)strcpy(ret_text, levels[config->log_level]);
+                (void)snprintf(ret_text, SETTING_VALUE_BUFFER, "%s", levels[config->log_level]);
         else
-                (void)strcpy(ret_text, value);
+                (void)snprintf(ret_text, SETTING_VALUE_BUFFER, "%s", value);
 }
 
 /* A default must not be above what a request may ask for. */

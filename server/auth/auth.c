@@ -60,7 +60,7 @@ static int secret_generate(char ret_secret[static SECRET_BUFFER])
 
         if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
                 return error_origin(-errno);
-        (void)strcpy(ret_secret, secret_prefix);
+        (void)memcpy(ret_secret, secret_prefix, used);
         for (size_t i = 0; i < sizeof(random); i++)
                 ret_secret[used++] = base32[random[i] & 31];
         ret_secret[used] = '\0';
@@ -151,7 +151,7 @@ static int identify_by_secret(const struct auth *auth, const char *secret,
                 return AUTH_E_INVALID;
 
         *ret_identity = (struct identity){ .is_operator = false };
-        (void)strcpy(ret_identity->owner, key->key_id);
+        (void)memcpy(ret_identity->owner, key->key_id, sizeof(key->key_id));
         return 0;
 }
 
@@ -242,43 +242,53 @@ static void on_key_inserted(void *userdata, int result)
         change->on_done(change->userdata, 0, &change->key, change->secret);
 }
 
-static int make_key(const char *name, struct change *change)
+static int make_key(const char *name, struct key_record *ret_key,
+                    char ret_secret[static SECRET_BUFFER])
 {
+        size_t n_name = strlen(name);
         int r;
 
-        if (strlen(name) >= sizeof(change->key.name))
+        *ret_key = (struct key_record){ .create_time_usec = time_now_usec() };
+        if (n_name >= sizeof(ret_key->name))
                 return error_origin(-ENAMETOOLONG);
-        (void)strcpy(change->key.name, name);
-        change->key.create_time_usec = time_now_usec();
-        r = id_generate("key", change->key.key_id);
+        (void)memcpy(ret_key->name, name, n_name + 1);
+        r = id_generate("key", ret_key->key_id);
         if (r == 0)
-                r = secret_generate(change->secret);
+                r = secret_generate(ret_secret);
         if (r == 0)
-                r = secret_digest(change->secret, change->key.secret_sha256);
+                r = secret_digest(ret_secret, ret_key->secret_sha256);
         return r ? error_fold(r) : 0;
 }
 
-void auth_create_key(struct auth *auth, const char *name, auth_on_key on_done, void *userdata)
+static int begin_create(struct auth *auth, const char *name, auth_on_key on_done, void *userdata)
 {
         _cleanup_(change_freep) struct change *change = NULL;
         int r;
 
-        if (count_good(auth) + auth->n_creating >= ARRAY_SIZE(auth->keys)) {
-                on_done(userdata, AUTH_E_KEY_LIMIT, NULL, NULL);
-                return;
-        }
+        if (count_good(auth) + auth->n_creating >= ARRAY_SIZE(auth->keys))
+                return AUTH_E_KEY_LIMIT;
         change = calloc(1, sizeof(*change));
-        r = change ? make_key(name, change) : error_origin(-ENOMEM);
-        if (r) {
-                on_done(userdata, r, NULL, NULL);
-                return;
-        }
+        if (!change)
+                return error_origin(-ENOMEM);
+        r = make_key(name, &change->key, change->secret);
+        if (r)
+                return error_fold(r);
+
         change->auth = auth;
         change->on_done = on_done;
         change->userdata = userdata;
         auth->n_creating++;
         store_insert_key(auth->store, &change->key, on_key_inserted, change);
         (void)take(change);
+        return 0;
+}
+
+void auth_create_key(struct auth *auth, const char *name, auth_on_key on_done, void *userdata)
+{
+        int r = begin_create(auth, name, on_done, userdata);
+
+        if (r)
+                on_done(userdata, r, NULL, NULL);
 }
 
 static void on_key_revoked(void *userdata, int result)

@@ -80,8 +80,9 @@ void store_revoke_key(struct store *store, const char *key_id, int64_t revoke_ti
 {
         struct key_record record = { .revoke_time_usec = revoke_time_usec };
 
+        /* One that is too long stays empty, as no key's is. */
         if (strlen(key_id) < sizeof(record.key_id))
-                (void)strcpy(record.key_id, key_id);
+                (void)memcpy(record.key_id, key_id, strlen(key_id) + 1);
         submit_change(store, &revoke_class, &record, on_done, userdata);
 }
 

@@ -1,5 +1,6 @@
 #include "server/store/records.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,7 @@ int pairs_add(struct pairs *pairs, const char *name, const char *value)
                 pair_deinit(&pair);
                 return error_origin(-ENOMEM);
         }
+        assert(pairs->items);
         pairs->items[pairs->n++] = pair;
         return 0;
 }

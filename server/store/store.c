@@ -78,13 +78,13 @@ void job_free(struct job *job)
 
 void job_text_set(struct job *job, struct job_text *text, const char *value)
 {
+        size_t length = value ? strlen(value) : 0;
+
         text->is_set = value != NULL;
-        if (!value)
-                return;
-        if (strlen(value) >= sizeof(text->text))
+        if (length >= sizeof(text->text))
                 job->result = error_origin(-ENAMETOOLONG);
-        else
-                (void)strcpy(text->text, value);
+        else if (value)
+                (void)memcpy(text->text, value, length + 1);
 }
 
 const char *job_text_get(const struct job_text *text)
