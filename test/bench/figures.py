@@ -197,10 +197,13 @@ def memory(lab, counts):
 
 
 def _daemons(runtime_pid):
-    """Names and ids of the runtime and its children that stay."""
+    """Names and ids of the processes that stay."""
+    names = {"hotcelld": "hotcelld", "hotcell-runtime": "hotcell-runtime, its spawner"}
     found = {"hotcell-runtime": runtime_pid}
     for pid in machine.children(runtime_pid):
-        found.setdefault(machine.program_of(pid) + ("" if machine.program_of(pid) == "hotcelld" else " (spawner)"), pid)
+        name = names.get(machine.program_of(pid))
+        if name:
+            found.setdefault(name, pid)
     return found
 
 

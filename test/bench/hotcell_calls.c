@@ -15,6 +15,7 @@
 
 enum {
         TIMEOUT_MSEC = 120 * 1000,
+        RUN_TIMEOUT_MSEC = 600 * 1000,
         RESULT_SIZE = 64,
 };
 
@@ -186,7 +187,7 @@ void call_run(struct client *client, char *arguments)
 
         start = now_nsec();
         call = client_call_new(client, &hotcell__v1__execution_service__descriptor, "Execute",
-                               &request.base, -1);
+                               &request.base, RUN_TIMEOUT_MSEC);
         r = follow(call, &run);
         if (r)
                 say_failure(call, r);
