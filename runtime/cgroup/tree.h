@@ -18,8 +18,7 @@ enum cgroup_dialect {
 };
 
 enum {
-        CGROUP_TREE_E_NOT_OURS = 1, /* the path is not one that cgroup_tree_plan() makes */
-        CGROUP_TREE_E_TAKEN,        /* another instance has the name */
+        CGROUP_TREE_E_TAKEN = 1, /* another instance has the name, or took it for abandoned */
 };
 
 /* Every parent group's name begins so; nothing else is ever removed. */
@@ -32,6 +31,7 @@ struct cgroup_tree {
                 int fd;                     /* of the parent group; -1 before it is made */
         } parents[CGROUP_HIERARCHIES_MAX];  /* [0]: cgroup2 */
         size_t n_parents;
+        char mount[CGROUP_PATH_MAX]; /* of cgroup2 */
 
         struct {
                 enum cgroup_dialect dialect;
@@ -42,7 +42,8 @@ struct cgroup_tree {
 
 /*
  * Says where the groups would be, and makes nothing. @base: the group that the parent is made in,
- * the same name in every hierarchy; NULL: the caller's own, so that outer limits hold. @name begins
+ * the same name in every hierarchy; NULL: the caller's own, so that outer limits hold, or in
+ * cgroup2, where others share it, the nearest one above that may pass controllers on. @name begins
  * with CGROUP_NAME_PREFIX.
  */
 int cgroup_tree_plan(struct cgroup_tree *tree, const struct cgroup_layout *layout, const char *base,
@@ -60,15 +61,3 @@ int cgroup_tree_remove(struct cgroup_tree *tree);
 
 /* Closes the tree; the groups stay. */
 void cgroup_tree_deinit(struct cgroup_tree *tree);
-
-/*
- * Kills what runs below a parent group of an earlier instance and removes it with all below.
- * Absent: 0. Waits for up to @timeout_msec.
- */
-int cgroup_remove_leftover(const char *path, unsigned timeout_msec);
-
-/*
- * Removes the parent groups beside the planned ones whose owners are gone: those that are named as
- * id_generate() names them and that nobody has locked.
- */
-void cgroup_remove_abandoned(const struct cgroup_tree *tree, unsigned timeout_msec);

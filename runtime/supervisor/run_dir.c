@@ -14,6 +14,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/cgroup/leftover.h"
 #include "runtime/cgroup/tree.h"
 
 enum { LEFTOVER_TIMEOUT_MSEC = 5000 };

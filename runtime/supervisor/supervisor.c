@@ -15,6 +15,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/cgroup/leftover.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/channel.h"
 #include "runtime/supervisor/control.h"

@@ -279,7 +279,9 @@ START_TEST(usage_of_a_process_is_its_own_and_its_peak_can_begin_anew)
         first = peer_ask(&peer, &message);
         second = peer_ask(&peer, &message);
         ck_assert_uint_gt(first.message->usage->memory_peak_bytes, 80 << 20);
-        ck_assert_uint_lt(second.message->usage->memory_peak_bytes, 40 << 20);
+        /* Pure cgroup2 can do it from Linux 6.12 on. */
+        if (runtime.n_groups > 1)
+                ck_assert_uint_lt(second.message->usage->memory_peak_bytes, 40 << 20);
         ck_assert_uint_gt(first.message->usage->cpu_usec, 1000);
         answer_deinit(&first);
         answer_deinit(&second);

@@ -16,6 +16,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/group.h"
+#include "runtime/cgroup/leftover.h"
 #include "runtime/cgroup/values.h"
 
 static const char hybrid_mounts[] =
@@ -186,15 +187,16 @@ END_TEST
 
 START_TEST(foreign_paths_are_never_removed)
 {
-        ck_assert_int_eq(cgroup_remove_leftover("/etc", 0), CGROUP_TREE_E_NOT_OURS);
-        ck_assert_int_eq(cgroup_remove_leftover("relative/hotcell-x", 0), CGROUP_TREE_E_NOT_OURS);
+        ck_assert_int_eq(cgroup_remove_leftover("/etc", 0), CGROUP_LEFTOVER_E_NOT_OURS);
+        ck_assert_int_eq(cgroup_remove_leftover("relative/hotcell-x", 0),
+                         CGROUP_LEFTOVER_E_NOT_OURS);
         ck_assert_int_eq(cgroup_remove_leftover("/sys/../tmp/hotcell-x", 0),
-                         CGROUP_TREE_E_NOT_OURS);
+                         CGROUP_LEFTOVER_E_NOT_OURS);
         ck_assert_int_eq(cgroup_remove_leftover("/no/such/hotcell-x", 0), 0);
         /* A folder that is no cgroup. */
         ck_assert_int_eq(mkdir("/tmp/hotcell-no-group", 0700), 0);
         ck_assert_int_eq(cgroup_remove_leftover("/tmp/hotcell-no-group", 0),
-                         CGROUP_TREE_E_NOT_OURS);
+                         CGROUP_LEFTOVER_E_NOT_OURS);
         ck_assert_int_eq(rmdir("/tmp/hotcell-no-group"), 0);
 }
 END_TEST
