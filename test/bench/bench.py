@@ -69,7 +69,8 @@ def show(result, done):
 
 def main():
     arguments = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     result = {"machine": machine.describe(), "load_before": machine.load(), "gap_ms": arguments.gap, "quick": arguments.quick}
     lab = Lab(os.environ["HOTCELL_TARGET"], os.environ["HOTCELL_BUILD"], os.environ["HOTCELL_STORE"],
               arguments.runtime_pid, arguments.gap / 1000)

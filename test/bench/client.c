@@ -106,7 +106,6 @@ int main(int argc, char **argv)
         _cleanup_(freep) char *target = NULL;
         _cleanup_(freep) char *line = NULL;
         size_t line_size = 0;
-        ssize_t n;
 
         if (argc != 2 || target_parse(argv[1], &target) != 0) {
                 (void)fprintf(stderr, "usage: %s unix:/PATH | 127.0.0.1:PORT\n", argv[0]);
@@ -116,7 +115,7 @@ int main(int argc, char **argv)
                 return 1;
         (void)setvbuf(stdout, NULL, _IOLBF, 0);
         (void)printf("ok gRPC %s\n", grpc_version_string());
-        while ((n = getline(&line, &line_size, stdin)) > 0) {
+        while (getline(&line, &line_size, stdin) > 0) {
                 line[strcspn(line, "\n")] = '\0';
                 dispatch(client, line);
         }

@@ -44,6 +44,7 @@ class Containers:
     def __enter__(self):
         self.root.mkdir()
         with contextlib.ExitStack() as stack:
+            stack.callback(self._remove_cgroups)  # when the runner has ended, and with it its last container
             self.runner = stack.enter_context(
                 Program(
                     ["/usr/bin/unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", PRIVATE_MOUNTS, "bench",
@@ -51,7 +52,6 @@ class Containers:
                     separator="\t",
                 )
             )
-            stack.callback(self._remove_cgroups)
             if self.crun:
                 default = self._default_config()
                 self._write_bundle("plain", default)

@@ -24,13 +24,15 @@ static const ProtobufCServiceDescriptor *const sandboxes =
 
 void call_create(struct client *client, char *arguments)
 {
-        Hotcell__V1__CreateSandboxRequest request = HOTCELL__V1__CREATE_SANDBOX_REQUEST__INIT;
-        Hotcell__V1__SandboxSpec spec = HOTCELL__V1__SANDBOX_SPEC__INIT;
+        Hotcell__V1__CreateSandboxRequest request;
+        Hotcell__V1__SandboxSpec spec;
         _cleanup_(message_freep) Hotcell__V1__CreateSandboxResponse *answer = NULL;
         struct client_call *call;
         int64_t start, end;
         int r;
 
+        hotcell__v1__create_sandbox_request__init(&request);
+        hotcell__v1__sandbox_spec__init(&spec);
         (void)arguments;
         request.spec = &spec;
         start = now_nsec();
@@ -51,12 +53,13 @@ void call_create(struct client *client, char *arguments)
 
 void call_delete(struct client *client, char *arguments)
 {
-        Hotcell__V1__DeleteSandboxRequest request = HOTCELL__V1__DELETE_SANDBOX_REQUEST__INIT;
+        Hotcell__V1__DeleteSandboxRequest request;
         _cleanup_(message_freep) Hotcell__V1__DeleteSandboxResponse *answer = NULL;
         struct client_call *call;
         int64_t start, end;
         int r;
 
+        hotcell__v1__delete_sandbox_request__init(&request);
         request.sandbox_id = next_word(&arguments);
         start = now_nsec();
         call = client_call_new(client, sandboxes, "DeleteSandbox", &request.base, TIMEOUT_MSEC);
@@ -73,12 +76,13 @@ void call_delete(struct client *client, char *arguments)
 
 void call_usage(struct client *client, char *arguments)
 {
-        Hotcell__V1__GetSandboxRequest request = HOTCELL__V1__GET_SANDBOX_REQUEST__INIT;
+        Hotcell__V1__GetSandboxRequest request;
         _cleanup_(message_freep) Hotcell__V1__GetSandboxResponse *answer = NULL;
         struct client_call *call;
         const Hotcell__V1__SandboxUsage *usage;
         int r;
 
+        hotcell__v1__get_sandbox_request__init(&request);
         request.sandbox_id = next_word(&arguments);
         call = client_call_new(client, sandboxes, "GetSandbox", &request.base, TIMEOUT_MSEC);
         r = client_call_read(call, -1, &answer);
@@ -111,9 +115,7 @@ static void take_result(struct run *run, const Hotcell__V1__Result *result)
 
                 if (strcmp(part->type, "text/plain") != 0)
                         continue;
-                for (size_t at = 0; at < MIN(part->data.len, sizeof(run->result) - 1); at++)
-                        run->result[at] =
-                                part->data.data[at] < ' ' ? '?' : (char)part->data.data[at];
+                memcpy(run->result, part->data.data, MIN(part->data.len, sizeof(run->result) - 1));
         }
 }
 
@@ -154,8 +156,10 @@ static int follow(struct client_call *call, struct run *run)
         return 0;
 }
 
-static void say_run(const struct run *run, int64_t start)
+static void say_run(struct run *run, int64_t start)
 {
+        /* The answer is one line. */
+        run->result[strcspn(run->result, "\n")] = '\0';
         (void)printf("ok %" PRId64 " %" PRId64 " %d %" PRIu64 " %" PRId64 " %s\n",
                      run->result_nsec ? run->result_nsec - start : 0, run->ended_nsec - start,
                      run->outcome, run->n_stdout_bytes,
@@ -164,15 +168,18 @@ static void say_run(const struct run *run, int64_t start)
 
 void call_run(struct client *client, char *arguments)
 {
-        Hotcell__V1__ExecuteRequest request = HOTCELL__V1__EXECUTE_REQUEST__INIT;
-        Hotcell__V1__SandboxSpec spec = HOTCELL__V1__SANDBOX_SPEC__INIT;
-        Hotcell__V1__Limits limits = HOTCELL__V1__LIMITS__INIT;
+        Hotcell__V1__ExecuteRequest request;
+        Hotcell__V1__SandboxSpec spec;
+        Hotcell__V1__Limits limits;
         struct client_call *call;
         struct run run = { 0 };
         char *sandbox_id = next_word(&arguments);
         int64_t start;
         int r;
 
+        hotcell__v1__execute_request__init(&request);
+        hotcell__v1__sandbox_spec__init(&spec);
+        hotcell__v1__limits__init(&limits);
         request.target_case = HOTCELL__V1__EXECUTE_REQUEST__TARGET_SANDBOX_ID;
         request.sandbox_id = sandbox_id;
         if (strcmp(sandbox_id, "-") == 0) {

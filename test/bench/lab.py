@@ -49,7 +49,8 @@ class Lab:
     def _echo(self):
         """A client of the bare server."""
         address = f"unix:{self.folder}/echo.sock"
-        server = subprocess.Popen([self.build / "test/bench/echo_server", address], stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen([self.build / "test/bench/echo_server", address], stdout=subprocess.PIPE, text=True,
+                                  start_new_session=True)
         try:
             if server.stdout.readline() != "ready\n":
                 raise Failed(f"echo_server ended with {server.wait()}")

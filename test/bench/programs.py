@@ -16,7 +16,9 @@ class Program:
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            # Ctrl-C is for the benchmark, which then lets each finish what it does: a killed crun leaves cgroups behind.
+            start_new_session=True,
         )
         try:
             self.greeting = self._answer("start")
