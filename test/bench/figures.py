@@ -5,6 +5,7 @@ import contextlib
 import jupyter
 import machine
 import rounds
+from programs import Failed
 from report import Figure, Series
 from stats import Bar, median
 
@@ -164,36 +165,50 @@ def stdout(lab, counts):
 
 def memory(lab, counts):
     """What sandboxes and daemons hold while nothing happens."""
-    samples = {"sandbox with Python": [], "sandbox without interpreter": [], "ipykernel": []}
+    charged, idle, resident, ipykernel = [], [], [], []
     for _ in range(counts["memory"]):
+        others = set(machine.children(lab.runtime_pid))
         with lab.sandbox() as sandbox_id:
             lab.pause()
-            samples["sandbox without interpreter"].append(int(lab.hotcell.ask("usage", sandbox_id)[0]))
+            idle.append(int(lab.hotcell.ask("usage", sandbox_id)[0]))
             lab.run(sandbox_id, CODE, RESULT)
             lab.pause()
-            samples["sandbox with Python"].append(int(lab.hotcell.ask("usage", sandbox_id)[0]))
+            charged.append(int(lab.hotcell.ask("usage", sandbox_id)[0]))
+            resident.append(_resident(set(machine.children(lab.runtime_pid)) - others))
         if not jupyter.missing:
             with jupyter.Kernel() as kernel:
                 kernel.run(CODE)
                 lab.pause()
-                samples["ipykernel"].append(kernel.rss_bytes())
-    if not samples["ipykernel"]:
-        del samples["ipykernel"]
+                ipykernel.append(kernel.rss_bytes())
+    samples = {"hotcell, RSS": resident, "hotcell, charged": charged, "hotcell, charged before any code": idle}
+    if ipykernel:
+        samples["ipykernel, RSS"] = ipykernel
     daemons = _daemons(lab.runtime_pid)
     samples.update({name: [machine.resident_bytes(pid)] for name, pid in daemons.items()})
     return Figure(
         "memory",
         _series(
-            "sandbox with Python", "B",
-            "its memory cgroup after `1+1`: also its files, kernel memory, and pages of the template that it read first", samples,
+            "hotcell, RSS", "B",
+            "the processes of a sandbox after `1+1`: init and IPython, pages that they share with others included", samples,
         ),
         _present(
-            _series("sandbox without interpreter", "B", "the same before any code", samples, is_ours=True),
-            _series("ipykernel", "B", "RSS of the process after `1+1`, pages that it shares with others included", samples),
-            *[_series(name, "B", "RSS of the process", samples, is_ours=True) for name in daemons],
+            _series("ipykernel, RSS", "B", "the process after `1+1`, pages that it shares with others included", samples),
+            _series(
+                "hotcell, charged", "B",
+                "usage of the same sandboxes: what their cgroup is charged for; pages of the template are the first reader's",
+                samples, is_ours=True,
+            ),
+            _series("hotcell, charged before any code", "B", "the same before an interpreter started", samples, is_ours=True),
+            *[_series(name, "B", "RSS of the process at the end", samples, is_ours=True) for name in daemons],
         ),
-        Bar("at most ipykernel", _least(["ipykernel"], samples)),
+        Bar("at most ipykernel", _least(["ipykernel, RSS"], samples)),
     )
+
+
+def _resident(pids):
+    if not pids:
+        raise Failed("the sandbox has no process among the children of hotcell-runtime")
+    return sum(machine.resident_bytes(pid) for pid in pids)
 
 
 def _daemons(runtime_pid):
