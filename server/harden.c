@@ -127,10 +127,10 @@ static int refuse_sockets(scmp_filter_ctx filter)
         for (unsigned family = 0; r == 0 && family < AF_INET6; family++)
                 if (family != AF_UNIX && family != AF_INET)
                         r = seccomp_rule_add(filter, refused_action, SCMP_SYS(socket), 1,
-                                             SCMP_A0(SCMP_CMP_EQ, family));
+                                             SCMP_A0(SCMP_CMP_EQ, family, 0));
         if (r == 0)
                 r = seccomp_rule_add(filter, refused_action, SCMP_SYS(socket), 1,
-                                     SCMP_A0(SCMP_CMP_GT, AF_INET6));
+                                     SCMP_A0(SCMP_CMP_GT, AF_INET6, 0));
         return r ? error_origin(r) : 0;
 }
 

@@ -400,11 +400,13 @@ static bool check_lifetime(struct api_call *call, const char *prefix,
 bool check_spec(struct api_call *call, const char *prefix, const Hotcell__V1__SandboxSpec *spec,
                 struct checked_spec *ret_spec)
 {
-        static const Hotcell__V1__SandboxSpec unset = HOTCELL__V1__SANDBOX_SPEC__INIT;
+        Hotcell__V1__SandboxSpec unset;
         char path[FIELD_PATH];
 
-        if (!spec)
+        if (!spec) {
+                hotcell__v1__sandbox_spec__init(&unset);
                 spec = &unset;
+        }
         *ret_spec = (struct checked_spec){
                 .request = {
                         .owner = call->identity.owner,
