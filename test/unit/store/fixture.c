@@ -14,8 +14,15 @@
 
 struct fixture fixture_new(void)
 {
-        struct fixture fixture = { .directory = "/tmp/hotcell-store.XXXXXX" };
+        return fixture_new_in("/tmp");
+}
 
+struct fixture fixture_new_in(const char *parent)
+{
+        struct fixture fixture = { 0 };
+
+        (void)snprintf(fixture.directory, sizeof(fixture.directory), "%s/hotcell-store.XXXXXX",
+                       parent);
         ck_assert_ptr_nonnull(mkdtemp(fixture.directory));
         ck_assert_int_ge(sd_event_new(&fixture.loop), 0);
         return fixture;

@@ -11,6 +11,7 @@ struct fixture {
 
 /* Makes an empty folder. */
 struct fixture fixture_new(void);
+struct fixture fixture_new_in(const char *parent);
 void fixture_open(struct fixture *fixture);
 void fixture_close(struct fixture *fixture);
 

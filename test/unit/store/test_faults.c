@@ -1,0 +1,241 @@
+/* Each write and sync of the disk fails once: nothing is half done, and nothing is told that is not
+ * so. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/macros.h"
+#include "test/unit/store/fault_vfs.h"
+#include "test/unit/store/fixture.h"
+
+static struct fixture fixture;
+
+static void set_up(void)
+{
+        fault_vfs_install();
+        /* In memory: what a real disk would do is tried elsewhere, and here it only takes time. */
+        fixture = fixture_new_in("/dev/shm");
+}
+
+static void tear_down(void)
+{
+        fault_arm(FAULT_IO, 0);
+        fixture_free(&fixture);
+}
+
+static void remove_database(void)
+{
+        static const char *const names[] = { "hotcell.db", "hotcell.db-wal", "hotcell.db-shm" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                (void)unlink(fixture_path(&fixture, names[i]));
+}
+
+static bool is_disk_error(int r)
+{
+        return r == -ENOSPC || r == -EIO;
+}
+
+static struct sandbox_record sandbox_of(int number, enum sandbox_state state)
+{
+        struct sandbox_record record = make_sandbox(number, number);
+
+        record.state = state;
+        (void)pairs_add(&record.labels, "team", "blue");
+        (void)pairs_add(&record.environment, "KEY", "secret");
+        return record;
+}
+
+static int create(int number)
+{
+        struct sandbox_record record = sandbox_of(number, SANDBOX_CREATING);
+        int r = insert_sandbox(&fixture, &record);
+
+        sandbox_record_deinit(&record);
+        return r;
+}
+
+static int end(int number)
+{
+        struct sandbox_record record = sandbox_of(number, SANDBOX_ENDED);
+        int r = update_sandbox(&fixture, &record, SANDBOX_EVENT_ENDED);
+
+        sandbox_record_deinit(&record);
+        return r;
+}
+
+static int run(int number)
+{
+        struct sandbox_record sandbox = make_sandbox(number, number);
+        struct execution_record execution = make_execution(number, sandbox.sandbox_id, "", number);
+
+        return insert_execution(&fixture, &execution);
+}
+
+static int64_t ask(const char *sql)
+{
+        return ask_sql(fixture_path(&fixture, "hotcell.db"), sql);
+}
+
+/* The steps of a sandbox's life; a step that failed has not happened, so it is done again. */
+static int live(int number)
+{
+        int (*const steps[])(int number) = { create, run, end };
+        int n_failed = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+                int r = steps[i](number);
+
+                if (r) {
+                        ck_assert_msg(is_disk_error(r), "step %zu: %d", i, r);
+                        ck_assert(!store_is_healthy(fixture.store));
+                        n_failed++;
+                        ck_assert_int_eq(steps[i](number), 0);
+                }
+                ck_assert(store_is_healthy(fixture.store));
+        }
+        return n_failed;
+}
+
+static void check_whole(int n_sandboxes)
+{
+        ck_assert_int_eq(ask("SELECT count(*) FROM sandboxes WHERE state = 4"), n_sandboxes);
+        ck_assert_int_eq(ask("SELECT count(*) FROM executions"), n_sandboxes);
+        ck_assert_int_eq(ask("SELECT count(*) FROM sandbox_labels"), n_sandboxes);
+        ck_assert_int_eq(ask("SELECT count(*) FROM sandbox_environment"), 0);
+        ck_assert_int_eq(ask("SELECT count(*) FROM sandbox_events"), 2 * n_sandboxes);
+        ck_assert_int_eq(ask("SELECT count(*) FROM sandbox_event_labels"), 2 * n_sandboxes);
+        ck_assert_int_eq(ask("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+}
+
+START_TEST(every_write_of_a_life_may_fail)
+{
+        int n_faults = 0, n_failed = 0;
+
+        for (int nth = 1;; nth++) {
+                remove_database();
+                fixture_open(&fixture);
+                ck_assert_int_eq(live(1), 0);
+                fault_arm((enum fault)_i, nth);
+                n_failed += live(2);
+                if (!fault_has_fired())
+                        break;
+                n_faults++;
+                ck_assert_int_eq(live(3), 0);
+                fixture_close(&fixture);
+                check_whole(3);
+        }
+        ck_assert_int_gt(n_faults, 24);
+        ck_assert_int_gt(n_failed, 24);
+}
+END_TEST
+
+/* Also the checkpoint of a close, and a recovery of the log by the next open. */
+START_TEST(every_write_of_a_close_may_fail)
+{
+        int n_faults = 0;
+
+        for (int nth = 1;; nth++) {
+                remove_database();
+                fixture_open(&fixture);
+                ck_assert_int_eq(live(1), 0);
+                ck_assert_int_eq(live(2), 0);
+                fault_arm((enum fault)_i, nth);
+                fixture_close(&fixture);
+                if (!fault_has_fired())
+                        break;
+                n_faults++;
+                fixture_open(&fixture);
+                ck_assert_int_eq(live(3), 0);
+                fixture_close(&fixture);
+                check_whole(3);
+        }
+        ck_assert_int_gt(n_faults, 3);
+}
+END_TEST
+
+/* An open that fails says so and leaves what another open makes good. */
+static int open_all_but(enum fault fault, int nth, const char *prepared)
+{
+        char message[MESSAGE_BUFFER];
+        int r;
+
+        remove_database();
+        if (prepared)
+                run_sql(fixture_path(&fixture, "hotcell.db"), prepared);
+        fault_arm(fault, nth);
+        r = store_open(fixture.loop, fixture.directory, &fixture.store, message);
+        if (r) {
+                ck_assert_msg(is_disk_error(r), "open: %d %s", r, message);
+                ck_assert_str_ne(message, "");
+        }
+        fixture_close(&fixture);
+        fault_arm(fault, 0);
+        return r;
+}
+
+START_TEST(every_write_of_making_a_database_may_fail)
+{
+        int n_refused = 0;
+
+        for (int nth = 1;; nth++) {
+                n_refused += open_all_but((enum fault)_i, nth, NULL) != 0;
+                if (nth > 400)
+                        break;
+                fixture_open(&fixture);
+                ck_assert_int_eq(live(1), 0);
+                fixture_close(&fixture);
+                check_whole(1);
+                if (nth > 24 && n_refused < nth / 2)
+                        break;
+        }
+        ck_assert_int_gt(n_refused, 24);
+}
+END_TEST
+
+START_TEST(every_write_of_a_migration_may_fail)
+{
+        char path[512], *sql;
+        int n_refused = 0;
+        size_t size;
+
+        (void)snprintf(path, sizeof(path), "%s/schema_0001.sql", getenv("HOTCELL_TEST_DATA"));
+        sql = read_file(path, &size);
+        for (int nth = 1; nth <= 40; nth++) {
+                n_refused += open_all_but((enum fault)_i, nth, sql) != 0;
+                fixture_open(&fixture);
+                ck_assert_int_eq(live(1), 0);
+                fixture_close(&fixture);
+                ck_assert_int_eq(ask("PRAGMA user_version"), 2);
+                ck_assert_int_eq(ask("SELECT count(*) FROM sandboxes"), 3);
+                ck_assert_int_eq(ask("SELECT count(*) FROM executions"), 3);
+        }
+        ck_assert_int_gt(n_refused, 8);
+        free(sql);
+}
+END_TEST
+
+int main(void)
+{
+        const TTest *const tests[] = {
+                every_write_of_a_life_may_fail,
+                every_write_of_a_close_may_fail,
+                every_write_of_making_a_database_may_fail,
+                every_write_of_a_migration_may_fail,
+        };
+        TCase *tcase = tcase_create("faults");
+        Suite *suite = suite_create("store faults");
+        SRunner *runner = srunner_create(suite);
+
+        tcase_set_timeout(tcase, 200);
+        tcase_add_checked_fixture(tcase, set_up, tear_down);
+        for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
+                tcase_add_loop_test(tcase, tests[i], 0, _FAULT_N);
+        suite_add_tcase(suite, tcase);
+        srunner_run_all(runner, CK_SILENT);
+        srunner_free(runner);
+        return 0;
+}
