@@ -63,9 +63,9 @@ void call_fail_without_sandbox(struct call *call)
 struct sandbox *session_find_sandbox(struct session *session, const char *owner,
                                      const char *sandbox_id)
 {
-        struct sandbox *sandbox;
+        struct map_node *node = map_find(&session->sandboxes, sandbox_id, strlen(sandbox_id));
+        struct sandbox *sandbox = MAP_ITEM(node, struct sandbox, by_id);
 
-        HASH_FIND_STR(session->sandboxes, sandbox_id, sandbox);
         if (sandbox && owner && strcmp(sandbox->record.owner, owner) != 0)
                 return NULL;
         return sandbox;
@@ -74,9 +74,9 @@ struct sandbox *session_find_sandbox(struct session *session, const char *owner,
 struct execution *session_find_execution(struct session *session, const char *owner,
                                          const char *execution_id)
 {
-        struct execution *execution;
+        struct map_node *node = map_find(&session->executions, execution_id, strlen(execution_id));
+        struct execution *execution = MAP_ITEM(node, struct execution, by_id);
 
-        HASH_FIND_STR(session->executions, execution_id, execution);
         if (execution && owner && strcmp(execution->record.owner, owner) != 0)
                 return NULL;
         return execution;

@@ -143,8 +143,9 @@ int context_new(struct sandbox *sandbox, const char *language, const char *worki
                 (void)context_free(context);
                 return error_origin(-EIO);
         }
-        (void)strcpy(record->sandbox_id, sandbox->record.sandbox_id);
-        (void)strcpy(record->owner, sandbox->record.owner);
+        (void)snprintf(record->sandbox_id, sizeof(record->sandbox_id), "%s",
+                       sandbox->record.sandbox_id);
+        (void)snprintf(record->owner, sizeof(record->owner), "%s", sandbox->record.owner);
         (void)snprintf(record->language, sizeof(record->language), "%s", language);
         (void)snprintf(record->working_directory, sizeof(record->working_directory), "%s",
                        working_directory[0] ? working_directory : sandbox->template->home);
@@ -247,8 +248,10 @@ static struct execution *next_in_queue(struct context *context)
         struct execution *execution;
 
         TAILQ_FOREACH(execution, &context->queue, queue_link)
-        if (execution->stop.outcome == OUTCOME_NONE)
-                return execution;
+        {
+                if (execution->stop.outcome == OUTCOME_NONE)
+                        return execution;
+        }
         return NULL;
 }
 
@@ -443,7 +446,9 @@ void context_sandbox_ends(struct context *context, enum cause cause)
 
         context->is_restarting = false;
         TAILQ_FOREACH_SAFE(execution, &context->queue, queue_link, next)
-        execution_sandbox_ends(execution, cause);
+        {
+                execution_sandbox_ends(execution, cause);
+        }
         if (context->current)
                 execution_sandbox_ends(context->current, cause);
         (void)answer_waiters(context, &context->ready_waiters, &ended);

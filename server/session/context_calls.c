@@ -66,9 +66,11 @@ static struct context *find_default(struct sandbox *sandbox, const char *languag
         if (!language[0] && sandbox->template && sandbox->template->n_kernels > 0)
                 language = sandbox->template->kernels[0]->language;
         TAILQ_FOREACH(context, &sandbox->contexts, link)
-        if (context->record.is_default && !context->is_deleted &&
-            strcmp(context->record.language, language) == 0)
-                return context;
+        {
+                if (context->record.is_default && !context->is_deleted &&
+                    strcmp(context->record.language, language) == 0)
+                        return context;
+        }
         return NULL;
 }
 
@@ -129,11 +131,13 @@ void session_list_contexts(struct session *session, const char *owner, const cha
         if (!sandbox)
                 return;
         TAILQ_FOREACH(context, &sandbox->contexts, link)
-        if (!context->is_deleted && n < ARRAY_SIZE(views))
-                views[n++] = (struct context_view){
-                        .record = &context->record,
-                        .state = context_state(context),
-                };
+        {
+                if (!context->is_deleted && n < ARRAY_SIZE(views))
+                        views[n++] = (struct context_view){
+                                .record = &context->record,
+                                .state = context_state(context),
+                        };
+        }
         on_done(userdata, &success, views, n);
 }
 

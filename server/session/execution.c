@@ -98,9 +98,11 @@ int execution_new(struct context *context, const struct execute_request *request
                 execution_free(execution);
                 return error_fold(r);
         }
-        (void)strcpy(record->sandbox_id, context->record.sandbox_id);
-        (void)strcpy(record->context_id, context->record.context_id);
-        (void)strcpy(record->owner, context->record.owner);
+        (void)snprintf(record->sandbox_id, sizeof(record->sandbox_id), "%s",
+                       context->record.sandbox_id);
+        (void)snprintf(record->context_id, sizeof(record->context_id), "%s",
+                       context->record.context_id);
+        (void)snprintf(record->owner, sizeof(record->owner), "%s", context->record.owner);
         record->state = EXECUTION_QUEUED;
         record->create_time_usec = time_now_usec();
         *ret_execution = execution;
@@ -204,7 +206,8 @@ static void on_inserted(void *userdata, int result)
                 return;
         }
         execution_enter(execution, PHASE_QUEUED);
-        HASH_ADD_STR(session->executions, record.execution_id, execution);
+        map_add(&session->executions, &execution->by_id, execution->record.execution_id,
+                strlen(execution->record.execution_id));
         append_queued(execution);
         answer_accepted(execution, &answer);
         execution_on_readers_changed(execution);
@@ -261,7 +264,7 @@ static void on_metered(void *userdata, const Hotcell__Runtime__V1__FromRuntime *
 void execution_prepare(struct execution *execution, const char *process_id)
 {
         execution->queue_timer = sd_event_source_disable_unref(execution->queue_timer);
-        (void)strcpy(execution->process_id, process_id);
+        (void)snprintf(execution->process_id, sizeof(execution->process_id), "%s", process_id);
         execution->is_metered = false;
         execution->cpu_usec_before = 0;
         if (session_read_usage(execution->session, execution->record.sandbox_id, process_id, true,
@@ -329,7 +332,7 @@ static int send_execute(struct execution *execution, struct channel *channel)
 
         hotcell__sandbox__v1__execute__init(&message);
         variables = calloc(n + 1, sizeof(*variables));
-        pointers = calloc(n + 1, sizeof(*pointers));
+        pointers = calloc(n + 1, sizeof(void *));
         if (!variables || !pointers)
                 return error_origin(-ENOMEM);
         for (size_t i = 0; i < n; i++) {

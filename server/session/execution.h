@@ -10,9 +10,9 @@
 #include <sys/queue.h>
 
 #include <systemd/sd-event.h>
-#include <uthash.h>
 
 #include "server/session/channel.h"
+#include "server/session/map.h"
 #include "server/session/process_end.h"
 #include "server/session/ring.h"
 #include "server/session/session.h"
@@ -47,7 +47,7 @@ struct execution_stop {
 };
 
 struct execution {
-        UT_hash_handle hh;                    /* in session's map, by execution_id */
+        struct map_node by_id;                /* in session's map, by execution_id */
         TAILQ_ENTRY(execution) queue_link;    /* in its context's queue */
         TAILQ_ENTRY(execution) retained_link; /* once ended, oldest first */
         struct session *session;

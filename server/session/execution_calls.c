@@ -52,11 +52,11 @@ static void execute_in(struct sandbox *sandbox, const struct execute_request *re
                        session_on_execution on_done, void *userdata)
 {
         struct session_result result = admit_work(sandbox);
-        struct execution *execution;
+        struct execution *execution = NULL;
 
         if (result.outcome == 0)
                 result = enqueue(sandbox, request, &execution);
-        if (result.outcome) {
+        if (!execution) {
                 on_done(userdata, &result, NULL);
                 return;
         }
@@ -97,7 +97,7 @@ static void execute_one_shot(struct session *session, const struct execute_reque
                 if (result.outcome)
                         sandbox_end(sandbox, CAUSE_CLIENT, "Its execution was refused.");
         }
-        if (result.outcome) {
+        if (!execution) {
                 on_done(userdata, &result, NULL);
                 return;
         }

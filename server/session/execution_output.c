@@ -32,7 +32,9 @@ static int64_t floor_sequence(const struct execution *execution)
         if (execution->n_readers == 0)
                 return execution->is_detached ? INT64_MAX : 0;
         LIST_FOREACH(reader, &execution->readers, link)
-        floor = MIN(floor, reader->next_sequence);
+        {
+                floor = MIN(floor, reader->next_sequence);
+        }
         return floor;
 }
 
@@ -241,7 +243,9 @@ void execution_wake_readers(struct execution *execution)
         struct execution_reader *reader;
 
         LIST_FOREACH(reader, &execution->readers, link)
-        execution_reader_wake(reader);
+        {
+                execution_reader_wake(reader);
+        }
 }
 
 static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata)

@@ -133,7 +133,7 @@ void session_info(struct session *session, struct session_info *ret_info)
                 .n_walls = session->n_walls,
                 .templates = session->templates,
                 .n_templates = session->n_templates,
-                .sandboxes_active = HASH_COUNT(session->sandboxes),
+                .sandboxes_active = map_count(&session->sandboxes),
                 .sandboxes_max = sandboxes_max,
         };
 }

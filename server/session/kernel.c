@@ -193,9 +193,11 @@ static void describe_said(struct kernel *kernel, char *ret_text, size_t size)
         size_t n = 0;
 
         for (size_t i = 0; i < kernel->n_said && n + 1 < size; i++) {
-                char c = kernel->said[i];
+                uint8_t c = kernel->said[i];
 
-                ret_text[n++] = c >= ' ' && c < 0x7f ? c : ' ';
+                ret_text[n++] = ' ';
+                if (c > ' ' && c < 0x7f)
+                        ret_text[n - 1] = (char)c;
         }
         ret_text[n] = '\0';
 }
@@ -393,7 +395,7 @@ static int request_start(struct context *context, Hotcell__Runtime__V1__StartPro
 
         hotcell__runtime__v1__to_runtime__init(&request);
         variables = calloc(template->n_environment + own->n + 1, sizeof(*variables));
-        pointers = calloc(template->n_environment + own->n + 1, sizeof(*pointers));
+        pointers = calloc(template->n_environment + own->n + 1, sizeof(void *));
         if (!variables || !pointers)
                 return error_origin(-ENOMEM);
         for (size_t i = 0; i < template->n_environment; i++)

@@ -45,7 +45,7 @@ struct kernel {
         int failure; /* SESSION_E_: why it did not start */
         enum cause failure_cause;
         char failure_message[MESSAGE_BUFFER];
-        char said[160]; /* the last it wrote to standard error while it started */
+        uint8_t said[160]; /* the last it wrote to standard error while it started */
         size_t n_said;
 };
 

@@ -33,6 +33,7 @@ static void hold_sandbox(struct execution_reader *reader)
         sandbox_check(reader->sandbox);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a callback and two answers make eight */
 int execution_reader_new(struct session *session, const char *owner, const char *execution_id,
                          int64_t after_sequence, void (*on_readable)(void *userdata),
                          void *userdata, struct execution_reader **ret_reader,

@@ -21,7 +21,7 @@ enum { RETRY_USEC = 1000 * 1000 };
 
 /* A sandbox that the runtime has. */
 struct found {
-        UT_hash_handle hh;
+        struct map_node by_id;
         char sandbox_id[ID_BUFFER];
         bool is_running;
         bool is_known;
@@ -32,7 +32,7 @@ struct found {
 struct reconciliation {
         struct session *session; /* NULL: cancelled, the last answer frees it */
         struct session *owner;   /* whose pending answers are counted */
-        struct found *found;
+        struct map found;
         unsigned n_pending;
         bool is_compared;
         sd_event_source *retry;
@@ -41,11 +41,12 @@ struct reconciliation {
 
 static void free_found(struct reconciliation *reconciliation)
 {
-        struct found *found, *next;
+        struct map_node *node;
 
-        HASH_ITER(hh, reconciliation->found, found, next)
-        {
-                HASH_DEL(reconciliation->found, found);
+        while ((node = map_first(&reconciliation->found))) {
+                struct found *found = CONTAINER_OF(node, struct found, by_id);
+
+                map_remove(&reconciliation->found, node);
                 free(found->process_ids);
                 free(found);
         }
@@ -128,10 +129,11 @@ static void destroy_found(struct reconciliation *reconciliation, const struct fo
 
 static void destroy_unknown(struct reconciliation *reconciliation)
 {
-        struct found *found, *next;
+        struct map_node *node;
 
-        HASH_ITER(hh, reconciliation->found, found, next)
-        {
+        for (node = map_first(&reconciliation->found); node; node = map_next(node)) {
+                const struct found *found = CONTAINER_OF(node, struct found, by_id);
+
                 if (!found->is_known)
                         destroy_found(reconciliation, found);
         }
@@ -234,9 +236,10 @@ static void compare_sandbox(struct reconciliation *reconciliation,
                             const struct sandbox_record *record, const struct living *living)
 {
         const char *boot_id = runtime_client_welcome(reconciliation->session->runtime)->boot_id;
-        struct found *found;
+        struct map_node *node =
+                map_find(&reconciliation->found, record->sandbox_id, strlen(record->sandbox_id));
+        struct found *found = MAP_ITEM(node, struct found, by_id);
 
-        HASH_FIND_STR(reconciliation->found, record->sandbox_id, found);
         if (found && found->is_running && record->state == SANDBOX_RUNNING &&
             !record->is_one_shot && strcmp(record->boot_id, boot_id) == 0 &&
             adopt(reconciliation, record, living, found) == 0)
@@ -333,7 +336,8 @@ static int add_found(struct reconciliation *reconciliation,
         for (size_t i = 0; i < state->n_process_ids; i++)
                 (void)snprintf(found->process_ids[i], ID_BUFFER, "%s", state->process_ids[i]);
         found->n_processes = state->n_process_ids;
-        HASH_ADD_STR(reconciliation->found, sandbox_id, found);
+        map_add(&reconciliation->found, &found->by_id, found->sandbox_id,
+                strlen(found->sandbox_id));
         return 0;
 }
 

@@ -18,7 +18,7 @@ static void forget(struct session *session, struct execution *execution)
 {
         TAILQ_REMOVE(&session->retained, execution, retained_link);
         session->retained_bytes -= memory_of(execution);
-        HASH_DEL(session->executions, execution);
+        map_remove(&session->executions, &execution->by_id);
         (void)execution_free(execution);
 }
 
@@ -28,8 +28,10 @@ static struct execution *find_victim(struct session *session, bool also_read)
         struct execution *execution;
 
         TAILQ_FOREACH(execution, &session->retained, retained_link)
-        if (execution->n_pending == 0 && (also_read || execution->n_readers == 0))
-                return execution;
+        {
+                if (execution->n_pending == 0 && (also_read || execution->n_readers == 0))
+                        return execution;
+        }
         return NULL;
 }
 

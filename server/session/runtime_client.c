@@ -6,18 +6,19 @@
 #include "server/session/runtime_client.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <uthash.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/map.h"
 
 enum {
         PACKET_MAX = 128 << 10,
@@ -54,7 +55,7 @@ struct pending {
         uint64_t id;
         runtime_on_answer on_answer;
         void *userdata;
-        UT_hash_handle hh;
+        struct map_node by_id;
 };
 
 /* Waits for room in the socket. */
@@ -75,7 +76,7 @@ struct runtime_client {
         sd_event_source *retry;
         uint64_t retry_usec;
         uint64_t last_id;
-        struct pending *pending;
+        struct map pending;
         STAILQ_HEAD(, packet) packets;
         Hotcell__Runtime__V1__FromRuntime *welcome; /* the packet that holds it */
         uint8_t *buffer;                            /* of a packet received */
@@ -110,13 +111,13 @@ static void drop_packets(struct runtime_client *client)
 /* Answers all with NULL. What they send meanwhile is refused: the state is disconnected. */
 static void fail_pending(struct runtime_client *client)
 {
-        struct pending *pending, *next;
+        struct map_node *node;
 
-        HASH_ITER(hh, client->pending, pending, next)
-        {
+        while ((node = map_first(&client->pending))) {
+                struct pending *pending = CONTAINER_OF(node, struct pending, by_id);
                 struct runtime_fds none = { .n = 0 };
 
-                HASH_DEL(client->pending, pending);
+                map_remove(&client->pending, node);
                 if (pending->on_answer)
                         pending->on_answer(pending->userdata, NULL, &none);
                 free(pending);
@@ -214,18 +215,17 @@ static int add_pending(struct runtime_client *client, uint64_t id, runtime_on_an
         pending->id = id;
         pending->on_answer = on_answer;
         pending->userdata = userdata;
-        HASH_ADD(hh, client->pending, id, sizeof(pending->id), pending);
+        map_add(&client->pending, &pending->by_id, &pending->id, sizeof(pending->id));
         return 0;
 }
 
 static struct pending *take_pending(struct runtime_client *client, uint64_t id)
 {
-        struct pending *pending;
+        struct map_node *node = map_find(&client->pending, &id, sizeof(id));
 
-        HASH_FIND(hh, client->pending, &id, sizeof(id), pending);
-        if (pending)
-                HASH_DEL(client->pending, pending);
-        return pending;
+        if (node)
+                map_remove(&client->pending, node);
+        return MAP_ITEM(node, struct pending, by_id);
 }
 
 static int send_request(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *request,
@@ -250,7 +250,7 @@ int runtime_client_request(struct runtime_client *client, Hotcell__Runtime__V1__
 {
         if (client->state != CLIENT_CONNECTED)
                 return RUNTIME_CLIENT_E_DISCONNECTED;
-        if (HASH_COUNT(client->pending) >= PENDING_MAX)
+        if (map_count(&client->pending) >= PENDING_MAX)
                 return RUNTIME_CLIENT_E_BUSY;
         return send_request(client, request, on_answer, userdata);
 }
@@ -363,7 +363,7 @@ static int open_connection(struct runtime_client *client)
 
         if (strlen(client->path) >= sizeof(address.sun_path))
                 return error_origin(-ENAMETOOLONG);
-        (void)strcpy(address.sun_path, client->path);
+        (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", client->path);
 
         fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
@@ -442,17 +442,16 @@ int runtime_client_new(sd_event *loop, const char *path,
 
 struct runtime_client *runtime_client_free(struct runtime_client *client)
 {
-        struct pending *pending, *next;
+        struct map_node *node;
 
         if (!client)
                 return NULL;
 
         (void)sd_event_source_disable_unref(client->retry);
         close_connection(client);
-        HASH_ITER(hh, client->pending, pending, next)
-        {
-                HASH_DEL(client->pending, pending);
-                free(pending);
+        while ((node = map_first(&client->pending))) {
+                map_remove(&client->pending, node);
+                free(CONTAINER_OF(node, struct pending, by_id));
         }
         if (client->welcome)
                 hotcell__runtime__v1__from_runtime__free_unpacked(client->welcome, NULL);

@@ -82,13 +82,13 @@ static void add_to_maps(struct sandbox *sandbox)
         struct session *session = sandbox->session;
         const struct sandbox_record *record = &sandbox->record;
 
-        HASH_ADD_STR(session->sandboxes, record.sandbox_id, sandbox);
+        map_add(&session->sandboxes, &sandbox->by_id, record->sandbox_id,
+                strlen(record->sandbox_id));
         if (!record->name[0])
                 return;
         (void)snprintf(sandbox->name_key, sizeof(sandbox->name_key), "%s/%s", record->owner,
                        record->name);
-        HASH_ADD_KEYPTR(hh_name, session->names, sandbox->name_key, strlen(sandbox->name_key),
-                        sandbox);
+        map_add(&session->names, &sandbox->by_name, sandbox->name_key, strlen(sandbox->name_key));
 }
 
 static int fill_record(struct sandbox *sandbox, const struct sandbox_request *request)
@@ -170,9 +170,9 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 LIST_REMOVE(reader, sandbox_link);
                 reader->sandbox = NULL;
         }
-        HASH_DEL(sandbox->session->sandboxes, sandbox);
+        map_remove(&sandbox->session->sandboxes, &sandbox->by_id);
         if (sandbox->name_key[0])
-                HASH_DELETE(hh_name, sandbox->session->names, sandbox);
+                map_remove(&sandbox->session->names, &sandbox->by_name);
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
         (void)sd_event_source_disable_unref(sandbox->idle_timer);
         sandbox_record_deinit(&sandbox->record);
@@ -185,8 +185,10 @@ struct context *sandbox_find_context(struct sandbox *sandbox, const char *contex
         struct context *context;
 
         TAILQ_FOREACH(context, &sandbox->contexts, link)
-        if (!context->is_deleted && strcmp(context->record.context_id, context_id) == 0)
-                return context;
+        {
+                if (!context->is_deleted && strcmp(context->record.context_id, context_id) == 0)
+                        return context;
+        }
         return NULL;
 }
 

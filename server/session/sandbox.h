@@ -6,9 +6,9 @@
 #include <sys/queue.h>
 
 #include <systemd/sd-event.h>
-#include <uthash.h>
 
 #include "server/session/context.h"
+#include "server/session/map.h"
 #include "server/session/session.h"
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
@@ -31,8 +31,8 @@ STAILQ_HEAD(sandbox_waiters, sandbox_waiter);
  * The states are those of the record (enum sandbox_state).
  */
 struct sandbox {
-        UT_hash_handle hh;      /* in session's map, by sandbox_id */
-        UT_hash_handle hh_name; /* by owner and name, when it has a name */
+        struct map_node by_id;   /* in session's map, by sandbox_id */
+        struct map_node by_name; /* by owner and name, when it has a name */
         char name_key[OWNER_BUFFER + ID_BUFFER];
         struct session *session;
         struct sandbox_record record;

@@ -67,8 +67,6 @@ struct session_result admit_sandbox(struct session *session, const struct sandbo
         if (!session_find_template(session, request->template_name))
                 return result_of(SESSION_E_UNKNOWN_TEMPLATE, "There is no template %s.",
                                  request->template_name[0] ? request->template_name : "at all");
-        if (!store_is_healthy(session->store) && HASH_COUNT(session->sandboxes) > 0)
-                return (struct session_result){ 0 }; /* the write itself will tell */
         session_info(session, &info);
         if (info.sandboxes_active >= info.sandboxes_max)
                 return result_of(SESSION_E_SANDBOX_LIMIT, "There are %zu sandboxes already.",
@@ -79,13 +77,13 @@ struct session_result admit_sandbox(struct session *session, const struct sandbo
 static struct sandbox *find_name(struct session *session, const char *owner, const char *name)
 {
         char key[OWNER_BUFFER + ID_BUFFER];
-        struct sandbox *sandbox;
+        struct map_node *node;
 
         if (!name[0])
                 return NULL;
         (void)snprintf(key, sizeof(key), "%s/%s", owner, name);
-        HASH_FIND(hh_name, session->names, key, strlen(key), sandbox);
-        return sandbox;
+        node = map_find(&session->names, key, strlen(key));
+        return MAP_ITEM(node, struct sandbox, by_name);
 }
 
 /* Get-or-create joins what is there or being made. */

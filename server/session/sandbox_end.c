@@ -82,8 +82,10 @@ static bool is_all_over(const struct sandbox *sandbox)
         if (!sandbox->is_destroyed || sandbox->n_active > 0 || sandbox->n_pending > 0)
                 return false;
         TAILQ_FOREACH(context, &sandbox->contexts, link)
-        if (!context_is_quiet(context))
-                return false;
+        {
+                if (!context_is_quiet(context))
+                        return false;
+        }
         return true;
 }
 
@@ -111,7 +113,9 @@ static void everything_is_gone(struct sandbox *sandbox, enum process_end_kind ki
         sandbox->is_destroyed = true;
         sandbox->n_pending++; /* stays until all were told */
         TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
-        kernel_on_gone(context, kind);
+        {
+                kernel_on_gone(context, kind);
+        }
         sandbox->n_pending--;
         sandbox_check(sandbox);
 }
@@ -224,7 +228,9 @@ static void begin_end(struct sandbox *sandbox, enum cause cause, const char *mes
         sandbox->expire_timer = sd_event_source_disable_unref(sandbox->expire_timer);
         sandbox->n_pending++; /* stays until all were told */
         TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
-        context_sandbox_ends(context, cause);
+        {
+                context_sandbox_ends(context, cause);
+        }
         sandbox->n_pending--;
 }
 

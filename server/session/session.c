@@ -111,19 +111,17 @@ void session_on_reconciled(struct session *session)
 static void on_lost(void *userdata)
 {
         struct session *session = userdata;
-        struct sandbox *sandbox, *next;
+        struct map_node *node, *next;
 
         session_reconcile_cancel(session);
         session_enter(session, SESSION_WAITING);
-        HASH_ITER(hh, session->sandboxes, sandbox, next)
-        {
-                sandbox_on_runtime_lost(sandbox);
+        for (node = map_first(&session->sandboxes); node; node = next) {
+                next = map_next(node);
+                sandbox_on_runtime_lost(CONTAINER_OF(node, struct sandbox, by_id));
         }
         /* Its templates were part of the welcome. */
-        HASH_ITER(hh, session->sandboxes, sandbox, next)
-        {
-                sandbox->template = NULL;
-        }
+        for (node = map_first(&session->sandboxes); node; node = map_next(node))
+                CONTAINER_OF(node, struct sandbox, by_id)->template = NULL;
         session_drop_info(session);
         session_check_ready(session);
 }
@@ -306,7 +304,8 @@ struct session *session_free(struct session *session)
 {
         if (!session)
                 return NULL;
-        assert(session->is_stopped && !session->sandboxes && LIST_EMPTY(&session->watches));
+        assert(session->is_stopped && map_count(&session->sandboxes) == 0 &&
+               LIST_EMPTY(&session->watches));
 
         session_forget_all(session);
         session_reconcile_cancel(session);
@@ -322,12 +321,13 @@ struct session *session_free(struct session *session)
 static int on_stop_checked(sd_event_source *source, void *userdata)
 {
         struct session *session = userdata;
-        struct execution *execution, *next;
+        struct map_node *node;
 
         (void)source;
         session->stop_check = sd_event_source_disable_unref(session->stop_check);
-        HASH_ITER(hh, session->executions, execution, next)
-        {
+        for (node = map_first(&session->executions); node; node = map_next(node)) {
+                struct execution *execution = CONTAINER_OF(node, struct execution, by_id);
+
                 while (!LIST_EMPTY(&execution->readers))
                         execution_reader_orphan(LIST_FIRST(&execution->readers));
         }
@@ -337,7 +337,7 @@ static int on_stop_checked(sd_event_source *source, void *userdata)
 
 void session_check_stopped(struct session *session)
 {
-        if (!session->is_stopping || session->is_stopped || session->sandboxes ||
+        if (!session->is_stopping || session->is_stopped || map_count(&session->sandboxes) > 0 ||
             session->n_pending > 0 || session->reconciliation)
                 return;
         session->is_stopped = true;
@@ -348,7 +348,7 @@ void session_check_stopped(struct session *session)
 
 void session_stop(struct session *session, void (*on_stopped)(void *userdata), void *userdata)
 {
-        struct sandbox *sandbox, *next;
+        struct map_node *node, *next;
 
         assert(!session->is_stopping);
         session->is_stopping = true;
@@ -357,9 +357,10 @@ void session_stop(struct session *session, void (*on_stopped)(void *userdata), v
         session_check_ready(session);
         if (session->phase != SESSION_SERVING)
                 session_reconcile_cancel(session);
-        HASH_ITER(hh, session->sandboxes, sandbox, next)
-        {
-                sandbox_end(sandbox, CAUSE_SHUTDOWN, "The service was stopped.");
+        for (node = map_first(&session->sandboxes); node; node = next) {
+                next = map_next(node);
+                sandbox_end(CONTAINER_OF(node, struct sandbox, by_id), CAUSE_SHUTDOWN,
+                            "The service was stopped.");
         }
         session_check_stopped(session);
 }

@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "server/session/execution.h"
+#include "server/session/map.h"
 #include "server/session/runtime_client.h"
 #include "server/session/sandbox.h"
 #include "server/session/session.h"
@@ -43,9 +44,9 @@ struct session {
         bool was_reconciled; /* the living of the last server were dealt with */
         struct reconciliation *reconciliation;
 
-        struct sandbox *sandboxes;    /* by id */
-        struct sandbox *names;        /* by owner and name */
-        struct execution *executions; /* by id: those not ended, and those retained */
+        struct map sandboxes;  /* by id */
+        struct map names;      /* by owner and name */
+        struct map executions; /* by id: those not ended, and those retained */
         TAILQ_HEAD(, execution) retained;
         size_t retained_bytes;
         sd_event_source *retention_timer;
