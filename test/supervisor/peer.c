@@ -278,6 +278,26 @@ struct answer peer_await(struct peer *peer, uint64_t request)
         }
 }
 
+void peer_await_all(struct peer *peer, uint64_t *requests, size_t n_requests)
+{
+        size_t n_missing = n_requests;
+
+        while (n_missing > 0) {
+                struct answer answer = receive(peer);
+
+                for (size_t i = 0; i < n_requests; i++) {
+                        if (requests[i] == 0 || requests[i] != answer.message->request)
+                                continue;
+                        requests[i] = 0;
+                        n_missing--;
+                        ck_assert(i + 1 < n_requests ||
+                                  answer.message->body_case ==
+                                          HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_DONE);
+                }
+                answer_deinit(&answer);
+        }
+}
+
 struct answer peer_ask(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message)
 {
         return peer_await(peer, peer_send(peer, message));

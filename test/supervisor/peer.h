@@ -72,6 +72,8 @@ uint64_t peer_send(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message);
 
 /* Waits for the answer to @request; events on the way are kept. */
 struct answer peer_await(struct peer *peer, uint64_t request);
+/* Waits for the answers to all of them, in any order; the last is Done. */
+void peer_await_all(struct peer *peer, uint64_t *requests, size_t n_requests);
 struct answer peer_ask(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message);
 void answer_deinit(struct answer *answer);
 

@@ -412,6 +412,63 @@ START_TEST(sandbox_of_a_hotcelld_that_left_while_it_was_made_is_ended)
 }
 END_TEST
 
+/* Requests that cross each other: every one is answered, and nothing is left. */
+START_TEST(sandboxes_destroyed_while_they_start_leave_nothing)
+{
+        struct traces before = settled_traces();
+
+        for (unsigned i = 0; i < 40; i++) {
+                Hotcell__Runtime__V1__DestroySandbox destroy;
+                Hotcell__Runtime__V1__ToRuntime message;
+                uint64_t requests[4];
+                size_t n = 0;
+                char id[16];
+
+                (void)snprintf(id, sizeof(id), "sbx-%u", i);
+                requests[n++] = peer_send(&peer, create_request(id));
+                if (i % 2) {
+                        struct answer created = peer_await(&peer, requests[--n]);
+
+                        ck_assert_int_eq(created.message->body_case, EVENT(SANDBOX_CREATED));
+                        answer_deinit(&created);
+                        requests[n++] = peer_send(&peer, shell_request(id, "p", "sleep 1000"));
+                        requests[n++] = peer_send(&peer, shell_request(id, "q", "true"));
+                }
+                hotcell__runtime__v1__destroy_sandbox__init(&destroy);
+                hotcell__runtime__v1__to_runtime__init(&message);
+                destroy.sandbox_id = id;
+                message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_DESTROY_SANDBOX;
+                message.destroy_sandbox = &destroy;
+                requests[n++] = peer_send(&peer, &message);
+                peer_await_all(&peer, requests, n);
+        }
+        await_traces(&before);
+}
+END_TEST
+
+START_TEST(walls_are_probed_again_beside_a_running_sandbox)
+{
+        Hotcell__Runtime__V1__ProbeWalls probe;
+        Hotcell__Runtime__V1__ToRuntime message;
+        struct answer answer;
+
+        hotcell__runtime__v1__probe_walls__init(&probe);
+        hotcell__runtime__v1__to_runtime__init(&message);
+        message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_PROBE_WALLS;
+        message.probe_walls = &probe;
+        peer_create(&peer, "sbx-a");
+        answer = peer_ask(&peer, &message);
+        ck_assert_int_eq(answer.message->body_case, EVENT(WALL_LIST));
+        for (size_t i = 0; i < answer.message->wall_list->n_walls; i++)
+                ck_assert(answer.message->wall_list->walls[i]->holds ||
+                          !answer.message->wall_list->walls[i]->required);
+        answer_deinit(&answer);
+        event_free(peer_run(&peer, "sbx-a", "echo still", output));
+        ck_assert_str_eq(output, "still\n");
+        peer_destroy(&peer, "sbx-a");
+}
+END_TEST
+
 START_TEST(two_hundred_sandboxes_leave_nothing)
 {
         struct traces before;
@@ -610,7 +667,7 @@ START_TEST(spawner_that_died_is_replaced)
         (void)snprintf(
                 command, sizeof(command),
                 "for p in $(cat /proc/%d/task/%d/children); do "
-                "[ \"$(cat /proc/$p/cgroup)\" = \"$(cat /proc/%d/cgroup)\" ] && kill -KILL $p; "
+                "[ \"$(cat /proc/$p/cgroup 2>&1)\" = \"$(cat /proc/%d/cgroup)\" ] && kill -KILL $p; "
                 "done; true",
                 runtime.pid, runtime.pid, runtime.pid);
         ck_assert_int_eq(system(command), 0);
@@ -709,6 +766,8 @@ static Suite *daemon_suite(void)
         tcase_add_test(tests, end_of_init_ends_the_sandbox_after_its_processes);
         tcase_add_test(tests, unacknowledged_ends_are_repeated_to_the_next_hotcelld);
         tcase_add_test(tests, sandbox_of_a_hotcelld_that_left_while_it_was_made_is_ended);
+        tcase_add_test(tests, sandboxes_destroyed_while_they_start_leave_nothing);
+        tcase_add_test(tests, walls_are_probed_again_beside_a_running_sandbox);
         tcase_add_test(tests, two_hundred_sandboxes_leave_nothing);
         tcase_add_test(tests, list_is_in_order_and_in_pages);
         tcase_add_test(tests, packets_that_are_no_messages_are_survived);
