@@ -234,6 +234,7 @@ static void kernel_over(struct context *context)
         struct kernel *kernel = &context->kernel;
         struct process_end end = kernel->end;
         bool was_ready = kernel->was_ready;
+        uint64_t n_dropped = kernel->channel ? channel_n_dropped(kernel->channel) : 0;
 
         end.protocol_error = kernel->protocol_error;
         if (!was_ready)
@@ -243,9 +244,11 @@ static void kernel_over(struct context *context)
                 session_acknowledge_end(context->session, context->record.sandbox_id,
                                         kernel->process_id);
         kernel_enter(context, KERNEL_NONE);
-        log_info("an interpreter is gone context=%s sandbox=%s exit_code=%d signal=%d oom=%d",
+        log_info("an interpreter is gone context=%s sandbox=%s exit_code=%d signal=%d oom=%d "
+                 "background_bytes=%llu dropped_frames=%llu",
                  context->record.context_id, context->record.sandbox_id, end.exit_code, end.signal,
-                 end.oom);
+                 end.oom, (unsigned long long)context->n_background_bytes,
+                 (unsigned long long)n_dropped);
         context_on_kernel_over(context, &end);
 }
 

@@ -108,11 +108,12 @@ static void join_existing(struct sandbox *sandbox, const struct sandbox_request 
 void session_create_sandbox(struct session *session, const struct sandbox_request *request,
                             session_on_sandbox on_done, void *userdata)
 {
-        struct sandbox *sandbox = find_name(session, request->owner, request->name);
+        struct sandbox *existing = find_name(session, request->owner, request->name);
+        struct sandbox *sandbox = NULL;
         struct session_result result;
 
-        if (sandbox && !session->is_stopping) {
-                join_existing(sandbox, request, on_done, userdata);
+        if (existing && !session->is_stopping) {
+                join_existing(existing, request, on_done, userdata);
                 return;
         }
         result = admit_sandbox(session, request);

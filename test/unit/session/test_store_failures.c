@@ -1,0 +1,256 @@
+/*
+ * The database refuses: what was asked is answered so, and nothing is left running unrecorded. The
+ * store's functions are wrapped by the linker (meson.build).
+ */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/macros.h"
+#include "test/unit/session/fixture.h"
+
+enum wrapped {
+        INSERT_SANDBOX,
+        UPDATE_SANDBOX,
+        INSERT_CONTEXT,
+        INSERT_EXECUTION,
+        UPDATE_EXECUTION,
+        _WRAPPED_N,
+};
+
+static unsigned n_failures[_WRAPPED_N]; /* how often each still fails */
+
+struct failure {
+        sd_event_source *source;
+        store_on_done on_done;
+        void *userdata;
+};
+
+static int on_failure(sd_event_source *source, void *userdata)
+{
+        struct failure failure = *(struct failure *)userdata;
+
+        (void)source;
+        free(userdata);
+        (void)sd_event_source_disable_unref(failure.source);
+        failure.on_done(failure.userdata, -EIO);
+        return 0;
+}
+
+static bool fails(enum wrapped function, store_on_done on_done, void *userdata)
+{
+        struct failure *failure;
+
+        if (n_failures[function] == 0)
+                return false;
+        n_failures[function]--;
+        failure = calloc(1, sizeof(*failure));
+        failure->on_done = on_done;
+        failure->userdata = userdata;
+        ck_assert_int_ge(sd_event_add_defer(f.loop, &failure->source, on_failure, failure), 0);
+        return true;
+}
+
+void __real_store_insert_sandbox(struct store *store, const struct sandbox_record *record,
+                                 store_on_done on_done, void *userdata);
+void __wrap_store_insert_sandbox(struct store *store, const struct sandbox_record *record,
+                                 store_on_done on_done, void *userdata);
+void __real_store_update_sandbox(struct store *store, const struct sandbox_record *record,
+                                 enum sandbox_event event, store_on_done on_done, void *userdata);
+void __wrap_store_update_sandbox(struct store *store, const struct sandbox_record *record,
+                                 enum sandbox_event event, store_on_done on_done, void *userdata);
+void __real_store_insert_context(struct store *store, const struct context_record *record,
+                                 store_on_done on_done, void *userdata);
+void __wrap_store_insert_context(struct store *store, const struct context_record *record,
+                                 store_on_done on_done, void *userdata);
+void __real_store_insert_execution(struct store *store, const struct execution_record *record,
+                                   store_on_done on_done, void *userdata);
+void __wrap_store_insert_execution(struct store *store, const struct execution_record *record,
+                                   store_on_done on_done, void *userdata);
+void __real_store_update_execution(struct store *store, const struct execution_record *record,
+                                   store_on_done on_done, void *userdata);
+void __wrap_store_update_execution(struct store *store, const struct execution_record *record,
+                                   store_on_done on_done, void *userdata);
+
+void __wrap_store_insert_sandbox(struct store *store, const struct sandbox_record *record,
+                                 store_on_done on_done, void *userdata)
+{
+        if (!fails(INSERT_SANDBOX, on_done, userdata))
+                __real_store_insert_sandbox(store, record, on_done, userdata);
+}
+
+void __wrap_store_update_sandbox(struct store *store, const struct sandbox_record *record,
+                                 enum sandbox_event event, store_on_done on_done, void *userdata)
+{
+        if (!fails(UPDATE_SANDBOX, on_done, userdata))
+                __real_store_update_sandbox(store, record, event, on_done, userdata);
+}
+
+void __wrap_store_insert_context(struct store *store, const struct context_record *record,
+                                 store_on_done on_done, void *userdata)
+{
+        if (!fails(INSERT_CONTEXT, on_done, userdata))
+                __real_store_insert_context(store, record, on_done, userdata);
+}
+
+void __wrap_store_insert_execution(struct store *store, const struct execution_record *record,
+                                   store_on_done on_done, void *userdata)
+{
+        if (!fails(INSERT_EXECUTION, on_done, userdata))
+                __real_store_insert_execution(store, record, on_done, userdata);
+}
+
+void __wrap_store_update_execution(struct store *store, const struct execution_record *record,
+                                   store_on_done on_done, void *userdata)
+{
+        if (!fails(UPDATE_EXECUTION, on_done, userdata))
+                __real_store_update_execution(store, record, on_done, userdata);
+}
+
+static bool nothing_lives(void *userdata)
+{
+        struct session_info info;
+
+        (void)userdata;
+        session_info(f.session, &info);
+        return info.sandboxes_active == 0 && fake_runtime_n_sandboxes(f.runtime) == 0;
+}
+
+START_TEST(a_sandbox_that_is_not_recorded_is_destroyed)
+{
+        struct sandbox_request request = sandbox_request();
+
+        request.name = "mine";
+        n_failures[INSERT_SANDBOX] = 1;
+        n_failures[UPDATE_SANDBOX] = 1;
+        ck_assert_int_eq(create_sandbox(&request).result.outcome, SESSION_E_STORE_UNAVAILABLE);
+        run_until(nothing_lives, NULL);
+
+        n_failures[UPDATE_SANDBOX] = 1; /* that it runs */
+        ck_assert_int_eq(create_sandbox(&request).result.outcome, SESSION_E_STORE_UNAVAILABLE);
+        run_until(nothing_lives, NULL);
+        ck_assert_int_eq(create_sandbox(&request).result.outcome, 0);
+}
+END_TEST
+
+START_TEST(the_end_of_a_sandbox_is_recorded_once_the_database_works_again)
+{
+        struct answer sandbox = new_sandbox();
+        struct answer answer;
+
+        n_failures[UPDATE_SANDBOX] = 2;
+        answer = delete_sandbox(sandbox.sandbox.sandbox_id);
+        ck_assert_int_eq(answer.result.outcome, 0);
+        ck_assert_uint_eq(n_failures[UPDATE_SANDBOX], 0);
+        answer = get_sandbox(sandbox.sandbox.sandbox_id);
+        ck_assert_int_eq(answer.sandbox.state, SANDBOX_ENDED);
+}
+END_TEST
+
+START_TEST(an_update_that_is_not_recorded_does_not_count)
+{
+        struct answer sandbox = new_sandbox();
+        struct sandbox_update update = { .set_idle_timeout = true, .idle_timeout_usec = 1 };
+        struct answer answer = { 0 };
+
+        n_failures[UPDATE_SANDBOX] = 1;
+        session_update_sandbox(f.session, "uid:1", sandbox.sandbox.sandbox_id, &update,
+                               on_sandbox_answer, &answer);
+        run_until_true(&answer.is_done);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_STORE_UNAVAILABLE);
+        answer = get_sandbox(sandbox.sandbox.sandbox_id);
+        ck_assert_int_eq(answer.sandbox.idle_timeout_usec, 0);
+        ck_assert_int_eq(answer.sandbox.state, SANDBOX_RUNNING);
+}
+END_TEST
+
+START_TEST(code_that_is_not_recorded_does_not_run)
+{
+        struct answer sandbox = new_sandbox();
+        const char *id = sandbox.sandbox.sandbox_id;
+        char path[96];
+        char code[160];
+        struct execute_request request;
+        struct seen seen;
+
+        (void)snprintf(path, sizeof(path), "%s/ran", f.folder);
+        (void)snprintf(code, sizeof(code), "touch %s", path);
+        run_code(id, "out warm");
+        request = execute_request(id, code);
+        n_failures[INSERT_EXECUTION] = 1;
+        ck_assert_int_eq(execute(&request, NULL).result.outcome, SESSION_E_STORE_UNAVAILABLE);
+        seen = run_code(id, "out next");
+        ck_assert_str_eq(seen.text, "queued:0 started:1.2 stdout:next ended");
+        ck_assert_int_ne(access(path, F_OK), 0);
+}
+END_TEST
+
+START_TEST(a_context_that_is_not_recorded_is_not_kept)
+{
+        struct answer sandbox = new_sandbox();
+        const char *id = sandbox.sandbox.sandbox_id;
+        struct answer answer;
+
+        n_failures[INSERT_CONTEXT] = 1;
+        answer = create_context(id, "", "");
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_STORE_UNAVAILABLE);
+        do
+                answer = list_contexts(id), run_turns(1);
+        while (answer.n > 0 || fake_runtime_n_processes(f.runtime) > 0);
+        ck_assert_int_eq(create_context(id, "", "").result.outcome, 0);
+}
+END_TEST
+
+START_TEST(the_end_of_code_is_shown_once_it_is_recorded)
+{
+        struct answer sandbox = new_sandbox();
+        struct seen seen;
+        struct answer answer;
+
+        run_code(sandbox.sandbox.sandbox_id, "out warm");
+        n_failures[UPDATE_EXECUTION] = 2;
+        seen = run_code(sandbox.sandbox.sandbox_id, "out x");
+        ck_assert_uint_eq(n_failures[UPDATE_EXECUTION], 0);
+        ck_assert_int_eq(seen.ended.outcome, OUTCOME_OK);
+        answer = get_execution(seen.ended.execution_id);
+        ck_assert_int_eq(answer.execution.state, EXECUTION_ENDED);
+}
+END_TEST
+
+START_TEST(a_one_shot_that_is_not_recorded_leaves_nothing)
+{
+        static const enum wrapped functions[] = { INSERT_SANDBOX, INSERT_CONTEXT,
+                                                  INSERT_EXECUTION };
+        struct sandbox_request spec = sandbox_request();
+        struct execute_request request = execute_request("", "out x");
+
+        request.one_shot = &spec;
+        for (size_t i = 0; i < ARRAY_SIZE(functions); i++) {
+                n_failures[functions[i]] = 1;
+                ck_assert_int_eq(execute(&request, NULL).result.outcome,
+                                 SESSION_E_STORE_UNAVAILABLE);
+                run_until(nothing_lives, NULL);
+        }
+}
+END_TEST
+
+int main(void)
+{
+        static const TTest *const *const tests[] = {
+                &a_sandbox_that_is_not_recorded_is_destroyed,
+                &the_end_of_a_sandbox_is_recorded_once_the_database_works_again,
+                &an_update_that_is_not_recorded_does_not_count,
+                &code_that_is_not_recorded_does_not_run,
+                &a_context_that_is_not_recorded_is_not_kept,
+                &the_end_of_code_is_shown_once_it_is_recorded,
+                &a_one_shot_that_is_not_recorded_leaves_nothing,
+        };
+        const TTest *all[ARRAY_SIZE(tests)];
+
+        for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
+                all[i] = *tests[i];
+        return run_suite("store_failures", all, ARRAY_SIZE(all));
+}
