@@ -76,6 +76,16 @@ static int copy_request(struct execution *execution, const struct execute_reques
         return 0;
 }
 
+static int make_ring(struct execution *execution)
+{
+        struct session *session = execution->session;
+
+        execution->ring = take(session->spare_ring);
+        if (execution->ring)
+                return 0;
+        return ring_new(session->config.ring_bytes, &execution->ring);
+}
+
 int execution_new(struct context *context, const struct execute_request *request,
                   struct execution **ret_execution)
 {
@@ -93,7 +103,7 @@ int execution_new(struct context *context, const struct execute_request *request
         if (r == 0)
                 r = copy_request(execution, request);
         if (r == 0)
-                r = ring_new(context->session->config.ring_bytes, &execution->ring);
+                r = make_ring(execution);
         if (r) {
                 execution_free(execution);
                 return error_fold(r);

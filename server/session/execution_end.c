@@ -83,7 +83,7 @@ static void finish(struct execution *execution)
                 session_acknowledge_end(execution->session, execution->record.sandbox_id,
                                         execution->process_id);
         execution->context = NULL;
-        ring_freeze(execution->ring);
+        ring_freeze(execution->ring, &execution->session->spare_ring);
         session_retain(execution->session, execution);
 
         sandbox->n_active--;

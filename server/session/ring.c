@@ -106,6 +106,17 @@ static int map_data(struct ring *ring, size_t capacity)
         return 0;
 }
 
+static void reset(struct ring *ring, uint64_t capacity)
+{
+        *ring->header = (struct ring_header){
+                .magic = RING_MAGIC,
+                .capacity = capacity,
+                .first_sequence = 1,
+                .next_sequence = 1,
+                .mark_stride = 1,
+        };
+}
+
 int ring_new(size_t capacity, struct ring **ret_ring)
 {
         _cleanup_(ring_freep) struct ring *ring = NULL;
@@ -130,11 +141,7 @@ int ring_new(size_t capacity, struct ring **ret_ring)
         ring->header = header;
         ring->marks = (struct ring_mark *)(ring->header + 1);
 
-        ring->header->magic = RING_MAGIC;
-        ring->header->capacity = capacity;
-        ring->header->first_sequence = 1;
-        ring->header->next_sequence = 1;
-        ring->header->mark_stride = 1;
+        reset(ring, capacity);
         r = map_data(ring, capacity);
         if (r)
                 return error_fold(r);
@@ -166,11 +173,24 @@ struct ring *ring_free(struct ring *ring)
         return NULL;
 }
 
+/* A ring of the same mappings, as if it were new. Its pages keep bytes that no record covers. */
+static struct ring *make_spare(const struct ring *ring)
+{
+        struct ring *spare = malloc(sizeof(*spare));
+
+        if (!spare)
+                return NULL;
+        *spare = *ring;
+        spare->high_water = 0;
+        reset(spare, ring->header->capacity);
+        return spare;
+}
+
 /* Moves what is kept to the heap. Without memory for it nothing changes. */
-static void compact(struct ring *ring)
+static void compact(struct ring *ring, struct ring **spare)
 {
         size_t n_data = ring->header->head - ring->header->tail;
-        struct ring_header *header = malloc(sizeof(struct ring_header));
+        struct ring_header *header = malloc(sizeof(*header));
         uint8_t *data = malloc(n_data + 1);
 
         if (!header || !data) {
@@ -178,19 +198,25 @@ static void compact(struct ring *ring)
                 free(data);
                 return;
         }
-        memcpy(header, ring->header, sizeof(struct ring_header));
+        memcpy(header, ring->header, sizeof(*header));
         memcpy(data, record_at(ring, ring->header->tail), n_data);
-        unmap(ring);
+        if (!*spare && ring->high_water <= COMPACT_MAX)
+                *spare = make_spare(ring);
+        if (*spare && (*spare)->data == ring->data)
+                ring->fd = -1; /* the spare's */
+        else
+                unmap(ring);
         ring->header = header;
+        ring->marks = NULL;
         ring->data = data;
         ring->base = header->tail;
         ring->is_compact = true;
 }
 
-void ring_freeze(struct ring *ring)
+void ring_freeze(struct ring *ring, struct ring **spare)
 {
         if (ring->header->head - ring->header->tail <= COMPACT_MAX && ring->header->n_marks == 0)
-                compact(ring);
+                compact(ring, spare);
         ring->fd = close_fd(ring->fd);
 }
 

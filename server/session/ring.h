@@ -56,9 +56,10 @@ struct ring *ring_free(struct ring *ring);
 
 /*
  * Nothing will be appended any more: gives the descriptor back, and, when little is in it, the
- * mappings, which are scarcer than memory. Positions stay good.
+ * mappings, which are scarcer than memory. Positions stay good. *@spare (may be NULL before and
+ * after) becomes an empty ring made of what was given back: a new one costs some 100 us.
  */
-void ring_freeze(struct ring *ring);
+void ring_freeze(struct ring *ring, struct ring **spare);
 
 /* Bytes of memory that it has touched. */
 size_t ring_memory(const struct ring *ring);

@@ -312,6 +312,7 @@ struct session *session_free(struct session *session)
         (void)runtime_client_free(session->runtime);
         session_drop_info(session);
         (void)sd_event_source_disable_unref(session->retention_timer);
+        (void)ring_free(session->spare_ring);
         (void)sd_event_source_disable_unref(session->wake);
         (void)sd_event_unref(session->loop);
         free(session);

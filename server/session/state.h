@@ -50,6 +50,7 @@ struct session {
         TAILQ_HEAD(, execution) retained;
         size_t retained_bytes;
         sd_event_source *retention_timer;
+        struct ring *spare_ring; /* for the next execution; may be NULL */
 
         LIST_HEAD(, session_watch) watches;
         /* Who is told from the loop, soon. */

@@ -116,6 +116,7 @@ END_TEST
 
 static void check_frozen(size_t n_block)
 {
+        _cleanup_(ring_freep) struct ring *spare = NULL;
         _cleanup_(ring_freep) struct ring *ring = NULL;
         static uint8_t block[300 << 10];
         struct ring_record record;
@@ -128,7 +129,7 @@ static void check_frozen(size_t n_block)
                 append(ring, RING_STREAM_STDOUT, block, n_block);
         }
         before = ring_seek(ring, 1);
-        ring_freeze(ring);
+        ring_freeze(ring, &spare);
         ck_assert_uint_eq(ring_seek(ring, 1), before);
         position = before;
         ck_assert(ring_read(ring, &position, &record));
@@ -136,8 +137,15 @@ static void check_frozen(size_t n_block)
         ck_assert_uint_eq(record.payload[n_block - 1], 2);
         ck_assert_int_eq(ring_totals_now(ring).stdout_bytes, 3 * n_block);
         ck_assert_int_eq(ring_totals_at(ring, 0).stdout_bytes, 0);
-        if (n_block < 1000)
+        if (n_block < 1000) {
                 ck_assert_uint_lt(ring_memory(ring), 2000);
+                ck_assert_int_eq(append(spare, 0, "new", 3), 1);
+                ck_assert_int_eq(ring_totals_now(spare).stdout_bytes, 0);
+                position = before;
+                ck_assert(ring_read(ring, &position, &record));
+                ck_assert_uint_eq(record.payload[n_block - 1], 2);
+        } else
+                ck_assert_ptr_null(spare);
 }
 
 START_TEST(a_frozen_ring_reads_the_same)
