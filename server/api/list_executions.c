@@ -29,13 +29,16 @@ static void set_token(struct api_call *call, const struct execution_list *list,
         char token[PAGE_TOKEN_BUFFER];
         struct store_cursor cursor;
         size_t n_filter = 0;
+        uint8_t *filter;
 
         if (!list->more || !last)
                 return;
         cursor.create_time_usec = last->create_time_usec;
         (void)snprintf(cursor.id, sizeof(cursor.id), "%s", last->execution_id);
-        page_token_write(&cursor, pack_filter(call, (const void *)call->request, &n_filter),
-                         n_filter, token);
+        filter = pack_filter(call, (const void *)call->request, &n_filter);
+        if (!filter)
+                return;
+        page_token_write(&cursor, filter, n_filter, token);
         response->next_page_token = arena_text(&call->arena, token);
 }
 
