@@ -55,6 +55,9 @@ class Loops:
                     task.cancel()
         finally:
             self._interrupts.leave_task()
+            # Whatever it raised has left already; unasked, asyncio would print it into a later cell.
+            if task.done() and not task.cancelled():
+                task.exception()
 
     def run_until_command(self, channel):
         """Lets background tasks go on until a command can be read."""
