@@ -308,7 +308,7 @@ static int set_up_connection(sqlite3 *connection)
 {
         static const char *const pragmas[] = {
                 "PRAGMA journal_mode = WAL",
-                "PRAGMA synchronous = FULL", /* a commit survives a loss of power */
+                "PRAGMA synchronous = FULL", /* see database_set_durable */
                 "PRAGMA foreign_keys = ON",
                 "PRAGMA temp_store = MEMORY",
                 /* Above WAL_PAGES_MAX: to overwrite a log is cheaper than to grow it anew. */
@@ -339,6 +339,50 @@ static int on_wal_commit(void *userdata, sqlite3 *connection, const char *name, 
         if (n_pages >= WAL_PAGES_MAX)
                 database_checkpoint(database);
         return SQLITE_OK;
+}
+
+/*
+ * After a failed sync the kernel holds the lost pages for clean, and the next sync of the same file
+ * says that all is well. So the log is copied to the database file, which makes them dirty again.
+ */
+static int mend_log(struct database *database)
+{
+        int n_log = 0, n_copied = 0;
+        int r;
+
+        r = sqlite3_wal_checkpoint_v2(database->connection, NULL, SQLITE_CHECKPOINT_PASSIVE, &n_log,
+                                      &n_copied);
+        if (r == SQLITE_BUSY)
+                return 0; /* somebody reads: the next one tries again */
+        if (r != SQLITE_OK)
+                return error_origin(sqlite_error(database->connection, r));
+        database->is_log_doubtful = n_copied < n_log;
+        return 0;
+}
+
+int database_set_durable(struct database *database, bool is_durable)
+{
+        int r;
+
+        if (is_durable && database->is_log_doubtful) {
+                r = mend_log(database);
+                if (r)
+                        return error_fold(r);
+        }
+        if (database->is_relaxed == !is_durable)
+                return 0;
+        r = sqlite3_exec(database->connection,
+                         is_durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
+                         NULL, NULL, NULL);
+        if (r != SQLITE_OK)
+                return error_origin(sqlite_error(database->connection, r));
+        database->is_relaxed = !is_durable;
+        return 0;
+}
+
+void database_doubt_log(struct database *database)
+{
+        database->is_log_doubtful = true;
 }
 
 bool database_wants_checkpoint(const struct database *database)

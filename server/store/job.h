@@ -27,7 +27,8 @@ struct job {
         const struct job_class *class;
         struct store *store;
         void *userdata;
-        int result; /* set before the work: refused, there will be none */
+        bool is_durable; /* a write that must survive a loss of power before it is told */
+        int result;      /* set before the work: refused, there will be none */
         STAILQ_ENTRY(job) entry;
 };
 

@@ -65,6 +65,7 @@ static void submit_change(struct store *store, const struct job_class *class,
                 return;
         }
         change->change.on_done = on_done;
+        change->change.job.is_durable = true;
         change->record = *record;
         job_submit(&change->change.job);
 }

@@ -168,6 +168,7 @@ static void submit_change(struct store *store, const struct job_class *class,
                 return;
         }
         change->change.on_done = on_done;
+        change->change.job.is_durable = record->state == SANDBOX_ENDED;
         change->event = event;
         change->event_time_usec = time_now_usec();
         job_submit(&change->change.job);

@@ -28,11 +28,39 @@ static void set_healthy(struct store *store, bool is_healthy, int error)
         else
                 log_error("the database cannot be written error=\"%s\"", strerror(-error));
 
-        (void)sd_event_source_set_time_relative(store->probe_timer, PROBE_INTERVAL_USEC);
-        (void)sd_event_source_set_enabled(store->probe_timer,
-                                          is_healthy ? SD_EVENT_OFF : SD_EVENT_ON);
         if (store->on_health_change && !store->is_closing)
                 store->on_health_change(store->health_userdata);
+}
+
+/* The probe is durable: a sync for what was written before it. */
+static void plan_probe(struct store *store)
+{
+        bool is_wanted = !store->is_healthy || store->is_unsynced;
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(store->probe_timer, &enabled);
+        if (is_wanted == (enabled != SD_EVENT_OFF))
+                return;
+        (void)sd_event_source_set_time_relative(store->probe_timer, PROBE_INTERVAL_USEC);
+        (void)sd_event_source_set_enabled(store->probe_timer,
+                                          is_wanted ? SD_EVENT_ON : SD_EVENT_OFF);
+}
+
+/* What a write tells of the disk. One that did not wait for a sync says nothing of syncs. */
+static void learn(struct store *store, const struct job *job)
+{
+        if (job->result == 0) {
+                store->is_unsynced = !job->is_durable;
+                if (job->is_durable)
+                        store->has_lost_sync = false;
+                if (!store->has_lost_sync)
+                        set_healthy(store, true, 0);
+        } else if (sqlite_error_is_io(job->result)) {
+                store->has_lost_sync |= job->is_durable;
+                set_healthy(store, false, job->result);
+        }
+        if (!store->is_closing)
+                plan_probe(store);
 }
 
 static void on_job_done(struct inbox_task *task)
@@ -41,10 +69,8 @@ static void on_job_done(struct inbox_task *task)
         struct store *store = job->store;
 
         worker_delivered(store->worker, job);
-        if (job->class->is_write && job->result == 0)
-                set_healthy(store, true, 0);
-        else if (job->class->is_write && sqlite_error_is_io(job->result))
-                set_healthy(store, false, job->result);
+        if (job->class->is_write)
+                learn(store, job);
         if (!store->is_closing)
                 job->class->deliver(job);
         job_free(job);
@@ -124,8 +150,10 @@ static int on_probe_timer(sd_event_source *source, uint64_t now_usec, void *user
         struct store *store = userdata;
         struct job *job = job_new(store, &probe_class, sizeof(*job), NULL);
 
-        if (job)
+        if (job) {
+                job->is_durable = true;
                 job_submit(job);
+        }
         return sd_event_source_set_time(source, now_usec + PROBE_INTERVAL_USEC);
 }
 

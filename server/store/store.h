@@ -6,6 +6,9 @@
  * call is given is copied. Results: 0, a STORE_E_ outcome, or a negative errno (I/O: the store is
  * then unhealthy until a write succeeds; -EAGAIN: too many jobs are queued; -EEXIST: the id is
  * there already).
+ *
+ * What was told as done survives the death of any process. The end of a sandbox and all changes of
+ * keys also survive a loss of power at once, everything else after at most about a second.
  */
 #pragma once
 

@@ -19,7 +19,9 @@ struct store {
         bool is_healthy;
         store_on_health_change on_health_change;
         void *health_userdata;
-        sd_event_source *probe_timer; /* runs while unhealthy */
+        sd_event_source *probe_timer; /* runs while unhealthy, or for what is not synced yet */
+        bool is_unsynced;             /* something was told that a loss of power would undo */
+        bool has_lost_sync;           /* the last durable write failed */
 
         struct store_retention retention;
         sd_event_source *retention_timer;

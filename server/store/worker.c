@@ -1,7 +1,8 @@
 /*
  * Jobs are taken in batches: a run of writes, or a run of reads. The writes of a batch share one
- * transaction and so one fsync, with a savepoint each; none is told before all are on the disk. If
- * the transaction fails, all of its jobs fail alike: what one of them saw of another is void.
+ * transaction, with a savepoint each, and, if one of them is durable, one fsync: then none is told
+ * before all are on the disk. If the transaction fails, all of its jobs fail alike: what one of
+ * them saw of another is void.
  *
  * A batch of reads is one transaction, too: a job that asks several statements sees one state.
  */
@@ -158,12 +159,29 @@ static void fail_all(struct job_list *batch, int error)
         job->result = error;
 }
 
+static bool batch_is_durable(const struct job_list *batch)
+{
+        const struct job *job;
+
+        STAILQ_FOREACH(job, batch, entry)
+        {
+                if (job->is_durable)
+                        return true;
+        }
+        return false;
+}
+
 static void run_batch(struct database *database, struct job_list *batch)
 {
         bool is_write = STAILQ_FIRST(batch)->class->is_write;
-        int r;
+        bool is_durable = is_write && batch_is_durable(batch);
+        int r = 0;
 
-        r = run_statement(database, is_write ? STATEMENT_BEGIN_WRITES : STATEMENT_BEGIN_READS);
+        if (is_write)
+                r = database_set_durable(database, is_durable);
+        if (r == 0)
+                r = run_statement(database,
+                                  is_write ? STATEMENT_BEGIN_WRITES : STATEMENT_BEGIN_READS);
         if (r == 0)
                 r = run_jobs(database, batch, is_write);
         if (r == 0)
@@ -173,6 +191,8 @@ static void run_batch(struct database *database, struct job_list *batch)
 
         if (!sqlite3_get_autocommit(database->connection))
                 (void)run_statement(database, STATEMENT_ROLLBACK);
+        if (is_durable)
+                database_doubt_log(database);
         fail_all(batch, r < 0 ? r : error_origin(-EIO));
 }
 

@@ -12,7 +12,7 @@ struct fault_file {
 };
 
 static sqlite3_vfs *real_vfs;
-static atomic_int armed, fired, n_left;
+static atomic_int armed, fired, n_left, n_syncs;
 
 static sqlite3_file *real_of(sqlite3_file *file)
 {
@@ -58,6 +58,7 @@ static int on_sync(sqlite3_file *file, int flags)
 {
         int r = count(SQLITE_IOERR_FSYNC);
 
+        (void)atomic_fetch_add(&n_syncs, 1);
         return r ? r : FORWARD(file, xSync, flags);
 }
 
@@ -169,6 +170,11 @@ void fault_arm(enum fault fault, int nth)
         atomic_store(&armed, (int)fault);
         atomic_store(&fired, 0);
         atomic_store(&n_left, nth);
+}
+
+int fault_n_syncs(void)
+{
+        return atomic_load(&n_syncs);
 }
 
 int fault_has_fired(void)

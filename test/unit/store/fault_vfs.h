@@ -15,3 +15,6 @@ void fault_arm(enum fault fault, int nth);
 
 /* Whether it has happened. */
 int fault_has_fired(void);
+
+/* Syncs so far, of all files. */
+int fault_n_syncs(void);

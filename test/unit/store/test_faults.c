@@ -218,6 +218,67 @@ START_TEST(every_write_of_a_migration_may_fail)
 }
 END_TEST
 
+/* The first commit of a log syncs the log's header. */
+static void begin_log(void)
+{
+        fixture_open(&fixture);
+        ck_assert_int_eq(live(1), 0);
+}
+
+START_TEST(only_the_end_of_a_sandbox_waits_for_the_disk)
+{
+        int n_syncs;
+
+        begin_log();
+        n_syncs = fault_n_syncs();
+        ck_assert_int_eq(create(2), 0);
+        ck_assert_int_eq(run(2), 0);
+        ck_assert_int_eq(fault_n_syncs(), n_syncs);
+        ck_assert_int_eq(end(2), 0);
+        ck_assert_int_gt(fault_n_syncs(), n_syncs);
+}
+END_TEST
+
+START_TEST(what_did_not_wait_is_synced_soon_and_once)
+{
+        int n_syncs;
+
+        begin_log();
+        n_syncs = fault_n_syncs();
+        ck_assert_int_eq(create(2), 0);
+        for (int i = 0; i < 30 && fault_n_syncs() == n_syncs; i++)
+                (void)sd_event_run(fixture.loop, 100 * 1000);
+        ck_assert_int_eq(fault_n_syncs(), n_syncs + 1);
+        for (int i = 0; i < 3; i++)
+                (void)sd_event_run(fixture.loop, 500 * 1000);
+        ck_assert_int_eq(fault_n_syncs(), n_syncs + 1);
+}
+END_TEST
+
+/* The write that did not wait for the disk may be lost, too: it is written once more. */
+START_TEST(a_lost_sync_is_made_good_by_a_copy_of_the_log)
+{
+        begin_log();
+        ck_assert_int_eq(create(2), 0);
+        for (int nth = 1; !fault_has_fired() && nth < 40; nth++) {
+                int n_syncs;
+
+                fault_arm(FAULT_IO, nth);
+                if (end(2) == 0) {
+                        ck_assert_int_eq(fault_has_fired(), 0);
+                        continue;
+                }
+                ck_assert(!store_is_healthy(fixture.store));
+                n_syncs = fault_n_syncs();
+                ck_assert_int_eq(run(2), 0);
+                ck_assert_int_eq(end(2), 0);
+                ck_assert(store_is_healthy(fixture.store));
+                ck_assert_int_ge(fault_n_syncs() - n_syncs, 3); /* log, file, log */
+        }
+        ck_assert_int_eq(fault_has_fired(), 1);
+}
+END_TEST
+
 int main(void)
 {
         const TTest *const tests[] = {
@@ -234,6 +295,9 @@ int main(void)
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_loop_test(tcase, tests[i], 0, _FAULT_N);
+        tcase_add_test(tcase, only_the_end_of_a_sandbox_waits_for_the_disk);
+        tcase_add_test(tcase, what_did_not_wait_is_synced_soon_and_once);
+        tcase_add_test(tcase, a_lost_sync_is_made_good_by_a_copy_of_the_log);
         suite_add_tcase(suite, tcase);
         srunner_run_all(runner, CK_SILENT);
         srunner_free(runner);
