@@ -640,7 +640,7 @@ class Interrupts(KernelTest):
 
     def test_an_interrupted_coroutine_says_nothing_later(self):
         self.interrupt_when("import asyncio\nawait asyncio.sleep(0)\nprint('go')\nwhile True: pass")
-        self.assertEqual(self.run_ok("import gc\n_ = gc.collect()\nNone").kinds, [])
+        self.assertEqual(self.run_ok("import gc\nn_collected = gc.collect()\nNone").kinds, [])
 
     def test_asyncio_run(self):
         self.interrupt_when("import asyncio\nasync def main():\n    print('go')\n    await asyncio.sleep(60)\nasyncio.run(main())")
