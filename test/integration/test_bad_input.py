@@ -73,6 +73,18 @@ class Create(Case):
         self.refused("EXPIRE_TIME_IN_PAST", grpc.StatusCode.INVALID_ARGUMENT, client.sandboxes.CreateSandbox,
                      sandbox_service.CreateSandboxRequest(spec=message), fields=["spec.expire_time"])
 
+    def test_expire_time_beyond_the_longest_lifetime(self):
+        message = spec()
+        message.expire_time.FromDatetime(datetime.datetime(9000, 1, 1))
+        self.refused("LIMIT_OUT_OF_RANGE", grpc.StatusCode.INVALID_ARGUMENT, client.sandboxes.CreateSandbox,
+                     sandbox_service.CreateSandboxRequest(spec=message), fields=["spec.expire_time"])
+
+    def test_a_duration_with_a_whole_second_of_nanoseconds(self):
+        message = spec()
+        message.ttl.seconds, message.ttl.nanos = 60, 10**9
+        self.refused("LIMIT_OUT_OF_RANGE", grpc.StatusCode.INVALID_ARGUMENT, client.sandboxes.CreateSandbox,
+                     sandbox_service.CreateSandboxRequest(spec=message), fields=["spec.ttl"])
+
     def test_names_labels_and_environment(self):
         self.create_refused("INVALID_FIELD", ["spec.name"], name="Not A Label")
         self.create_refused("INVALID_FIELD", ["spec.labels"], labels={"": "x"})

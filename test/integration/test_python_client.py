@@ -166,6 +166,22 @@ class Time(Case):
         run = execute(client, sandbox, "kept")
         self.assertEqual((run.outcome, run.started.context_generation), ("RAISED", generation + 1))
 
+    def test_a_cell_that_swallows_the_first_interrupt_hears_the_second(self):
+        sandbox = self.sandbox()
+        execute(client, sandbox, "kept = 7")
+        code = ("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('swallowed', flush=True)\n"
+                "    time.sleep(60)")
+        run = execute(client, sandbox, code, timeout=1)
+        self.assertEqual((run.outcome, run.stdout, run.ended.state_lost), ("TIMEOUT", b"swallowed\n", False))
+        self.assertEqual(execute(client, sandbox, "kept").text, "7")
+
+    def test_usage_is_that_of_one_execution_alone(self):
+        sandbox = self.sandbox()
+        busy = execute(client, sandbox, "import time\nend = time.process_time() + 1\nwhile time.process_time() < end: pass")
+        idle = execute(client, sandbox, "1")
+        self.assertGreaterEqual(busy.ended.usage.cpu_time.ToMilliseconds(), 950)
+        self.assertLess(idle.ended.usage.cpu_time.ToMilliseconds(), 500)
+
     def test_an_interrupt_keeps_the_state_and_a_kill_does_not(self):
         sandbox = self.sandbox()
         for level, outcome, lost in ((1, "INTERRUPTED", False), (2, "KILLED", True)):

@@ -1,9 +1,10 @@
 /*
  * Commands: out TEXT · err TEXT · outbytes N · errbytes N · result TYPE TEXT · display ID TEXT ·
- * part SIZE (a bundle whose data follows) · clear · error NAME · sleep (until SIGINT) · deaf
- * (SIGINT is ignored from here on) · exit N · kill SIGNAL · sysexit N · badheader · badframe ·
- * ready · foreign (frames of another execution) · close (the events) · touch PATH · background TEXT
- * (is written after DONE) · variable NAME (its value to stdout) · hold (never ends)
+ * part SIZE (a bundle whose data follows) · clear · error NAME · sleep (until SIGINT) · doze (the
+ * next SIGINT is not heard, the one after it is) · deaf (SIGINT is ignored from here on) · exit N ·
+ * kill SIGNAL · sysexit N · badheader · badframe · ready · foreign (frames of another execution) ·
+ * close (the events) · touch PATH · background TEXT (is written after DONE) · variable NAME (its
+ * value to stdout) · hold (never ends)
  */
 #include "test/unit/session/fake_kernel.h"
 
@@ -273,6 +274,11 @@ static int run_line(char *line, const Hotcell__Sandbox__V1__Execute *code, int *
                 *ret_code = -1;
                 return 3;
         } else if (!strcmp(line, "sleep")) {
+                sleep_until_interrupted();
+                return 1;
+        } else if (!strcmp(line, "doze")) {
+                sleep_until_interrupted();
+                interrupted = 0;
                 sleep_until_interrupted();
                 return 1;
         } else if (!strcmp(line, "deaf"))

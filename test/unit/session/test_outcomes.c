@@ -231,6 +231,30 @@ START_TEST(an_interrupt_keeps_the_state)
 }
 END_TEST
 
+START_TEST(an_interrupt_is_repeated_before_it_becomes_a_kill)
+{
+        struct seen seen = interrupt_code("out x\ndoze", "stdout:x", false);
+
+        check_end(&seen, OUTCOME_INTERRUPTED, CAUSE_CLIENT, false);
+        ck_assert_ptr_nonnull(strstr(seen.text, "error:KeyboardInterrupt"));
+}
+END_TEST
+
+/* The fake's meter goes on by as much with each reading. */
+START_TEST(usage_is_that_of_one_execution_alone)
+{
+        struct answer sandbox = new_sandbox();
+        struct seen first = run_code(sandbox.sandbox.sandbox_id, "out a");
+
+        ck_assert_int_gt(first.ended.usage.cpu_usec, 0);
+        for (unsigned i = 0; i < 5; i++) {
+                struct seen seen = run_code(sandbox.sandbox.sandbox_id, "out b");
+
+                ck_assert_int_eq(seen.ended.usage.cpu_usec, first.ended.usage.cpu_usec);
+        }
+}
+END_TEST
+
 START_TEST(an_interrupt_that_is_not_heard_ends_in_a_kill)
 {
         struct seen seen = interrupt_code("deaf\nout x\nhold", "stdout:x", false);
@@ -400,6 +424,8 @@ int main(void)
                 &output_may_be_truncated_instead,
                 &rich_output_counts_and_large_parts_follow,
                 &an_interrupt_keeps_the_state,
+                &an_interrupt_is_repeated_before_it_becomes_a_kill,
+                &usage_is_that_of_one_execution_alone,
                 &an_interrupt_that_is_not_heard_ends_in_a_kill,
                 &a_kill_loses_the_state,
                 &an_ended_execution_cannot_be_interrupted,

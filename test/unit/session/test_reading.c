@@ -87,6 +87,30 @@ START_TEST(a_reader_that_pauses_blocks_the_program_and_loses_nothing)
 }
 END_TEST
 
+START_TEST(the_slowest_of_two_readers_loses_nothing)
+{
+        struct answer sandbox = new_sandbox();
+        struct execute_request request = execute_request(sandbox.sandbox.sandbox_id,
+                                                         "outbytes 5000000\nresult text/plain 1");
+        struct seen slow = { .is_paused = true };
+        struct seen fast = { 0 };
+        struct answer answer = execute(&request, &slow);
+
+        attach(answer.execution.execution_id, 0, &fast);
+        run_until(execution_runs, answer.execution.execution_id);
+        run_turns(300);
+        ck_assert(!fast.is_over);
+        slow.is_paused = false;
+        read_all(&slow);
+        wait_for_end(&slow);
+        wait_for_end(&fast);
+        ck_assert_int_eq(slow.gap_events, 0);
+        ck_assert_int_eq(slow.stdout_bytes, 5000000);
+        ck_assert_int_eq(fast.gap_events, 0);
+        ck_assert_int_eq(fast.stdout_bytes, 5000000);
+}
+END_TEST
+
 START_TEST(without_a_client_the_oldest_go_and_a_gap_counts_them)
 {
         struct answer sandbox = new_sandbox();
@@ -239,6 +263,7 @@ int main(void)
                 &a_second_client_sees_the_same,
                 &a_reader_that_reads_gets_every_byte,
                 &a_reader_that_pauses_blocks_the_program_and_loses_nothing,
+                &the_slowest_of_two_readers_loses_nothing,
                 &without_a_client_the_oldest_go_and_a_gap_counts_them,
                 &within_the_grace_nothing_is_dropped,
                 &a_blocked_program_goes_on_when_its_client_is_gone,
