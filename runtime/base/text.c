@@ -74,7 +74,7 @@ bool text_to_uint64(const char *text, uint64_t max, uint64_t *ret_value)
 
 bool text_to_bytes(const char *text, uint64_t *ret_bytes)
 {
-        static const char suffixes[] = "KMGT";
+        static const char suffixes[] = "KMGTkmgt";
         char digits[24];
         size_t n_digits = strspn(text, "0123456789");
         const char *suffix = text + n_digits;
@@ -87,12 +87,12 @@ bool text_to_bytes(const char *text, uint64_t *ret_bytes)
         digits[n_digits] = '\0';
 
         if (*suffix) {
-                const char *found = strchr(suffixes, toupper((unsigned char)*suffix));
+                const char *found = strchr(suffixes, *suffix);
 
                 if (!found ||
                     (suffix[1] && strcmp(suffix + 1, "iB") != 0 && strcmp(suffix + 1, "i") != 0))
                         return false;
-                shift = 10U * (unsigned)(found - suffixes + 1);
+                shift = 10U * (unsigned)((found - suffixes) % 4 + 1);
         }
         if (!text_to_uint64(digits, UINT64_MAX >> shift, &value))
                 return false;

@@ -187,7 +187,8 @@ static uint16_t bound_port(int fd)
         struct sockaddr_storage address = { 0 };
         socklen_t size = sizeof(address);
 
-        (void)getsockname(fd, (struct sockaddr *)&address, &size);
+        if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+                return 0;
         if (address.ss_family == AF_INET)
                 return ntohs(((const struct sockaddr_in *)(const void *)&address)->sin_port);
         return ntohs(((const struct sockaddr_in6 *)(const void *)&address)->sin6_port);

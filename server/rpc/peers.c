@@ -201,6 +201,7 @@ int peers_admit(struct peers *peers, int fd, const struct rpc_peer *peer, int *r
         if (r)
                 return r;
 
+        assert(seat);
         *seat = (struct seat){ .state = SEAT_TAKEN, .peer = *peer, .cookie = cookie };
         peers->n_taken++;
         (void)close_fd(fd);

@@ -8,12 +8,11 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-HOTCELLD = pathlib.Path(sys.argv.pop(1)).resolve()
+HOTCELLD = pathlib.Path(os.environ["HOTCELLD"]).resolve()
 NOBODY = 65534
 
 

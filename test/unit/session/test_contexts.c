@@ -71,8 +71,7 @@ START_TEST(a_context_that_does_not_start_is_not_left_behind)
         ck_assert_ptr_nonnull(strstr(answer.result.message, "No module named fake"));
         do
                 answer = list_contexts(id), run_turns(1);
-        while (answer.n > 0);
-        ck_assert_uint_eq(fake_runtime_n_processes(f.runtime), 0);
+        while (answer.n > 0 || fake_runtime_n_processes(f.runtime) > 0);
 }
 END_TEST
 
