@@ -358,6 +358,21 @@ static int send_execute(struct execution *execution, struct channel *channel)
         return channel_send_execute(channel, &message, &execution->number);
 }
 
+/*
+ * From here on all output is this execution's: the pipes were drained before the code was sent. The
+ * kernel's own count is the number of its frames, so nobody needs to wait for its word.
+ */
+static void append_started(struct execution *execution)
+{
+        struct started_payload payload = {
+                .generation = execution->record.context_generation,
+                .count = execution->number,
+        };
+        struct ring_piece piece = { &payload, sizeof(payload) };
+
+        execution_append(execution, EXECUTION_EVENT_STARTED, &piece, 1);
+}
+
 int execution_run(struct execution *execution, struct channel *channel)
 {
         int r;
@@ -368,6 +383,7 @@ int execution_run(struct execution *execution, struct channel *channel)
         execution_drop_request(execution);
         execution_enter(execution, PHASE_RUNNING);
         record_start(execution);
+        append_started(execution);
         if (execution->record.limits.timeout_usec > 0)
                 (void)session_arm(execution->session, &execution->wall_timer,
                                   (uint64_t)execution->record.limits.timeout_usec, on_wall_timeout,
@@ -375,22 +391,19 @@ int execution_run(struct execution *execution, struct channel *channel)
         return 0;
 }
 
-static void on_started(struct execution *execution, const Hotcell__Sandbox__V1__Started *started)
+static void on_started(struct execution *execution)
 {
-        struct started_payload payload = {
-                .generation = execution->record.context_generation,
-                .count = started->execution_count,
-        };
-        struct ring_piece piece = { &payload, sizeof(payload) };
-
-        execution_append(execution, EXECUTION_EVENT_STARTED, &piece, 1);
+        execution->has_started = true;
+        if (execution->is_interrupt_due)
+                kernel_interrupt(execution->context);
+        execution->is_interrupt_due = false;
 }
 
 void execution_on_frame(struct execution *execution, const struct kernel_frame *frame,
                         bool is_too_large)
 {
         if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_STARTED)
-                on_started(execution, frame->started);
+                on_started(execution);
         else if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_DONE)
                 execution_on_done(execution, frame->done);
         else

@@ -93,6 +93,8 @@ struct execution {
         int64_t position;
         struct execution_stop stop;
         unsigned ladder_step;
+        bool has_started;      /* the kernel has taken the code: SIGINT will reach it */
+        bool is_interrupt_due; /* as soon as it has */
         bool has_kernel_ended;
 
         /* Output. */

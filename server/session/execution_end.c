@@ -174,7 +174,9 @@ static void climb(struct execution *execution)
                 return;
         }
         execution->ladder_step++;
-        kernel_interrupt(execution->context);
+        execution->is_interrupt_due = !execution->has_started;
+        if (execution->has_started)
+                kernel_interrupt(execution->context);
         (void)session_arm(execution->session, &execution->ladder_timer, (uint64_t)MAX(wait, 1),
                           on_ladder, execution);
 }

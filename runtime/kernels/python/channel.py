@@ -57,6 +57,8 @@ class Channel:
         self._n_owed = 0
         # What was said by a signal handler or a finaliser while its own thread was speaking.
         self._interjections = collections.deque()
+        # Goes out in front of the next message.
+        self._delayed = ()
         self._readable = select.poll()
         self._readable.register(commands_fd, select.POLLIN)
         os.register_at_fork(after_in_child=self._after_fork_in_child)
@@ -67,6 +69,7 @@ class Channel:
 
     def begin(self, execution):
         self._execution = execution
+        self._delayed = ()
 
     def announce(self, payload):
         """Says READY, the only thing that belongs to no execution."""
@@ -92,6 +95,14 @@ class Channel:
                 self._execution = None
         return True
 
+    def say_with_next(self, *messages):
+        """Sends messages, none of which is SYNC, together with what is said next: hotcelld wakes up once for both."""
+        if self._execution is None or not self.is_ours() or self._lock._is_owned():
+            return False
+        with self._lock:
+            self._delayed += messages
+        return True
+
     def barrier(self):
         """Waits until hotcelld has read everything that was written to the outputs so far."""
         if self._execution is None or not self.is_ours() or self._lock._is_owned():
@@ -113,7 +124,9 @@ class Channel:
         return header, self._read(header.size)
 
     def _converse(self, messages):
+        messages = (*self._delayed, *messages)
         blob = b"".join(frames.frame(type, self._execution, payload, flags) for type, flags, payload in messages)
+        self._delayed = ()
         self._post(blob, sum(1 for _, flags, _ in messages if flags & frames.SYNC))
         while self._n_owed > 0:
             self._readable.poll()
@@ -161,6 +174,7 @@ class Channel:
 
     def _after_fork_in_child(self):
         self._execution = None
+        self._delayed = ()
         if self._unsent is not None:
             # Else the parent's words would be repeated when the child lets go of its copy.
             self._unsent.raw.close()

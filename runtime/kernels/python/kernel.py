@@ -91,8 +91,8 @@ class Kernel:
         self._report.begin()
         self._streams.install()
         self._streams.settle()
-        # Acknowledged, so that what comes before it is known not to be this execution's output.
-        self._channel.say((frames.STARTED, frames.SYNC, frames.started(self._shell.execution_count)))
+        self._shell.execution_count = number
+        self._channel.say((frames.STARTED, 0, frames.started(number)))
         with _Combined(self._streams, request.combine_output), _Environment(request.environment) as environment:
             self._run(request.code, environment.error)
             self._streams.settle()

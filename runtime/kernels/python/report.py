@@ -66,7 +66,10 @@ class Report:
         if not parts:
             return
         self._streams.settle()
-        if not self._channel.say(*_messages(type, parts, display_id, update)) and type == frames.DISPLAY:
+        messages = list(_messages(type, parts, display_id, update))
+        if type == frames.RESULT and self._channel.say_with_next(*messages):
+            self._streams.expect_frame()
+        elif not self._channel.say(*messages) and type == frames.DISPLAY:
             # No execution is there to show it: a thread or a task that goes on after its cell, or a forked child.
             for part in parts:
                 if part.type == "text/plain":
@@ -78,7 +81,9 @@ def _messages(type, parts, display_id, update):
     for part in parts:
         n_inline.append(min(len(part.data), rest))
         rest -= n_inline[-1]
-    yield type, frames.SYNC, frames.bundle(parts, n_inline, display_id, update)
+    # The code ends with its result: what may follow waits for itself (see Streams.expect_frame).
+    flags = 0 if type == frames.RESULT else frames.SYNC
+    yield type, flags, frames.bundle(parts, n_inline, display_id, update)
     for i, part in enumerate(parts):
         for offset in range(n_inline[i], len(part.data), PART_DATA_BYTES_MAX):
             chunk = part.data[offset : offset + PART_DATA_BYTES_MAX]

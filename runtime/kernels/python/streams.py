@@ -61,6 +61,10 @@ class Streams:
         self._flush()
         self.turn.holder = None
 
+    def expect_frame(self):
+        """A frame is on its way that nobody waits for: the next write or child waits until hotcelld has it."""
+        self.turn.holder = _FRAME
+
     def complain(self, text):
         """Prints to the standard error that the kernel gave the program, whatever the program put in its place."""
         try:
@@ -79,6 +83,8 @@ class Streams:
 
 # Holds the turn when nobody knows who wrote last, or whether anybody did.
 _CHILD = object()
+# The same, but what came before is a frame.
+_FRAME = object()
 
 
 class Turn:
@@ -92,14 +98,14 @@ class Turn:
 
     def take(self, buffer):
         if self.holder is not None:
-            if self.holder is not _CHILD:
+            if self.holder is not _CHILD and self.holder is not _FRAME:
                 self._flush_holder()
-            if not self.is_combined:
+            if self.holder is _FRAME or not self.is_combined:
                 self._barrier()
         self.holder = buffer
 
     def pass_to_child(self):
-        if self.holder is not None and self.holder is not _CHILD and not self.is_combined:
+        if self.holder is _FRAME or self.holder not in (None, _CHILD) and not self.is_combined:
             self._barrier()
         self.holder = _CHILD
 

@@ -230,7 +230,9 @@ class Peer:
             self._on_bundle(name.lower(), self.pb.Bundle.FromString(payload))
         elif name != "BARRIER":
             message = {"READY": "Ready", "STARTED": "Started", "ERROR": "Error", "DONE": "Done", "CLEAR_OUTPUT": "ClearOutput"}
-            self.events.append(Event(name.lower(), getattr(self.pb, message[name]).FromString(payload)))
+            event = Event(name.lower(), getattr(self.pb, message[name]).FromString(payload))
+            # Nobody waits for the word that the code was taken: what was written since the code was sent comes after it.
+            self.events.insert(0 if name == "STARTED" else len(self.events), event)
         if flags & SYNC:
             self.send("ACK", None, execution)
 

@@ -331,7 +331,7 @@ static void run_code(const Hotcell__Sandbox__V1__Execute *code)
         interrupted = 0;
         combine = code->combine_output;
         started.execution_count = ++count;
-        send_frame(FRAME_TYPE(STARTED), FRAME_FLAG_SYNC, execution, &started.base);
+        send_frame(FRAME_TYPE(STARTED), 0, execution, &started.base);
         for (char *line = strtok_r(code->code, "\n", &save); line && r == 0;
              line = strtok_r(NULL, "\n", &save)) {
                 if (!strncmp(line, "background ", 11))
