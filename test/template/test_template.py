@@ -869,7 +869,7 @@ class Commands(Case):
     def test_other_users_are_told_to_become_root(self):
         os.chmod(self.directory, 0o755)
         # The source tree may be closed to other users.
-        copy = os.path.join(self.directory, "copy")
+        copy = os.path.join(self.directory, "runtime", "template")
         shutil.copytree(os.path.dirname(SCRIPT), copy)
         os.chmod(copy, 0o755)
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
