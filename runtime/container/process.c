@@ -59,8 +59,8 @@ static int set_limit(int resource, rlim_t soft, rlim_t hard)
  * Processes, memory and CPU time are the cgroups' business.
  *
  * No core dumps: of all limits only 1 also keeps the kernel from starting a helper of the host, as
- * root, that reads the dump (core_pattern with a pipe). A program can still lower it to 0 and have
- * the helper started; that one must be ready for hostile dumps.
+ * root, that reads the dump (core_pattern with a pipe). A lower one, 0, would not, so the seccomp
+ * filter refuses to set it.
  */
 static int set_limits(struct spawn *spawn)
 {

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -69,6 +70,13 @@ static void emit_load(struct seccomp_filter *filter, size_t offset)
 static void emit_load_argument(struct seccomp_filter *filter, size_t i)
 {
         emit_load(filter, offsetof(struct seccomp_data, args) + i * sizeof(uint64_t));
+}
+
+/* For what the kernel looks at as a whole. */
+static void emit_load_high_argument(struct seccomp_filter *filter, size_t i)
+{
+        emit_load(filter,
+                  offsetof(struct seccomp_data, args) + i * sizeof(uint64_t) + sizeof(uint32_t));
 }
 
 /* Returns @verdict when the loaded word meets the condition. */
@@ -176,6 +184,29 @@ static void check_personality(struct seccomp_filter *filter)
         emit_return(filter, REFUSED);
 }
 
+static void check_set_limit(struct seccomp_filter *filter)
+{
+        emit_load_argument(filter, 0);
+        emit_return_if(filter, BPF_JEQ, RLIMIT_CORE, REFUSED);
+        emit_return(filter, SECCOMP_RET_ALLOW);
+}
+
+/* Without a new limit it only asks. That one is a pointer: both halves count. */
+static void check_limit(struct seccomp_filter *filter)
+{
+        emit_load_argument(filter, 1);
+        (void)emit(filter,
+                   (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, RLIMIT_CORE, 1, 0));
+        emit_return(filter, SECCOMP_RET_ALLOW);
+        emit_load_argument(filter, 2);
+        (void)emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0));
+        emit_return(filter, REFUSED);
+        emit_load_high_argument(filter, 2);
+        (void)emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0));
+        emit_return(filter, REFUSED);
+        emit_return(filter, SECCOMP_RET_ALLOW);
+}
+
 /* A verdict is a plain return or a check that ends in one. */
 static const struct {
         uint32_t action;
@@ -190,6 +221,8 @@ static const struct {
         [SECCOMP_CHECK_PAIR] = { .check = check_pair },
         [SECCOMP_CHECK_IOCTL] = { .check = check_ioctl },
         [SECCOMP_CHECK_PERSONALITY] = { .check = check_personality },
+        [SECCOMP_CHECK_SET_LIMIT] = { .check = check_set_limit },
+        [SECCOMP_CHECK_LIMIT] = { .check = check_limit },
 };
 static_assert(ARRAY_SIZE(verdicts) == _SECCOMP_VERDICT_N, "every verdict has a row");
 

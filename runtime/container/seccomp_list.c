@@ -193,8 +193,9 @@ const struct seccomp_entry seccomp_entries[] = {
         ALLOW(sched_rr_get_interval),
         ALLOW(getcpu),
         ALLOW(getrlimit),
-        ALLOW(setrlimit),
-        ALLOW(prlimit64),
+        /* A core limit of 0 would let the kernel start the host's helper for dumps (process.c). */
+        CHECK(setrlimit, CHECK_SET_LIMIT),
+        CHECK(prlimit64, CHECK_LIMIT),
         ALLOW(getrusage),
         ALLOW(times),
         ALLOW(uname),

@@ -16,6 +16,8 @@ enum seccomp_verdict {
         SECCOMP_CHECK_PAIR,   /* AF_UNIX only */
         SECCOMP_CHECK_IOCTL,  /* refused for requests that reach beyond the caller's terminal */
         SECCOMP_CHECK_PERSONALITY,
+        SECCOMP_CHECK_SET_LIMIT, /* refused for the size of core dumps */
+        SECCOMP_CHECK_LIMIT,     /* the same, when there is a new limit */
         _SECCOMP_VERDICT_N,
 };
 

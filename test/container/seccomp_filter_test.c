@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "runtime/base/macros.h"
@@ -125,6 +126,8 @@ static int expected(enum seccomp_verdict verdict)
                 [SECCOMP_CHECK_PAIR] = ALLOWED,
                 [SECCOMP_CHECK_IOCTL] = ALLOWED,
                 [SECCOMP_CHECK_PERSONALITY] = ALLOWED,
+                [SECCOMP_CHECK_SET_LIMIT] = ALLOWED,
+                [SECCOMP_CHECK_LIMIT] = ALLOWED,
         };
         static_assert(ARRAY_SIZE(by_verdict) == _SECCOMP_VERDICT_N, "every verdict has a row");
 
@@ -354,6 +357,25 @@ START_TEST(personality_can_be_read_and_fixed)
 }
 END_TEST
 
+START_TEST(limit_of_core_dumps_cannot_be_set)
+{
+        const uint64_t high = 1ULL << 32;
+
+        for (uint64_t resource = 0; resource < RLIM_NLIMITS; resource++) {
+                int verdict = resource == RLIMIT_CORE ? EPERM : ALLOWED;
+
+                ck_assert_int_eq(judge(__NR_setrlimit, resource, 4096, 0), verdict);
+                ck_assert_int_eq(judge(__NR_prlimit64, 0, resource, 4096), verdict);
+                ck_assert_int_eq(judge(__NR_prlimit64, 77, resource, 4096), verdict);
+                ck_assert_int_eq(judge(__NR_prlimit64, 0, resource, 0), ALLOWED);
+                /* The kernel takes the low half of the resource and all of the pointer. */
+                ck_assert_int_eq(judge(__NR_setrlimit, high | resource, 4096, 0), verdict);
+                ck_assert_int_eq(judge(__NR_prlimit64, 0, high | resource, 4096), verdict);
+                ck_assert_int_eq(judge(__NR_prlimit64, 0, resource, high), verdict);
+        }
+}
+END_TEST
+
 int main(void)
 {
         Suite *suite = suite_create("seccomp_filter");
@@ -372,6 +394,7 @@ int main(void)
         tcase_add_test(tcase, netlink_is_for_routes_only);
         tcase_add_test(tcase, terminals_cannot_be_typed_into);
         tcase_add_test(tcase, personality_can_be_read_and_fixed);
+        tcase_add_test(tcase, limit_of_core_dumps_cannot_be_set);
         suite_add_tcase(suite, tcase);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);
