@@ -1,6 +1,7 @@
 #include "runtime/supervisor/walls.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/io.h"
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/group.h"
 #include "runtime/container/spawner.h"
@@ -24,6 +26,7 @@ enum {
         SANDBOX_TIMEOUT_MSEC = 5000,
         FDS_PER_SANDBOX = 16,
         FDS_BESIDES = 256,
+        CORE_PATTERN_MAX = 160, /* the kernel's is 128 */
 };
 
 /* True when the wall holds; says in the wall's detail what was seen. */
@@ -202,6 +205,23 @@ static bool has_open_files(const struct wall_context *context, struct wall *wall
         return limit.rlim_max >= wanted;
 }
 
+/* Programs cannot make the kernel start it (see set_limits()), but it need not be there at all. */
+static bool has_plain_core_pattern(const struct wall_context *context, struct wall *wall)
+{
+        char pattern[CORE_PATTERN_MAX];
+        int r = io_read_file(AT_FDCWD, "/proc/sys/kernel/core_pattern", pattern, sizeof(pattern),
+                             NULL);
+
+        (void)context;
+        if (r)
+                return judge(wall, r, "reading /proc/sys/kernel/core_pattern");
+        pattern[strcspn(pattern, "\n")] = '\0';
+        say(wall, "%s: %s",
+            pattern[0] == '|' ? "programs that crash start a helper as root" : "dumps go to files",
+            pattern);
+        return pattern[0] != '|';
+}
+
 /* Waits for the init of a throw-away sandbox to be executed. */
 static int await_start(const struct spawned *spawned, struct spawn_failure *found)
 {
@@ -334,6 +354,9 @@ static const struct wall_row rows[] = {
         { "open_files", false, has_open_files,
           "raise the hard limit on open files (systemd: LimitNOFILE), or lower "
           "--sandboxes-max" },
+        { "core_pattern", false, has_plain_core_pattern,
+          "sandboxes make no dumps; if nothing else needs the helper: sysctl "
+          "kernel.core_pattern=core" },
         { "sandbox_start", true, sandbox_starts, "see the walls above, and the runtime's log" },
 };
 static_assert(ARRAY_SIZE(rows) <= WALLS_MAX, "all walls have a place");
