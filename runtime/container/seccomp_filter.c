@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -36,6 +37,7 @@ enum {
         X32_BIT = 0x40000000,
         REFUSED = SECCOMP_RET_ERRNO | EPERM,
         UNSUPPORTED = SECCOMP_RET_ERRNO | EPROTONOSUPPORT,
+        INVALID = SECCOMP_RET_ERRNO | EINVAL,
         TYPE_MASK = 0xf, /* of a socket's type; the rest are flags */
 };
 
@@ -207,6 +209,48 @@ static void check_limit(struct seccomp_filter *filter)
         emit_return(filter, SECCOMP_RET_ALLOW);
 }
 
+/* Programs for the kernel, by which packets are dropped or shared out; and what makes them stay. */
+static void check_socket_option(struct seccomp_filter *filter)
+{
+        static const uint32_t refused[] = {
+                SO_ATTACH_FILTER,         SO_ATTACH_BPF,  SO_ATTACH_REUSEPORT_CBPF,
+                SO_ATTACH_REUSEPORT_EBPF, SO_LOCK_FILTER,
+        };
+
+        emit_load_argument(filter, 1);
+        (void)emit(filter,
+                   (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 1, 0));
+        emit_return(filter, SECCOMP_RET_ALLOW);
+        emit_load_argument(filter, 2);
+        for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
+                emit_return_if(filter, BPF_JEQ, refused[i], REFUSED);
+        emit_return(filter, SECCOMP_RET_ALLOW);
+}
+
+/* To ask what there is, and the strict mode, which needs no filter. */
+static void check_seccomp(struct seccomp_filter *filter)
+{
+        static const uint32_t allowed[] = { SECCOMP_SET_MODE_STRICT, SECCOMP_GET_ACTION_AVAIL,
+                                            SECCOMP_GET_NOTIF_SIZES };
+
+        emit_load_argument(filter, 0);
+        for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
+                emit_return_if(filter, BPF_JEQ, allowed[i], SECCOMP_RET_ALLOW);
+        emit_return(filter, INVALID);
+}
+
+/* The older way to a seccomp filter. */
+static void check_process_control(struct seccomp_filter *filter)
+{
+        emit_load_argument(filter, 0);
+        (void)emit(filter,
+                   (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_SECCOMP, 1, 0));
+        emit_return(filter, SECCOMP_RET_ALLOW);
+        emit_load_argument(filter, 1);
+        emit_return_if(filter, BPF_JEQ, SECCOMP_MODE_FILTER, INVALID);
+        emit_return(filter, SECCOMP_RET_ALLOW);
+}
+
 /* A verdict is a plain return or a check that ends in one. */
 static const struct {
         uint32_t action;
@@ -223,6 +267,9 @@ static const struct {
         [SECCOMP_CHECK_PERSONALITY] = { .check = check_personality },
         [SECCOMP_CHECK_SET_LIMIT] = { .check = check_set_limit },
         [SECCOMP_CHECK_LIMIT] = { .check = check_limit },
+        [SECCOMP_CHECK_SOCKET_OPTION] = { .check = check_socket_option },
+        [SECCOMP_CHECK_SECCOMP] = { .check = check_seccomp },
+        [SECCOMP_CHECK_PROCESS_CONTROL] = { .check = check_process_control },
 };
 static_assert(ARRAY_SIZE(verdicts) == _SECCOMP_VERDICT_N, "every verdict has a row");
 

@@ -8,19 +8,27 @@
  *   mounts         mount umount2 pivot_root chroot open_tree move_mount fs* mount_setattr statmount
  *   namespaces     unshare setns, the namespace flags of clone
  *   kernel         bpf perf_event_open userfaultfd io_uring_* kexec_* *_module syslog
- * lookup_dcookie keys           keyctl add_key request_key: keyrings are not namespaced processes
- * ptrace process_vm_* process_madvise kcmp pidfd_getfd move_pages migrate_pages: a debugger inside
- * is not worth the bugs of ptrace, and pidfd_getfd takes sockets files          open_by_handle_at
- * name_to_handle_at fanotify_* quotactl acct swap* machine        reboot settimeofday clock_settime
- * adjtimex sethostname ioperm iopl modify_ldt memory         remap_file_pages memfd_secret
- * vmsplice, the NUMA calls old AIO        io_setup io_submit …: databases fall back
+ *                  lookup_dcookie
+ *   keys           keyctl add_key request_key: keyrings are not namespaced
+ *   processes      ptrace process_vm_* process_madvise kcmp pidfd_getfd move_pages migrate_pages:
+ *                  a debugger inside is not worth the bugs of ptrace, and pidfd_getfd takes sockets
+ *   files          open_by_handle_at name_to_handle_at fanotify_* quotactl acct swap*
+ *   machine        reboot settimeofday clock_settime adjtimex sethostname ioperm iopl modify_ldt
+ *   memory         remap_file_pages memfd_secret vmsplice, the NUMA calls
+ *   old AIO        io_setup io_submit …: databases fall back
+ *   filters        of sockets (setsockopt) and of system calls (seccomp, prctl): the kernel
+ *                  compiles each into memory of which the whole host has a fixed amount
+ *                  (net.core.bpf_jit_limit). Every sandbox's own filter needs some of that, and a
+ *                  few processes with many filters each would use it up. For system calls the
+ *                  answer is EINVAL, as from a kernel without filters, on which browsers and man(1)
+ *                  go on without; EPERM would stop them.
  *
  * Allowed although one might wonder:
- *   seccomp landlock_*   can only narrow; file(1) and others insist on it
+ *   landlock_*           can only narrow
  *   memfd_create         lives in the sandbox's memory limit
  *   AF_NETLINK           only NETLINK_ROUTE: getaddrinfo() and if_nameindex() ask it for addresses.
  *                        Changing anything takes a capability in the namespace's owner, which no
- * sandbox is.
+ *                        sandbox is.
  */
 #include "runtime/container/seccomp_list.h"
 
@@ -172,7 +180,7 @@ const struct seccomp_entry seccomp_entries[] = {
         ALLOW(set_robust_list),
         ALLOW(get_robust_list),
         ALLOW(rseq),
-        ALLOW(prctl),
+        CHECK(prctl, CHECK_PROCESS_CONTROL),
         ALLOW(pidfd_open),
         ALLOW(pidfd_send_signal),
         ALLOW(getpriority),
@@ -283,7 +291,7 @@ const struct seccomp_entry seccomp_entries[] = {
         ALLOW(getsockname),
         ALLOW(getpeername),
         ALLOW(getsockopt),
-        ALLOW(setsockopt),
+        CHECK(setsockopt, CHECK_SOCKET_OPTION),
         ALLOW(sendto),
         ALLOW(recvfrom),
         ALLOW(sendmsg),
@@ -312,7 +320,7 @@ const struct seccomp_entry seccomp_entries[] = {
         ALLOW(mq_getsetattr),
 
         /* A program's own walls: they can only narrow. */
-        ALLOW(seccomp),
+        CHECK(seccomp, CHECK_SECCOMP),
         ALLOW(landlock_create_ruleset),
         ALLOW(landlock_add_rule),
         ALLOW(landlock_restrict_self),

@@ -16,8 +16,11 @@ enum seccomp_verdict {
         SECCOMP_CHECK_PAIR,   /* AF_UNIX only */
         SECCOMP_CHECK_IOCTL,  /* refused for requests that reach beyond the caller's terminal */
         SECCOMP_CHECK_PERSONALITY,
-        SECCOMP_CHECK_SET_LIMIT, /* refused for the size of core dumps */
-        SECCOMP_CHECK_LIMIT,     /* the same, when there is a new limit */
+        SECCOMP_CHECK_SET_LIMIT,       /* refused for the size of core dumps */
+        SECCOMP_CHECK_LIMIT,           /* the same, when there is a new limit */
+        SECCOMP_CHECK_SOCKET_OPTION,   /* refused for filters */
+        SECCOMP_CHECK_SECCOMP,         /* EINVAL for filters, as a kernel without them says */
+        SECCOMP_CHECK_PROCESS_CONTROL, /* the same */
         _SECCOMP_VERDICT_N,
 };
 

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -128,6 +130,9 @@ static int expected(enum seccomp_verdict verdict)
                 [SECCOMP_CHECK_PERSONALITY] = ALLOWED,
                 [SECCOMP_CHECK_SET_LIMIT] = ALLOWED,
                 [SECCOMP_CHECK_LIMIT] = ALLOWED,
+                [SECCOMP_CHECK_SOCKET_OPTION] = ALLOWED,
+                [SECCOMP_CHECK_SECCOMP] = ALLOWED,
+                [SECCOMP_CHECK_PROCESS_CONTROL] = ALLOWED,
         };
         static_assert(ARRAY_SIZE(by_verdict) == _SECCOMP_VERDICT_N, "every verdict has a row");
 
@@ -376,6 +381,44 @@ START_TEST(limit_of_core_dumps_cannot_be_set)
 }
 END_TEST
 
+START_TEST(sockets_take_no_filters)
+{
+        const uint64_t high = 1ULL << 32;
+
+        for (uint64_t option = 0; option < 128; option++) {
+                bool refused = option == SO_ATTACH_FILTER || option == SO_ATTACH_BPF ||
+                               option == SO_ATTACH_REUSEPORT_CBPF ||
+                               option == SO_ATTACH_REUSEPORT_EBPF || option == SO_LOCK_FILTER;
+                int verdict = refused ? EPERM : ALLOWED;
+
+                ck_assert_int_eq(judge(__NR_setsockopt, 3, SOL_SOCKET, option), verdict);
+                ck_assert_int_eq(judge(__NR_setsockopt, 3, high | SOL_SOCKET, option), verdict);
+                ck_assert_int_eq(judge(__NR_setsockopt, 3, SOL_SOCKET, high | option), verdict);
+                ck_assert_int_eq(judge(__NR_setsockopt, 3, IPPROTO_TCP, option), ALLOWED);
+                ck_assert_int_eq(judge(__NR_getsockopt, 3, SOL_SOCKET, option), ALLOWED);
+        }
+}
+END_TEST
+
+START_TEST(programs_load_no_seccomp_filters)
+{
+        const uint64_t high = 1ULL << 32;
+
+        ck_assert_int_eq(judge(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, 4096), EINVAL);
+        ck_assert_int_eq(judge(__NR_seccomp, high | SECCOMP_SET_MODE_FILTER, 8, 4096), EINVAL);
+        ck_assert_int_eq(judge(__NR_seccomp, SECCOMP_SET_MODE_STRICT, 0, 0), ALLOWED);
+        ck_assert_int_eq(judge(__NR_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, 4096), ALLOWED);
+        ck_assert_int_eq(judge(__NR_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, 4096), ALLOWED);
+        ck_assert_int_eq(judge(__NR_seccomp, SECCOMP_GET_NOTIF_SIZES + 1, 0, 4096), EINVAL);
+        ck_assert_int_eq(judge(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 4096), EINVAL);
+        ck_assert_int_eq(judge(__NR_prctl, high | PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 4096),
+                         EINVAL);
+        ck_assert_int_eq(judge(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0), ALLOWED);
+        ck_assert_int_eq(judge(__NR_prctl, PR_GET_SECCOMP, SECCOMP_MODE_FILTER, 0), ALLOWED);
+        ck_assert_int_eq(judge(__NR_prctl, PR_SET_NAME, SECCOMP_MODE_FILTER, 0), ALLOWED);
+}
+END_TEST
+
 int main(void)
 {
         Suite *suite = suite_create("seccomp_filter");
@@ -395,6 +438,8 @@ int main(void)
         tcase_add_test(tcase, terminals_cannot_be_typed_into);
         tcase_add_test(tcase, personality_can_be_read_and_fixed);
         tcase_add_test(tcase, limit_of_core_dumps_cannot_be_set);
+        tcase_add_test(tcase, sockets_take_no_filters);
+        tcase_add_test(tcase, programs_load_no_seccomp_filters);
         suite_add_tcase(suite, tcase);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);
