@@ -21,8 +21,12 @@
 
 enum {
         CPU_PERIOD_USEC = 100000,
+        SOCKET_MEMORY_MIN = 4 << 20,
+        SOCKET_MEMORY_MAX = 32 << 20,
         FILE_PATH_MAX = CGROUP_GROUP_PATH_MAX + 64,
 };
+
+#define SOCKETS_FILE "memory.kmem.tcp.limit_in_bytes"
 
 enum group_file {
         FILE_MEMORY_LIMIT,
@@ -139,6 +143,39 @@ static int forbid_swap(const struct cgroup *group, uint64_t memory_bytes)
         return r == -ENOENT ? write_at(group, parent, "memory.swappiness", "0") : r;
 }
 
+/*
+ * v1 does not count what sockets hold as memory. It has a counter of its own for them, which counts
+ * only in groups in which it was ever written: hence also in leaves. Kernels without it are told
+ * of with the walls (cgroup_limits_sockets()).
+ */
+static int limit_sockets(const struct cgroup *group, uint64_t bytes)
+{
+        size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
+        char text[CGROUP_VALUE_MAX];
+        int r;
+
+        if (group->tree->controllers[CGROUP_MEMORY].dialect != CGROUP_V1)
+                return 0;
+        (void)snprintf(text, sizeof(text), "%" PRIu64, bytes);
+        r = write_at(group, parent, SOCKETS_FILE, text);
+        return r == -ENOENT ? 0 : r;
+}
+
+/* A small part of the sandbox's memory, which comes on top of it. */
+static uint64_t socket_bytes(uint64_t memory_bytes)
+{
+        return MIN(MAX(memory_bytes / 8, SOCKET_MEMORY_MIN), SOCKET_MEMORY_MAX);
+}
+
+static int limit_memory(const struct cgroup *group, uint64_t memory_bytes)
+{
+        int r = write_number(group, FILE_MEMORY_LIMIT, memory_bytes);
+
+        if (!r)
+                r = forbid_swap(group, memory_bytes);
+        return r ? r : limit_sockets(group, socket_bytes(memory_bytes));
+}
+
 static int limit_cpu(const struct cgroup *group, uint32_t cpu_millis)
 {
         size_t parent = group->tree->controllers[CGROUP_CPU].parent;
@@ -168,16 +205,28 @@ int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *
 {
         int r = 0;
 
-        if (has(group, CGROUP_MEMORY)) {
-                r = write_number(group, FILE_MEMORY_LIMIT, limits->memory_bytes);
-                if (!r)
-                        r = forbid_swap(group, limits->memory_bytes);
-        }
+        if (has(group, CGROUP_MEMORY))
+                r = limit_memory(group, limits->memory_bytes);
         if (!r && has(group, CGROUP_CPU))
                 r = limit_cpu(group, limits->cpu_millis);
         if (!r && has(group, CGROUP_PIDS))
                 r = write_number(group, FILE_PIDS_LIMIT, limits->processes);
         return r ? error_fold(r) : 0;
+}
+
+bool cgroup_limits_sockets(const struct cgroup_tree *tree)
+{
+        size_t parent = tree->controllers[CGROUP_MEMORY].parent;
+
+        switch (tree->controllers[CGROUP_MEMORY].dialect) {
+        case CGROUP_V1:
+                return faccessat(tree->parents[parent].fd, SOCKETS_FILE, F_OK, 0) == 0;
+        case CGROUP_V2:
+                return true;
+        case CGROUP_ABSENT:
+        default:
+                return false;
+        }
 }
 
 static int make_directories(struct cgroup *group, unsigned parents)
@@ -245,6 +294,9 @@ int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const 
         /* A program that lost one of its processes is in no state worth going on in. */
         if (!r && is_v2)
                 r = write_at(&made, 0, "memory.oom.group", "1");
+        /* The sandbox's own limit is lower or the same; here it only starts the counter. */
+        if (!r)
+                r = limit_sockets(&made, SOCKET_MEMORY_MAX);
         if (r) {
                 (void)cgroup_remove(&made);
                 return r;

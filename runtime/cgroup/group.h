@@ -25,8 +25,8 @@ enum {
 };
 
 struct cgroup_limits {
-        uint64_t memory_bytes;
-        uint32_t cpu_millis; /* CPU time a second, in thousandths of a CPU */
+        uint64_t memory_bytes; /* v2 counts sockets in it; v1 by themselves, an eighth of this */
+        uint32_t cpu_millis;   /* CPU time a second, in thousandths of a CPU */
         uint32_t processes;
 };
 
@@ -60,6 +60,9 @@ int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const ch
 
 /* Puts other limits in force. */
 int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *limits);
+
+/* Whether what sockets hold is limited here: v1 of some kernels cannot. */
+bool cgroup_limits_sockets(const struct cgroup_tree *tree);
 
 /* Makes a leaf of @sandbox, or nothing. */
 int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const char *name);

@@ -150,7 +150,12 @@ static bool has_controller(const struct wall_context *context, struct wall *wall
 
 static bool has_cgroup_memory(const struct wall_context *context, struct wall *wall)
 {
-        return has_controller(context, wall, CGROUP_MEMORY);
+        bool holds = has_controller(context, wall, CGROUP_MEMORY);
+
+        if (holds && !cgroup_limits_sockets(context->cgroups))
+                say(wall, "cgroup v1, but the memory of sockets is not limited: this kernel has no "
+                          "memory.kmem.tcp.limit_in_bytes");
+        return holds;
 }
 
 static bool has_cgroup_cpu(const struct wall_context *context, struct wall *wall)

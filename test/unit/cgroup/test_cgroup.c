@@ -324,11 +324,13 @@ START_TEST(limits_are_written_in_v1)
         static const char *const names[] = { "id", "memory", "cpu", "pids" };
         static const char *const files[] = { "memory/g/memory.limit_in_bytes",
                                              "memory/g/memory.memsw.limit_in_bytes",
-                                             "cpu/g/cpu.cfs_period_us", "cpu/g/cpu.cfs_quota_us",
-                                             "pids/g/pids.max" };
-        const struct cgroup_limits limits = { .memory_bytes = 1 << 28,
-                                              .cpu_millis = 1500,
-                                              .processes = 33 };
+                                             "cpu/g/cpu.cfs_period_us",
+                                             "cpu/g/cpu.cfs_quota_us",
+                                             "pids/g/pids.max",
+                                             "memory/g/memory.kmem.tcp.limit_in_bytes" };
+        struct cgroup_limits limits = { .memory_bytes = 1 << 28,
+                                        .cpu_millis = 1500,
+                                        .processes = 33 };
         struct cgroup group = a_group(0xf);
 
         make_tree(names, ARRAY_SIZE(names), CGROUP_V1);
@@ -342,6 +344,13 @@ START_TEST(limits_are_written_in_v1)
         expect_file(files[2], "100000");
         expect_file(files[3], "150000");
         expect_file(files[4], "33");
+        expect_file(files[5], "33554432");
+        limits.memory_bytes = 96 << 20;
+        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        expect_file(files[5], "12582912");
+        /* A kernel without that counter has no such file. */
+        ck_assert_int_eq(unlinkat(tree.parents[1].fd, "g/memory.kmem.tcp.limit_in_bytes", 0), 0);
+        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
         remove_tree();
 }
 END_TEST
