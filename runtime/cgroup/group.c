@@ -26,7 +26,8 @@ enum {
         FILE_PATH_MAX = CGROUP_GROUP_PATH_MAX + 64,
 };
 
-#define SOCKETS_FILE "memory.kmem.tcp.limit_in_bytes"
+#define SOCKETS_FILE     "memory.kmem.tcp.limit_in_bytes"
+#define SOCKETS_NOW_FILE "memory.kmem.tcp.usage_in_bytes"
 
 enum group_file {
         FILE_MEMORY_LIMIT,
@@ -426,6 +427,27 @@ int cgroup_read_usage(struct cgroup *group, struct cgroup_usage *ret_usage)
         usage.processes = (uint32_t)MIN(processes, UINT32_MAX);
         *ret_usage = usage;
         return 0;
+}
+
+static int read_sockets_file(const struct cgroup *group, const char *file, uint64_t *ret_value)
+{
+        char text[CGROUP_VALUE_MAX];
+        size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
+        int r = read_at(group, parent, file, text, sizeof(text));
+
+        if (r)
+                return r == -ENOENT ? -EOPNOTSUPP : error_origin(r);
+        return cgroup_parse_number(text, ret_value);
+}
+
+int cgroup_read_sockets(const struct cgroup *group, uint64_t *ret_bytes, uint64_t *ret_limit)
+{
+        int r;
+
+        if (group->tree->controllers[CGROUP_MEMORY].dialect != CGROUP_V1)
+                return -EOPNOTSUPP;
+        r = read_sockets_file(group, SOCKETS_NOW_FILE, ret_bytes);
+        return r ? r : read_sockets_file(group, SOCKETS_FILE, ret_limit);
 }
 
 int cgroup_reset_peak(struct cgroup *group)

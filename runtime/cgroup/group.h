@@ -64,6 +64,13 @@ int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *
 /* Whether what sockets hold is limited here: v1 of some kernels cannot. */
 bool cgroup_limits_sockets(const struct cgroup_tree *tree);
 
+/*
+ * What the sockets of the group hold, and its limit. The kernel goes above that, by a packet or so
+ * a connection, rather than stop one for good. -EOPNOTSUPP where it counts as memory, or not at
+ * all.
+ */
+int cgroup_read_sockets(const struct cgroup *group, uint64_t *ret_bytes, uint64_t *ret_limit);
+
 /* Makes a leaf of @sandbox, or nothing. */
 int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const char *name);
 

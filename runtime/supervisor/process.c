@@ -108,6 +108,8 @@ static void finish(struct process *process)
                 log_warning("cannot read the meters of an ended process: sandbox=%s process=%s "
                             "error=%s",
                             sandbox->id, process->id, strerrorname_np(-r));
+        if (process->is_oom_killed && process->usage.oom_kills == 0)
+                process->usage.oom_kills = 1; /* by us, not by the kernel */
         leaf = process->leaf;
         process_enter(process, PROCESS_ENDED);
         sandbox->n_processes_alive--;
@@ -267,6 +269,13 @@ void process_check_oom(struct process *process)
 
         if (process->is_oom_killed || !process_is_alive(process) ||
             cgroup_read_usage(&process->leaf, &usage) || usage.oom_kills == 0)
+                return;
+        process_end_for_memory(process);
+}
+
+void process_end_for_memory(struct process *process)
+{
+        if (process->is_oom_killed)
                 return;
         process->is_oom_killed = true;
         log_info("out of memory: sandbox=%s process=%s", process->sandbox->id, process->id);

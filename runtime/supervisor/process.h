@@ -37,7 +37,7 @@ struct process {
         size_t n_fds;
 
         struct failure failure;    /* why it could not be started; reason zero: nothing */
-        bool is_oom_killed;        /* v1: its leaf was killed because the kernel killed one of it */
+        bool is_oom_killed;        /* v1: its leaf was killed for want of memory */
         struct cgroup_usage usage; /* at its end */
 };
 
@@ -58,5 +58,8 @@ bool process_is_alive(const struct process *process);
 
 /* Of v1: kills the leaf if the kernel has killed something in it. */
 void process_check_oom(struct process *process);
+
+/* Kills all of it, which then counts as a kill for want of memory. */
+void process_end_for_memory(struct process *process);
 
 void process_fill_usage(const struct cgroup_usage *usage, Hotcell__Runtime__V1__Usage *ret_usage);

@@ -29,6 +29,7 @@
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/process.h"
+#include "runtime/supervisor/socket_guard.h"
 #include "runtime/supervisor/spawn_args.h"
 #include "runtime/supervisor/sweeper.h"
 #include "runtime/supervisor/templates.h"
@@ -76,6 +77,7 @@ static void stop_watching_oom(struct sandbox *sandbox)
 {
         sandbox->oom_source = sd_event_source_disable_unref(sandbox->oom_source);
         sandbox->oom_recheck = sd_event_source_disable_unref(sandbox->oom_recheck);
+        sandbox->socket_guard = sd_event_source_disable_unref(sandbox->socket_guard);
         sandbox->oom_fd = close_fd(sandbox->oom_fd);
 }
 
@@ -338,6 +340,8 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
                 sandbox->has_init_leaf = r == 0;
                 if (!r)
                         r = watch_oom(sandbox);
+                if (!r)
+                        r = socket_guard_start(sandbox);
                 if (!r)
                         return 0;
                 stop_watching_oom(sandbox);

@@ -92,6 +92,7 @@ struct sandbox {
         sd_event_source *oom_source;
         sd_event_source *oom_recheck;
         unsigned n_oom_rechecks;
+        sd_event_source *socket_guard; /* cgroup v1 only */
 
         struct process *processes; /* by id */
         unsigned n_processes_alive;

@@ -58,8 +58,8 @@ class Case(unittest.TestCase):
         self.sandbox = self.fresh()
         self.neighbour = self.fresh()
 
-    def fresh(self, memory=256 * MIB):
-        made = scenario.create(client, memory=memory, limits={"disk_bytes": 64 * MIB}).sandbox_id
+    def fresh(self, memory=256 * MIB, **limits):
+        made = scenario.create(client, memory=memory, limits={"disk_bytes": 64 * MIB, **limits}).sandbox_id
         self.addCleanup(scenario.delete, client, made)
         return made
 
@@ -95,6 +95,20 @@ class SocketMemory(Case):
             context = client.executions.CreateContext(made, timeout=60).context.context_id
             total += self.held("tcp", context_id=context)
         self.assertLess(total, self.MOST_MIB + 10)
+
+    def test_many_connections_with_a_packet_each_end_their_process(self):
+        """The kernel gives each connection some memory, whatever the limit says."""
+        sandbox = self.fresh(open_files=20000)
+        run = self.inside(FILL + """
+import time
+for _ in range(4000):
+    a, b = tcp(); a.setblocking(False); keep += [a, b]
+    try:
+        while True: a.send(bytes(65536))
+    except BlockingIOError: pass
+time.sleep(5)""", sandbox, timeout=50)
+        self.assertEqual(run.outcome, "OOM", run)
+        self.assertEqual(scenario.execute(client, sandbox, "1+1").text, "2")
 
     def test_sockets_work_while_the_bound_is_reached_next_door(self):
         self.held("tcp")
