@@ -1,7 +1,7 @@
 /*
  * A list under a mutex and an eventfd. Posts made before the loop comes round cost one wake-up
- * together, and the list is taken as a whole: what tasks post meanwhile waits for the next round,
- * so no stream of tasks can keep the loop from its other sources.
+ * together. A bounded number of tasks runs in one turn, and what tasks post meanwhile waits for the
+ * next, so no stream of tasks can keep the loop from its other sources.
  */
 #include "runtime/base/inbox.h"
 
@@ -14,6 +14,8 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+
+enum { TURN_TASKS = 128 };
 
 struct inbox {
         pthread_mutex_t lock; /* of the list only */
@@ -33,6 +35,27 @@ static struct inbox_task *inbox_take_all(struct inbox *inbox)
         first = inbox->first;
         inbox->first = NULL;
         inbox->last = &inbox->first;
+        (void)pthread_mutex_unlock(&inbox->lock);
+        return first;
+}
+
+/* Takes the first of them; when some are left, the inbox wakes again. */
+static struct inbox_task *inbox_take_some(struct inbox *inbox)
+{
+        const uint64_t one = 1;
+        struct inbox_task *first, *last;
+        size_t n = 1;
+
+        (void)pthread_mutex_lock(&inbox->lock);
+        first = last = inbox->first;
+        while (last && last->next && n++ < TURN_TASKS)
+                last = last->next;
+        inbox->first = last ? last->next : NULL;
+        if (inbox->first) {
+                last->next = NULL;
+                (void)!write(inbox->wake_fd, &one, sizeof(one));
+        } else
+                inbox->last = &inbox->first;
         (void)pthread_mutex_unlock(&inbox->lock);
         return first;
 }
@@ -57,7 +80,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t events, void *userd
         (void)events;
         /* Before the list is taken: a post after that must wake us again. */
         (void)!read(fd, &n_wakes, sizeof(n_wakes));
-        run_all(inbox_take_all(inbox));
+        run_all(inbox_take_some(inbox));
         return 0;
 }
 

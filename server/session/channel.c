@@ -4,7 +4,10 @@
  * as many bytes as are in the pipe at that moment (FIONREAD): a writer that never stops cannot keep
  * the frame waiting.
  *
- * Each turn of the loop has a budget, so that a flood hurts its own sandbox only.
+ * Each turn of the loop has a budget, so that a flood hurts its own sandbox only. What is left of a
+ * frame's work after that waits for a timer of time zero: it takes its place behind all that is
+ * pending already. (A defer source does not: as it is always pending, it is always the oldest and
+ * goes before every descriptor.)
  */
 #include "server/session/channel.h"
 
@@ -22,7 +25,9 @@ enum {
         INPUT_SMALL = 64 << 10,                            /* bytes; kept between frames */
         INPUT_MAX = FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX, /* bytes of the largest frame */
         TURN_FRAMES = 64,                                  /* frames handled in one turn */
-        TURN_BYTES = 256 << 10,                            /* bytes of an output in one turn */
+        TURN_BYTES = 256 << 10,                            /* bytes taken in one turn, about */
+        UNKNOWN_MAX = 1000,                                /* frames without a meaning, until the
+                                                              next code is sent */
         ACKS_MAX = 1024,                                   /* not yet taken by the kernel */
         FINAL_BYTES = 1 << 20, /* taken from a pipe whose writer is dead: the largest pipe */
 };
@@ -40,7 +45,10 @@ struct channel {
         sd_event_source *again;
         uint8_t *input;
         size_t input_capacity;
-        size_t n_input;
+        size_t input_start; /* what is before it was handled */
+        size_t n_input;     /* end of what was read */
+        size_t turn_bytes;  /* taken in this turn */
+        size_t n_unknown;
         uint8_t *output;
         size_t n_output;
         size_t output_sent;
@@ -104,6 +112,7 @@ static int take_output(struct channel *channel, enum channel_stream stream, size
                 }
                 channel->observer->commit(channel->userdata, stream, (size_t)n);
                 limit -= (size_t)n;
+                channel->turn_bytes += (size_t)n;
                 if (channel->is_final)
                         channel->final_left[stream] -= MIN(channel->final_left[stream], (size_t)n);
         }
@@ -248,6 +257,7 @@ int channel_send_execute(struct channel *channel, const Hotcell__Sandbox__V1__Ex
 {
         uint32_t execution = kernel_order_execute(&channel->order);
 
+        channel->n_unknown = 0;
         *ret_execution = execution;
         return send_message(channel, HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_EXECUTE,
                             execution, &execute->base);
@@ -276,8 +286,18 @@ uint64_t channel_n_dropped(const struct channel *channel)
 static void stop_events(struct channel *channel)
 {
         channel->is_broken = true;
+        channel->input_start = 0;
         channel->n_input = 0;
         channel->events = sd_event_source_disable_unref(channel->events);
+}
+
+/* From the future, or a barrier that nobody waits for: a few do no harm. */
+static int count_unknown(struct channel *channel, const char **ret_why)
+{
+        if (++channel->n_unknown <= UNKNOWN_MAX)
+                return 0;
+        *ret_why = "too many frames without a meaning";
+        return KERNEL_FRAME_E_MALFORMED;
 }
 
 /* Decodes one frame and hands it on: 0 or KERNEL_FRAME_E_MALFORMED. */
@@ -288,9 +308,12 @@ static int handle_frame(struct channel *channel, const struct frame *raw, const 
 
         r = kernel_frame_decode(raw, &frame, ret_why);
         if (r == KERNEL_FRAME_E_UNKNOWN)
-                return 0;
+                return count_unknown(channel, ret_why);
         if (r)
                 return r;
+        if (frame.type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_BARRIER &&
+            !(raw->flags & FRAME_FLAG_SYNC))
+                return count_unknown(channel, ret_why);
         r = kernel_order_take(&channel->order, &frame, ret_why);
         if (r == 0 || r == KERNEL_FRAME_E_TOO_LARGE)
                 channel->observer->on_frame(channel->userdata, &frame,
@@ -323,6 +346,11 @@ static int read_events(struct channel *channel)
         ssize_t n;
         int r;
 
+        if (channel->input_start > 0) {
+                channel->n_input -= channel->input_start;
+                memmove(channel->input, channel->input + channel->input_start, channel->n_input);
+                channel->input_start = 0;
+        }
         r = grow_input(channel);
         if (r)
                 return r;
@@ -342,15 +370,27 @@ static int read_events(struct channel *channel)
         return 1;
 }
 
+/* Moves nothing: many small frames may follow in a large buffer. */
 static void consume_input(struct channel *channel, size_t n)
 {
-        channel->n_input -= n;
-        memmove(channel->input, channel->input + n, channel->n_input);
-        if (channel->n_input == 0 && channel->input_capacity > INPUT_SMALL) {
+        channel->turn_bytes += n;
+        channel->input_start += n;
+        if (channel->input_start < channel->n_input)
+                return;
+        channel->input_start = 0;
+        channel->n_input = 0;
+        if (channel->input_capacity > INPUT_SMALL) {
                 free(channel->input);
                 channel->input = NULL;
                 channel->input_capacity = 0;
         }
+}
+
+static int parse_input(struct channel *channel, struct frame *ret_frame, size_t *ret_size)
+{
+        return frame_parse(channel->input + channel->input_start,
+                           channel->n_input - channel->input_start, FRAME_PAYLOAD_MAX, ret_frame,
+                           ret_size);
 }
 
 /* What one step over the events came to. */
@@ -368,12 +408,12 @@ static enum step take_frame(struct channel *channel, const char **ret_why)
         size_t size;
         int r;
 
-        r = frame_parse(channel->input, channel->n_input, FRAME_PAYLOAD_MAX, &frame, &size);
+        r = parse_input(channel, &frame, &size);
         if (r == FRAME_E_INCOMPLETE) {
                 r = read_events(channel);
                 if (r <= 0)
                         return r == 0 ? STEP_NOTHING : STEP_CLOSED;
-                r = frame_parse(channel->input, channel->n_input, FRAME_PAYLOAD_MAX, &frame, &size);
+                r = parse_input(channel, &frame, &size);
         }
         if (r == FRAME_E_INCOMPLETE)
                 return channel->n_input == channel->input_capacity ? STEP_FRAME : STEP_NOTHING;
@@ -411,7 +451,9 @@ static enum step take_frames(struct channel *channel, const char **ret_why)
 
         if (channel->is_broken)
                 return STEP_NOTHING;
-        for (size_t i = 0; i < TURN_FRAMES && step == STEP_FRAME; i++) {
+        channel->turn_bytes = 0;
+        for (size_t i = 0;
+             i < TURN_FRAMES && channel->turn_bytes < TURN_BYTES && step == STEP_FRAME; i++) {
                 if (channel->n_acks >= ACKS_MAX) {
                         set_enabled(channel->events, false);
                         return STEP_NOTHING;
@@ -469,9 +511,10 @@ static int on_events(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
-static int on_again(sd_event_source *source, void *userdata)
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
 {
         (void)source;
+        (void)usec;
         pump_events(userdata);
         return 0;
 }
@@ -530,7 +573,8 @@ static int watch_fds(struct channel *channel)
                             on_events, channel);
         if (r < 0)
                 return error_origin(r);
-        r = sd_event_add_defer(channel->loop, &channel->again, on_again, channel);
+        r = sd_event_add_time(channel->loop, &channel->again, CLOCK_MONOTONIC, 0, 1, on_again,
+                              channel);
         if (r < 0)
                 return error_origin(r);
         (void)sd_event_source_set_enabled(channel->again, SD_EVENT_OFF);

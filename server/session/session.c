@@ -158,14 +158,12 @@ static const struct runtime_client_observer runtime_observer = {
 
 /* Who is told soon: never from within a call, so that nobody is surprised in the middle of one. */
 
-static int on_wake(sd_event_source *source, void *userdata)
+static void wake_all(struct session *session)
 {
-        struct session *session = userdata;
         struct execution_reader *reader;
         struct session_watch *watch;
         struct execution *execution;
 
-        (void)source;
         while ((execution = LIST_FIRST(&session->executions_to_resume))) {
                 LIST_REMOVE(execution, wake_link);
                 execution->is_wake_pending = false;
@@ -181,6 +179,13 @@ static int on_wake(sd_event_source *source, void *userdata)
                 watch->is_wake_pending = false;
                 watch->on_event(watch->userdata);
         }
+}
+
+static int on_wake(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        wake_all(userdata);
         return 0;
 }
 
@@ -284,7 +289,8 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
         TAILQ_INIT(&session->retained);
         session->is_stopped = true; /* until it works: session_free may be called */
 
-        r = sd_event_add_defer(loop, &session->wake, on_wake, session);
+        /* Of time zero, not a defer source: that would go before every descriptor. */
+        r = sd_event_add_time(loop, &session->wake, CLOCK_MONOTONIC, 0, 1, on_wake, session);
         if (r < 0)
                 return error_origin(r);
         (void)sd_event_source_set_enabled(session->wake, SD_EVENT_OFF);
@@ -326,6 +332,7 @@ static int on_stop_checked(sd_event_source *source, void *userdata)
 
         (void)source;
         session->stop_check = sd_event_source_disable_unref(session->stop_check);
+        wake_all(session); /* readers see `ended` first */
         for (node = map_first(&session->executions); node; node = map_next(node)) {
                 struct execution *execution = CONTAINER_OF(node, struct execution, by_id);
 
@@ -342,7 +349,6 @@ void session_check_stopped(struct session *session)
             session->n_pending > 0 || session->reconciliation)
                 return;
         session->is_stopped = true;
-        /* Readers see `ended` first: they were woken before this. */
         if (sd_event_add_defer(session->loop, &session->stop_check, on_stop_checked, session) < 0)
                 session->on_stopped(session->stopped_userdata);
 }
