@@ -131,18 +131,10 @@ static void on_over(struct api_call *call)
         call->stream = NULL;
 }
 
-void api_watch_sandboxes(struct api_call *call, const void *message)
+static void start(struct api_call *call, int64_t after_sequence)
 {
-        const Hotcell__V1__WatchSandboxesRequest *request = message;
         struct sandbox_watch *watch;
-        int64_t after_sequence = -1;
 
-        if (*request->watch_token && !watch_token_read(request->watch_token, &after_sequence)) {
-                api_call_blame(call, REASON_INVALID_WATCH_TOKEN, "watch_token",
-                               "is not from a list or a watch");
-                api_call_fail_blamed(call);
-                return;
-        }
         watch = calloc(1, sizeof(*watch));
         if (!watch || session_watch_new(call->api->session, call->identity.owner, on_committed,
                                         watch, &watch->wakes) != 0) {
@@ -158,6 +150,51 @@ void api_watch_sandboxes(struct api_call *call, const void *message)
         call->on_writable = on_writable;
         call->on_over = on_over;
         read_more(watch);
+}
+
+static bool read_token(const struct api_call *call, int64_t *ret_after_sequence)
+{
+        const Hotcell__V1__WatchSandboxesRequest *request = (const void *)call->request;
+
+        *ret_after_sequence = -1;
+        return !*request->watch_token || watch_token_read(request->watch_token, ret_after_sequence);
+}
+
+/* The one sandbox exists, or it does not: a watch of nothing would say nothing for ever. */
+static void on_found(void *userdata, const struct session_result *result,
+                     const struct sandbox_record *record, bool created)
+{
+        struct api_call *call = userdata;
+        int64_t after_sequence;
+
+        (void)record;
+        (void)created;
+        if (call->api->is_shutting_down)
+                api_call_fail(call, REASON_SHUTTING_DOWN, "the server stops");
+        else if (!api_call_fail_result(call, result, sandbox_filter(call)) &&
+                 read_token(call, &after_sequence) && api_call_is_open(call))
+                start(call, after_sequence);
+        api_call_release(call);
+}
+
+void api_watch_sandboxes(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__WatchSandboxesRequest *request = message;
+        int64_t after_sequence;
+
+        if (!read_token(call, &after_sequence)) {
+                api_call_blame(call, REASON_INVALID_WATCH_TOKEN, "watch_token",
+                               "is not from a list or a watch");
+                api_call_fail_blamed(call);
+                return;
+        }
+        if (!*request->sandbox_id) {
+                start(call, after_sequence);
+                return;
+        }
+        api_call_hold(call);
+        session_get_sandbox(call->api->session, call->identity.owner, request->sandbox_id, on_found,
+                            call);
 }
 
 void api_end_watches(struct api *api)
