@@ -34,6 +34,7 @@ struct config {
         bool allow_no_timeout;
 
         int64_t sandboxes_max;
+        int64_t sandboxes_per_owner_max;
         int64_t ttl_default_usec, ttl_max_usec;
         bool allow_no_ttl;
         int64_t idle_timeout_default_usec, idle_timeout_max_usec;

@@ -61,12 +61,21 @@ static void update_serving(void *userdata)
         (void)sd_notifyf(0, "STATUS=%s", is_serving ? "Serving" : "Not ready: see the log");
 }
 
+/* So that one tenant cannot take all: half, at least one. */
+static size_t sandboxes_per_owner(const struct config *config)
+{
+        if (config->sandboxes_per_owner_max > 0)
+                return (size_t)config->sandboxes_per_owner_max;
+        return (size_t)(config->sandboxes_max + 1) / 2;
+}
+
 static int start_session(struct server *server)
 {
         const struct config *config = &server->config;
         const struct session_config session_config = {
                 .runtime_socket = config->runtime_socket,
                 .sandboxes_max = (size_t)config->sandboxes_max,
+                .sandboxes_per_owner_max = sandboxes_per_owner(config),
                 .queue_max = (size_t)config->queue_max,
                 .ring_bytes = (size_t)config->ring_bytes,
                 .rings_retained_bytes = (size_t)config->rings_retained_bytes,

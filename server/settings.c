@@ -81,6 +81,9 @@ const struct setting settings[] = {
 
         TITLED("Sandboxes", sandboxes_max, COUNT, sandboxes_max, "100", 1, 100000,
                "How many may live at once, of all owners."),
+        SETTING(sandboxes_per_owner_max, COUNT, sandboxes_per_owner_max, "0", 0, 100000,
+                "How many of them one API key may have. 0: half of sandboxes_max. Operators, who "
+                "use the unix socket, have no bound of their own."),
         SETTING(ttl_default, DURATION, ttl_default_usec, "1h", 0, 3650 * DAY,
                 "How long one lives that does not say. 0: for ever, if allow_no_ttl."),
         SETTING(ttl_max, DURATION, ttl_max_usec, "30d", SEC, 3650 * DAY, "Its highest value."),

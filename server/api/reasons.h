@@ -43,7 +43,8 @@
         X(NAME_IN_USE, RPC_ALREADY_EXISTS,                                                          \
           "Another living sandbox of yours, or another key, has that name.")                        \
         X(OPERATOR_ONLY, RPC_PERMISSION_DENIED, "Only the operator may do that.")                   \
-        X(SANDBOX_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many sandboxes as there may be.")    \
+        X(SANDBOX_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                    \
+          "There are as many sandboxes as there may be, or as the owner may have.")                 \
         X(CONTEXT_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                    \
           "The sandbox has as many contexts as it may have.")                                       \
         X(KEY_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many keys as there may be.")             \

@@ -51,10 +51,39 @@ struct session_result admit_work(const struct sandbox *sandbox)
         return (struct session_result){ 0 };
 }
 
+static size_t count_sandboxes(struct session *session, const char *owner)
+{
+        struct map_node *node;
+        size_t n = 0;
+
+        for (node = map_first(&session->sandboxes); node; node = map_next(node)) {
+                struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
+
+                n += strcmp(sandbox->record.owner, owner) == 0;
+        }
+        return n;
+}
+
+/* Whether there is room for one more: of all owners, and of this one. */
+static struct session_result admit_number(struct session *session,
+                                          const struct sandbox_request *request)
+{
+        size_t owner_max = session->config.sandboxes_per_owner_max;
+        struct session_info info;
+
+        session_info(session, &info);
+        if (info.sandboxes_active >= info.sandboxes_max)
+                return result_of(SESSION_E_SANDBOX_LIMIT, "There are %zu sandboxes already.",
+                                 info.sandboxes_active);
+        if (!request->is_operator && count_sandboxes(session, request->owner) >= owner_max)
+                return result_of(SESSION_E_SANDBOX_LIMIT,
+                                 "There are %zu sandboxes of yours already.", owner_max);
+        return (struct session_result){ 0 };
+}
+
 struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request)
 {
         const char *missing = NULL;
-        struct session_info info;
 
         if (session->is_stopping)
                 return result_of(SESSION_E_SHUTTING_DOWN, "The service is being stopped.");
@@ -67,11 +96,7 @@ struct session_result admit_sandbox(struct session *session, const struct sandbo
         if (!session_find_template(session, request->template_name))
                 return result_of(SESSION_E_UNKNOWN_TEMPLATE, "There is no template %s.",
                                  request->template_name[0] ? request->template_name : "at all");
-        session_info(session, &info);
-        if (info.sandboxes_active >= info.sandboxes_max)
-                return result_of(SESSION_E_SANDBOX_LIMIT, "There are %zu sandboxes already.",
-                                 info.sandboxes_active);
-        return (struct session_result){ 0 };
+        return admit_number(session, request);
 }
 
 static struct sandbox *find_name(struct session *session, const char *owner, const char *name)

@@ -50,12 +50,15 @@ struct session_result {
 struct session_config {
         const char *runtime_socket; /* path of hotcell-runtime's socket */
         size_t sandboxes_max;
-        size_t queue_max;              /* executions that wait in one context */
-        size_t ring_bytes;             /* replay buffer of one execution */
-        size_t rings_retained_bytes;   /* of all ended executions together */
-        int64_t rings_retained_usec;   /* how long an ended execution can be replayed */
-        int64_t interrupt_first_usec;  /* ladder: SIGINT, after this SIGINT again, */
-        int64_t interrupt_second_usec; /* and after this SIGKILL */
+        size_t sandboxes_per_owner_max; /* of each owner who is no operator */
+        size_t queue_max;               /* executions that wait in one context */
+        size_t queued_bytes_max;        /* of their code and environments, of one sandbox */
+        size_t queued_bytes_total_max;  /* of all sandboxes */
+        size_t ring_bytes;              /* replay buffer of one execution */
+        size_t rings_retained_bytes;    /* of all ended executions together */
+        int64_t rings_retained_usec;    /* how long an ended execution can be replayed */
+        int64_t interrupt_first_usec;   /* ladder: SIGINT, after this SIGINT again, */
+        int64_t interrupt_second_usec;  /* and after this SIGKILL */
         int64_t kernel_start_timeout_usec;
         size_t rich_part_max_bytes; /* a larger representation ends the execution as OUTPUT_LIMIT */
 };
@@ -121,6 +124,7 @@ void session_probe_walls(struct session *session,
 /* Sandboxes. Records given to callbacks are good during the callback. */
 struct sandbox_request {
         const char *owner;
+        bool is_operator;
         const char *name;          /* empty: none */
         const char *template_name; /* empty: the first */
         int64_t expire_time_usec;  /* zero: never */

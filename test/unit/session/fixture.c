@@ -96,6 +96,7 @@ void fixture_setup(void)
         f.config = (struct session_config){
                 .runtime_socket = f.socket_path,
                 .sandboxes_max = 8,
+                .sandboxes_per_owner_max = 8,
                 .queue_max = 2,
                 .ring_bytes = 1 << 20,
                 .rings_retained_bytes = 16 << 20,
