@@ -41,6 +41,7 @@ struct config {
         bool allow_no_idle_timeout;
 
         int64_t queue_max;
+        int64_t queued_bytes_max, queued_bytes_total_max;
         int64_t queue_timeout_default_usec, queue_timeout_max_usec;
         int64_t ring_bytes;
         int64_t rings_retained_bytes;

@@ -77,6 +77,8 @@ static int start_session(struct server *server)
                 .sandboxes_max = (size_t)config->sandboxes_max,
                 .sandboxes_per_owner_max = sandboxes_per_owner(config),
                 .queue_max = (size_t)config->queue_max,
+                .queued_bytes_max = (size_t)config->queued_bytes_max,
+                .queued_bytes_total_max = (size_t)config->queued_bytes_total_max,
                 .ring_bytes = (size_t)config->ring_bytes,
                 .rings_retained_bytes = (size_t)config->rings_retained_bytes,
                 .rings_retained_usec = config->rings_retained_usec,

@@ -98,6 +98,10 @@ const struct setting settings[] = {
 
         TITLED("Executions and their output", queue_max, COUNT, queue_max, "32", 0, 10000,
                "How many may wait in one context."),
+        SETTING(queued_code_max, BYTES, queued_bytes_max, "8MiB", 2 * MIB_, TIB_,
+                "Bytes of their code and environments, of all contexts of one sandbox together."),
+        SETTING(queued_code_total_max, BYTES, queued_bytes_total_max, "64MiB", 2 * MIB_, TIB_,
+                "The same of all sandboxes together."),
         SETTING(queue_timeout_default, DURATION, queue_timeout_default_usec, "0", 0, 365 * DAY,
                 "How long one may wait that does not say. 0: as long as it takes."),
         SETTING(queue_timeout_max, DURATION, queue_timeout_max_usec, "1d", MS, 365 * DAY,

@@ -83,6 +83,16 @@ static void on_done(void *userdata, const struct session_result *result,
         api_call_release(call);
 }
 
+/* The session has a copy of its own, which it keeps only until it is sent. */
+static void forget_code(struct api_call *call)
+{
+        Hotcell__V1__ExecuteRequest *request = (void *)call->request;
+
+        if (request->code != protobuf_c_empty_string)
+                free(request->code);
+        request->code = (char *)(uintptr_t)protobuf_c_empty_string;
+}
+
 void api_execute(struct api_call *call, const void *message)
 {
         const Hotcell__V1__ExecuteRequest *request = message;
@@ -115,4 +125,5 @@ void api_execute(struct api_call *call, const void *message)
         }
         api_call_hold(call);
         session_execute(call->api->session, &execute, on_done, call);
+        forget_code(call);
 }

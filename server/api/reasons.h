@@ -49,7 +49,7 @@
           "The sandbox has as many contexts as it may have.")                                       \
         X(KEY_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many keys as there may be.")             \
         X(QUEUE_FULL, RPC_RESOURCE_EXHAUSTED,                                                       \
-          "As many executions wait for the context as may wait.")                                   \
+          "As many executions, or as much code, wait as may wait.")                                 \
         X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many open streams as there may be.")  \
         X(HOST_EXHAUSTED, RPC_RESOURCE_EXHAUSTED,                                                   \
           "The host lacks the memory, disk or numbers that this takes.")                            \

@@ -50,6 +50,16 @@ uint64_t execution_clock_usec(void)
         return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
+size_t execute_request_size(const struct execute_request *request)
+{
+        const struct pairs *environment = request->environment;
+        size_t n = request->n_code;
+
+        for (size_t i = 0; environment && i < environment->n; i++)
+                n += strlen(environment->items[i].name) + strlen(environment->items[i].value);
+        return n;
+}
+
 static int copy_request(struct execution *execution, const struct execute_request *request)
 {
         const struct execution_limits *limits =
@@ -63,6 +73,9 @@ static int copy_request(struct execution *execution, const struct execute_reques
         execution->n_code = request->n_code;
         if (request->environment && pairs_copy(request->environment, &execution->environment))
                 return error_origin(-ENOMEM);
+        execution->n_request = execute_request_size(request);
+        execution->context->sandbox->waiting_bytes += execution->n_request;
+        execution->session->waiting_bytes += execution->n_request;
 
         execution->goes_on_without_client = request->goes_on_without_client;
         execution->truncate_output = request->truncate_output;
@@ -121,6 +134,12 @@ int execution_new(struct context *context, const struct execute_request *request
 
 void execution_drop_request(struct execution *execution)
 {
+        if (execution->n_request > 0) {
+                assert(execution->context);
+                execution->context->sandbox->waiting_bytes -= execution->n_request;
+                execution->session->waiting_bytes -= execution->n_request;
+                execution->n_request = 0;
+        }
         free(execution->code);
         execution->code = NULL;
         pairs_deinit(&execution->environment);
@@ -158,6 +177,7 @@ static void abandon(struct execution *execution)
         struct sandbox *sandbox = context->sandbox;
 
         execution_enter(execution, PHASE_ENDED);
+        execution_drop_request(execution);
         execution->is_abandoned = true;
         execution->context = NULL;
         context_on_execution_left(context, execution);

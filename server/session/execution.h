@@ -63,6 +63,7 @@ struct execution {
         char *code; /* until it was sent */
         size_t n_code;
         struct pairs environment; /* until it was sent */
+        size_t n_request;         /* bytes of both, as they count in the sandbox's waiting_bytes */
         bool goes_on_without_client;
         bool truncate_output;
         bool combine_output;
@@ -116,6 +117,9 @@ TAILQ_HEAD(execution_queue, execution);
 int execution_new(struct context *context, const struct execute_request *request,
                   struct execution **ret_execution);
 struct execution *execution_free(struct execution *execution);
+
+/* Bytes of code and environment: what is kept of a request while it waits. */
+size_t execute_request_size(const struct execute_request *request);
 
 /* Inserts its row; then it is queued and on_accepted is called. */
 void execution_accept(struct execution *execution);

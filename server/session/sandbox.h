@@ -39,7 +39,8 @@ struct sandbox {
         const Hotcell__Runtime__V1__Template *template; /* NULL: the runtime has it no more */
         struct context_list contexts;
         size_t n_contexts;
-        size_t n_active; /* executions that are not recorded as ended */
+        size_t n_active;      /* executions that are not recorded as ended */
+        size_t waiting_bytes; /* of code and environments that were not sent yet */
         LIST_HEAD(, execution_reader) readers;
         sd_event_source *expire_timer;
         sd_event_source *idle_timer;

@@ -30,7 +30,7 @@ enum {
         SESSION_E_UNKNOWN_LANGUAGE,
         SESSION_E_SANDBOX_LIMIT,       /* as many sandboxes as the server allows */
         SESSION_E_CONTEXT_LIMIT,       /* 16 in a sandbox */
-        SESSION_E_QUEUE_FULL,          /* as many queued executions as a context takes */
+        SESSION_E_QUEUE_FULL,          /* as much waits as a context, its sandbox or all may have */
         SESSION_E_HOST_EXHAUSTED,      /* the runtime has no room */
         SESSION_E_WALL_MISSING,        /* a required wall does not hold on this host */
         SESSION_E_RUNTIME_UNAVAILABLE, /* no runtime, or it failed */

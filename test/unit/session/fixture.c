@@ -98,6 +98,8 @@ void fixture_setup(void)
                 .sandboxes_max = 8,
                 .sandboxes_per_owner_max = 8,
                 .queue_max = 2,
+                .queued_bytes_max = 3 << 20,
+                .queued_bytes_total_max = 4 << 20,
                 .ring_bytes = 1 << 20,
                 .rings_retained_bytes = 16 << 20,
                 .rings_retained_usec = 60 * 1000 * 1000,

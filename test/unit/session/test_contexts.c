@@ -162,6 +162,48 @@ START_TEST(a_queued_execution_can_be_cancelled)
 }
 END_TEST
 
+/* The fixture allows 3 MiB in a sandbox and 4 MiB in all. */
+START_TEST(code_that_waits_is_bounded_by_its_bytes)
+{
+        static char code[(1 << 20) - 64];
+        struct answer one = new_sandbox();
+        struct answer two = new_sandbox();
+        const char *id = one.sandbox.sandbox_id;
+        struct answer context = create_context(id, "", "");
+        struct execute_request sleeping = execute_request(id, "out x\nsleep");
+        struct execute_request waiting = execute_request(id, code);
+        struct seen a = { 0 };
+        struct seen b = { 0 };
+        struct seen c = { 0 };
+
+        memset(code, '#', sizeof(code) - 1);
+        waiting.code = code;
+        waiting.n_code = sizeof(code) - 1;
+        execute(&sleeping, &a);
+        wait_for_text(&a, "stdout:x");
+        sleeping.context_id = context.context.context_id;
+        execute(&sleeping, &b);
+        wait_for_text(&b, "stdout:x");
+        sleeping.sandbox_id = two.sandbox.sandbox_id;
+        sleeping.context_id = "";
+        execute(&sleeping, &c);
+        wait_for_text(&c, "stdout:x");
+
+        for (unsigned i = 0; i < 2; i++)
+                ck_assert_int_eq(execute(&waiting, NULL).result.outcome, 0);
+        waiting.context_id = context.context.context_id;
+        ck_assert_int_eq(execute(&waiting, NULL).result.outcome, 0);
+        ck_assert_int_eq(execute(&waiting, NULL).result.outcome, SESSION_E_QUEUE_FULL);
+        waiting.sandbox_id = two.sandbox.sandbox_id;
+        waiting.context_id = "";
+        ck_assert_int_eq(execute(&waiting, NULL).result.outcome, 0);
+        ck_assert_int_eq(execute(&waiting, NULL).result.outcome, SESSION_E_QUEUE_FULL);
+        detach(&a);
+        detach(&b);
+        detach(&c);
+}
+END_TEST
+
 START_TEST(two_contexts_run_at_the_same_time)
 {
         struct answer sandbox = new_sandbox();
@@ -315,6 +357,7 @@ int main(void)
                 &an_interpreter_that_is_never_ready_is_given_up,
                 &executions_wait_in_order_and_the_queue_is_bounded,
                 &a_queued_execution_can_be_cancelled,
+                &code_that_waits_is_bounded_by_its_bytes,
                 &two_contexts_run_at_the_same_time,
                 &a_restart_kills_and_raises_the_generation,
                 &a_deleted_context_takes_its_executions_with_it,
