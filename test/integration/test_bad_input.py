@@ -1,5 +1,6 @@
 """Bad input, each with its documented reason and nothing left behind."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -179,6 +180,32 @@ class Execute(Case):
                      fields=["working_directory"])
 
 
+class Limits(Case):
+    def exhausted(self, reason, call, message):
+        error = self.refused(reason, grpc.StatusCode.RESOURCE_EXHAUSTED, call, message)
+        details = stubs.error_details(error)
+        self.assertTrue(details["QuotaFailure"].violations)
+        self.assertGreater(details["RetryInfo"].retry_delay.ToMilliseconds(), 0)
+
+    def test_a_queue_is_bounded(self):
+        made = scenario.create(client).sandbox_id
+        self.addCleanup(scenario.delete, client, made)
+        streams = [client.executions.Execute(request(made, "import time; time.sleep(60)"), timeout=120)]
+        scenario.fold_until(streams[0], lambda run: run.started)
+        for _ in range(32):
+            streams.append(client.executions.Execute(request(made, "1"), timeout=120))
+            scenario.fold_until(streams[-1], lambda run: run.execution_id)
+        self.exhausted("QUEUE_FULL", client.executions.Execute, request(made, "1"))
+
+    def test_contexts_are_bounded(self):
+        made = scenario.create(client).sandbox_id
+        self.addCleanup(scenario.delete, client, made)
+        message = execution_service.CreateContextRequest(sandbox_id=made)
+        for _ in range(16):
+            client.executions.CreateContext(message, timeout=60)
+        self.exhausted("CONTEXT_LIMIT", client.executions.CreateContext, message)
+
+
 class Lists(Case):
     def test_page_and_watch_tokens_that_are_not_ours(self):
         for token in ("x", "p1.0000000000000000.1.a", "p1." * 100):
@@ -188,6 +215,33 @@ class Lists(Case):
                      sandbox_service.WatchSandboxesRequest(watch_token="x"), fields=["watch_token"])
         self.refused("INVALID_FIELD", grpc.StatusCode.INVALID_ARGUMENT, client.sandboxes.ListSandboxes,
                      sandbox_service.ListSandboxesRequest(page_size=-1), fields=["page_size"])
+
+    def test_a_watch_token_whose_events_are_not_there(self):
+        error = self.watch_refused("WATCH_TOKEN_EXPIRED", grpc.StatusCode.OUT_OF_RANGE, watch_token="w1.9000000000000000000")
+        self.assertIn("list again", error.details())
+
+    def test_a_watch_of_no_sandbox(self):
+        error = self.watch_refused("SANDBOX_NOT_FOUND", grpc.StatusCode.NOT_FOUND, sandbox_id="sbx-nonesuch")
+        self.assertEqual(stubs.error_details(error)["ResourceInfo"].resource_name, "sbx-nonesuch")
+
+    def watch_refused(self, reason, code, **fields):
+        return self.refused(reason, code, client.sandboxes.WatchSandboxes, sandbox_service.WatchSandboxesRequest(**fields))
+
+    def test_a_page_has_at_most_a_thousand(self):
+        made = scenario.create(client).sandbox_id
+        self.addCleanup(scenario.delete, client, made)
+        scenario.execute(client, made, "1")
+        with contextlib.closing(sqlite3.connect(running.state / "hotcell.db", timeout=30)) as database:
+            columns = [row[1] for row in database.execute("PRAGMA table_info(executions)")][1:]
+            copied = ", ".join(columns)
+            with database:
+                database.executemany(f"INSERT INTO executions SELECT ?, {copied} FROM executions WHERE sandbox_id = ? LIMIT 1",
+                                     [(f"exe-copy{n}", made) for n in range(1005)])
+        message = execution_service.ListExecutionsRequest(sandbox_id=made, page_size=5000)
+        first = client.executions.ListExecutions(message, timeout=60)
+        message.page_token = first.next_page_token
+        second = client.executions.ListExecutions(message, timeout=60)
+        self.assertEqual((len(first.executions), len(second.executions)), (1000, 6))
 
     def test_an_update_says_what_it_changes(self):
         made = scenario.create(client).sandbox_id
@@ -218,6 +272,9 @@ class Keys(Case):
         for value in ("Bearer wrong", "Bearer hck_" + "a" * 52, "Basic x"):
             error = error_of(tcp.sandboxes.ListSandboxes, message, metadata=[("authorization", value)])
             self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.UNAUTHENTICATED, "API_KEY_INVALID"))
+
+    def test_a_key_that_is_not_there(self):
+        self.refused("KEY_NOT_FOUND", grpc.StatusCode.NOT_FOUND, client.keys.RevokeKey, stubs.key_service.RevokeKeyRequest(key_id="key-nonesuch"))
 
     def test_a_key_owns_what_it_makes_and_ends_with_its_revocation(self):
         made = daemons.hotcell(running, "key", "create", "tester", "-o", "json")
