@@ -184,14 +184,16 @@ static int bind_tcp(int fd, const struct sockaddr_storage *address, socklen_t si
 
 static uint16_t bound_port(int fd)
 {
-        struct sockaddr_storage address = { 0 };
+        union {
+                struct sockaddr any;
+                struct sockaddr_in v4;
+                struct sockaddr_in6 v6;
+        } address = { .v6 = { 0 } };
         socklen_t size = sizeof(address);
 
-        if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        if (getsockname(fd, &address.any, &size) < 0)
                 return 0;
-        if (address.ss_family == AF_INET)
-                return ntohs(((const struct sockaddr_in *)(const void *)&address)->sin_port);
-        return ntohs(((const struct sockaddr_in6 *)(const void *)&address)->sin6_port);
+        return ntohs(address.any.sa_family == AF_INET ? address.v4.sin_port : address.v6.sin6_port);
 }
 
 int listener_new_tcp(const char *address, uint16_t *ret_port, struct listener **ret_listener)
