@@ -13,7 +13,8 @@ bool say_is_terminal(void)
         return isatty(STDERR_FILENO);
 }
 
-bool say_has_color(void)
+/* Colours are wanted there: a terminal, and no NO_COLOR. */
+static bool say_has_color(void)
 {
         const char *no_color = getenv("NO_COLOR");
 

@@ -10,6 +10,3 @@ __attribute__((format(printf, 2, 3))) void say_of(const char *what, const char *
 
 /* Standard error is a terminal. */
 bool say_is_terminal(void);
-
-/* Colours are wanted there: a terminal, and no NO_COLOR. */
-bool say_has_color(void);

@@ -46,7 +46,8 @@ static void closedirp(DIR **directory)
                 (void)closedir(*directory);
 }
 
-bool procfs_is_visible(const char *name)
+/* The top-level entry @name stays visible. Processes do by being numbers. */
+static bool procfs_is_visible(const char *name)
 {
         for (size_t i = 0; i < ARRAY_SIZE(visible); i++) {
                 if (strcmp(name, visible[i]) == 0)

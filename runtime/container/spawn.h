@@ -27,7 +27,6 @@ struct spawn {
         const struct spawn_workshop *workshop;
         const struct spawn_header *header;
         char **strings; /* see struct spawn_packet */
-        size_t n_strings;
 
         int fds[_SPAWN_SLOT_N];
         int tasks_fds[SPAWN_TASKS_MAX];

@@ -293,11 +293,6 @@ struct channel *channel_free(struct channel *channel)
         return NULL;
 }
 
-bool channel_is_connected(const struct channel *channel)
-{
-        return channel->peer_fd >= 0;
-}
-
 uint64_t channel_connection(const struct channel *channel)
 {
         return channel->peer_fd >= 0 ? channel->connection : 0;

@@ -18,7 +18,7 @@ enum { CHANNEL_FDS_MAX = 8 };
 struct channel_observer {
         /* @bytes are good until it returns. */
         void (*on_packet)(void *userdata, const uint8_t *bytes, size_t n_bytes);
-        /* The peer is gone; from now on channel_is_connected() is false. */
+        /* The peer is gone. */
         void (*on_disconnect)(void *userdata);
         void *userdata;
 };
@@ -36,8 +36,6 @@ int channel_new(sd_event *event, const struct channel_config *config, struct cha
 
 /* Drops the peer without telling the observer, and removes the socket. */
 struct channel *channel_free(struct channel *channel);
-
-bool channel_is_connected(const struct channel *channel);
 
 /* Tells one connection from another; zero when there is none. */
 uint64_t channel_connection(const struct channel *channel);

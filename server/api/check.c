@@ -38,8 +38,9 @@ static void join_path(char ret_path[static FIELD_PATH], const char *prefix, cons
         (void)snprintf(ret_path, FIELD_PATH, "%.120s.%.60s", prefix, name);
 }
 
-bool check_duration(struct api_call *call, const char *field,
-                    const Google__Protobuf__Duration *duration, int64_t *ret_usec)
+/* A duration of zero or more, in microseconds. */
+static bool check_duration(struct api_call *call, const char *field,
+                           const Google__Protobuf__Duration *duration, int64_t *ret_usec)
 {
         if (duration->seconds < 0 || duration->nanos < 0) {
                 api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field, "must not be negative");

@@ -10,10 +10,6 @@
 #include "server/api/call.h"
 #include "server/session/session.h"
 
-/* A duration of zero or more, in microseconds. */
-bool check_duration(struct api_call *call, const char *field,
-                    const Google__Protobuf__Duration *duration, int64_t *ret_usec);
-
 /* A duration that is the default when unset, at most @max, and zero (none) only when @allow_none.
  */
 struct duration_rule {

@@ -38,7 +38,8 @@ Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec
         return message;
 }
 
-Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec)
+/* Always present. */
+static Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec)
 {
         Google__Protobuf__Duration *message = arena_new(arena, Google__Protobuf__Duration);
 
@@ -50,7 +51,8 @@ Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t durati
         return message;
 }
 
-Hotcell__V1__Limits *convert_limits(struct arena *arena, const struct execution_limits *limits)
+static Hotcell__V1__Limits *convert_limits(struct arena *arena,
+                                           const struct execution_limits *limits)
 {
         Hotcell__V1__Limits *message = arena_new(arena, Hotcell__V1__Limits);
 

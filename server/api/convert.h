@@ -17,10 +17,6 @@
 /* Zero is absent. */
 Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec);
 
-/* Always present. */
-Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec);
-
-Hotcell__V1__Limits *convert_limits(struct arena *arena, const struct execution_limits *limits);
 Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
                                                    const struct sandbox_limits *limits);
 Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_record *record);

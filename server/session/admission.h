@@ -12,7 +12,3 @@ struct session_result admit_work(const struct sandbox *sandbox);
 /* The context to run in: the one named, or the default one of a language (made if need be). */
 struct session_result admit_context(struct sandbox *sandbox, const char *context_id,
                                     const char *language, struct context **ret_context);
-
-/* A new context may be made for @language (empty: the template's first). */
-struct session_result admit_new_context(struct sandbox *sandbox, const char *language,
-                                        const char **ret_language);

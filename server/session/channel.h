@@ -13,6 +13,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "runtime/base/cleanup.h"
 #include "server/session/kernel_frame.h"
 
 struct channel;

@@ -83,8 +83,3 @@ void context_sandbox_ends(struct context *context, enum cause cause);
 
 /* No process, no execution, nothing pending. */
 bool context_is_quiet(const struct context *context);
-
-static inline void context_freep(struct context **context)
-{
-        (void)context_free(*context);
-}

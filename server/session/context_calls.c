@@ -39,8 +39,9 @@ static struct sandbox *admit(struct session *session, const char *owner, const c
         return NULL;
 }
 
-struct session_result admit_new_context(struct sandbox *sandbox, const char *language,
-                                        const char **ret_language)
+/* A new context may be made for @language (empty: the template's first). */
+static struct session_result admit_new_context(struct sandbox *sandbox, const char *language,
+                                               const char **ret_language)
 {
         const Hotcell__Runtime__V1__Kernel *kind;
 

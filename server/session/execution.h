@@ -179,7 +179,6 @@ void execution_on_done(struct execution *execution, const Hotcell__Sandbox__V1__
 void execution_end_message(struct execution_record *record);
 bool execution_is_over(const struct execution *execution);
 void execution_enter(struct execution *execution, enum execution_phase next);
-void execution_close(struct execution *execution);
 bool execution_is_blocked(const struct execution *execution);
 
 /* Where STARTED, QUEUED and PART_DATA records keep what is not in a frame. */

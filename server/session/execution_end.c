@@ -110,7 +110,7 @@ static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRunt
 }
 
 /* Over, with outcome and cause set. */
-void execution_close(struct execution *execution)
+static void execution_close(struct execution *execution)
 {
         struct execution_record *record = &execution->record;
         bool has_run = execution->phase == PHASE_RUNNING;

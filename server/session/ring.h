@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/base/cleanup.h"
+
 struct ring;
 
 enum {

@@ -196,8 +196,9 @@ static void flush_packets(struct runtime_client *client)
 {
         while (!STAILQ_EMPTY(&client->packets)) {
                 struct packet *packet = STAILQ_FIRST(&client->packets);
+                int r = io_send_packet(client->fd, packet->bytes, packet->n, NULL, 0);
 
-                if (io_send_packet(client->fd, packet->bytes, packet->n, NULL, 0) == -EAGAIN)
+                if (r == -EAGAIN || r == -ENOBUFS)
                         break;
                 STAILQ_REMOVE_HEAD(&client->packets, link);
                 free(packet);
@@ -459,11 +460,6 @@ struct runtime_client *runtime_client_free(struct runtime_client *client)
         free(client->path);
         free(client);
         return NULL;
-}
-
-bool runtime_client_is_connected(const struct runtime_client *client)
-{
-        return client->state == CLIENT_CONNECTED;
 }
 
 const Hotcell__Runtime__V1__Welcome *runtime_client_welcome(const struct runtime_client *client)

@@ -11,6 +11,7 @@
 #include <systemd/sd-event.h>
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
+#include "runtime/base/cleanup.h"
 
 struct runtime_client;
 
@@ -47,8 +48,6 @@ int runtime_client_new(sd_event *loop, const char *path,
 
 /* Pending requests are not answered any more. */
 struct runtime_client *runtime_client_free(struct runtime_client *client);
-
-bool runtime_client_is_connected(const struct runtime_client *client);
 
 /* Of the runtime that is connected, else NULL. */
 const Hotcell__Runtime__V1__Welcome *runtime_client_welcome(const struct runtime_client *client);
