@@ -388,6 +388,9 @@ static void consume_input(struct channel *channel, size_t n)
 
 static int parse_input(struct channel *channel, struct frame *ret_frame, size_t *ret_size)
 {
+        /* Without input there is no buffer to point into. */
+        if (channel->n_input == channel->input_start)
+                return FRAME_E_INCOMPLETE;
         return frame_parse(channel->input + channel->input_start,
                            channel->n_input - channel->input_start, FRAME_PAYLOAD_MAX, ret_frame,
                            ret_size);
