@@ -1,5 +1,6 @@
 #include "cli/command.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,6 +44,11 @@ static void say_unknown(const char *group, const struct command *commands, const
                        *group ? " " : "");
 }
 
+static bool is_help(const char *word)
+{
+        return strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 /* `help`, or `help COMMAND [WORD]`, which is `COMMAND [WORD] --help`. */
 static int print_help(const char *group, const struct command *commands, int argc, char **argv)
 {
@@ -50,7 +56,8 @@ static int print_help(const char *group, const struct command *commands, int arg
         char *inner[] = { argv[0], argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : help, help,
                           NULL };
 
-        if (argc > 2)
+        /* Help about help is this list; handed on, it would come back here for ever. */
+        if (argc > 2 && !is_help(argv[2]))
                 return command_dispatch(group, commands, argc > 3 ? 4 : 3, inner);
         print_commands(stdout, group, commands);
         return 0;
@@ -64,7 +71,7 @@ int command_dispatch(const char *group, const struct command *commands, int argc
                 print_commands(stderr, group, commands);
                 return EXIT_OURS;
         }
-        if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        if (is_help(word))
                 return print_help(group, commands, argc, argv);
         for (const struct command *command = commands; command->name; command++) {
                 if (strcmp(command->name, word) == 0)

@@ -842,6 +842,12 @@ class Others(CliTest):
         self.assertIn(b"server 9.9", ran.stdout)
         self.assertEqual(self.hotcell(None, "version", "--client").returncode, 0)
 
+    def test_help_about_help_is_help(self):
+        for arguments in (["help", "--help"], ["--help", "--help"], ["help", "help"], ["sandbox", "help", "--help"]):
+            ran = self.hotcell(None, *arguments)
+            self.assertEqual(ran.returncode, 0, arguments)
+            self.assertIn(b"Commands:", ran.stdout)
+
 
 if __name__ == "__main__":
     unittest.main()
