@@ -4,6 +4,7 @@
 #include "server/api/call.h"
 #include "server/api/convert.h"
 #include "server/session/session.h"
+#include "server/store/store.h"
 
 /* What this server can do beyond the RPCs of its services. */
 static const char *const capabilities[] = {
@@ -76,7 +77,8 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
         response->limits_max = convert_sandbox_limits(arena, &call->api->limits.sandbox_max);
         response->limits_default =
                 convert_sandbox_limits(arena, &call->api->limits.sandbox_default);
-        response->ready = session_is_ready(call->api->session);
+        response->ready =
+                session_is_ready(call->api->session) && store_is_healthy(call->api->store);
         response->sandboxes_active = (int32_t)info.sandboxes_active;
         response->sandboxes_max = (int32_t)info.sandboxes_max;
         response->templates = arena_new_array(arena, Hotcell__V1__TemplateInfo *, info.n_templates);
