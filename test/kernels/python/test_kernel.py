@@ -25,7 +25,15 @@ def tearDownModule():
 
 
 class KernelTest(unittest.TestCase):
-    """Runs in one kernel for all tests, as a long-lived context does."""
+    """Runs in one kernel for all tests of a class, as a long-lived context does."""
+
+    @classmethod
+    def setUpClass(cls):
+        # Tasks that were left with an exception say so when they are collected, which may be in a later cell.
+        global _shared
+        if _shared is not None:
+            _shared.close()
+            _shared = None
 
     def setUp(self):
         global _shared
