@@ -80,7 +80,4 @@ void channel_finish(struct channel *channel);
 /* Frames that were dropped because they came out of turn. */
 uint64_t channel_n_dropped(const struct channel *channel);
 
-static inline void channel_freep(struct channel **channel)
-{
-        (void)channel_free(*channel);
-}
+DEFINE_CLEANUP(struct channel, channel_free)

@@ -102,7 +102,4 @@ struct ring_totals ring_totals_at(const struct ring *ring, int64_t sequence);
 /* Totals of all records so far. */
 struct ring_totals ring_totals_now(const struct ring *ring);
 
-static inline void ring_freep(struct ring **ring)
-{
-        (void)ring_free(*ring);
-}
+DEFINE_CLEANUP(struct ring, ring_free)

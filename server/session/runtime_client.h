@@ -59,7 +59,4 @@ const Hotcell__Runtime__V1__Welcome *runtime_client_welcome(const struct runtime
 int runtime_client_request(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *request,
                            runtime_on_answer on_answer, void *userdata);
 
-static inline void runtime_client_freep(struct runtime_client **client)
-{
-        (void)runtime_client_free(*client);
-}
+DEFINE_CLEANUP(struct runtime_client, runtime_client_free)
