@@ -36,6 +36,7 @@ static int read_text(const char *text, const char *flag)
 {
         FILE *file;
         int fd;
+        int r;
 
         (void)strcpy(path, "/tmp/hotcell-config.XXXXXX");
         fd = mkstemp(path);
@@ -43,7 +44,9 @@ static int read_text(const char *text, const char *flag)
         file = fdopen(fd, "w");
         (void)fputs(text, file);
         (void)fclose(file);
-        return read_flags((const char *const[4]){ "--config", path, flag });
+        r = read_flags((const char *const[4]){ "--config", path, flag });
+        (void)unlink(path);
+        return r;
 }
 
 START_TEST(defaults_are_good)
