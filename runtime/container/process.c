@@ -209,9 +209,11 @@ static const struct spawn_step process_child[] = {
         /* After the descriptors, whose numbers may be above the limit. */
         { .name = "set limits", .run = set_limits },
         { .name = "drop privilege", .run = drop_privilege },
-        { .name = "enter the working directory", .run = enter_directory },
+        { .name = "enter the working directory",
+          .run = enter_directory,
+          .fault = SPAWN_FAULT_DIRECTORY },
         { .name = "load the seccomp filter", .run = spawn_load_filter },
-        { .name = "execute the program", .run = execute_program, .is_exec = true },
+        { .name = "execute the program", .run = execute_program, .fault = SPAWN_FAULT_PROGRAM },
 };
 
 const struct spawn_plan process_plan = {

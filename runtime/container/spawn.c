@@ -17,7 +17,7 @@ static int run_steps(struct spawn *spawn, const struct spawn_step *steps, size_t
                      struct spawn_failure *ret_failure)
 {
         for (size_t i = 0; i < n_steps; i++) {
-                struct spawn_failure failure = { .is_exec = steps[i].is_exec };
+                struct spawn_failure failure = { .fault = steps[i].fault };
                 int r = steps[i].run(spawn);
 
                 if (r == 0)

@@ -40,7 +40,7 @@ struct spawn {
 struct spawn_step {
         const char *name;
         int (*run)(struct spawn *spawn);
-        bool is_exec;
+        enum spawn_fault fault; /* when it fails */
 };
 
 /* The steps of one kind of start. */

@@ -203,7 +203,7 @@ int spawner_start_process(struct spawner *spawner, const struct spawn_process *p
         /* As execve would say it. */
         if (put_process(&text, process, header))
                 return fail((struct spawn_failure){ .error_number = E2BIG,
-                                                    .is_exec = true,
+                                                    .fault = SPAWN_FAULT_PROGRAM,
                                                     .step = "execute the program" },
                             ret_failure);
 
@@ -227,7 +227,7 @@ int spawn_status_read(int status_fd, struct spawn_failure *ret_failure)
                 return -errno;
         if (n == 0)
                 return 0;
-        if (n != sizeof(failure))
+        if (n != sizeof(failure) || (unsigned)failure.fault >= _SPAWN_FAULT_N)
                 return error_origin(-EBADMSG);
         *ret_failure = failure;
         return SPAWNER_E_STEP;

@@ -70,11 +70,19 @@ struct spawn_process {
 
 enum { SPAWN_CHANNEL_FD = 200 };
 
+/* What of a start was wrong. */
+enum spawn_fault {
+        SPAWN_FAULT_SYSTEM,    /* the set-up itself */
+        SPAWN_FAULT_DIRECTORY, /* the caller's: its working directory cannot be entered */
+        SPAWN_FAULT_PROGRAM,   /* the caller's: its program cannot be executed */
+        _SPAWN_FAULT_N,
+};
+
 /* Why a child did not reach its program. */
 struct spawn_failure {
         int error_number; /* positive errno */
-        bool is_exec;     /* the program itself could not be executed: the caller's mistake */
-        char step[64];    /* such as `mount overlay` */
+        enum spawn_fault fault;
+        char step[64]; /* such as `mount overlay` */
 };
 
 /*

@@ -162,6 +162,13 @@ static void started(struct process *process)
         drop_fds(process);
 }
 
+static const Hotcell__Runtime__V1__FailureReason reasons_of_faults[] = {
+        [SPAWN_FAULT_SYSTEM] = FAILURE(SYSTEM),
+        [SPAWN_FAULT_DIRECTORY] = FAILURE(WORKING_DIRECTORY),
+        [SPAWN_FAULT_PROGRAM] = FAILURE(EXEC),
+};
+static_assert(ARRAY_SIZE(reasons_of_faults) == _SPAWN_FAULT_N, "every fault has a reason");
+
 /* Reads the status pipe. 0: its program was executed; 1: it was not, see failure; -EAGAIN. */
 static int read_status(struct process *process)
 {
@@ -173,9 +180,8 @@ static int read_status(struct process *process)
         if (process->failure.reason)
                 return 1;
         if (r == SPAWNER_E_STEP)
-                failure_set(&process->failure, found.is_exec ? FAILURE(EXEC) : FAILURE(SYSTEM),
-                            found.error_number, "%s: %s", found.step,
-                            strerrordesc_np(found.error_number));
+                failure_set(&process->failure, reasons_of_faults[found.fault], found.error_number,
+                            "%s: %s", found.step, strerrordesc_np(found.error_number));
         else
                 failure_set(&process->failure, FAILURE(SYSTEM), r, "cannot read the status pipe");
         return 1;

@@ -292,7 +292,8 @@ static struct session_result explain_refusal(const struct context *context,
         if (!answer || answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE)
                 return result;
         failure = answer->failure;
-        if (strstr(failure->message, "working directory"))
+        if (failure->reason ==
+            HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_WORKING_DIRECTORY)
                 return result_of(SESSION_E_WORKING_DIRECTORY,
                                  "There is no directory %.100s in sandbox %s for context %s.",
                                  context->record.working_directory, context->record.sandbox_id,

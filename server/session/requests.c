@@ -28,6 +28,8 @@ static const int outcomes_of_reasons[] = {
                 SESSION_E_RUNTIME_UNAVAILABLE,
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_TIMEOUT] =
                 SESSION_E_RUNTIME_UNAVAILABLE,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_WORKING_DIRECTORY] =
+                SESSION_E_WORKING_DIRECTORY,
 };
 
 struct session_result result_of_runtime(const Hotcell__Runtime__V1__FromRuntime *answer,

@@ -29,12 +29,12 @@ static struct spawn_process process_of(const struct box *box, const char *const 
 }
 
 static void ck_assert_failure(const struct outcome *actual, const char *step, int error,
-                              bool is_exec)
+                              enum spawn_fault fault)
 {
         ck_assert_int_eq(actual->result, SPAWNER_E_STEP);
         ck_assert_str_eq(actual->failure.step, step);
         ck_assert_int_eq(actual->failure.error_number, error);
-        ck_assert_int_eq(actual->failure.is_exec, is_exec);
+        ck_assert_int_eq(actual->failure.fault, fault);
 }
 
 static void run_program(const struct box *box, const char *path)
@@ -60,12 +60,12 @@ START_TEST(a_program_that_cannot_be_executed_is_the_callers_mistake)
 
         box_start(&fixture, &box);
         run_program(&box, "/no/such/program");
-        ck_assert_failure(&outcome, "execute the program", ENOENT, true);
+        ck_assert_failure(&outcome, "execute the program", ENOENT, SPAWN_FAULT_PROGRAM);
         ck_assert_int_eq(outcome.exit_code, 127);
         run_program(&box, "/etc/passwd");
-        ck_assert_failure(&outcome, "execute the program", EACCES, true);
+        ck_assert_failure(&outcome, "execute the program", EACCES, SPAWN_FAULT_PROGRAM);
         run_program(&box, "/tmp");
-        ck_assert_failure(&outcome, "execute the program", EACCES, true);
+        ck_assert_failure(&outcome, "execute the program", EACCES, SPAWN_FAULT_PROGRAM);
         box_end(&box);
 }
 END_TEST
@@ -91,7 +91,8 @@ START_TEST(a_working_directory_is_within_the_sandbox)
         box_start(&fixture, &box);
         for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
                 run_in_directory(&box, wrong[i].path);
-                ck_assert_failure(&outcome, "enter the working directory", wrong[i].error, false);
+                ck_assert_failure(&outcome, "enter the working directory", wrong[i].error,
+                                  SPAWN_FAULT_DIRECTORY);
         }
         run_in_directory(&box, "/usr/../var/./tmp");
         ck_assert_int_eq(outcome.result, 0);
@@ -110,11 +111,11 @@ START_TEST(the_inits_user_is_refused)
         process = process_of(&box, argv);
         process.uid = SPAWN_INIT_UID;
         process_run(&fixture, &process, &outcome);
-        ck_assert_failure(&outcome, "check the user", EINVAL, false);
+        ck_assert_failure(&outcome, "check the user", EINVAL, SPAWN_FAULT_SYSTEM);
         process = process_of(&box, argv);
         process.gid = SPAWN_IDS;
         process_run(&fixture, &process, &outcome);
-        ck_assert_failure(&outcome, "check the user", EINVAL, false);
+        ck_assert_failure(&outcome, "check the user", EINVAL, SPAWN_FAULT_SYSTEM);
         box_end(&box);
 }
 END_TEST
@@ -130,7 +131,7 @@ START_TEST(too_many_arguments_are_the_callers_mistake)
         box_start(&fixture, &box);
         process = process_of(&box, argv);
         process_run(&fixture, &process, &outcome);
-        ck_assert_failure(&outcome, "execute the program", E2BIG, true);
+        ck_assert_failure(&outcome, "execute the program", E2BIG, SPAWN_FAULT_PROGRAM);
 
         long_argument[100000] = '\0';
         process_run(&fixture, &process, &outcome);

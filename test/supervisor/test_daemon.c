@@ -164,6 +164,33 @@ START_TEST(program_that_is_not_there_is_an_exec_failure)
 }
 END_TEST
 
+START_TEST(bad_working_directory_has_a_reason_of_its_own)
+{
+        static const struct {
+                const char *path;
+                int error;
+        } wrong[] = {
+                { "/no/such/directory", ENOENT },
+                { "/etc/passwd", ENOTDIR },
+                { "/root", EACCES },
+        };
+
+        peer_create(&peer, "sbx-a");
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                Hotcell__Runtime__V1__ToRuntime *request = shell_request("sbx-a", "p", "true");
+                struct answer answer;
+
+                request->start_process->working_directory = (char *)(uintptr_t)wrong[i].path;
+                answer = peer_ask(&peer, request);
+                ck_assert_int_eq(answer.message->body_case, EVENT(FAILURE));
+                ck_assert_int_eq(answer.message->failure->reason, REASON(WORKING_DIRECTORY));
+                ck_assert_int_eq(answer.message->failure->error_number, wrong[i].error);
+                answer_deinit(&answer);
+        }
+        peer_destroy(&peer, "sbx-a");
+}
+END_TEST
+
 START_TEST(what_a_process_leaves_behind_ends_with_it)
 {
         Hotcell__Runtime__V1__FromRuntime *event;
@@ -757,6 +784,7 @@ static Suite *daemon_suite(void)
         tcase_add_test(tests, standard_streams_are_usable_by_path);
         tcase_add_test(tests, kernel_channel_is_two_pipes);
         tcase_add_test(tests, program_that_is_not_there_is_an_exec_failure);
+        tcase_add_test(tests, bad_working_directory_has_a_reason_of_its_own);
         tcase_add_test(tests, what_a_process_leaves_behind_ends_with_it);
         tcase_add_test(tests, out_of_memory_is_told_and_takes_the_whole_process);
         tcase_add_test(tests, fork_bomb_is_held_and_ends_at_once);

@@ -61,7 +61,12 @@ START_TEST(a_context_that_does_not_start_is_not_left_behind)
         answer = create_context(id, "", "");
         ck_assert_int_eq(answer.result.outcome, SESSION_E_KERNEL_FAILED);
         ck_assert_ptr_nonnull(strstr(answer.result.message, "no such file"));
-        script->fail_message = "the working directory /nowhere cannot be entered";
+        /* By the reason alone: the text is for people. */
+        script->fail_message = "the working directory has no interpreter";
+        answer = create_context(id, "", "");
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_KERNEL_FAILED);
+        script->fail_start = REASON(WORKING_DIRECTORY);
+        script->fail_message = "refused";
         answer = create_context(id, "", "/nowhere");
         ck_assert_int_eq(answer.result.outcome, SESSION_E_WORKING_DIRECTORY);
         ck_assert_ptr_nonnull(strstr(answer.result.message, "/nowhere"));
