@@ -52,17 +52,27 @@ static bool answer_waiters(struct context *context, struct context_waiters *wait
         return deletes;
 }
 
+/* Somebody waits for its interpreter, whether or not an execution does. */
+static bool is_awaited(const struct context *context)
+{
+        return !STAILQ_EMPTY(&context->ready_waiters);
+}
+
 enum context_state context_state(const struct context *context)
 {
         switch (context->kernel.state) {
+        case KERNEL_ASKED:
+        case KERNEL_UNWANTED:
+        case KERNEL_MISSED:
         case KERNEL_STARTING:
                 return CONTEXT_STARTING;
         case KERNEL_READY:
                 return context->current ? CONTEXT_BUSY : CONTEXT_IDLE;
-        case KERNEL_DYING:
+        case KERNEL_KILLED:
+        case KERNEL_DRAINING:
                 if (context->current)
                         return CONTEXT_BUSY;
-                return context->is_restarting ? CONTEXT_STARTING : CONTEXT_STOPPED;
+                return is_awaited(context) ? CONTEXT_STARTING : CONTEXT_STOPPED;
         case KERNEL_NONE:
         case _KERNEL_STATE_N:
                 break;
@@ -74,7 +84,7 @@ static void answer_ready(struct context *context)
 {
         const struct session_result success = { 0 };
 
-        if (context->kernel.state == KERNEL_READY && !context->is_row_pending)
+        if (context->kernel.state == KERNEL_READY && context->row == CONTEXT_ROW_WRITTEN)
                 (void)answer_waiters(context, &context->ready_waiters, &success);
 }
 
@@ -90,11 +100,10 @@ static void on_inserted(void *userdata, int result)
         struct sandbox *sandbox = context->sandbox;
 
         context->n_pending--;
-        context->is_row_pending = false;
+        context->row = result ? CONTEXT_ROW_REFUSED : CONTEXT_ROW_WRITTEN;
         if (result) {
                 struct session_result failure = result_of_store(result, "the context");
 
-                context->is_unrecorded = true;
                 (void)answer_waiters(context, &context->ready_waiters, &failure);
                 context_delete(context, NULL, NULL);
         } else
@@ -153,7 +162,7 @@ int context_new(struct sandbox *sandbox, const char *language, const char *worki
         record->create_time_usec = time_now_usec();
 
         context->n_pending++;
-        context->is_row_pending = true;
+        context->row = CONTEXT_ROW_PENDING;
         /* The first generation is about to start. */
         record->generation = 1;
         store_insert_context(context->session->store, record, on_inserted, context);
@@ -258,7 +267,7 @@ static struct execution *next_in_queue(struct context *context)
 void context_pump(struct context *context)
 {
         struct execution *next = next_in_queue(context);
-        bool is_wanted = context->current || next || context->is_restarting;
+        bool is_wanted = context->current || next || is_awaited(context);
 
         if (context->is_deleted || context->is_held ||
             context->sandbox->record.state != SANDBOX_RUNNING)
@@ -288,7 +297,6 @@ void context_when_ready(struct context *context, bool deletes_on_failure,
                 on_done(userdata, &failure, NULL, 0);
                 return;
         }
-        context->is_restarting = context->kernel.state != KERNEL_READY;
         answer_ready(context);
         context_pump(context);
 }
@@ -303,7 +311,6 @@ static void kill_current(struct context *context)
 
 void context_restart(struct context *context)
 {
-        context->is_restarting = true;
         kill_current(context);
         context_pump(context);
 }
@@ -339,9 +346,8 @@ void context_delete(struct context *context, session_on_contexts on_done, void *
                                   context->record.context_id);
 
                 context->is_deleted = true;
-                context->is_restarting = false;
                 context->record.delete_time_usec = time_now_usec();
-                if (!context->is_unrecorded)
+                if (context->row != CONTEXT_ROW_REFUSED)
                         record_update(context);
                 (void)answer_waiters(context, &context->ready_waiters, &gone);
                 cancel_queue(context, CAUSE_CLIENT, "Its context was deleted.");
@@ -368,7 +374,6 @@ void context_check_gone(struct context *context)
 
 void context_on_kernel_ready(struct context *context)
 {
-        context->is_restarting = false;
         answer_ready(context);
         context_pump(context);
 }
@@ -390,32 +395,18 @@ static void requeue_current(struct context *context)
         context->n_queued++;
 }
 
-static void on_start_failure(struct context *context)
-{
-        struct kernel *kernel = &context->kernel;
-        struct session_result result = result_of(kernel->failure, "%s", kernel->failure_message);
-
-        if (kernel->failure == SESSION_E_WORKING_DIRECTORY || kernel->failure_cause == CAUSE_NONE)
-                kernel->failure_cause = CAUSE_PROGRAM;
-        cancel_queue(context, kernel->failure_cause, kernel->failure_message);
-        fail_ready(context, &result);
-}
-
-void context_on_kernel_over(struct context *context, const struct process_end *end)
+void context_on_kernel_over(struct context *context, const struct kernel_end *end)
 {
         struct sandbox *sandbox = context->sandbox;
-        /* Killed while it started, because of a restart: the next one is what was asked for. */
-        bool is_failed = !context->kernel.was_ready &&
-                         !(context->is_restarting && context->kernel.failure == 0);
 
         if (context->current && context->current->phase == PHASE_RUNNING)
                 execution_kernel_over(context->current, end);
         else if (context->current)
                 requeue_current(context);
 
-        if (is_failed && context->kernel.state == KERNEL_NONE) {
-                context->is_restarting = false;
-                on_start_failure(context);
+        if (end->failure.outcome) {
+                cancel_queue(context, end->failure_cause, end->failure.message);
+                fail_ready(context, &end->failure);
         }
         context_pump(context);
         context_check_gone(context);
@@ -444,7 +435,6 @@ void context_sandbox_ends(struct context *context, enum cause cause)
         struct session_result ended = result_of(SESSION_E_SANDBOX_ENDED, "Sandbox %s has ended.",
                                                 context->record.sandbox_id);
 
-        context->is_restarting = false;
         TAILQ_FOREACH_SAFE(execution, &context->queue, queue_link, next)
         {
                 execution_sandbox_ends(execution, cause);

@@ -23,6 +23,12 @@ struct context_waiter {
 };
 STAILQ_HEAD(context_waiters, context_waiter);
 
+enum context_row {
+        CONTEXT_ROW_WRITTEN, /* and kept up to date */
+        CONTEXT_ROW_PENDING,
+        CONTEXT_ROW_REFUSED, /* there is none: nothing is written any more */
+};
+
 struct context {
         TAILQ_ENTRY(context) link; /* in its sandbox, in the order of creation */
         struct session *session;
@@ -33,13 +39,11 @@ struct context {
         size_t n_queued;
         struct execution *current; /* whose turn it is, from PREPARE until it left */
         unsigned n_pending;        /* answers that will still come */
-        bool is_row_pending;
-        bool is_unrecorded; /* its row was refused */
+        enum context_row row;
         unsigned n_closing; /* executions that left it but are not recorded yet */
         bool is_deleted;
-        bool is_held;       /* its queue is being emptied: nothing begins */
-        bool is_restarting; /* an interpreter is wanted though no execution waits */
-        struct context_waiters ready_waiters;
+        bool is_held;                         /* its queue is being emptied: nothing begins */
+        struct context_waiters ready_waiters; /* while there are any, an interpreter is wanted */
         struct context_waiters deleted_waiters;
         uint64_t n_background_bytes; /* written while nothing ran; dropped */
 };
@@ -73,7 +77,7 @@ void context_delete(struct context *context, session_on_contexts on_done, void *
 
 /* Told by its parts. */
 void context_on_kernel_ready(struct context *context);
-void context_on_kernel_over(struct context *context, const struct process_end *end);
+void context_on_kernel_over(struct context *context, const struct kernel_end *end);
 void context_on_execution_left(struct context *context, struct execution *execution);
 void context_on_execution_recorded(struct context *context);
 void context_check_gone(struct context *context);

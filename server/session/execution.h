@@ -12,8 +12,8 @@
 #include <systemd/sd-event.h>
 
 #include "server/session/channel.h"
+#include "server/session/kernel_end.h"
 #include "server/session/map.h"
-#include "server/session/process_end.h"
 #include "server/session/ring.h"
 #include "server/session/session.h"
 
@@ -94,9 +94,9 @@ struct execution {
         int64_t position;
         struct execution_stop stop;
         unsigned ladder_step;
-        bool has_started;      /* the kernel has taken the code: SIGINT will reach it */
-        bool is_interrupt_due; /* as soon as it has */
-        bool has_kernel_ended;
+        bool has_started;          /* the kernel has taken the code: SIGINT will reach it */
+        bool is_interrupt_due;     /* as soon as it has */
+        bool owes_acknowledgement; /* of its kernel's end, once its own is recorded */
 
         /* Output. */
         struct ring *ring;
@@ -153,7 +153,7 @@ void execution_doom(struct execution *execution, enum cause cause, const char *m
 void execution_sandbox_ends(struct execution *execution, enum cause cause);
 
 /* Its kernel's process is gone and all output was taken. */
-void execution_kernel_over(struct execution *execution, const struct process_end *end);
+void execution_kernel_over(struct execution *execution, const struct kernel_end *end);
 
 /* Output, as the channel's observer. */
 size_t execution_reserve(struct execution *execution, enum channel_stream stream,

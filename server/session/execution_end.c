@@ -79,7 +79,7 @@ static void finish(struct execution *execution)
         execution_append(execution, EXECUTION_EVENT_ENDED, NULL, 0);
         execution_enter(execution, PHASE_ENDED);
         log_end(execution);
-        if (execution->has_kernel_ended)
+        if (execution->owes_acknowledgement)
                 session_acknowledge_end(execution->session, execution->record.sandbox_id,
                                         execution->process_id);
         execution->context = NULL;
@@ -189,6 +189,13 @@ static int on_ladder(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
+/* Its end is decided: what is left in the pipes is all that is still to come. */
+static bool is_kernel_draining(const struct execution *execution)
+{
+        return execution->phase == PHASE_RUNNING &&
+               execution->context->kernel.state == KERNEL_DRAINING;
+}
+
 void execution_stop(struct execution *execution, enum outcome outcome, enum cause cause,
                     bool is_kill)
 {
@@ -201,7 +208,7 @@ void execution_stop(struct execution *execution, enum outcome outcome, enum caus
                 execution_cancel(execution, cause, NULL);
                 return;
         }
-        if (execution->has_kernel_ended) {
+        if (is_kernel_draining(execution)) {
                 execution_start_discarding(execution); /* what it left must not wait for a client */
                 return;
         }
@@ -221,7 +228,7 @@ void execution_sandbox_ends(struct execution *execution, enum cause cause)
 {
         if (execution_is_over(execution))
                 return;
-        if (execution->stop.outcome == OUTCOME_NONE && !execution->has_kernel_ended) {
+        if (execution->stop.outcome == OUTCOME_NONE && !is_kernel_draining(execution)) {
                 execution->stop.outcome = OUTCOME_SANDBOX_ENDED;
                 execution->stop.cause = cause;
         }
@@ -254,13 +261,14 @@ void execution_on_done(struct execution *execution, const Hotcell__Sandbox__V1__
 }
 
 /* What a process's end says about the code that ran in it, when nobody asked for it. */
-static void judge_end(struct execution *execution, const struct process_end *end)
+static void judge_end(struct execution *execution, const struct kernel_end *kernel_end)
 {
+        const struct process_end *end = &kernel_end->process;
         struct execution_record *record = &execution->record;
 
         if (end->oom && end->signal == SIGKILL)
                 set_end(execution, OUTCOME_OOM, CAUSE_LIMIT);
-        else if (end->protocol_error && end->signal == SIGKILL)
+        else if (kernel_end->protocol_error && end->signal == SIGKILL)
                 set_end(execution, OUTCOME_KILLED, CAUSE_KERNEL_PROTOCOL);
         else if (end->signal)
                 set_end(execution, OUTCOME_SIGNALLED, CAUSE_PROGRAM);
@@ -270,7 +278,7 @@ static void judge_end(struct execution *execution, const struct process_end *end
         if (record->cause == CAUSE_KERNEL_PROTOCOL)
                 (void)snprintf(record->message, sizeof(record->message),
                                "The interpreter broke its protocol (%s) and was killed.",
-                               end->protocol_error);
+                               kernel_end->protocol_error);
 }
 
 static void take_end_facts(struct execution *execution, const struct process_end *end)
@@ -282,7 +290,7 @@ static void take_end_facts(struct execution *execution, const struct process_end
                 record->signal = end->signal;
                 record->has_exit_code = end->signal == 0;
                 record->exit_code = end->exit_code;
-                execution->has_kernel_ended = true; /* to be acknowledged */
+                execution->owes_acknowledgement = true;
         }
         if (end->has_usage) {
                 execution->has_usage = true;
@@ -291,22 +299,23 @@ static void take_end_facts(struct execution *execution, const struct process_end
         }
 }
 
-void execution_kernel_over(struct execution *execution, const struct process_end *end)
+void execution_kernel_over(struct execution *execution, const struct kernel_end *end)
 {
+        enum process_end_kind kind = end->process.kind;
         const struct execution_stop *stop = &execution->stop;
 
         assert(execution->phase == PHASE_RUNNING);
 
-        if (end->kind == PROCESS_END_RUNTIME_LOST)
+        if (kind == PROCESS_END_RUNTIME_LOST)
                 set_end(execution, OUTCOME_LOST, CAUSE_RUNTIME_LOST);
         else if (stop->outcome == OUTCOME_INTERRUPTED && stop->is_killed)
                 set_end(execution, OUTCOME_KILLED, stop->cause);
         else if (stop->outcome != OUTCOME_NONE)
                 set_end(execution, stop->outcome, stop->cause);
-        else if (end->kind == PROCESS_END_SANDBOX)
+        else if (kind == PROCESS_END_SANDBOX)
                 set_end(execution, OUTCOME_SANDBOX_ENDED, CAUSE_PROGRAM);
         else
                 judge_end(execution, end);
-        take_end_facts(execution, end);
+        take_end_facts(execution, &end->process);
         execution_close(execution);
 }

@@ -29,15 +29,32 @@ static const struct {
         const char *name;
         unsigned next;
 } kernel_states[] = {
-        [KERNEL_NONE] = { "none", BIT(KERNEL_STARTING) },
+        [KERNEL_NONE] = { "none", BIT(KERNEL_ASKED) },
+        [KERNEL_ASKED] = { "asked", BIT(KERNEL_NONE) | BIT(KERNEL_UNWANTED) | BIT(KERNEL_MISSED) |
+                                            BIT(KERNEL_STARTING) | BIT(KERNEL_KILLED) },
+        [KERNEL_UNWANTED] = { "unwanted",
+                              BIT(KERNEL_NONE) | BIT(KERNEL_MISSED) | BIT(KERNEL_KILLED) },
+        [KERNEL_MISSED] = { "missed", BIT(KERNEL_NONE) | BIT(KERNEL_DRAINING) },
         [KERNEL_STARTING] = { "starting",
-                              BIT(KERNEL_NONE) | BIT(KERNEL_READY) | BIT(KERNEL_DYING) },
-        [KERNEL_READY] = { "ready", BIT(KERNEL_DYING) },
-        [KERNEL_DYING] = { "dying", BIT(KERNEL_NONE) },
+                              BIT(KERNEL_READY) | BIT(KERNEL_KILLED) | BIT(KERNEL_DRAINING) },
+        [KERNEL_READY] = { "ready", BIT(KERNEL_KILLED) | BIT(KERNEL_DRAINING) },
+        [KERNEL_KILLED] = { "killed", BIT(KERNEL_DRAINING) },
+        [KERNEL_DRAINING] = { "draining", BIT(KERNEL_NONE) },
 };
 static_assert(ARRAY_SIZE(kernel_states) == _KERNEL_STATE_N, "every state has a row");
 
 static uint8_t scratch[SCRATCH]; /* thrown away; loop thread only */
+
+static void kernel_check(const struct kernel *kernel)
+{
+        bool has_channel = kernel->state == KERNEL_STARTING || kernel->state == KERNEL_READY;
+        bool may_have_channel =
+                has_channel || kernel->state == KERNEL_KILLED || kernel->state == KERNEL_DRAINING;
+
+        assert(!has_channel || kernel->channel);
+        assert(may_have_channel || !kernel->channel);
+        assert(has_channel || kernel->state == KERNEL_ASKED || !kernel->timer);
+}
 
 static void kernel_enter(struct context *context, enum kernel_state next)
 {
@@ -47,7 +64,11 @@ static void kernel_enter(struct context *context, enum kernel_state next)
 
         log_debug("a kernel moves context=%s from=%s to=%s", context->record.context_id,
                   kernel_states[kernel->state].name, kernel_states[next].name);
+        /* Only the timer of the start goes on, from ASKED to STARTING. */
+        if (next != KERNEL_STARTING)
+                kernel->timer = sd_event_source_disable_unref(kernel->timer);
         kernel->state = next;
+        kernel_check(kernel);
 }
 
 /* The execution whose output this is; NULL between executions. */
@@ -108,8 +129,6 @@ static void on_ready(struct context *context, const Hotcell__Sandbox__V1__Ready 
 
         if (kernel->state != KERNEL_STARTING)
                 return;
-        kernel->timer = sd_event_source_disable_unref(kernel->timer);
-        kernel->was_ready = true;
         kernel_enter(context, KERNEL_READY);
         log_info("an interpreter is ready context=%s sandbox=%s language=%s generation=%lld",
                  context->record.context_id, context->record.sandbox_id, ready->language,
@@ -128,16 +147,25 @@ static void on_frame(void *userdata, const struct kernel_frame *frame, bool is_t
                 execution_on_frame(execution, frame, is_too_large);
 }
 
+/* It will never be ready; what to say about it comes with its end. */
+static void fail_start(struct kernel *kernel, enum cause cause)
+{
+        if (kernel->end.failure.outcome)
+                return;
+        kernel->end.failure.outcome = SESSION_E_KERNEL_FAILED;
+        kernel->end.failure_cause = cause;
+}
+
 static void break_protocol(struct context *context, const char *why)
 {
         struct kernel *kernel = &context->kernel;
 
         log_warning("an interpreter broke its protocol context=%s sandbox=%s reason=\"%s\"",
                     context->record.context_id, context->record.sandbox_id, why);
-        if (!kernel->protocol_error)
-                kernel->protocol_error = why;
+        if (!kernel->end.protocol_error)
+                kernel->end.protocol_error = why;
         if (kernel->state == KERNEL_STARTING)
-                kernel->failure_cause = CAUSE_KERNEL_PROTOCOL;
+                fail_start(kernel, CAUSE_KERNEL_PROTOCOL);
         kernel_kill(context);
 }
 
@@ -159,7 +187,7 @@ static void on_closed(void *userdata)
 {
         struct context *context = userdata;
 
-        if (context->kernel.state != KERNEL_DYING)
+        if (context->kernel.state == KERNEL_STARTING || context->kernel.state == KERNEL_READY)
                 (void)session_arm(context->session, &context->kernel.timer, CLOSED_GRACE_USEC,
                                   on_closed_too_long, context);
 }
@@ -206,50 +234,47 @@ static void describe_said(struct kernel *kernel, char *ret_text, size_t size)
 static void explain_failure(struct context *context)
 {
         struct kernel *kernel = &context->kernel;
+        const struct process_end *end = &kernel->end.process;
         char said[sizeof(kernel->said) + 1];
         char how[64];
 
-        if (kernel->failure_message[0])
-                return;
         describe_said(kernel, said, sizeof(said));
-        if (kernel->end.oom)
+        if (end->oom)
                 (void)snprintf(how, sizeof(how), "ran out of memory");
-        else if (kernel->protocol_error)
+        else if (kernel->end.protocol_error)
                 (void)snprintf(how, sizeof(how), "broke its protocol");
-        else if (kernel->end.signal)
-                (void)snprintf(how, sizeof(how), "was ended by signal %d", kernel->end.signal);
+        else if (end->signal)
+                (void)snprintf(how, sizeof(how), "was ended by signal %d", end->signal);
         else
-                (void)snprintf(how, sizeof(how), "exited with code %d", kernel->end.exit_code);
-        kernel->failure = SESSION_E_KERNEL_FAILED;
-        if (kernel->failure_cause == CAUSE_NONE)
-                kernel->failure_cause = kernel->end.oom ? CAUSE_LIMIT : CAUSE_PROGRAM;
-        (void)snprintf(kernel->failure_message, sizeof(kernel->failure_message),
-                       "The interpreter of context %.40s %s while it started%s%.100s",
-                       context->record.context_id, how, said[0] ? ": " : ".", said);
+                (void)snprintf(how, sizeof(how), "exited with code %d", end->exit_code);
+        kernel->end.failure =
+                result_of(SESSION_E_KERNEL_FAILED,
+                          "The interpreter of context %.40s %s while it started%s%.100s",
+                          context->record.context_id, how, said[0] ? ": " : ".", said);
 }
 
 /* Nothing of it is left. */
 static void kernel_over(struct context *context)
 {
         struct kernel *kernel = &context->kernel;
-        struct process_end end = kernel->end;
-        bool was_ready = kernel->was_ready;
+        const struct process_end *end = &kernel->end.process;
         uint64_t n_dropped = kernel->channel ? channel_n_dropped(kernel->channel) : 0;
+        struct kernel_end told; /* the next start may begin while it is told */
 
-        end.protocol_error = kernel->protocol_error;
-        if (!was_ready)
+        if (kernel->end.failure.outcome && !kernel->end.failure.message[0])
                 explain_failure(context);
         kernel_deinit(kernel);
-        if (!running(context) && end.kind == PROCESS_END_SEEN)
+        if (!running(context) && end->kind == PROCESS_END_SEEN)
                 session_acknowledge_end(context->session, context->record.sandbox_id,
                                         kernel->process_id);
         kernel_enter(context, KERNEL_NONE);
         log_info("an interpreter is gone context=%s sandbox=%s exit_code=%d signal=%d oom=%d "
                  "background_bytes=%llu dropped_frames=%llu",
-                 context->record.context_id, context->record.sandbox_id, end.exit_code, end.signal,
-                 end.oom, (unsigned long long)context->n_background_bytes,
+                 context->record.context_id, context->record.sandbox_id, end->exit_code,
+                 end->signal, end->oom, (unsigned long long)context->n_background_bytes,
                  (unsigned long long)n_dropped);
-        context_on_kernel_over(context, &end);
+        told = kernel->end;
+        context_on_kernel_over(context, &told);
 }
 
 static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userdata)
@@ -259,11 +284,10 @@ static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userda
 
         (void)source;
         (void)usec;
-        kernel->failure = SESSION_E_KERNEL_FAILED;
-        kernel->failure_cause = CAUSE_LIMIT;
-        (void)snprintf(kernel->failure_message, sizeof(kernel->failure_message),
-                       "The interpreter of context %s was not ready in time.",
-                       context->record.context_id);
+        kernel->end.failure = result_of(SESSION_E_KERNEL_FAILED,
+                                        "The interpreter of context %s was not ready in time.",
+                                        context->record.context_id);
+        kernel->end.failure_cause = CAUSE_LIMIT;
         kernel_kill(context);
         return 0;
 }
@@ -271,16 +295,14 @@ static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userda
 /* The runtime refused to start it, or could not be asked. */
 static void start_failed(struct context *context, const struct session_result *result)
 {
-        struct kernel *kernel = &context->kernel;
-
-        kernel->failure = result->outcome;
-        kernel->failure_cause = result->outcome == SESSION_E_RUNTIME_UNAVAILABLE
-                                        ? CAUSE_RUNTIME_LOST
-                                        : CAUSE_PROGRAM;
-        (void)memcpy(kernel->failure_message, result->message, sizeof(result->message));
-        kernel->end = (struct process_end){ .kind = PROCESS_END_NOT_STARTED };
-        if (kernel->state == KERNEL_STARTING || kernel->state == KERNEL_DYING)
-                kernel_over(context);
+        context->kernel.end = (struct kernel_end){
+                .process.kind = PROCESS_END_NOT_STARTED,
+                .failure = *result,
+                .failure_cause = result->outcome == SESSION_E_RUNTIME_UNAVAILABLE
+                                         ? CAUSE_RUNTIME_LOST
+                                         : CAUSE_PROGRAM,
+        };
+        kernel_over(context);
 }
 
 static struct session_result explain_refusal(const struct context *context,
@@ -305,9 +327,10 @@ static struct session_result explain_refusal(const struct context *context,
         return result;
 }
 
-static int open_channel(struct context *context, struct runtime_fds *fds)
+/* A channel that cannot be written to is handed over, too: what comes from it can be read. */
+static int open_channel(struct context *context, struct runtime_fds *fds,
+                        struct channel **ret_channel)
 {
-        struct kernel *kernel = &context->kernel;
         struct channel_fds pipes;
         int r;
 
@@ -319,39 +342,51 @@ static int open_channel(struct context *context, struct runtime_fds *fds)
         pipes.events = take_fd(&fds->fds[4]);
         r = channel_new(context->session->loop, &pipes,
                         context->session->config.rich_part_max_bytes, &observer, context,
-                        &kernel->channel);
+                        ret_channel);
         if (r)
                 return error_fold(r);
-        r = channel_send_hello(kernel->channel, context->record.working_directory);
+        r = channel_send_hello(*ret_channel, context->record.working_directory);
         return r ? error_fold(r) : 0;
+}
+
+static void send_kill(struct context *context)
+{
+        session_signal_process(context->session, context->record.sandbox_id,
+                               context->kernel.process_id, SIGKILL);
+        if (context->kernel.state != KERNEL_KILLED)
+                kernel_enter(context, KERNEL_KILLED);
+}
+
+/* Its end is known: what is left in its pipes first, then its end. */
+static void drain(struct context *context)
+{
+        kernel_enter(context, KERNEL_DRAINING);
+        if (context->kernel.channel)
+                channel_finish(context->kernel.channel);
+        else
+                kernel_over(context);
 }
 
 static void on_process_started(struct context *context, struct runtime_fds *fds)
 {
         struct kernel *kernel = &context->kernel;
+        struct channel *channel = NULL;
         int r;
 
-        r = open_channel(context, fds);
+        r = open_channel(context, fds, &channel);
         if (r) {
-                kernel->failure = r;
-                (void)snprintf(kernel->failure_message, sizeof(kernel->failure_message),
-                               "The interpreter of context %s cannot be spoken to: %s.",
-                               context->record.context_id, strerror(-r));
-                kernel->is_unwanted = true;
+                kernel->end.failure =
+                        result_of(r, "The interpreter of context %s cannot be spoken to: %s.",
+                                  context->record.context_id, strerror(-r));
+                kernel->end.failure_cause = CAUSE_PROGRAM;
         }
-        if (kernel->has_ended) {
-                if (kernel->channel)
-                        channel_finish(kernel->channel);
-                else
-                        kernel_over(context);
-                return;
-        }
-        if (kernel->is_unwanted) {
-                session_signal_process(context->session, context->record.sandbox_id,
-                                       kernel->process_id, SIGKILL);
-                if (kernel->state == KERNEL_STARTING)
-                        kernel_enter(context, KERNEL_DYING);
-        }
+        kernel->channel = channel;
+        if (kernel->state == KERNEL_MISSED)
+                drain(context);
+        else if (kernel->state == KERNEL_UNWANTED || r)
+                send_kill(context);
+        else
+                kernel_enter(context, KERNEL_STARTING);
 }
 
 static void on_start_answer(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
@@ -361,7 +396,6 @@ static void on_start_answer(void *userdata, const Hotcell__Runtime__V1__FromRunt
         struct sandbox *sandbox = context->sandbox;
 
         context->n_pending--;
-        context->kernel.is_answer_pending = false;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_STARTED)
                 on_process_started(context, fds);
         else {
@@ -447,7 +481,7 @@ void kernel_start(struct context *context)
         *kernel = (struct kernel){ .state = KERNEL_NONE };
         (void)snprintf(kernel->process_id, sizeof(kernel->process_id), "%.40s-g%lld",
                        context->record.context_id, (long long)context->record.generation);
-        kernel_enter(context, KERNEL_STARTING);
+        kernel_enter(context, KERNEL_ASKED);
         r = start_process(context);
         if (r) {
                 struct session_result result = result_of(
@@ -459,7 +493,6 @@ void kernel_start(struct context *context)
                 start_failed(context, &result);
                 return;
         }
-        kernel->is_answer_pending = true;
         context->n_pending++;
         (void)session_arm(session, &kernel->timer,
                           (uint64_t)MAX(session->config.kernel_start_timeout_usec, (int64_t)1),
@@ -468,18 +501,22 @@ void kernel_start(struct context *context)
 
 void kernel_kill(struct context *context)
 {
-        struct kernel *kernel = &context->kernel;
-
-        if (kernel->state == KERNEL_NONE || kernel->has_ended)
-                return;
-        kernel->is_unwanted = true;
-        kernel->timer = sd_event_source_disable_unref(kernel->timer);
-        if (kernel->is_answer_pending)
-                return;
-        session_signal_process(context->session, context->record.sandbox_id, kernel->process_id,
-                               SIGKILL);
-        if (kernel->state != KERNEL_DYING)
-                kernel_enter(context, KERNEL_DYING);
+        switch (context->kernel.state) {
+        case KERNEL_ASKED:
+                kernel_enter(context, KERNEL_UNWANTED);
+                break;
+        case KERNEL_STARTING:
+        case KERNEL_READY:
+        case KERNEL_KILLED: /* again: the last one may not have reached the runtime */
+                send_kill(context);
+                break;
+        case KERNEL_NONE:
+        case KERNEL_UNWANTED:
+        case KERNEL_MISSED:
+        case KERNEL_DRAINING:
+        case _KERNEL_STATE_N:
+                break;
+        }
 }
 
 void kernel_interrupt(struct context *context)
@@ -489,26 +526,21 @@ void kernel_interrupt(struct context *context)
                                        context->kernel.process_id, SIGINT);
 }
 
-/* The process is gone: what is left in its pipes first, then its end. */
+/* The process is gone. */
 static void finish(struct context *context, const struct process_end *end)
 {
         struct kernel *kernel = &context->kernel;
+        enum kernel_state state = kernel->state;
 
-        if (kernel->has_ended)
+        if (state == KERNEL_NONE || state == KERNEL_MISSED || state == KERNEL_DRAINING)
                 return;
-        kernel->has_ended = true;
-        kernel->end = *end;
-        kernel->timer = sd_event_source_disable_unref(kernel->timer);
-        if (running(context))
-                context->current->has_kernel_ended = true;
-        if (kernel->is_answer_pending)
-                return; /* its descriptors come with the answer */
-        if (kernel->state != KERNEL_DYING)
-                kernel_enter(context, KERNEL_DYING);
-        if (kernel->channel)
-                channel_finish(kernel->channel);
+        kernel->end.process = *end;
+        if (state == KERNEL_ASKED || state == KERNEL_STARTING)
+                fail_start(kernel, end->oom ? CAUSE_LIMIT : CAUSE_PROGRAM);
+        if (state == KERNEL_ASKED || state == KERNEL_UNWANTED)
+                kernel_enter(context, KERNEL_MISSED);
         else
-                kernel_over(context);
+                drain(context);
 }
 
 void kernel_on_process_ended(struct context *context,
@@ -533,6 +565,5 @@ void kernel_on_gone(struct context *context, enum process_end_kind kind)
 {
         struct process_end end = { .kind = kind, .signal = SIGKILL };
 
-        if (context->kernel.state != KERNEL_NONE)
-                finish(context, &end);
+        finish(context, &end);
 }

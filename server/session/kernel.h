@@ -11,7 +11,7 @@
 
 #include "runtime/base/dns_label.h"
 #include "server/session/channel.h"
-#include "server/session/process_end.h"
+#include "server/session/kernel_end.h"
 #include "server/store/records.h"
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
@@ -19,15 +19,30 @@
 struct context;
 
 /*
- *   NONE --start--> STARTING --READY--> READY --kill or end--> DYING --drained--> NONE
- *    ^-- refused ------'`------------- kill or end --------------^
+ *   NONE --start--> ASKED ----answer----> STARTING --READY--> READY
+ *                     |                      |                  |
+ *                    kill                    +------ kill ------+
+ *                     v                      v                  |
+ *                  UNWANTED --answer-----> KILLED              end (also while STARTING)
+ *                     |                      |                  |
+ *                    gone (also when ASKED) end                 |
+ *                     v                      v                  |
+ *                  MISSED ---answer-----> DRAINING <------------+
+ *                                            |
+ *                                          empty --> NONE
+ *
+ * A refusal leads from ASKED, UNWANTED and MISSED to NONE; an answer whose channel cannot be used
+ * from ASKED to KILLED.
  */
 enum kernel_state {
         KERNEL_NONE,     /* owns nothing */
-        KERNEL_STARTING, /* StartProcess was sent; owns the start timer, and the channel once
-                            answered */
-        KERNEL_READY,    /* owns the channel */
-        KERNEL_DYING,    /* SIGKILL was sent or the end was seen; the pipes are being emptied */
+        KERNEL_ASKED,    /* StartProcess was sent; owns the start timer */
+        KERNEL_UNWANTED, /* the same, but it is to be killed as soon as it was started */
+        KERNEL_MISSED,   /* gone before the answer that brings its descriptors */
+        KERNEL_STARTING, /* owns the channel and a timer: of the start or of a closed channel */
+        KERNEL_READY,    /* owns the channel; a timer when that was closed */
+        KERNEL_KILLED,   /* SIGKILL was sent; owns the channel, if it could be opened */
+        KERNEL_DRAINING, /* its end is known; owns the channel until that is empty */
         _KERNEL_STATE_N,
 };
 
@@ -36,16 +51,8 @@ struct kernel {
         char process_id[ID_BUFFER];
         struct channel *channel;
         sd_event_source *timer; /* of the start, or between a closed channel and the kill */
-        bool is_answer_pending; /* of StartProcess */
-        bool was_ready;         /* code may have run in it */
-        bool is_unwanted;       /* to be killed as soon as it was started */
-        bool has_ended;         /* @end is good */
-        struct process_end end;
-        const char *protocol_error;
-        int failure; /* SESSION_E_: why it did not start */
-        enum cause failure_cause;
-        char failure_message[MESSAGE_BUFFER];
-        uint8_t said[160]; /* the last it wrote to standard error while it started */
+        struct kernel_end end;  /* as far as it is known */
+        uint8_t said[160];      /* the last it wrote to standard error while it started */
         size_t n_said;
 };
 

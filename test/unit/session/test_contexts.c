@@ -255,6 +255,72 @@ START_TEST(a_restart_kills_and_raises_the_generation)
 }
 END_TEST
 
+/* Turns of the loop after which a start is not answered yet, just answered, or long answered. */
+static const unsigned moments[] = { 0, 1, 2, 3, 4, 6, 10, 50 };
+
+/* A sandbox whose code waits for an interpreter that will never be ready. */
+static struct answer wait_for_start(struct seen *seen, unsigned n_turns)
+{
+        struct answer sandbox = new_sandbox();
+        struct execute_request request = execute_request(sandbox.sandbox.sandbox_id, "out x");
+        struct answer answer;
+
+        fake_runtime_script(f.runtime)->kernel_mode = "silent";
+        answer = execute(&request, seen);
+        run_turns(n_turns);
+        return answer;
+}
+
+START_TEST(a_restart_of_a_starting_interpreter_starts_the_next)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
+                struct seen seen = { 0 };
+                struct answer first = wait_for_start(&seen, moments[i]);
+                struct answer restarted;
+
+                fake_runtime_script(f.runtime)->kernel_mode = "";
+                restarted = restart_context(first.execution.sandbox_id, first.execution.context_id);
+                ck_assert_int_eq(restarted.result.outcome, 0);
+                ck_assert_int_eq(restarted.context.generation, 2);
+                wait_for_end(&seen);
+                ck_assert_str_eq(seen.text, "queued:0 started:2.1 stdout:x ended");
+        }
+}
+END_TEST
+
+START_TEST(a_context_deleted_while_its_interpreter_starts_leaves_nothing)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
+                struct seen seen = { 0 };
+                struct answer first = wait_for_start(&seen, moments[i]);
+                const char *id = first.execution.sandbox_id;
+
+                ck_assert_int_eq(delete_context(id, first.execution.context_id).result.outcome, 0);
+                wait_for_end(&seen);
+                ck_assert_int_eq(seen.ended.outcome, OUTCOME_NOT_STARTED);
+                while (fake_runtime_n_processes(f.runtime) > 0)
+                        run_turns(1);
+        }
+}
+END_TEST
+
+START_TEST(a_runtime_that_goes_while_an_interpreter_starts_takes_it_along)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
+                struct seen seen = { 0 };
+                struct answer first = wait_for_start(&seen, moments[i]);
+
+                fake_runtime_break(f.runtime);
+                wait_for_end(&seen);
+                ck_assert_int_eq(seen.ended.outcome, OUTCOME_NOT_STARTED);
+                ck_assert_int_eq(seen.ended.cause, CAUSE_RUNTIME_LOST);
+                ck_assert_int_eq(list_contexts(first.execution.sandbox_id).result.outcome,
+                                 SESSION_E_SANDBOX_ENDED);
+                run_until(session_serves, NULL);
+        }
+}
+END_TEST
+
 START_TEST(a_deleted_context_takes_its_executions_with_it)
 {
         struct answer sandbox = new_sandbox();
@@ -365,6 +431,9 @@ int main(void)
                 &code_that_waits_is_bounded_by_its_bytes,
                 &two_contexts_run_at_the_same_time,
                 &a_restart_kills_and_raises_the_generation,
+                &a_restart_of_a_starting_interpreter_starts_the_next,
+                &a_context_deleted_while_its_interpreter_starts_leaves_nothing,
+                &a_runtime_that_goes_while_an_interpreter_starts_takes_it_along,
                 &a_deleted_context_takes_its_executions_with_it,
                 &output_after_the_end_belongs_to_no_execution,
                 &an_execution_has_its_environment_and_may_combine,

@@ -1,8 +1,10 @@
-/* How a process ended, as the host saw it. */
+/* How an interpreter ended, in one value. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "server/session/session.h"
 
 enum process_end_kind {
         PROCESS_END_SEEN,         /* its parent reaped it: exit_code, signal and oom are good */
@@ -11,6 +13,7 @@ enum process_end_kind {
         PROCESS_END_NOT_STARTED,  /* it never ran */
 };
 
+/* As the host saw it. */
 struct process_end {
         enum process_end_kind kind;
         int32_t exit_code;
@@ -19,5 +22,13 @@ struct process_end {
         bool has_usage;
         int64_t cpu_usec;
         int64_t memory_peak_bytes;
+};
+
+struct kernel_end {
+        struct process_end process;
         const char *protocol_error; /* we killed it for this; NULL: we did not */
+        /* Why it was never ready; success when it was, and when its start was given up because that
+         * was asked for. */
+        struct session_result failure;
+        enum cause failure_cause; /* not CAUSE_NONE when there is a failure */
 };
