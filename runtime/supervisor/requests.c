@@ -66,21 +66,30 @@ static void handle_hello(struct supervisor *supervisor, struct ticket ticket,
                 return;
         }
         log_info("hotcelld said hello: version=%s", hello->version);
-        (void)template_store_load(&supervisor->templates);
+        supervisor_load_templates(supervisor);
         messages_answer_welcome(supervisor, ticket);
         supervisor->is_greeted = true;
         messages_repeat_ends(supervisor);
 }
 
-/* A template may have been built since the store was read. */
-static const struct template *find_template(struct supervisor *supervisor, const char *digest)
+/* NULL: it was refused. A template may have been built since the store was read. */
+static const struct template *find_template(struct supervisor *supervisor, struct ticket ticket,
+                                            const char *digest)
 {
-        const struct template *template = template_store_find(&supervisor->templates, digest);
+        const struct template_store *store = &supervisor->templates;
+        const struct template *template = template_store_find(store, digest);
 
         if (template)
                 return template;
-        (void)template_store_load(&supervisor->templates);
-        return template_store_find(&supervisor->templates, digest);
+        supervisor_load_templates(supervisor);
+        template = template_store_find(store, digest);
+        if (!template && store->missing[0])
+                refuse(supervisor, ticket, FAILURE(TEMPLATE_NOT_FOUND), 0, "no template %s: %s",
+                       digest, store->missing);
+        else if (!template)
+                refuse(supervisor, ticket, FAILURE(TEMPLATE_NOT_FOUND), 0, "no template %s in %s",
+                       digest, store->path);
+        return template;
 }
 
 /* What must be so before anything is made. */
@@ -124,12 +133,9 @@ static void handle_create_sandbox(struct supervisor *supervisor, struct ticket t
                 messages_answer_failure(supervisor, ticket, &failure);
                 return;
         }
-        spec.template = find_template(supervisor, spec.request->template_digest);
-        if (!spec.template) {
-                refuse(supervisor, ticket, FAILURE(TEMPLATE_NOT_FOUND), 0, "no template %s",
-                       spec.request->template_digest);
+        spec.template = find_template(supervisor, ticket, spec.request->template_digest);
+        if (!spec.template)
                 return;
-        }
         supervisor_ensure_spawner(supervisor);
         if (sandbox_create(&supervisor->host, &spec, &sandbox, &failure)) {
                 messages_answer_failure(supervisor, ticket, &failure);

@@ -284,12 +284,23 @@ static int make_parts(struct supervisor *supervisor)
         return 0;
 }
 
+void supervisor_load_templates(struct supervisor *supervisor)
+{
+        struct template_store *store = &supervisor->templates;
+        char missing_before[sizeof(store->missing)];
+
+        (void)memcpy(missing_before, store->missing, sizeof(missing_before));
+        /* Once, not for each request that asks for a template. */
+        if (template_store_load(store) && strcmp(store->missing, missing_before) != 0)
+                log_error("there are no templates: reason=\"%s\" (see --store)", store->missing);
+}
+
 void supervisor_probe_walls(struct supervisor *supervisor)
 {
         struct wall_context context;
 
         supervisor_ensure_spawner(supervisor);
-        (void)template_store_load(&supervisor->templates);
+        supervisor_load_templates(supervisor);
         context = (struct wall_context){
                 .cgroups = &supervisor->cgroups,
                 .cgroups_missing =

@@ -73,5 +73,8 @@ void supervisor_deinit(struct supervisor *supervisor);
 /* Tries all walls anew. */
 void supervisor_probe_walls(struct supervisor *supervisor);
 
+/* Reads the template store anew; logs when there are no templates any more. */
+void supervisor_load_templates(struct supervisor *supervisor);
+
 /* Starts the spawner if there is none. */
 void supervisor_ensure_spawner(struct supervisor *supervisor);

@@ -245,12 +245,11 @@ static void load_name(struct template_store *store, int names_fd, const char *na
                 store->n_templates++;
 }
 
-int template_store_load(struct template_store *store)
+static int load_names(struct template_store *store)
 {
         char path[PATH_MAX];
         DIR *names;
 
-        template_store_deinit(store);
         if ((size_t)snprintf(path, sizeof(path), "%s/by-name", store->path) >= sizeof(path))
                 return error_origin(-ENAMETOOLONG);
         names = opendir(path);
@@ -260,11 +259,30 @@ int template_store_load(struct template_store *store)
                 if (entry->d_name[0] != '.')
                         load_name(store, dirfd(names), entry->d_name);
         (void)closedir(names);
-        return store->n_templates ? 0 : TEMPLATES_E_NO_STORE;
+        return store->n_templates ? 0 : TEMPLATES_E_EMPTY;
+}
+
+int template_store_load(struct template_store *store)
+{
+        size_t size = sizeof(store->missing);
+        int r;
+
+        template_store_deinit(store);
+        r = load_names(store);
+        if (r == TEMPLATES_E_NO_STORE)
+                (void)snprintf(store->missing, size, "there is no folder %s/by-name", store->path);
+        else if (r == TEMPLATES_E_EMPTY)
+                (void)snprintf(store->missing, size, "no template in %s/by-name can be used",
+                               store->path);
+        else if (r)
+                (void)snprintf(store->missing, size, "cannot read the folder %s/by-name: %s",
+                               store->path, strerrordesc_np(-r));
+        return r;
 }
 
 void template_store_deinit(struct template_store *store)
 {
+        store->missing[0] = '\0';
         while (store->n_templates > 0) {
                 store->n_templates--;
                 store->templates[store->n_templates] =

@@ -18,7 +18,8 @@ enum {
 };
 
 enum {
-        TEMPLATES_E_NO_STORE = 1, /* there is no such directory, or nothing in it */
+        TEMPLATES_E_NO_STORE = 1, /* there is no such folder */
+        TEMPLATES_E_EMPTY,        /* no template in it can be used */
 };
 
 struct json_object;
@@ -36,9 +37,13 @@ struct template_store {
         const char *path; /* borrowed */
         struct template *templates[TEMPLATES_MAX];
         size_t n_templates;
+        char missing[192]; /* why there are none, for people; empty: there are */
 };
 
-/* Reads the store anew. A template that cannot be used is left out, with a warning. */
+/*
+ * Reads the store anew. A template that cannot be used is left out, with a warning. Whatever it
+ * returns: @store->missing says in words whether there are any now.
+ */
 int template_store_load(struct template_store *store);
 
 void template_store_deinit(struct template_store *store);

@@ -188,8 +188,13 @@ static bool has_pidfd(const struct wall_context *context, struct wall *wall)
 
 static bool has_template(const struct wall_context *context, struct wall *wall)
 {
-        say(wall, "%zu in %s", context->templates->n_templates, context->templates->path);
-        return context->templates->n_templates > 0;
+        const struct template_store *templates = context->templates;
+
+        if (templates->missing[0])
+                say(wall, "%s", templates->missing);
+        else
+                say(wall, "%zu in %s", templates->n_templates, templates->path);
+        return templates->n_templates > 0;
 }
 
 static bool has_server_user(const struct wall_context *context, struct wall *wall)

@@ -29,7 +29,7 @@ enum {
 
 #define must(condition) ck_assert_msg((condition), "%s: %s", #condition, strerror(errno))
 
-static const char *store_path(void)
+const char *daemon_store(void)
 {
         const char *path = getenv("HOTCELL_STORE");
 
@@ -42,7 +42,7 @@ static void python_digest(char digest[static 80])
         char path[160];
         ssize_t n;
 
-        (void)snprintf(path, sizeof(path), "%s/by-name/python", store_path());
+        (void)snprintf(path, sizeof(path), "%s/by-name/python", daemon_store());
         n = readlink(path, link, sizeof(link) - 1);
         must(n > 0);
         link[n] = '\0';
@@ -55,7 +55,7 @@ const char *daemon_missing(void)
 
         if (geteuid() != 0)
                 return "needs root";
-        (void)snprintf(path, sizeof(path), "%s/by-name/python", store_path());
+        (void)snprintf(path, sizeof(path), "%s/by-name/python", daemon_store());
         return access(path, F_OK) == 0 ? NULL : "needs the python template";
 }
 
@@ -75,7 +75,7 @@ void daemon_launch(struct daemon *daemon, char *const arguments[])
                            (char *)(uintptr_t) "--run-dir",
                            daemon->run_dir,
                            (char *)(uintptr_t) "--store",
-                           (char *)(uintptr_t)(daemon->store ? daemon->store : store_path()),
+                           (char *)(uintptr_t)(daemon->store ? daemon->store : daemon_store()),
                            (char *)(uintptr_t) "--init",
                            (char *)(uintptr_t)HOTCELL_INIT_PATH,
                            (char *)(uintptr_t) "--server-user",

@@ -45,6 +45,9 @@ struct answer {
 /* Why the daemon cannot be tested here, or NULL. */
 const char *daemon_missing(void);
 
+/* The usual store: HOTCELL_STORE, or the system's. */
+const char *daemon_store(void);
+
 /* @arguments: more of them, NULL-terminated, or NULL. Waits until it listens. */
 void daemon_start(struct daemon *daemon, char *const arguments[]);
 

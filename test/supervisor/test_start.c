@@ -256,15 +256,114 @@ START_TEST(without_setpcap_no_sandbox_is_made)
 }
 END_TEST
 
-START_TEST(without_a_template_no_sandbox_is_made)
+/* Its wall and its log name the folder. */
+static void expect_no_templates(const char *store, const char *sentence)
 {
         struct answer welcome;
 
-        runtime.store = "/var/empty-of-templates";
+        runtime.store = store;
         daemon_start(&runtime, NULL);
         expect_missing_wall("template", &welcome);
+        ck_assert_str_eq(find_wall(&welcome, "template")->detail, sentence);
         ck_assert_uint_eq(welcome.message->welcome->n_templates, 0);
         answer_deinit(&welcome);
+        ck_assert(daemon_log_has(&runtime, "there are no templates"));
+        ck_assert(daemon_log_has(&runtime, sentence));
+        ck_assert_int_eq(daemon_stop(&runtime), 0);
+}
+
+START_TEST(without_a_template_no_sandbox_is_made)
+{
+        expect_no_templates("/var/empty-of-templates",
+                            "there is no folder /var/empty-of-templates/by-name");
+}
+END_TEST
+
+/* A store of links to the usual one's template, whose digest it returns. */
+static void make_store(char store[static 64], char digest[static 80])
+{
+        char command[512];
+
+        (void)strcpy(store, "/tmp/hotcell-store-XXXXXX");
+        ck_assert_ptr_nonnull(mkdtemp(store));
+        (void)strcpy(digest, create_request("sbx-a")->create_sandbox->template_digest);
+        (void)snprintf(command, sizeof(command),
+                       "mkdir %s/by-name && ln -s %s/%s %s/by-name/python && ln -s %s/%s %s/%s",
+                       store, daemon_store(), digest, store, daemon_store(), digest, store, digest);
+        ck_assert_int_eq(system(command), 0);
+}
+
+static void empty_store(const char *store, const char *digest)
+{
+        char path[160];
+
+        (void)snprintf(path, sizeof(path), "%s/by-name/python", store);
+        ck_assert_int_eq(unlink(path), 0);
+        (void)snprintf(path, sizeof(path), "%s/%s", store, digest);
+        ck_assert_int_eq(unlink(path), 0);
+}
+
+static void remove_store(const char *store)
+{
+        char path[160];
+
+        (void)snprintf(path, sizeof(path), "%s/by-name", store);
+        ck_assert_int_eq(rmdir(path), 0);
+        ck_assert_int_eq(rmdir(store), 0);
+}
+
+START_TEST(an_empty_store_is_told_with_its_folder)
+{
+        char store[64];
+        char digest[80];
+        char sentence[128];
+
+        make_store(store, digest);
+        empty_store(store, digest);
+        (void)snprintf(sentence, sizeof(sentence), "no template in %s/by-name can be used", store);
+        expect_no_templates(store, sentence);
+        remove_store(store);
+}
+END_TEST
+
+static void expect_no_template(struct peer *peer, const char *sentence)
+{
+        static char unknown[] =
+                "sha256-0000000000000000000000000000000000000000000000000000000000000000";
+        Hotcell__Runtime__V1__ToRuntime *request = create_request("sbx-a");
+        struct answer answer;
+
+        request->create_sandbox->template_digest = unknown;
+        answer = peer_ask(peer, request);
+        ck_assert_int_eq(answer.message->body_case, EVENT(FAILURE));
+        ck_assert_int_eq(answer.message->failure->reason, REASON(TEMPLATE_NOT_FOUND));
+        ck_assert_ptr_nonnull(strstr(answer.message->failure->message, sentence));
+        answer_deinit(&answer);
+}
+
+START_TEST(a_store_that_goes_away_is_told_with_its_folder)
+{
+        char store[64];
+        char digest[80];
+        char sentence[128];
+        struct peer peer;
+
+        make_store(store, digest);
+        runtime.store = store;
+        daemon_start(&runtime, NULL);
+        peer_connect(&peer, &runtime);
+        peer_hello(&peer);
+        (void)snprintf(sentence, sizeof(sentence), " in %s", store);
+        expect_no_template(&peer, sentence);
+        ck_assert(!daemon_log_has(&runtime, "there are no templates"));
+
+        empty_store(store, digest);
+        remove_store(store);
+        (void)snprintf(sentence, sizeof(sentence), "there is no folder %s/by-name", store);
+        expect_no_template(&peer, sentence);
+        ck_assert(daemon_log_has(&runtime, "there are no templates"));
+        ck_assert(daemon_log_has(&runtime, sentence));
+        peer_disconnect(&peer);
         ck_assert_int_eq(daemon_stop(&runtime), 0);
 }
 END_TEST
@@ -330,6 +429,8 @@ static Suite *start_suite(void)
         tcase_add_test(tests, without_sys_admin_no_sandbox_is_made);
         tcase_add_test(tests, without_setpcap_no_sandbox_is_made);
         tcase_add_test(tests, without_a_template_no_sandbox_is_made);
+        tcase_add_test(tests, an_empty_store_is_told_with_its_folder);
+        tcase_add_test(tests, a_store_that_goes_away_is_told_with_its_folder);
         tcase_add_test(tests, doctor_says_what_holds);
         suite_add_tcase(suite, tests);
         return suite;
