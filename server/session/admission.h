@@ -1,7 +1,7 @@
 /* What depends on state is checked here, before anything is done. */
 #pragma once
 
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 /* Outcome 0: a sandbox may be made. */
 struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request);

@@ -1,7 +1,7 @@
 /* A call of session.h that waits for an answer: what its answer needs, copied. */
 #pragma once
 
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 struct call {
         struct session *session;

@@ -15,7 +15,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/queue_safe.h"
 #include "server/session/sandbox.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 enum { PREPARED_MAX = 3 }; /* interpreters that may end before one execution could run */
 

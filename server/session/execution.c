@@ -14,7 +14,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/context.h"
 #include "server/session/sandbox.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 static const struct {
         const char *name;

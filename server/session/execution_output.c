@@ -13,7 +13,7 @@
 
 #include "runtime/base/macros.h"
 #include "server/session/context.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 enum {
         READ_CHUNK = 64 << 10, /* bytes: what a pipe holds */

@@ -6,7 +6,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 static int build_walls(struct session *session, Hotcell__Runtime__V1__Wall **walls, size_t n)
 {

@@ -17,7 +17,7 @@
 #include "runtime/base/text.h"
 #include "server/session/context.h"
 #include "server/session/sandbox.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 enum {
         CLOSED_GRACE_USEC = 1000 * 1000, /* between a closed channel and the end of its process */

@@ -12,7 +12,7 @@
 #include "server/session/context.h"
 #include "server/session/execution.h"
 #include "server/session/sandbox.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 void execution_reader_wake(struct execution_reader *reader)
 {

@@ -15,7 +15,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 enum { RETRY_USEC = 1000 * 1000 };
 

@@ -4,7 +4,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 static const int outcomes_of_reasons[] = {
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_UNSPECIFIED] =

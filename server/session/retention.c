@@ -7,7 +7,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/queue_safe.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 static size_t memory_of(const struct execution *execution)
 {

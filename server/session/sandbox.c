@@ -13,7 +13,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/queue_safe.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 static const struct {
         const char *name;

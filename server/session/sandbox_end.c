@@ -14,7 +14,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/queue_safe.h"
-#include "server/session/state.h"
+#include "server/session/session_private.h"
 
 enum { RETRY_USEC = 1000 * 1000 }; /* until the last row is tried again */
 
