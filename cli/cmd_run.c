@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "hotcell/v1/execution_service.pb-c.h"
+#include "runtime/base/text.h"
 
 #include "cli/client.h"
 #include "cli/code_options.h"
@@ -212,7 +213,7 @@ static int read_until(struct client *client, const char *execution_id, int64_t *
         int r;
 
         hotcell__v1__get_execution_request__init(&get);
-        get.execution_id = (char *)(uintptr_t)execution_id;
+        get.execution_id = unconst(execution_id);
         r = request(client, &hotcell__v1__execution_service__descriptor, "GetExecution", &get,
                     "looking for the execution", &answer);
         if (r)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "hotcell/v1/sandbox_service.pb-c.h"
+#include "runtime/base/clock.h"
 
 #include "cli/client.h"
 #include "cli/command.h"
@@ -88,7 +89,7 @@ static void start(struct watch *watch)
 static int take_end(struct watch *watch)
 {
         const struct rpc_error *error = client_call_error(watch->call);
-        int64_t now = monotonic_msec();
+        int64_t now = (int64_t)clock_monotonic_msec();
         bool is_lost = error->code == RPC_OK || error->code == RPC_UNAVAILABLE;
 
         if (!watch->has_events || !is_lost ||

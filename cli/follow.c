@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "hotcell/v1/execution_service.pb-c.h"
+#include "runtime/base/clock.h"
 
 #include "cli/client.h"
 #include "cli/error.h"
@@ -252,7 +253,7 @@ static void end_with_error(struct follow *follow, const struct rpc_error *error)
 static void take_end(struct follow *follow)
 {
         const struct rpc_error *error = client_call_error(follow->call);
-        int64_t now = monotonic_msec();
+        int64_t now = (int64_t)clock_monotonic_msec();
 
         spinner_erase(&follow->spinner);
         if (!may_attach_again(follow, error, now)) {

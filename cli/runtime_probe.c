@@ -15,6 +15,7 @@
 #include <json-c/json_tokener.h>
 
 #include "hotcell/v1/server_service.pb-c.h"
+#include "runtime/base/text.h"
 
 #include "cli/exit_code.h"
 #include "cli/json.h"
@@ -115,7 +116,7 @@ Hotcell__V1__GetServerInfoResponse *runtime_probe_parse(const char *json)
 /* Starts @path with its standard output on a pipe, of which *@ret_fd is the other end. */
 static int start(const char *path, pid_t *ret_pid, int *ret_fd)
 {
-        char *const arguments[] = { (char *)(uintptr_t)path, (char[]){ "--probe=json" }, NULL };
+        char *const arguments[] = { unconst(path), (char[]){ "--probe=json" }, NULL };
         _cleanup_(closep) int write_end = -1;
         posix_spawn_file_actions_t actions;
         int ends[2];

@@ -1,9 +1,9 @@
 #include "cli/spinner.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #include "cli/say.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 
 enum {
@@ -11,19 +11,11 @@ enum {
         FRAME_MSEC = 120,
 };
 
-int64_t monotonic_msec(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 void spinner_start(struct spinner *spinner, bool is_allowed)
 {
         *spinner = (struct spinner){
                 .is_wanted = is_allowed && say_is_terminal(),
-                .start_msec = monotonic_msec(),
+                .start_msec = (int64_t)clock_monotonic_msec(),
         };
 }
 
@@ -35,14 +27,14 @@ int64_t spinner_due_msec(const struct spinner *spinner)
                 return -1;
         if (spinner->is_drawn)
                 return FRAME_MSEC;
-        passed = monotonic_msec() - spinner->start_msec;
+        passed = (int64_t)clock_monotonic_msec() - spinner->start_msec;
         return MAX(PATIENCE_MSEC - passed, 0);
 }
 
 void spinner_draw(struct spinner *spinner, const char *what)
 {
         static const char frames[] = "|/-\\";
-        int64_t passed = monotonic_msec() - spinner->start_msec;
+        int64_t passed = (int64_t)clock_monotonic_msec() - spinner->start_msec;
 
         if (!spinner->is_wanted || passed < PATIENCE_MSEC)
                 return;

@@ -24,5 +24,3 @@ void spinner_erase(struct spinner *spinner);
 
 /* Erases and never draws again. */
 void spinner_stop(struct spinner *spinner);
-
-int64_t monotonic_msec(void);

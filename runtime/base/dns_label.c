@@ -1,11 +1,10 @@
 #include "runtime/base/dns_label.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "runtime/base/base32.h"
 #include "runtime/base/error.h"
 
 bool dns_label_is_valid(const char *text)
@@ -19,18 +18,9 @@ bool dns_label_is_valid(const char *text)
 
 int id_generate(const char *prefix, char ret_id[static ID_BUFFER])
 {
-        /* RFC 4648 base32, in lower case. */
-        static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
-        uint8_t random[26];
-        int used;
+        int used = snprintf(ret_id, ID_BUFFER, "%s-", prefix);
 
-        if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-                return error_origin(-errno);
-        used = snprintf(ret_id, ID_BUFFER, "%s-", prefix);
-        if (used < 0 || (size_t)used + sizeof(random) >= ID_BUFFER)
+        if (used < 0 || (size_t)used + ID_RANDOM >= ID_BUFFER)
                 return error_origin(-ENAMETOOLONG);
-        for (size_t i = 0; i < sizeof(random); i++)
-                ret_id[(size_t)used + i] = alphabet[random[i] & 31];
-        ret_id[(size_t)used + sizeof(random)] = '\0';
-        return 0;
+        return base32_random(ret_id + used, ID_RANDOM);
 }

@@ -5,6 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* For structs whose strings are not const although nobody writes to them: protobuf-c's, an argv. */
+static inline char *unconst(const char *text)
+{
+        return (char *)(uintptr_t)text;
+}
+
 /* @bytes is well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms); NUL is allowed. */
 bool text_is_utf8(const void *bytes, size_t n_bytes);
 

@@ -17,7 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/base32.h"
 #include "runtime/base/cleanup.h"
+#include "runtime/base/dns_label.h"
 #include "runtime/base/error.h"
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
@@ -132,13 +134,13 @@ int cgroup_remove_leftover(const char *path, unsigned timeout_msec)
         }
 }
 
-/* CGROUP_NAME_PREFIX and 26 characters of base32. */
+/* CGROUP_NAME_PREFIX and the random part of an id. */
 static bool is_instance_name(const char *name)
 {
         size_t n_prefix = strlen(CGROUP_NAME_PREFIX);
 
-        return strncmp(name, CGROUP_NAME_PREFIX, n_prefix) == 0 && strlen(name) == n_prefix + 26 &&
-               strspn(name + n_prefix, "abcdefghijklmnopqrstuvwxyz234567") == 26;
+        return strncmp(name, CGROUP_NAME_PREFIX, n_prefix) == 0 &&
+               base32_is_valid(name + n_prefix, ID_RANDOM);
 }
 
 static void remove_abandoned(const char *path, unsigned timeout_msec)

@@ -3,12 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "runtime/supervisor/channel.h"
 #include "runtime/supervisor/control.h"
 #include "runtime/supervisor/supervisor.h"
@@ -97,18 +98,10 @@ void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket
                  (unsigned long long)ticket.request, (int)failure->reason, failure->error_number,
                  failure->message);
         body.reason = failure->reason;
-        body.message = (char *)(uintptr_t)failure->message;
+        body.message = unconst(failure->message);
         body.error_number = failure->error_number;
         message.failure = &body;
         messages_answer(supervisor, ticket, &message, NULL, 0);
-}
-
-static uint64_t now_nsec(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
 void messages_answer_created(struct supervisor *supervisor, const struct sandbox *sandbox)
@@ -119,7 +112,7 @@ void messages_answer_created(struct supervisor *supervisor, const struct sandbox
         hotcell__runtime__v1__sandbox_created__init(&created);
         created.cgroup_id = sandbox->group.id;
         created.id_base = sandbox->id_base;
-        created.elapsed_ns = now_nsec() - sandbox->created_nsec;
+        created.elapsed_ns = clock_monotonic_nsec() - sandbox->created_nsec;
         message.sandbox_created = &created;
         messages_answer(supervisor, sandbox->create_ticket, &message, NULL, 0);
 }
@@ -145,11 +138,11 @@ static void fill_walls(const struct wall_list *walls, Hotcell__Runtime__V1__Wall
                 const struct wall *wall = &walls->walls[i];
 
                 hotcell__runtime__v1__wall__init(&bodies[i]);
-                bodies[i].name = (char *)(uintptr_t)wall->name;
+                bodies[i].name = unconst(wall->name);
                 bodies[i].holds = wall->holds;
                 bodies[i].required = wall->is_required;
-                bodies[i].detail = (char *)(uintptr_t)wall->detail;
-                bodies[i].fix = (char *)(uintptr_t)wall->fix;
+                bodies[i].detail = unconst(wall->detail);
+                bodies[i].fix = unconst(wall->fix);
                 pointers[i] = &bodies[i];
         }
 }
@@ -182,7 +175,7 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
         for (size_t i = 0; i < supervisor->templates.n_templates; i++)
                 templates[i] = &supervisor->templates.templates[i]->message;
         welcome.protocol = PROTOCOL;
-        welcome.version = (char *)(uintptr_t)HOTCELL_VERSION;
+        welcome.version = unconst(HOTCELL_VERSION);
         welcome.boot_id = supervisor->boot_id;
         welcome.instance_id = supervisor->instance_id;
         welcome.walls = walls;
@@ -203,8 +196,8 @@ void messages_process_ended(struct supervisor *supervisor, const struct process 
 
         hotcell__runtime__v1__process_ended__init(&ended);
         process_fill_usage(&process->usage, &usage);
-        ended.sandbox_id = (char *)(uintptr_t)process->sandbox->id;
-        ended.process_id = (char *)(uintptr_t)process->id;
+        ended.sandbox_id = unconst(process->sandbox->id);
+        ended.process_id = unconst(process->id);
         ended.exit_code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 0;
         ended.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
         ended.oom = process->usage.oom_kills > 0;
@@ -219,9 +212,9 @@ void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox 
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_ENDED));
 
         hotcell__runtime__v1__sandbox_ended__init(&ended);
-        ended.sandbox_id = (char *)(uintptr_t)sandbox->id;
+        ended.sandbox_id = unconst(sandbox->id);
         ended.oom = sandbox->is_oom;
-        ended.detail = (char *)(uintptr_t)sandbox->detail;
+        ended.detail = unconst(sandbox->detail);
         message.sandbox_ended = &ended;
         send_event(supervisor, &message);
 }
@@ -253,7 +246,7 @@ static size_t fill_state(Hotcell__Runtime__V1__SandboxState *state, const struct
         struct process *following;
 
         hotcell__runtime__v1__sandbox_state__init(state);
-        state->sandbox_id = (char *)(uintptr_t)sandbox->id;
+        state->sandbox_id = unconst(sandbox->id);
         state->cgroup_id = sandbox->group.id;
         state->running = sandbox->state == SANDBOX_RUNNING;
         state->process_ids = calloc(HASH_COUNT(sandbox->processes) + 1, sizeof(char *));

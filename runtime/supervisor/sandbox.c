@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -430,14 +431,6 @@ static void adopt(struct sandbox *sandbox, const struct spawned *spawned)
         }
 }
 
-static uint64_t now_nsec(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
-
 static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandbox_spec *spec)
 {
         struct sandbox *sandbox = calloc(1, sizeof(*sandbox));
@@ -445,7 +438,7 @@ static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandb
         if (!sandbox)
                 return NULL;
         sandbox->host = host;
-        sandbox->created_nsec = now_nsec();
+        sandbox->created_nsec = clock_monotonic_nsec();
         sandbox->create_ticket = spec->ticket;
         sandbox->open_files = spec->request->limits->open_files;
         sandbox->init_pidfd = sandbox->status_fd = sandbox->oom_fd = -1;

@@ -16,16 +16,19 @@
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "runtime/supervisor/host_privilege.h"
 #include "runtime/supervisor/reaper.h"
 
 enum {
         BACKOFF_MIN_USEC = 100000,
         BACKOFF_MAX_USEC = 10000000,
-        SETTLED_SEC = 30, /* after running for so long, the next failure starts from the minimum */
+        SETTLED_MSEC =
+                30 * 1000, /* after running for so long, the next failure starts from the minimum */
         STOP_TIMEOUT_USEC = 10000000,
         ARGUMENTS_MAX = 128,
         N_ENVIRONMENT = 6,
@@ -40,7 +43,7 @@ struct service {
         bool is_running;
         bool is_stopping;
         uint64_t backoff_usec;
-        struct timespec started;
+        uint64_t started_msec;
         sd_event_source *timer; /* next start, or the end of patience when stopping */
 };
 
@@ -116,7 +119,7 @@ static void fill_environment(const struct service *service, char *environment[N_
         char *at = text;
         char *end = text + ENVIRONMENT_TEXT_MAX;
 
-        environment[n++] = (char *)(uintptr_t) "PATH=/usr/local/bin:/usr/bin:/bin";
+        environment[n++] = unconst("PATH=/usr/local/bin:/usr/bin:/bin");
         environment[n++] = at;
         at += snprintf(at, (size_t)(end - at), "USER=%.64s", service->config.user) + 1;
         environment[n++] = at;
@@ -155,14 +158,14 @@ static void on_exit_of_service(struct child *child, int status);
 
 static int start(struct service *service)
 {
-        char *argv[ARGUMENTS_MAX + 2] = { (char *)(uintptr_t) "hotcelld" };
+        char *argv[ARGUMENTS_MAX + 2] = { unconst("hotcelld") };
         pid_t runtime = getpid();
         pid_t pid;
 
         for (size_t i = 0; service->config.arguments[i]; i++)
                 argv[i + 1] = service->config.arguments[i];
 
-        (void)clock_gettime(CLOCK_MONOTONIC, &service->started);
+        service->started_msec = clock_monotonic_msec();
         pid = fork();
         if (pid < 0)
                 return error_origin(-errno);
@@ -191,10 +194,7 @@ static void give_up(struct service *service, int exit_code)
 
 static void start_later(struct service *service)
 {
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        if (now.tv_sec - service->started.tv_sec >= SETTLED_SEC)
+        if (clock_monotonic_msec() - service->started_msec >= SETTLED_MSEC)
                 service->backoff_usec = BACKOFF_MIN_USEC;
         log_warning("starting hotcelld again: in_msec=%llu",
                     (unsigned long long)service->backoff_usec / 1000);

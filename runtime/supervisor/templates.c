@@ -16,6 +16,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 
 enum { ID_MAX = 65532 }; /* the greatest that a program may have */
 
@@ -49,7 +50,7 @@ static char *get_text(struct json_object *object, const char *key)
         if (strlen(text) != (size_t)json_object_get_string_len(value) ||
             strlen(text) > TEMPLATE_TEXT_MAX)
                 return NULL;
-        return (char *)(uintptr_t)text;
+        return unconst(text);
 }
 
 static bool get_id(struct json_object *object, const char *key, uint32_t *ret_id)
@@ -130,7 +131,7 @@ static bool read_argv(Hotcell__Runtime__V1__Kernel *kernel, struct json_object *
 
                 if (!json_object_is_type(word, json_type_string))
                         return false;
-                kernel->argv[i] = (char *)(uintptr_t)json_object_get_string(word);
+                kernel->argv[i] = unconst(json_object_get_string(word));
                 if (strlen(kernel->argv[i]) > TEMPLATE_TEXT_MAX)
                         return false;
                 kernel->n_argv = i + 1;

@@ -1,6 +1,7 @@
 #include "server/api/convert.h"
 
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 
 /* Records keep the numbers of the public enums. */
 static_assert((int)SANDBOX_ENDED == (int)HOTCELL__V1__SANDBOX_STATE__SANDBOX_STATE_ENDED,
@@ -16,12 +17,6 @@ static_assert((int)SANDBOX_EVENT_ENDED ==
               "same numbers");
 
 enum { USEC_PER_SEC = 1000000, NSEC_PER_USEC = 1000 };
-
-/* Messages borrow the record's strings; protobuf-c's structs are not const. */
-static char *borrow(const char *text)
-{
-        return (char *)(uintptr_t)text;
-}
 
 Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec)
 {
@@ -129,18 +124,18 @@ Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_
         if (!message)
                 return NULL;
         hotcell__v1__sandbox__init(message);
-        message->sandbox_id = borrow(record->sandbox_id);
-        message->name = borrow(record->name);
+        message->sandbox_id = unconst(record->sandbox_id);
+        message->name = unconst(record->name);
         message->state = (Hotcell__V1__SandboxState)record->state;
-        message->template_ = borrow(record->template_name);
-        message->template_digest = borrow(record->template_digest);
+        message->template_ = unconst(record->template_name);
+        message->template_digest = unconst(record->template_digest);
         message->create_time = convert_time(arena, record->create_time_usec);
         message->expire_time = convert_time(arena, record->expire_time_usec);
         if (record->idle_timeout_usec > 0)
                 message->idle_timeout = convert_duration(arena, record->idle_timeout_usec);
         message->end_time = convert_time(arena, record->end_time_usec);
         message->end_cause = (Hotcell__V1__Cause)record->end_cause;
-        message->end_message = borrow(record->end_message);
+        message->end_message = unconst(record->end_message);
         message->limits = convert_sandbox_limits(arena, &record->limits);
         message->usage = convert_sandbox_usage(arena, &record->usage);
         convert_labels(arena, &record->labels, message);
@@ -155,14 +150,14 @@ Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_
         if (!message)
                 return NULL;
         hotcell__v1__context__init(message);
-        message->context_id = borrow(record->context_id);
-        message->sandbox_id = borrow(record->sandbox_id);
-        message->language = borrow(record->language);
+        message->context_id = unconst(record->context_id);
+        message->sandbox_id = unconst(record->sandbox_id);
+        message->language = unconst(record->language);
         message->is_default = record->is_default;
         message->generation = record->generation;
         message->state = (Hotcell__V1__ContextState)view->state;
         message->create_time = convert_time(arena, record->create_time_usec);
-        message->working_directory = borrow(record->working_directory);
+        message->working_directory = unconst(record->working_directory);
         return message;
 }
 
@@ -197,7 +192,7 @@ Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_re
         }
         message->signal = record->signal;
         message->state_lost = record->state_lost;
-        message->message = borrow(record->message);
+        message->message = unconst(record->message);
         message->usage = convert_usage(arena, &record->usage);
         message->truncated_bytes = record->truncated_bytes;
         return message;
@@ -212,9 +207,9 @@ Hotcell__V1__Execution *convert_execution(struct arena *arena,
         if (!message)
                 return NULL;
         hotcell__v1__execution__init(message);
-        message->execution_id = borrow(record->execution_id);
-        message->sandbox_id = borrow(record->sandbox_id);
-        message->context_id = borrow(record->context_id);
+        message->execution_id = unconst(record->execution_id);
+        message->sandbox_id = unconst(record->sandbox_id);
+        message->context_id = unconst(record->context_id);
         message->context_generation = record->context_generation;
         message->state = (Hotcell__V1__ExecutionState)record->state;
         message->create_time = convert_time(arena, record->create_time_usec);
@@ -235,8 +230,8 @@ Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *reco
         if (!message)
                 return NULL;
         hotcell__v1__key__init(message);
-        message->key_id = borrow(record->key_id);
-        message->name = borrow(record->name);
+        message->key_id = unconst(record->key_id);
+        message->name = unconst(record->name);
         message->create_time = convert_time(arena, record->create_time_usec);
         message->revoke_time = convert_time(arena, record->revoke_time_usec);
         return message;

@@ -11,6 +11,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/api/api_private.h"
 #include "server/api/call.h"
 #include "server/api/convert.h"
@@ -77,11 +78,6 @@ static ProtobufCBinaryData borrow_bytes(const struct bytes *bytes)
         return (ProtobufCBinaryData){ .data = (uint8_t *)(uintptr_t)bytes->data, .len = bytes->n };
 }
 
-static char *borrow_text(const char *text)
-{
-        return (char *)(uintptr_t)text;
-}
-
 static Hotcell__V1__MimeBundle *convert_bundle(struct arena *arena,
                                                const struct execution_event *event)
 {
@@ -98,7 +94,7 @@ static Hotcell__V1__MimeBundle *convert_bundle(struct arena *arena,
                 if (!message)
                         return NULL;
                 hotcell__v1__mime_part__init(message);
-                message->type = borrow_text(part->type);
+                message->type = unconst(part->type);
                 message->data = borrow_bytes(&part->data);
                 message->size_bytes = (int64_t)part->size_bytes;
                 bundle->parts[bundle->n_parts++] = message;
@@ -124,9 +120,9 @@ static void fill_queued(const struct execution_event *event, struct arena *arena
 {
         (void)arena;
         hotcell__v1__queued__init(&body->queued);
-        body->queued.execution_id = borrow_text(event->queued.execution_id);
-        body->queued.sandbox_id = borrow_text(event->queued.sandbox_id);
-        body->queued.context_id = borrow_text(event->queued.context_id);
+        body->queued.execution_id = unconst(event->queued.execution_id);
+        body->queued.sandbox_id = unconst(event->queued.sandbox_id);
+        body->queued.context_id = unconst(event->queued.context_id);
         body->queued.position = event->queued.position;
         message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_QUEUED;
         message->queued = &body->queued;
@@ -170,7 +166,7 @@ static void fill_display(const struct execution_event *event, struct arena *aren
 {
         hotcell__v1__display__init(&body->display);
         body->display.bundle = convert_bundle(arena, event);
-        body->display.display_id = borrow_text(event->bundle.display_id);
+        body->display.display_id = unconst(event->bundle.display_id);
         body->display.update = event->bundle.update;
         message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_DISPLAY;
         message->display = &body->display;
@@ -191,8 +187,8 @@ static void fill_error(const struct execution_event *event, struct arena *arena,
 {
         (void)arena;
         hotcell__v1__execution_error__init(&body->error);
-        body->error.name = borrow_text(event->error.name);
-        body->error.value = borrow_text(event->error.value);
+        body->error.name = unconst(event->error.name);
+        body->error.value = unconst(event->error.value);
         body->error.traceback = event->error.traceback;
         body->error.n_traceback = event->error.n_traceback;
         message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_ERROR;

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "runtime/base/text.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/event_stream.h"
@@ -90,7 +91,7 @@ static void forget_code(struct api_call *call)
 
         if (request->code != protobuf_c_empty_string)
                 free(request->code);
-        request->code = (char *)(uintptr_t)protobuf_c_empty_string;
+        request->code = unconst(protobuf_c_empty_string);
 }
 
 void api_execute(struct api_call *call, const void *message)

@@ -1,5 +1,6 @@
 #include "hotcell/v1/server_service.pb-c.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/api/api_private.h"
 #include "server/api/call.h"
 #include "server/api/convert.h"
@@ -13,11 +14,6 @@ static const char *const capabilities[] = {
         "sandbox.watch",
 };
 
-static char *borrow(const char *text)
-{
-        return (char *)(uintptr_t)text;
-}
-
 static Hotcell__V1__Wall *convert_wall(struct arena *arena, const struct session_wall *wall)
 {
         Hotcell__V1__Wall *message = arena_new(arena, Hotcell__V1__Wall);
@@ -25,11 +21,11 @@ static Hotcell__V1__Wall *convert_wall(struct arena *arena, const struct session
         if (!message)
                 return NULL;
         hotcell__v1__wall__init(message);
-        message->name = borrow(wall->name);
+        message->name = unconst(wall->name);
         message->holds = wall->holds;
         message->required = wall->required;
-        message->detail = borrow(wall->detail);
-        message->fix = borrow(wall->fix);
+        message->detail = unconst(wall->detail);
+        message->fix = unconst(wall->fix);
         return message;
 }
 
@@ -41,8 +37,8 @@ static Hotcell__V1__LanguageInfo *convert_language(struct arena *arena,
         if (!message)
                 return NULL;
         hotcell__v1__language_info__init(message);
-        message->language = borrow(language->language);
-        message->version = borrow(language->version);
+        message->language = unconst(language->language);
+        message->version = unconst(language->version);
         return message;
 }
 
@@ -54,8 +50,8 @@ static Hotcell__V1__TemplateInfo *convert_template(struct arena *arena,
         if (!message)
                 return NULL;
         hotcell__v1__template_info__init(message);
-        message->name = borrow(template->name);
-        message->digest = borrow(template->digest);
+        message->name = unconst(template->name);
+        message->digest = unconst(template->digest);
         message->languages =
                 arena_new_array(arena, Hotcell__V1__LanguageInfo *, template->n_languages);
         for (size_t i = 0; message->languages && i < template->n_languages; i++)
@@ -70,8 +66,8 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
         struct session_info info;
 
         session_info(call->api->session, &info);
-        response->version = borrow(HOTCELL_VERSION);
-        response->runtime_version = borrow(info.runtime_version);
+        response->version = unconst(HOTCELL_VERSION);
+        response->runtime_version = unconst(info.runtime_version);
         response->capabilities = (char **)(uintptr_t)capabilities;
         response->n_capabilities = ARRAY_SIZE(capabilities);
         response->limits_max = convert_sandbox_limits(arena, &call->api->limits.sandbox_max);

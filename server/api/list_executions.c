@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
@@ -14,7 +15,7 @@ static uint8_t *pack_filter(struct api_call *call,
         uint8_t *bytes;
 
         filter.page_size = 0;
-        filter.page_token = (char *)(uintptr_t)protobuf_c_empty_string;
+        filter.page_token = unconst(protobuf_c_empty_string);
         bytes = arena_alloc(&call->arena,
                             hotcell__v1__list_executions_request__get_packed_size(&filter) + 1);
         if (bytes)

@@ -14,6 +14,7 @@
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/api/decode.h"
 #include "server/api/symbols.h"
 
@@ -124,7 +125,7 @@ static void parts_init(struct parts *parts)
 static void answer_error(answer *to, struct parts *parts, enum rpc_code code, const char *message)
 {
         parts->error.error_code = (int32_t)code;
-        parts->error.error_message = (char *)(uintptr_t)message; /* only packed */
+        parts->error.error_message = unconst(message); /* only packed */
         to->error_response = &parts->error;
         to->message_response_case =
                 GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;

@@ -17,6 +17,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/api/clip.h"
 #include "server/rpc/rpc.h"
 
@@ -117,12 +118,6 @@ struct details {
         size_t n;
 };
 
-/* protobuf-c's strings are not const, but packing does not write. */
-static char *borrow(const char *text)
-{
-        return (char *)(uintptr_t)text;
-}
-
 static void details_add(struct details *details, const char *type, const ProtobufCMessage *message)
 {
         Google__Protobuf__Any *any = &details->anys[details->n];
@@ -131,7 +126,7 @@ static void details_add(struct details *details, const char *type, const Protobu
         assert(details->n < ANY_MAX && details->used + size <= ARENA_SIZE);
 
         google__protobuf__any__init(any);
-        any->type_url = borrow(type);
+        any->type_url = unconst(type);
         any->value.data = details->arena + details->used;
         any->value.len = protobuf_c_message_pack(message, any->value.data);
         details->used += size;
@@ -147,12 +142,12 @@ static void add_error_info(struct details *details, const struct status *status)
         google__rpc__error_info__init(&info);
         for (size_t i = 0; i < status->n_metadata; i++) {
                 google__rpc__error_info__metadata_entry__init(&entries[i]);
-                entries[i].key = borrow(status->metadata[i].key);
-                entries[i].value = borrow(status->metadata[i].value);
+                entries[i].key = unconst(status->metadata[i].key);
+                entries[i].value = unconst(status->metadata[i].value);
                 pointers[i] = &entries[i];
         }
-        info.reason = borrow(reason_info(status->reason)->name);
-        info.domain = borrow(STATUS_DOMAIN);
+        info.reason = unconst(reason_info(status->reason)->name);
+        info.domain = unconst(STATUS_DOMAIN);
         info.metadata = pointers;
         info.n_metadata = status->n_metadata;
         details_add(details, "type.googleapis.com/google.rpc.ErrorInfo", &info.base);
@@ -168,9 +163,9 @@ static void add_bad_request(struct details *details, const struct status *status
                 return;
         for (size_t i = 0; i < status->n_fields; i++) {
                 google__rpc__bad_request__field_violation__init(&violations[i]);
-                violations[i].field = borrow(status->fields[i].path);
-                violations[i].description = borrow(status->fields[i].description);
-                violations[i].reason = borrow(reason_info(status->fields[i].reason)->name);
+                violations[i].field = unconst(status->fields[i].path);
+                violations[i].description = unconst(status->fields[i].description);
+                violations[i].reason = unconst(reason_info(status->fields[i].reason)->name);
                 pointers[i] = &violations[i];
         }
         google__rpc__bad_request__init(&bad);
@@ -186,8 +181,8 @@ static void add_resource_info(struct details *details, const struct status *stat
         if (!status->resource_type[0])
                 return;
         google__rpc__resource_info__init(&info);
-        info.resource_type = borrow(status->resource_type);
-        info.resource_name = borrow(status->resource_name);
+        info.resource_type = unconst(status->resource_type);
+        info.resource_name = unconst(status->resource_name);
         details_add(details, "type.googleapis.com/google.rpc.ResourceInfo", &info.base);
 }
 
@@ -201,8 +196,8 @@ static void add_quota_failure(struct details *details, const struct status *stat
                 return;
         google__rpc__quota_failure__init(&failure);
         google__rpc__quota_failure__violation__init(&violation);
-        violation.subject = borrow(status->quota_subject);
-        violation.description = borrow(status->quota_description);
+        violation.subject = unconst(status->quota_subject);
+        violation.description = unconst(status->quota_description);
         failure.violations = &pointer;
         failure.n_violations = 1;
         details_add(details, "type.googleapis.com/google.rpc.QuotaFailure", &failure.base);
@@ -237,7 +232,7 @@ static int pack_once(const struct status *status, void **ret_bytes, size_t *ret_
 
         google__rpc__status__init(&message);
         message.code = (int32_t)reason_info(status->reason)->code;
-        message.message = borrow(status->message);
+        message.message = unconst(status->message);
         message.details = details->pointers;
         message.n_details = details->n;
         bytes = malloc(google__rpc__status__get_packed_size(&message));

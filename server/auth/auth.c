@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include "runtime/base/base32.h"
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -31,17 +32,16 @@ struct auth {
 };
 
 static const char secret_prefix[] = "hck_";
-static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
+enum { SECRET_RANDOM = 52 };
 
-static_assert(SECRET_BUFFER == sizeof(secret_prefix) + 52, "prefix, 52 characters, NUL");
+static_assert(SECRET_BUFFER == sizeof(secret_prefix) + SECRET_RANDOM, "prefix, random, NUL");
 
 static bool secret_is_well_formed(const char *secret)
 {
         const size_t prefix_length = strlen(secret_prefix);
 
-        return strlen(secret) == SECRET_BUFFER - 1 &&
-               strncmp(secret, secret_prefix, prefix_length) == 0 &&
-               strspn(secret + prefix_length, base32) == SECRET_BUFFER - 1 - prefix_length;
+        return strncmp(secret, secret_prefix, prefix_length) == 0 &&
+               base32_is_valid(secret + prefix_length, SECRET_RANDOM);
 }
 
 static int secret_digest(const char *secret, uint8_t ret_digest[static 32])
@@ -55,17 +55,10 @@ static int secret_digest(const char *secret, uint8_t ret_digest[static 32])
 
 static int secret_generate(char ret_secret[static SECRET_BUFFER])
 {
-        uint8_t random[52];
-        size_t used = strlen(secret_prefix);
+        size_t n_prefix = strlen(secret_prefix);
 
-        if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-                return error_origin(-errno);
-        (void)memcpy(ret_secret, secret_prefix, used);
-        for (size_t i = 0; i < sizeof(random); i++)
-                ret_secret[used++] = base32[random[i] & 31];
-        ret_secret[used] = '\0';
-        OPENSSL_cleanse(random, sizeof(random));
-        return 0;
+        (void)memcpy(ret_secret, secret_prefix, n_prefix);
+        return base32_random(ret_secret + n_prefix, SECRET_RANDOM);
 }
 
 static void on_keys_loaded(void *userdata, int result, const struct key_record *records, size_t n)

@@ -15,8 +15,8 @@
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -50,14 +50,6 @@ struct peers {
         unsigned next; /* where the circle goes on */
         struct seat *seats;
 };
-
-static uint64_t now_msec(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static uint64_t now_turn(const struct peers *peers)
 {
@@ -139,14 +131,14 @@ static void seat_check(struct peers *peers, struct seat *seat)
                 return;
 
         seat->state = SEAT_RESTING;
-        seat->rest_until = now_msec() + REST_MSEC;
+        seat->rest_until = clock_monotonic_msec() + REST_MSEC;
         seat->rest_turn = now_turn(peers) + REST_TURNS;
         peers->n_taken--;
 }
 
 static bool has_rested(const struct peers *peers, const struct seat *seat)
 {
-        return now_msec() >= seat->rest_until && now_turn(peers) >= seat->rest_turn;
+        return clock_monotonic_msec() >= seat->rest_until && now_turn(peers) >= seat->rest_turn;
 }
 
 static bool seat_is_free(struct peers *peers, struct seat *seat)

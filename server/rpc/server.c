@@ -283,7 +283,7 @@ static grpc_arg arg_integer(const char *key, int value)
 {
         return (grpc_arg){
                 .type = GRPC_ARG_INTEGER,
-                .key = (char *)(uintptr_t)key,
+                .key = unconst(key),
                 .value.integer = value,
         };
 }

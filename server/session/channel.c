@@ -20,6 +20,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 
 enum {
         INPUT_SMALL = 64 << 10,                            /* bytes; kept between frames */
@@ -247,7 +248,7 @@ int channel_send_hello(struct channel *channel, const char *working_directory)
 
         hotcell__sandbox__v1__hello__init(&hello);
         hello.protocol = KERNEL_PROTOCOL;
-        hello.working_directory = (char *)(uintptr_t)working_directory;
+        hello.working_directory = unconst(working_directory);
         return send_message(channel, HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_HELLO, 0,
                             &hello.base);
 }

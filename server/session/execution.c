@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -40,14 +40,6 @@ void execution_enter(struct execution *execution, enum execution_phase next)
 bool execution_is_over(const struct execution *execution)
 {
         return execution->phase >= PHASE_CLOSING;
-}
-
-uint64_t execution_clock_usec(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 size_t execute_request_size(const struct execute_request *request)
@@ -346,7 +338,7 @@ static void record_start(struct execution *execution)
         record->state = EXECUTION_RUNNING;
         record->start_time_usec = time_now_usec();
         record->context_generation = execution->context->record.generation;
-        execution->start_monotonic_usec = execution_clock_usec();
+        execution->start_monotonic_usec = clock_monotonic_usec();
         if (execution->is_row_running)
                 return;
         execution->n_pending++;

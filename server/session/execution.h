@@ -174,7 +174,6 @@ void execution_on_readers_changed(struct execution *execution);
 void execution_wake_readers(struct execution *execution);
 void execution_drop_request(struct execution *execution);
 void execution_drop_timers(struct execution *execution);
-uint64_t execution_clock_usec(void);
 void execution_on_done(struct execution *execution, const Hotcell__Sandbox__V1__Done *done);
 void execution_end_message(struct execution_record *record);
 bool execution_is_over(const struct execution *execution);

@@ -3,6 +3,7 @@
  * timers, the parent that reaped. Only OK, RAISED and the exit code of `sys.exit` are the kernel's
  * word, which the code may forge: it can only falsify its own result.
  */
+#include "runtime/base/clock.h"
 #include "server/session/execution.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
@@ -121,7 +121,7 @@ static void execution_close(struct execution *execution)
         record->end_time_usec = time_now_usec();
         if (has_run)
                 record->usage.wall_usec =
-                        (int64_t)(execution_clock_usec() - execution->start_monotonic_usec);
+                        (int64_t)(clock_monotonic_usec() - execution->start_monotonic_usec);
         else
                 record->start_time_usec = 0;
         execution_end_message(record);

@@ -6,6 +6,7 @@
  * the execution was asked to end nothing may wait for a client any more: what finds no room is
  * thrown away and counted, from there to its end, so that offsets stay true.
  */
+#include "runtime/base/clock.h"
 #include "server/session/execution.h"
 
 #include <stdio.h>

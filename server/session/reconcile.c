@@ -12,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/session/session_private.h"
 
 enum { RETRY_USEC = 1000 * 1000 };
@@ -374,7 +376,7 @@ static void list_after(struct reconciliation *reconciliation, const char *sandbo
 
         hotcell__runtime__v1__to_runtime__init(&request);
         hotcell__runtime__v1__list_sandboxes__init(&list);
-        list.after_sandbox_id = (char *)(uintptr_t)sandbox_id;
+        list.after_sandbox_id = unconst(sandbox_id);
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_LIST_SANDBOXES;
         request.list_sandboxes = &list;
         if (session_request(reconciliation->session, &request, on_listed, reconciliation) == 0)

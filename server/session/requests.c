@@ -4,6 +4,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/session/session_private.h"
 
 static const int outcomes_of_reasons[] = {
@@ -57,12 +58,6 @@ int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *re
         if (r == RUNTIME_CLIENT_E_BUSY)
                 return SESSION_E_HOST_EXHAUSTED;
         return r > 0 ? SESSION_E_RUNTIME_UNAVAILABLE : r;
-}
-
-/* The messages are only read: protobuf-c has no const strings. */
-static char *unconst(const char *text)
-{
-        return (char *)(uintptr_t)text;
 }
 
 int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/queue_safe.h"

@@ -18,6 +18,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/session/map.h"
 
 enum {
@@ -386,7 +387,7 @@ static int greet(struct runtime_client *client)
         hotcell__runtime__v1__to_runtime__init(&message);
         hello.protocol_oldest = PROTOCOL_OLDEST;
         hello.protocol_newest = PROTOCOL_NEWEST;
-        hello.version = (char *)(uintptr_t)HOTCELL_VERSION;
+        hello.version = unconst(HOTCELL_VERSION);
         message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_HELLO;
         message.hello = &hello;
         return send_request(client, &message, NULL, NULL);

@@ -2,6 +2,7 @@
  * The end reads the meters, has the runtime destroy everything, lets the executions come to theirs,
  * and writes the row last: a sandbox that is recorded as ended has nothing left.
  */
+#include "runtime/base/clock.h"
 #include "server/session/sandbox.h"
 
 #include <errno.h>

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
@@ -83,12 +82,4 @@ void sandbox_record_deinit(struct sandbox_record *record)
 {
         pairs_deinit(&record->labels);
         pairs_deinit(&record->environment);
-}
-
-int64_t time_now_usec(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_REALTIME, &now);
-        return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }

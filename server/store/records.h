@@ -202,6 +202,3 @@ int pairs_add(struct pairs *pairs, const char *name, const char *value);
 
 void pairs_deinit(struct pairs *pairs);
 void sandbox_record_deinit(struct sandbox_record *record);
-
-/* Now, in microseconds since the epoch. */
-int64_t time_now_usec(void);

@@ -1,6 +1,7 @@
 /* Sandboxes come, change and end. Each change and its event are one transaction. */
 #include <errno.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/store/rows.h"

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "server/store/store.h"
 
 struct run {

@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/store/database.h"
 #include "test/unit/store/fixture.h"
