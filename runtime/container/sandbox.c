@@ -223,14 +223,7 @@ static int mount_proc(struct spawn *spawn)
 static int change_root(struct spawn *spawn)
 {
         (void)spawn;
-        if (chdir(STAGE_ROOT) < 0)
-                return -errno;
-        if (syscall(SYS_pivot_root, ".", ".") < 0)
-                return -errno;
-        /* The stage lies on top now. */
-        if (umount2(".", MNT_DETACH) < 0)
-                return -errno;
-        return chdir("/") < 0 ? -errno : 0;
+        return spawn_change_root(STAGE_ROOT);
 }
 
 static int set_host_name(struct spawn *spawn)

@@ -7,25 +7,43 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "runtime/base/macros.h"
+
+int spawn_step_failed(const char *step, enum spawn_fault fault, int r,
+                      struct spawn_failure *ret_failure)
+{
+        struct spawn_failure failure = { .error_number = -r, .fault = fault };
+
+        (void)snprintf(failure.step, sizeof(failure.step), "%s", step);
+        *ret_failure = failure;
+        return SPAWNER_E_STEP;
+}
+
+int spawn_change_root(const char *path)
+{
+        if (chdir(path) < 0)
+                return -errno;
+        if (syscall(SYS_pivot_root, ".", ".") < 0)
+                return -errno;
+        /* The old root lies on top of the new one now. */
+        if (umount2(".", MNT_DETACH) < 0)
+                return -errno;
+        return chdir("/") < 0 ? -errno : 0;
+}
 
 /* Runs steps until one fails. */
 static int run_steps(struct spawn *spawn, const struct spawn_step *steps, size_t n_steps,
                      struct spawn_failure *ret_failure)
 {
         for (size_t i = 0; i < n_steps; i++) {
-                struct spawn_failure failure = { .fault = steps[i].fault };
                 int r = steps[i].run(spawn);
 
-                if (r == 0)
-                        continue;
-                failure.error_number = -r;
-                (void)snprintf(failure.step, sizeof(failure.step), "%s", steps[i].name);
-                *ret_failure = failure;
-                return SPAWNER_E_STEP;
+                if (r)
+                        return spawn_step_failed(steps[i].name, steps[i].fault, r, ret_failure);
         }
         return 0;
 }

@@ -62,6 +62,13 @@ extern const struct spawn_plan process_plan;
 int spawn_run(struct spawn *spawn, const struct spawn_plan *plan, int *ret_pid, int *ret_pidfd,
               struct spawn_failure *ret_failure);
 
+/* Tells that @step failed with the errno @r (negative): SPAWNER_E_STEP. */
+int spawn_step_failed(const char *step, enum spawn_fault fault, int r,
+                      struct spawn_failure *ret_failure);
+
+/* Makes the mount at @path the root, and lets go of the old one with all that is below it. */
+int spawn_change_root(const char *path);
+
 /* Steps that both kinds share. */
 int spawn_join_task_groups(struct spawn *spawn);
 int spawn_load_filter(struct spawn *spawn);

@@ -12,17 +12,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
+#include "runtime/container/spawn.h"
 
 #define STAGE_INIT "/init"
 
@@ -47,14 +46,7 @@ static int leave_host_files(struct stage *stage)
         if (mount("hotcell", "/proc", "tmpfs", MS_NOSUID | MS_NODEV,
                   "mode=0755,size=1m,nr_inodes=64") < 0)
                 return -errno;
-        if (chdir("/proc") < 0)
-                return -errno;
-        if (syscall(SYS_pivot_root, ".", ".") < 0)
-                return -errno;
-        /* The old root lies on top of the new one now, and goes with all that is below it. */
-        if (umount2(".", MNT_DETACH) < 0)
-                return -errno;
-        return chdir("/") < 0 ? -errno : 0;
+        return spawn_change_root("/proc");
 }
 
 static int make_directories(struct stage *stage)
@@ -189,15 +181,10 @@ int stage_enter(int init_fd, int *ret_init_fd, struct spawn_failure *ret_failure
 
         (void)umask(0);
         for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
-                struct spawn_failure failure = { 0 };
                 int r = steps[i].run(&stage);
 
-                if (r == 0)
-                        continue;
-                failure.error_number = -r;
-                (void)snprintf(failure.step, sizeof(failure.step), "%s", steps[i].name);
-                *ret_failure = failure;
-                return SPAWNER_E_STEP;
+                if (r)
+                        return spawn_step_failed(steps[i].name, SPAWN_FAULT_SYSTEM, r, ret_failure);
         }
         *ret_init_fd = stage.init_fd;
         return 0;

@@ -233,13 +233,25 @@ static pid_t clone_into(int group_fd, int *ret_pidfd)
         return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
+/* Reaps a child that was killed by the means under trial, or at last by the usual ones. @r: what
+ * these means returned. */
+static int await_killed(pid_t pid, int pidfd, int r)
+{
+        struct pollfd end = { .fd = pidfd, .events = POLLIN };
+        int status;
+
+        if (!r && poll(&end, 1, PROBE_TIMEOUT_MSEC) != 1)
+                r = -ETIMEDOUT;
+        (void)kill(pid, SIGKILL);
+        (void)waitpid(pid, &status, 0);
+        return r;
+}
+
 static int kill_by_group(const struct cgroup *leaf)
 {
         _cleanup_(cgroup_entry_close) struct cgroup_entry entry = { .id_fd = -1 };
         _cleanup_(closep) int pidfd = -1;
-        struct pollfd end;
         pid_t pid;
-        int status;
         int r = cgroup_entry_open(leaf, &entry);
 
         if (r)
@@ -251,12 +263,7 @@ static int kill_by_group(const struct cgroup *leaf)
                 for (;;)
                         (void)pause();
         r = cgroup_kill(leaf);
-        end = (struct pollfd){ .fd = pidfd, .events = POLLIN };
-        if (!r && poll(&end, 1, PROBE_TIMEOUT_MSEC) != 1)
-                r = -ETIMEDOUT;
-        (void)kill(pid, SIGKILL);
-        (void)waitpid(pid, &status, 0);
-        return r;
+        return await_killed(pid, pidfd, r);
 }
 
 /* The kernel may need a moment to see that the group is empty. */
@@ -338,8 +345,6 @@ int probe_capability_drop(void)
 int probe_pidfd(void)
 {
         _cleanup_(closep) int pidfd = -1;
-        struct pollfd end;
-        int status;
         int r = 0;
         pid_t pid = fork();
 
@@ -351,10 +356,5 @@ int probe_pidfd(void)
         pidfd = pidfd_open(pid, 0);
         if (pidfd < 0 || pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0)
                 r = -errno;
-        end = (struct pollfd){ .fd = pidfd, .events = POLLIN };
-        if (!r && poll(&end, 1, PROBE_TIMEOUT_MSEC) != 1)
-                r = -ETIMEDOUT;
-        (void)kill(pid, SIGKILL);
-        (void)waitpid(pid, &status, 0);
-        return r;
+        return await_killed(pid, pidfd, r);
 }

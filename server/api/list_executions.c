@@ -7,40 +7,30 @@
 #include "server/api/convert.h"
 #include "server/api/page_token.h"
 
-/* The bytes of the request without page and token: what a token is bound to. */
-static uint8_t *pack_filter(struct api_call *call,
-                            const Hotcell__V1__ListExecutionsRequest *request, size_t *ret_n)
+/* The request without page and token: what a token is bound to. */
+static Hotcell__V1__ListExecutionsRequest
+filter_of(const Hotcell__V1__ListExecutionsRequest *request)
 {
         Hotcell__V1__ListExecutionsRequest filter = *request;
-        uint8_t *bytes;
 
         filter.page_size = 0;
         filter.page_token = unconst(protobuf_c_empty_string);
-        bytes = arena_alloc(&call->arena,
-                            hotcell__v1__list_executions_request__get_packed_size(&filter) + 1);
-        if (bytes)
-                *ret_n = hotcell__v1__list_executions_request__pack(&filter, bytes);
-        return bytes;
+        return filter;
 }
 
 static void set_token(struct api_call *call, const struct execution_list *list,
                       Hotcell__V1__ListExecutionsResponse *response)
 {
         const struct execution_record *last = list->n ? &list->records[list->n - 1] : NULL;
-        char token[PAGE_TOKEN_BUFFER];
         struct store_cursor cursor;
-        size_t n_filter = 0;
-        uint8_t *filter;
+        Hotcell__V1__ListExecutionsRequest filter;
 
         if (!list->more || !last)
                 return;
         cursor.create_time_usec = last->create_time_usec;
         (void)snprintf(cursor.id, sizeof(cursor.id), "%s", last->execution_id);
-        filter = pack_filter(call, (const void *)call->request, &n_filter);
-        if (!filter)
-                return;
-        page_token_write(&cursor, filter, n_filter, token);
-        response->next_page_token = arena_text(&call->arena, token);
+        filter = filter_of((const void *)call->request);
+        response->next_page_token = page_token_new(&call->arena, &filter.base, &cursor);
 }
 
 static void on_done(void *userdata, int result, const struct execution_list *list)
@@ -74,13 +64,12 @@ void api_list_executions(struct api_call *call, const void *message)
                 .sandbox_id = *request->sandbox_id ? request->sandbox_id : NULL,
                 .context_id = *request->context_id ? request->context_id : NULL,
         };
-        size_t n_filter = 0;
-        uint8_t *filter = pack_filter(call, request, &n_filter);
+        Hotcell__V1__ListExecutionsRequest filter = filter_of(request);
 
         (void)check_page_size(call, request->page_size, &query.limit);
         (void)check_states(call, request->n_states, (const int *)request->states, EXECUTION_ENDED,
                            &query.states);
-        if (!filter || !page_token_read(request->page_token, filter, n_filter, &query.cursor))
+        if (!page_token_check(&call->arena, &filter.base, request->page_token, &query.cursor))
                 api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
                                "is not from an answer to the same filter; start without one");
         if (api_call_has_blame(call)) {

@@ -5,6 +5,9 @@
 #include <string.h>
 
 #include "runtime/base/text.h"
+#include "server/api/arena.h"
+
+enum { PREFIX_BUFFER = 24 }; /* `p1.`, 16 digits, `.` and NUL */
 
 /* FNV-1a: tells filters apart, proves nothing. http://www.isthe.com/chongo/tech/comp/fnv/ */
 static uint64_t digest(const void *bytes, size_t n_bytes)
@@ -17,29 +20,49 @@ static uint64_t digest(const void *bytes, size_t n_bytes)
         return hash;
 }
 
-void page_token_write(const struct store_cursor *cursor, const void *filter, size_t n_filter,
-                      char ret_token[static PAGE_TOKEN_BUFFER])
+/* What begins all tokens of a filter. */
+static bool write_prefix(struct arena *arena, const ProtobufCMessage *filter,
+                         char ret_prefix[static PREFIX_BUFFER])
 {
-        (void)snprintf(ret_token, PAGE_TOKEN_BUFFER, "p1.%016" PRIx64 ".%" PRId64 ".%s",
-                       digest(filter, n_filter), cursor->create_time_usec, cursor->id);
+        size_t n = protobuf_c_message_get_packed_size(filter);
+        uint8_t *bytes = arena_alloc(arena, n + 1);
+
+        if (!bytes)
+                return false;
+        (void)protobuf_c_message_pack(filter, bytes);
+        (void)snprintf(ret_prefix, PREFIX_BUFFER, "p1.%016" PRIx64 ".", digest(bytes, n));
+        return true;
 }
 
-bool page_token_read(const char *token, const void *filter, size_t n_filter,
-                     struct store_cursor *ret_cursor)
+char *page_token_new(struct arena *arena, const ProtobufCMessage *filter,
+                     const struct store_cursor *cursor)
+{
+        char prefix[PREFIX_BUFFER];
+        char token[PAGE_TOKEN_BUFFER];
+
+        if (!write_prefix(arena, filter, prefix))
+                return NULL;
+        (void)snprintf(token, sizeof(token), "%s%" PRId64 ".%s", prefix, cursor->create_time_usec,
+                       cursor->id);
+        return arena_text(arena, token);
+}
+
+bool page_token_check(struct arena *arena, const ProtobufCMessage *filter, const char *token,
+                      struct store_cursor *ret_cursor)
 {
         char copy[PAGE_TOKEN_BUFFER];
-        char expected[24];
+        char prefix[PREFIX_BUFFER];
         char *time, *id;
         uint64_t value;
 
         *ret_cursor = (struct store_cursor){ 0 };
         if (!*token)
                 return true;
-        (void)snprintf(expected, sizeof(expected), "p1.%016" PRIx64 ".", digest(filter, n_filter));
-        if (strlen(token) >= sizeof(copy) || strncmp(token, expected, strlen(expected)) != 0)
+        if (!write_prefix(arena, filter, prefix) || strlen(token) >= sizeof(copy) ||
+            strncmp(token, prefix, strlen(prefix)) != 0)
                 return false;
         memcpy(copy, token, strlen(token) + 1);
-        time = copy + strlen(expected);
+        time = copy + strlen(prefix);
         id = strchr(time, '.');
         if (!id)
                 return false;

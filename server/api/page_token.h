@@ -7,17 +7,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <protobuf-c/protobuf-c.h>
+
 #include "server/store/store.h"
+
+struct arena;
 
 enum { PAGE_TOKEN_BUFFER = 192 };
 
-/* @filter: bytes that tell one filter from another (not the page's size or token). */
-void page_token_write(const struct store_cursor *cursor, const void *filter, size_t n_filter,
-                      char ret_token[static PAGE_TOKEN_BUFFER]);
+/* @filter: the request, with page_size zero and page_token empty. NULL: no memory. */
+char *page_token_new(struct arena *arena, const ProtobufCMessage *filter,
+                     const struct store_cursor *cursor);
 
 /* An empty token is the start. False: not ours, or of another filter. */
-bool page_token_read(const char *token, const void *filter, size_t n_filter,
-                     struct store_cursor *ret_cursor);
+bool page_token_check(struct arena *arena, const ProtobufCMessage *filter, const char *token,
+                      struct store_cursor *ret_cursor);
 
 /* Watch tokens: a sequence of sandbox events. */
 void watch_token_write(int64_t sequence, char ret_token[static PAGE_TOKEN_BUFFER]);
