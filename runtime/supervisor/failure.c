@@ -1,5 +1,6 @@
 #include "runtime/supervisor/failure.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,4 +16,16 @@ struct failure *failure_set(struct failure *failure, Hotcell__Runtime__V1__Failu
         (void)vsnprintf(failure->message, sizeof(failure->message), format, arguments);
         va_end(arguments);
         return failure;
+}
+
+Hotcell__Runtime__V1__FailureReason failure_reason_of(int error)
+{
+        switch (abs(error)) {
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+                return FAILURE(EXHAUSTED);
+        default:
+                return FAILURE(SYSTEM);
+        }
 }

@@ -327,12 +327,13 @@ static int adopt(struct process *process, struct spawned *spawned, struct spawn_
 static int refuse_spawn(int r, const struct spawn_failure *found, struct failure *ret_failure)
 {
         if (r == SPAWNER_E_STEP)
-                failure_set(ret_failure, FAILURE(SYSTEM), found->error_number, "%s: %s",
-                            found->step, strerrordesc_np(found->error_number));
+                failure_set(ret_failure, failure_reason_of(found->error_number),
+                            found->error_number, "%s: %s", found->step,
+                            strerrordesc_np(found->error_number));
         else if (r == SPAWNER_E_DEAD)
                 failure_set(ret_failure, FAILURE(SYSTEM), 0, "the spawner died; try again");
         else
-                failure_set(ret_failure, FAILURE(SYSTEM), r, "cannot ask the spawner: %s",
+                failure_set(ret_failure, failure_reason_of(r), r, "cannot ask the spawner: %s",
                             strerrordesc_np(abs(r)));
         return 1;
 }
@@ -400,8 +401,8 @@ static int make_leaf(struct process *process, struct failure *ret_failure)
         if (r == CGROUP_E_EXISTS)
                 failure_set(ret_failure, FAILURE(EXISTS), 0, "process %s exists", process->id);
         else
-                failure_set(ret_failure, FAILURE(SYSTEM), r, "cannot make the process's group: %s",
-                            strerrordesc_np(-r));
+                failure_set(ret_failure, failure_reason_of(r), r,
+                            "cannot make the process's group: %s", strerrordesc_np(-r));
         return 1;
 }
 

@@ -350,7 +350,7 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
                         (void)cgroup_remove(&sandbox->init_leaf);
                 (void)cgroup_remove(&sandbox->group);
         }
-        failure_set(ret_failure, FAILURE(SYSTEM), r, "cannot make the sandbox's group: %s",
+        failure_set(ret_failure, failure_reason_of(r), r, "cannot make the sandbox's group: %s",
                     strerrordesc_np(abs(r)));
         return 1;
 }
@@ -400,13 +400,12 @@ static void describe_refusal(int r, const struct spawn_failure *found, struct fa
         if (r == SPAWNER_E_DEAD)
                 failure_set(ret_failure, FAILURE(SYSTEM), 0, "the spawner died; try again");
         else if (r == SPAWNER_E_STEP)
-                failure_set(ret_failure, FAILURE(SYSTEM), found->error_number, "%s: %s",
-                            found->step, strerrordesc_np(found->error_number));
+                failure_set(ret_failure, failure_reason_of(found->error_number),
+                            found->error_number, "%s: %s", found->step,
+                            strerrordesc_np(found->error_number));
         else
-                failure_set(ret_failure,
-                            r == -EMFILE || r == -ENOMEM ? FAILURE(EXHAUSTED) : FAILURE(SYSTEM), r,
-                            "%s: %s", found->step[0] ? found->step : "ask the spawner",
-                            strerrordesc_np(-r));
+                failure_set(ret_failure, failure_reason_of(r), r, "%s: %s",
+                            found->step[0] ? found->step : "ask the spawner", strerrordesc_np(-r));
 }
 
 /* From here on its end comes through the reaper. */

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import re
 import unittest
 
 import daemons
@@ -17,24 +16,6 @@ def setUpModule():
     global running, client
     running = unittest.enterModuleContext(daemons.Daemons(runtime_arguments=[f"--netns-pool={POOL}"]))
     client = unittest.enterModuleContext(stubs.Client(running.target))
-
-
-def descendants(pid):
-    found = []
-    for child in daemons.children(pid):
-        found += [child, *descendants(child)]
-    return found
-
-
-def instance(daemons_):
-    """The name of a runtime's groups."""
-    return re.search(r"instance=(hotcell-[a-z0-9]+)", daemons_.log()).group(1)
-
-
-def cgroups(name):
-    """All cgroup folders of a runtime, in every hierarchy."""
-    # os.walk passes over folders that vanish meanwhile.
-    return {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if f"/{name}" in folder}
 
 
 def namespaces(pids):
@@ -81,9 +62,9 @@ def files():
 
 def snapshot():
     daemon_pids = [running.process.pid, running.server_pid()]
-    everyone = [running.process.pid, *descendants(running.process.pid)]
+    everyone = [running.process.pid, *daemons.descendants(running.process.pid)]
     return {
-        "cgroups": cgroups(instance(running)),
+        "cgroups": running.cgroups(),
         "processes": len(everyone),
         "mounts": [mounts(pid) for pid in everyone],
         "host mounts": mounts(os.getpid()),
@@ -149,15 +130,14 @@ class Stop(unittest.TestCase):
             own = stubs.Client(mine.target)
             made = scenario.create(own)
             scenario.execute(own, made.sandbox_id, "1")
-            own_pids = [mine.process.pid, *descendants(mine.process.pid)]
+            own_pids = mine.processes()
             self.assertGreaterEqual(len(own_pids), 5)
-            name = instance(mine)
-            self.assertGreater(len(cgroups(name)), 3)
+            self.assertGreater(len(mine.cgroups()), 3)
             own.channel.close()
             self.assertEqual(mine.stop(), 0, mine.log())
             for pid in own_pids:
                 self.assertFalse(os.path.exists(f"/proc/{pid}"), pid)
-            self.assertEqual(cgroups(name), set())
+            self.assertEqual(mine.cgroups(), set())
             self.assertFalse(mine.socket.exists())
             self.assertNotIn(str(mine.folder), pathlib.Path("/proc/self/mountinfo").read_text())
 

@@ -6,6 +6,7 @@ Environment: HOTCELL_BUILD (build folder; `build`), HOTCELL_STORE (template stor
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -95,6 +96,20 @@ class Daemons:
                 return child
         return None
 
+    def instance(self):
+        """The name of the groups of the runtime that was started last."""
+        return re.findall(r"instance=(hotcell-[a-z0-9]+)", self.log())[-1]
+
+    def cgroups(self):
+        """All cgroup folders of the runtime, in every hierarchy."""
+        name = self.instance()
+        # os.walk passes over folders that vanish meanwhile.
+        return {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if f"/{name}" in folder}
+
+    def processes(self):
+        """The runtime and all that comes from it."""
+        return {self.process.pid, *descendants(self.process.pid)}
+
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -114,8 +129,19 @@ class Daemons:
 
 
 def children(pid):
-    text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    """Of its first thread; none if it is gone."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [int(word) for word in text.split()]
+
+
+def descendants(pid):
+    found = []
+    for child in children(pid):
+        found += [child, *descendants(child)]
+    return found
 
 
 def hotcell(daemons, *arguments, **options):
