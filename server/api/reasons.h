@@ -50,7 +50,6 @@
         X(KEY_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many keys as there may be.")             \
         X(QUEUE_FULL, RPC_RESOURCE_EXHAUSTED,                                                       \
           "As many executions, or as much code, wait as may wait.")                                 \
-        X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many open streams as there may be.")  \
         X(HOST_EXHAUSTED, RPC_RESOURCE_EXHAUSTED,                                                   \
           "The host lacks the memory, disk or numbers that this takes.")                            \
         X(SANDBOX_ENDED, RPC_FAILED_PRECONDITION, "The sandbox is over; it can only be read.")      \
