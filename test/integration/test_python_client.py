@@ -99,6 +99,21 @@ print("last", file=sys.stderr)
 """
 
 
+class Gate:
+    """Holds a cell of a sandbox at WAIT until it is opened, from another context."""
+
+    WAIT = "__import__('subprocess').run(['sh', '-c', 'until [ -e opened ]; do sleep 0.01; done'])"
+
+    def __init__(self, sandbox):
+        self.sandbox = sandbox
+        made = client.executions.CreateContext(execution_service.CreateContextRequest(sandbox_id=sandbox), timeout=60)
+        self.context_id = made.context.context_id
+
+    def open(self):
+        run = execute(client, self.sandbox, "open('opened', 'w').close()", context_id=self.context_id)
+        assert run.outcome == "OK", run
+
+
 class Order(Case):
     def check_order(self, run):
         wanted = []
@@ -122,10 +137,12 @@ class Order(Case):
 
     def test_the_order_holds_for_a_client_that_leaves_and_attaches_again(self):
         sandbox = self.sandbox()
-        slow = ORDERED.replace('print("out", i)', 'print("out", i); __import__("time").sleep(0.1)')
-        stream = client.executions.Execute(request(sandbox, slow), timeout=120)
-        run = fold_until(stream, lambda r: b"out 1" in r.stdout)
+        gate = Gate(sandbox)
+        halfway = ORDERED.replace('print("out", i)', f'print("out", i)\n    if i == 2:\n        {gate.WAIT}')
+        stream = client.executions.Execute(request(sandbox, halfway), timeout=120)
+        run = fold_until(stream, lambda r: b"out 2" in r.stdout)
         stream.cancel()
+        gate.open()
         run = attach(client, run.execution_id, run.sequence, run)
         self.check_order(run)
         again = attach(client, run.execution_id)
@@ -208,24 +225,31 @@ class Time(Case):
 
     def test_a_detached_execution_goes_on(self):
         sandbox = self.sandbox()
-        message = request(sandbox, "import time\nprint('a', flush=True)\ntime.sleep(1)\nprint('b')")
+        gate = Gate(sandbox)
+        message = request(sandbox, f"print('a', flush=True)\n{gate.WAIT}\nprint('b')")
         message.on_disconnect = execution_service.ON_DISCONNECT_CONTINUE
         stream = client.executions.Execute(message, timeout=120)
         run = fold_until(stream, lambda r: r.stdout)
         stream.cancel()
+        gate.open()
         run = attach(client, run.execution_id)
         self.assertEqual((run.outcome, run.stdout), ("OK", b"a\nb\n"))
 
     def test_executions_of_a_context_wait_in_order(self):
         sandbox = self.sandbox()
+        gate = Gate(sandbox)
         execute(client, sandbox, "seen = []")
-        streams = [client.executions.Execute(request(sandbox, f"import time; time.sleep(0.05); seen.append({i})"),
-                                             timeout=120) for i in range(5)]
-        runs = [fold(stream) for stream in streams]
+        codes = [f"{gate.WAIT}; seen.append(0)", *(f"seen.append({i})" for i in range(1, 5))]
+        streams, runs = [], []
+        for code in codes:
+            streams.append(client.executions.Execute(request(sandbox, code), timeout=120))
+            runs.append(fold_until(streams[-1], lambda r: r.execution_id))
+        gate.open()
+        runs = [fold(*pair) for pair in zip(streams, runs)]
         self.assertEqual([run.outcome for run in runs], ["OK"] * 5)
-        order = [int(x) for x in execute(client, sandbox, "seen").text.strip("[]").split(",")]
-        by_start = sorted(range(5), key=lambda i: runs[i].started.execution_count)
-        self.assertEqual(order, by_start)
+        self.assertEqual(execute(client, sandbox, "seen").text, "[0, 1, 2, 3, 4]")
+        counts = [run.started.execution_count for run in runs]
+        self.assertEqual(counts, sorted(counts))
 
 
 class Limits(Case):
@@ -240,13 +264,14 @@ class Limits(Case):
         execute(client, neighbour, "0")
         code = ("import os, time\nn = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            time.sleep(60)\n"
                 "            os._exit(0)\n        n += 1\nexcept OSError as error:\n    print(n, error.errno, flush=True)\n"
-                "time.sleep(2)")
-        thread_run = []
-        thread = threading.Thread(target=lambda: thread_run.append(execute(client, bomb, code, timeout=30)))
-        thread.start()
+                "time.sleep(60)")
+        stream = client.executions.Execute(request(bomb, code), timeout=120)
+        run = fold_until(stream, lambda r: b"\n" in r.stdout)
         self.assertEqual(execute(client, neighbour, "1+1", timeout=20).text, "2")
-        thread.join()
-        forked, number = thread_run[0].stdout.split()
+        client.executions.InterruptExecution(execution_service.InterruptExecutionRequest(execution_id=run.execution_id), timeout=60)
+        run = fold(stream, run)
+        self.assertEqual((run.outcome, run.cause), ("INTERRUPTED", "CLIENT"))
+        forked, number = run.stdout.split()
         self.assertLess(int(forked), 64)
         self.assertEqual(int(number), 11)
         self.assertEqual(execute(client, neighbour, "1+1").text, "2")

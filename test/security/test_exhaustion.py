@@ -82,8 +82,16 @@ class Service(Case):
         before = rss_bytes(pid)
         streams = [client.executions.AttachExecution(
             stubs.execution_service.AttachExecutionRequest(execution_id=run.execution_id), timeout=60) for _ in range(200)]
-        time.sleep(2)
-        grown = rss_bytes(pid) - before
+        for stream in streams:
+            next(stream)  # each is attached, and as much as goes out was made
+        looks = [0]
+
+        def is_settled():
+            looks.append(rss_bytes(pid))
+            return looks[-1] == looks[-2]
+
+        daemons.wait_until(is_settled, "two equal looks")
+        grown = looks[-1] - before
         for stream in streams:
             stream.cancel()
         self.assertLess(grown, 100 * MIB)

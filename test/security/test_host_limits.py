@@ -106,7 +106,7 @@ for _ in range(4000):
     try:
         while True: a.send(bytes(65536))
     except BlockingIOError: pass
-time.sleep(5)""", sandbox, timeout=50)
+time.sleep(60)""", sandbox, timeout=50)
         self.assertEqual(run.outcome, "OOM", run)
         self.assertEqual(scenario.execute(client, sandbox, "1+1").text, "2")
 

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
 #include "test/supervisor/peer.h"
 
@@ -52,6 +54,18 @@ static void pause_msec(long msec)
         (void)nanosleep(
                 &(struct timespec){ .tv_sec = msec / 1000, .tv_nsec = msec % 1000 * 1000000 },
                 NULL);
+}
+
+/* A script's loop that ends when nobody can read its output any more. */
+#define UNTIL_UNHEARD "trap '' PIPE; while echo .; do :; done 2>/dev/null; "
+
+/* Until the process is a zombie, or gone. */
+static void await_exit(int pidfd)
+{
+        struct pollfd poll_fd = { .fd = pidfd, .events = POLLIN };
+
+        while (poll(&poll_fd, 1, -1) < 0)
+                ck_assert_int_eq(errno, EINTR);
 }
 
 /* Clean-up goes on after the answer; its end shows only in the traces. */
@@ -234,6 +248,27 @@ START_TEST(out_of_memory_is_told_and_takes_the_whole_process)
 }
 END_TEST
 
+/* Until a bomb has grown. It forks and dies by turns, so it need not be at its limit when asked. */
+static void await_processes(const char *sandbox_id, uint64_t n_wanted)
+{
+        Hotcell__Runtime__V1__ReadUsage read;
+        Hotcell__Runtime__V1__ToRuntime message;
+        uint64_t n = 0;
+
+        hotcell__runtime__v1__read_usage__init(&read);
+        hotcell__runtime__v1__to_runtime__init(&message);
+        read.sandbox_id = (char *)(uintptr_t)sandbox_id;
+        message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_READ_USAGE;
+        message.read_usage = &read;
+        while (n < n_wanted) {
+                struct answer answer = peer_ask(&peer, &message);
+
+                ck_assert_int_eq(answer.message->body_case, EVENT(USAGE));
+                n = answer.message->usage->processes;
+                answer_deinit(&answer);
+        }
+}
+
 START_TEST(fork_bomb_is_held_and_ends_at_once)
 {
         struct answer answer;
@@ -243,7 +278,7 @@ START_TEST(fork_bomb_is_held_and_ends_at_once)
         peer_create(&peer, "sbx-a");
         peer_create(&peer, "sbx-b");
         answer = peer_shell(&peer, "sbx-a", "bomb", "b() { b | b & }; b; echo started; sleep 1000");
-        pause_msec(300);
+        await_processes("sbx-a", 16);
         event_free(peer_run(&peer, "sbx-b", "echo neighbour", output));
         ck_assert_str_eq(output, "neighbour\n");
         (void)clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -388,10 +423,11 @@ START_TEST(unacknowledged_ends_are_repeated_to_the_next_hotcelld)
         answer = peer_shell(&peer, "sbx-a", "p", "exit 5");
         event_free(peer_await_event(&peer, EVENT(PROCESS_ENDED)));
         answer_deinit(&answer);
-        answer = peer_shell(&peer, "sbx-a", "q", "sleep 0.2; exit 6");
+        answer = peer_shell(&peer, "sbx-a", "q", UNTIL_UNHEARD "exit 6");
         peer_disconnect(&peer);
+        answer.fds[1] = close_fd(answer.fds[1]);
+        await_exit(answer.fds[0]);
         answer_deinit(&answer);
-        pause_msec(600);
 
         peer_connect(&peer, &runtime);
         peer_hello(&peer);
@@ -687,9 +723,8 @@ START_TEST(spawner_that_died_is_replaced)
         char command[512];
 
         peer_create(&peer, "sbx-a");
-        answer = peer_shell(&peer, "sbx-a", "p", "echo ready; sleep 0.5; exit 4");
+        answer = peer_shell(&peer, "sbx-a", "p", "echo ready; " UNTIL_UNHEARD "exit 4");
         read_until(answer.fds[1], "ready");
-        answer_deinit(&answer);
         /* Before any sandbox it was the only child; it is the one in the daemon's own group. */
         (void)snprintf(
                 command, sizeof(command),
@@ -699,6 +734,7 @@ START_TEST(spawner_that_died_is_replaced)
                 runtime.pid, runtime.pid, runtime.pid);
         ck_assert_int_eq(system(command), 0);
         /* What it cloned lives on, and is still ours to reap. */
+        answer_deinit(&answer);
         event_free(peer_await_event(&peer, EVENT(PROCESS_ENDED)));
         event_free(peer_run(&peer, "sbx-a", "echo again", output));
         ck_assert_str_eq(output, "again\n");

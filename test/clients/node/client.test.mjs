@@ -92,7 +92,8 @@ const tests = {
 import os, subprocess, sys, time
 from IPython.display import display, HTML
 for i in range(3):
-    print("out", i); time.sleep(0.1)
+    print("out", i)
+    while not os.path.exists("opened"): time.sleep(0.01)
     print("err", i, file=sys.stderr)
 display(HTML("<b>one</b>"))
 os.write(1, b"raw\\n")
@@ -102,10 +103,13 @@ subprocess.run(["echo", "child"])
     for (let i = 0; i < 3; i++) wanted.push(['stdout', `out ${i}\n`], ['stderr', `err ${i}\n`]);
     wanted.push(['display'], ['stdout', 'raw\nchild\n'], ['result']);
     const one = await sandbox();
-    assert.deepEqual((await execute(one, code)).order, wanted);
     const left = await execute(one, code, {}, (run) => run.out.includes('out 0'));
     assert.ok(!left.ended);
+    // From another context: the first waits for it.
+    const { context } = await unary(executions, 'CreateContext', { sandbox_id: one });
+    await execute(one, "open('opened', 'w').close()", { context_id: context.context_id });
     assert.deepEqual((await attach(left)).order, wanted);
+    assert.deepEqual((await execute(one, code)).order, wanted);
   },
 
   async 'combined output keeps 200 alternating raw writes'() {

@@ -8,6 +8,7 @@ import fcntl
 import importlib
 import os
 import pathlib
+import re
 import selectors
 import shutil
 import signal
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 SOURCE_ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -23,6 +25,10 @@ INSTALLED_DIRECTORY = "/usr/lib/hotcell/kernels/python"
 DEFAULT_TEMPLATE_ROOT = "/var/lib/hotcell/templates/by-name/python/root"
 
 SYNC = 1
+CALLS = {
+    "x86_64": {"clock_nanosleep": 230, "poll": 7, "rt_sigtimedwait": 128},
+    "aarch64": {"clock_nanosleep": 115, "poll": 73, "rt_sigtimedwait": 137},  # ppoll
+}
 TIMEOUT_SEC = 60
 HEADER = struct.Struct("<IBBHI")
 
@@ -131,8 +137,11 @@ class Peer:
         self.wait_for("done")
         return Run(self.events)
 
+    def signal(self, number):
+        os.kill(self.kernel_pid, number)
+
     def interrupt(self):
-        os.kill(self.kernel_pid, signal.SIGINT)
+        self.signal(signal.SIGINT)
 
     # Receiving.
 
@@ -171,9 +180,36 @@ class Peer:
         for fd, kind in ((self._stdout, "stdout"), (self._stderr, "stderr"), (self._events, "events")):
             self._selector.register(fd, selectors.EVENT_READ, kind)
 
+    # What the kernel is doing, seen from outside. No event tells of it, so it is looked at again and again.
+
+    @staticmethod
+    def wait_until(condition, what):
+        deadline = time.monotonic() + TIMEOUT_SEC
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"still not: {what}")
+            time.sleep(0.001)
+
     def is_output_full(self):
         """Whether somebody is stuck in a write to the standard output."""
-        return int.from_bytes(fcntl.ioctl(self._stdout, 0x541B, b"\0" * 4), "little") >= 60000
+        return _unread(self._stdout) >= 60000
+
+    def has_unread_frames(self):
+        return _unread(self._events) > 0
+
+    def has_read_commands(self):
+        return _unread(self._commands) == 0
+
+    def has_taken_interrupt(self):
+        """No SIGINT waits to be delivered."""
+        status = pathlib.Path(f"/proc/{self.kernel_pid}/status").read_text()
+        return not any(int(word, 16) >> signal.SIGINT - 1 & 1 for word in re.findall(r"^S(?:ig|hd)Pnd:\s(\w+)", status, re.M))
+
+    def wait_in_call(self, name):
+        """Until the main thread sleeps in that system call."""
+        number = str(CALLS[os.uname().machine][name])
+        path = pathlib.Path(f"/proc/{self.kernel_pid}/syscall")
+        self.wait_until(lambda: path.read_text().split()[0] == number, f"in {name}")
 
     def _drain(self):
         for fd, kind in ((self._stdout, "stdout"), (self._stderr, "stderr")):
@@ -317,6 +353,10 @@ class Run:
     @property
     def done(self):
         return self.one("done")
+
+
+def _unread(pipe):
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
 def _leaf(pid):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import struct
 import time
 import unittest
@@ -604,9 +605,11 @@ class Environment(KernelTest):
 
 
 class Interrupts(KernelTest):
-    def interrupt_when(self, code, name="KeyboardInterrupt"):
+    def interrupt_when(self, code, name="KeyboardInterrupt", when=None):
         self.peer.start(code)
         self.peer.wait_for("stdout", b"go")
+        if when:
+            self.peer.wait_in_call(when)
         self.peer.interrupt()
         run = self.peer.finish()
         self.assertEqual(run.error.name, name)
@@ -615,7 +618,7 @@ class Interrupts(KernelTest):
         return run
 
     def test_sleep(self):
-        run = self.interrupt_when("import time, threading\nkept = 5\nthreading.Timer(0.05, print, ['go']).start()\ntime.sleep(60)")
+        run = self.interrupt_when("import time\nkept = 5\nprint('go')\ntime.sleep(60)", when="clock_nanosleep")
         self.assertRegex("\n".join(run.error.traceback), r"Cell In\[\d+\], line 4")
         self.assertEqual(self.value_of("kept"), "5")
 
@@ -657,17 +660,17 @@ class Interrupts(KernelTest):
         self.run_ok("import asyncio\nbeats = 0\nasync def beat():\n    global beats\n    while True:\n        await asyncio.sleep(0.005)\n        beats += 1\ntask = asyncio.create_task(beat())")
         self.interrupt_when("print('go')\nawait asyncio.sleep(60)")
         before = int(self.value_of("beats"))
-        self.run_ok("await asyncio.sleep(0.1)")
-        self.assertGreater(int(self.value_of("beats")), before)
+        self.run_ok(f"while beats == {before}: await asyncio.sleep(0.005)")
         self.run_ok("task.cancel();")
 
     def test_computing_background_task(self):
-        code = "import asyncio\nasync def hog():\n    print('go')\n    while True: pass\nt = asyncio.create_task(hog())\nawait asyncio.sleep(60)"
+        code = ("import asyncio\nme = asyncio.current_task()\nasync def hog():\n    print('go')\n    while not me.cancelling(): pass\n"
+                "    print('heard')\n    while True: pass\nt = asyncio.create_task(hog())\nawait asyncio.sleep(60)")
         self.peer.start(code)
         self.peer.wait_for("stdout", b"go")
         # The first is meant for the cell's task, which cannot take it; the next one, a step of the ladder, hits.
         self.peer.interrupt()
-        time.sleep(0.2)
+        self.peer.wait_for("stdout", b"heard")
         self.peer.interrupt()
         self.assertEqual(self.peer.finish().error.name, "KeyboardInterrupt")
 
@@ -695,11 +698,9 @@ class Interrupts(KernelTest):
         self.peer.start("import os, sys\nfor i in range(1000): sys.stdout.write('%5d' % i * 13107)")
         self.peer.wait_for("started")
         self.peer.stop_reading_outputs()
-        deadline = time.monotonic() + 30
-        while not self.peer.is_output_full() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        self.peer.wait_until(self.peer.is_output_full, "the output is full")
         self.peer.interrupt()
-        time.sleep(0.05)
+        self.peer.wait_until(self.peer.has_taken_interrupt, "the interrupt was taken")
         self.peer.resume_reading_outputs()
         run = self.peer.finish()
         self.assertEqual(run.error.name, "KeyboardInterrupt")
@@ -722,16 +723,20 @@ class Interrupts(KernelTest):
 
     def test_unanswered_barrier(self):
         """The peer does not answer (its client does not read): the interrupt gets through nevertheless."""
-        self.peer.start("import sys, time\nprint('go')\ntime.sleep(0.3)\nprint('x', file=sys.stderr)\nprint('no')\ntime.sleep(60)")
+        self.run_ok("import signal, sys, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]);")
+        self.peer.start("print('go')\nsignal.sigwait([signal.SIGUSR1])\nprint('x', file=sys.stderr)\nprint('no')\ntime.sleep(60)")
         self.peer.wait_for("stdout", b"go")
+        self.peer.wait_in_call("rt_sigtimedwait")
         self.peer.stop_reading_outputs()
-        time.sleep(0.6)
+        self.peer.signal(signal.SIGUSR1)
+        self.peer.wait_until(self.peer.has_unread_frames, "the barrier was sent")
         self.peer.interrupt()
-        time.sleep(0.1)
+        self.peer.wait_until(self.peer.has_taken_interrupt, "the interrupt was taken")
         self.peer.resume_reading_outputs()
         run = self.peer.finish()
         self.assertEqual(run.error.name, "KeyboardInterrupt")
         self.assertNotIn("no", run.stdout)
+        self.run_ok("signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1]);")
         run = self.run_ok("for i in range(20):\n    sys.stdout.write('o')\n    sys.stderr.write('e')")
         self.assertEqual(run.kinds, ["stdout", "stderr"] * 20)
 
@@ -822,7 +827,6 @@ class Loop(KernelTest):
         self.run_ok("async def hog():\n    print('hogging')\n    while True: pass\nt = asyncio.create_task(hog())")
         self.peer.wait_for("stdout", b"hogging")
         self.peer.start("'free again'")
-        time.sleep(0.1)
         self.peer.interrupt()
         self.assertEqual(self.peer.finish().result.text, "'free again'")
 
@@ -902,7 +906,7 @@ class Fresh(OwnKernelTest):
 
     def test_no_descriptors_of_the_loop_in_a_plain_cell(self):
         self.run_ok("import asyncio\nawait asyncio.sleep(0.01)")
-        time.sleep(0.05)
+        self.peer.wait_in_call("poll")  # the loop's own wait, with its descriptors
         self.assertEqual(len(eval(self.value_of("import os\nos.listdir('/proc/self/fd')"))), 6)
 
     def test_names(self):
@@ -941,7 +945,7 @@ class Fresh(OwnKernelTest):
         data = struct.pack("<IBBHI", len(data), 2, 0, 0, self.peer.execution) + data
         for i in range(len(data)):
             self.peer.send_raw(data[i : i + 1])
-            time.sleep(0.001)
+            self.peer.wait_until(self.peer.has_read_commands, "the piece was read")
         self.assertEqual(self.peer.finish().result.text, "'pieces'")
 
     def test_warm_round_trip(self):
