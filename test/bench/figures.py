@@ -1,4 +1,4 @@
-"""The figures: what is run, beside what, and the bar."""
+"""The figures: what is run, beside what, and the bars: one for the median, one for the slow end."""
 
 import contextlib
 
@@ -27,6 +27,19 @@ def _least(names, samples):
     return min(medians) if medians else None
 
 
+def slow_bar(ours, reference, milliseconds):
+    """For times. What a busy machine adds to the slow end it adds to the other side's as well."""
+    beyond = max(0, reference.slow_end() - reference.summary.median) if reference else 0
+    text = f"p99 at most 3 x its median + {milliseconds} ms"
+    if reference:
+        text += f" + what p99 of {reference.name} is above its median"
+    return Bar(text, 3 * ours.summary.median + milliseconds * 1e6 + beyond, of_slow_end=True)
+
+
+def _fastest(series):
+    return min(series, key=lambda one: one.summary.median, default=None)
+
+
 def create(lab, counts):
     """A sandbox from nothing to RUNNING, beside containers that run `true`."""
 
@@ -44,25 +57,55 @@ def create(lab, counts):
     for side in sides.values():
         side()
     samples = rounds.interleave(sides, counts["create"], lab.pause)
-    crun = [name for name in samples if name.startswith("crun")]
     ours = _series(
         "hotcell", "ns",
         "CreateSandbox to its answer over gRPC: all namespaces, overlay, seccomp, limits, init executed, the row in the "
         "database; without an interpreter and without its end",
         samples,
     )
+    crun = _crun(samples)
+    bwrap = _series("bwrap --unshare-all", "ns", "the whole command: namespaces only, no cgroup, no filter, no overlay", samples)
     return Figure(
-        "create", ours,
-        _present(
-            _series(
-                "crun run, user ns, seccomp, limits", "ns",
-                "the whole command: `true` on the same root with the same list of system calls, run and removed; no "
-                "overlay, no gRPC, no database", samples,
-            ),
-            _series("crun run, default spec", "ns", "the same with crun's own default: no user namespace, no filter", samples),
-            _series("bwrap --unshare-all", "ns", "the whole command: namespaces only, no cgroup, no filter, no overlay", samples),
+        "create", ours, [*crun, *_present(bwrap)],
+        [Bar("less than the fastest crun run", _least([one.name for one in crun], samples)), slow_bar(ours, _fastest(crun), 5)],
+    )
+
+
+def _crun(samples):
+    return _present(
+        _series(
+            "crun run, user ns, seccomp, limits", "ns",
+            "the whole command: `true` on the same root with the same list of system calls, run and removed; no "
+            "overlay, no gRPC, no database", samples,
         ),
-        Bar("less than the fastest crun run", _least(crun, samples)),
+        _series("crun run, default spec", "ns", "the same with crun's own default: no user namespace, no filter", samples),
+    )
+
+
+def delete(lab, counts):
+    """The end of a sandbox in which code has run, beside containers that are made, run `true` and are removed."""
+
+    def hotcell():
+        _, sandbox_id = lab.hotcell.ask("create")
+        lab.run(sandbox_id, CODE, RESULT)
+        lab.pause()
+        return int(lab.hotcell.ask("delete", sandbox_id)[0])
+
+    sides = {"hotcell": hotcell}
+    if lab.containers.crun:
+        sides["crun run, user ns, seccomp, limits"] = lambda: lab.containers.run_crun("walled")
+    for side in sides.values():
+        side()
+    samples = rounds.interleave(sides, counts["delete"], lab.pause)
+    crun = _crun(samples)
+    ours = _series(
+        "hotcell", "ns",
+        "DeleteSandbox to its answer over gRPC: the interpreter that ran `1+1` and all else of the sandbox ended, usage "
+        "read, the rows in the database", samples,
+    )
+    return Figure(
+        "delete", ours, crun,
+        [Bar("less than that crun run", _least([one.name for one in crun], samples)), slow_bar(ours, _fastest(crun), 5)],
     )
 
 
@@ -83,18 +126,16 @@ def cold(lab, counts):
     ended.clear()
     samples = rounds.interleave(sides, counts["cold"], lab.pause)
     samples["hotcell, to ended"] = ended
+    ours = _series("hotcell", "ns", "one-shot Execute to the result of `1+1`: sandbox made, IPython started, code run", samples)
+    to_ended = _series("hotcell, to ended", "ns", "the same calls to the last event, with the usage", samples, is_ours=True)
+    ipykernel = _series(
+        "ipykernel", "ns",
+        "jupyter_client: start of Debian's ipykernel to the first execute_reply of `1+1`; no sandbox; another Python "
+        "(the host's)", samples,
+    )
     return Figure(
-        "cold",
-        _series("hotcell", "ns", "one-shot Execute to the result of `1+1`: sandbox made, IPython started, code run", samples),
-        _present(
-            _series("hotcell, to ended", "ns", "the same calls to the last event, with the usage", samples, is_ours=True),
-            _series(
-                "ipykernel", "ns",
-                "jupyter_client: start of Debian's ipykernel to the first execute_reply of `1+1`; no sandbox; another Python "
-                "(the host's)", samples,
-            ),
-        ),
-        Bar("less than ipykernel", _least(["ipykernel"], samples)),
+        "cold", ours, _present(to_ended, ipykernel),
+        [Bar("less than ipykernel", _least(["ipykernel"], samples)), slow_bar(ours, ipykernel, 5)],
     )
 
 
@@ -112,17 +153,15 @@ def warm(lab, counts):
         for side in list(sides.values()) * 5:
             side()
         samples = rounds.interleave(sides, counts["warm"], lab.pause)
+    ours = _series("hotcell", "ns", "Execute of `1+1` in its context: request to the `ended` event, with result and usage", samples)
+    bare = _series(
+        "bare gRPC", "ns",
+        f"unary call of {UNARY_BYTES} bytes to a server of the same gRPC layer on a unix socket, same client", samples,
+    )
+    ipykernel = _series("ipykernel", "ns", "jupyter_client: `1+1` to reply and idle; the client is Python", samples)
     return Figure(
-        "warm",
-        _series("hotcell", "ns", "Execute of `1+1` in its context: request to the `ended` event, with result and usage", samples),
-        _present(
-            _series(
-                "bare gRPC", "ns",
-                f"unary call of {UNARY_BYTES} bytes to a server of the same gRPC layer on a unix socket, same client", samples,
-            ),
-            _series("ipykernel", "ns", "jupyter_client: `1+1` to reply and idle; the client is Python", samples),
-        ),
-        Bar("at most 4 x bare gRPC + 1 ms", 4 * median(samples["bare gRPC"]) + 1e6),
+        "warm", ours, _present(bare, ipykernel),
+        [Bar("at most 4 x bare gRPC + 1 ms", 4 * bare.summary.median + 1e6), slow_bar(ours, bare, 5)],
     )
 
 
@@ -146,20 +185,23 @@ def stdout(lab, counts):
         for side in sides.values():
             side()
         samples = rounds.interleave(sides, counts["stdout"], lab.pause)
+    ours = _series(
+        "hotcell", "B/s",
+        f"{counts['stdout_mib']} MiB by os.write of 64 KiB through pipe, ring and Execute, from the first to the last "
+        "output at the client", samples,
+    )
     return Figure(
-        "stdout",
-        _series(
-            "hotcell", "B/s",
-            f"{counts['stdout_mib']} MiB by os.write of 64 KiB through pipe, ring and Execute, from the first to the last "
-            "output at the client", samples,
-        ),
+        "stdout", ours,
         [
             _series(
                 "bare gRPC stream", "B/s",
                 "as many messages of 64 KiB, packed beforehand, from a server of the same gRPC layer, same client", samples,
             )
         ],
-        Bar("at least 0.4 of the bare stream", 0.4 * median(samples["bare gRPC stream"]), more_is_better=True),
+        [
+            Bar("at least 0.4 of the bare stream", 0.4 * median(samples["bare gRPC stream"]), more_is_better=True),
+            Bar("the slowest at least a third of its median", ours.summary.median / 3, more_is_better=True, of_slow_end=True),
+        ],
     )
 
 
@@ -185,12 +227,12 @@ def memory(lab, counts):
         samples["ipykernel, RSS"] = ipykernel
     daemons = _daemons(lab.runtime_pid)
     samples.update({name: [machine.resident_bytes(pid)] for name, pid in daemons.items()})
+    ours = _series(
+        "hotcell, RSS", "B",
+        "the processes of a sandbox after `1+1`: init and IPython, pages that they share with others included", samples,
+    )
     return Figure(
-        "memory",
-        _series(
-            "hotcell, RSS", "B",
-            "the processes of a sandbox after `1+1`: init and IPython, pages that they share with others included", samples,
-        ),
+        "memory", ours,
         _present(
             _series("ipykernel, RSS", "B", "the process after `1+1`, pages that it shares with others included", samples),
             _series(
@@ -201,7 +243,10 @@ def memory(lab, counts):
             _series("hotcell, charged before any code", "B", "the same before an interpreter started", samples, is_ours=True),
             *[_series(name, "B", "RSS of the process at the end", samples, is_ours=True) for name in daemons],
         ),
-        Bar("at most ipykernel", _least(["ipykernel, RSS"], samples)),
+        [
+            Bar("at most ipykernel", _least(["ipykernel, RSS"], samples)),
+            Bar("the largest at most 1.5 x its median", 1.5 * ours.summary.median, of_slow_end=True),
+        ],
     )
 
 
@@ -222,4 +267,4 @@ def _daemons(runtime_pid):
     return found
 
 
-ALL = {"create": create, "cold": cold, "warm": warm, "stdout": stdout, "memory": memory}
+ALL = {"create": create, "delete": delete, "cold": cold, "warm": warm, "stdout": stdout, "memory": memory}

@@ -37,15 +37,18 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """What hotcell took, what others took beside it, and the bar. Without a bar it is only for reading."""
+    """What hotcell took, what others took beside it, and the bars."""
 
     name: str
     ours: Series
     beside: list
-    bar: stats.Bar | None = None
+    bars: list
 
-    def verdict(self):
-        return self.bar.judge(self.ours.summary.median) if self.bar else None
+    def verdict(self, bar):
+        return bar.judge(self.ours.slow_end() if bar.of_slow_end else self.ours.summary.median)
+
+    def verdicts(self):
+        return [self.verdict(bar) for bar in self.bars]
 
     def as_json(self):
         ours = self.ours.summary.median
@@ -53,7 +56,7 @@ class Figure:
             "name": self.name,
             "hotcell": self.ours.as_json(),
             "beside": [{**s.as_json(), "ratio": _ratio(ours, s)} for s in self.beside],
-            "bar": {**dataclasses.asdict(self.bar), "verdict": self.verdict()} if self.bar else None,
+            "bars": [{**dataclasses.asdict(bar), "verdict": self.verdict(bar)} for bar in self.bars],
         }
 
 
@@ -64,7 +67,7 @@ def _ratio(ours, series):
 def exit_code(figures, failures):
     if failures:
         return EXIT_FAILED
-    verdict = stats.worst([f.verdict() for f in figures if f.bar])
+    verdict = stats.worst([verdict for figure in figures for verdict in figure.verdicts()])
     return {stats.MISSED: EXIT_MISSED, stats.NOT_JUDGED: EXIT_NOT_JUDGED}.get(verdict, 0)
 
 
@@ -76,10 +79,9 @@ def _row(name, series, ratio=""):
     )
 
 
-def _bar_row(figure):
-    bar = figure.bar
+def _bar_row(figure, bar):
     limit = "unknown" if bar.limit is None else f"{figure.ours.shown(bar.limit)} {SHOWN[figure.ours.unit][0]}"
-    return f"{'':<9}bar: {bar.text} ({limit}): {figure.verdict().upper()}"
+    return f"{'':<9}bar: {bar.text} ({limit}): {figure.verdict(bar).upper()}"
 
 
 def table(figures):
@@ -91,8 +93,7 @@ def table(figures):
         for series in figure.beside:
             times = _ratio(figure.ours.summary.median, series)
             lines.append(_row("", series, f"{times:.2f}x" if times else ""))
-        if figure.bar:
-            lines.append(_bar_row(figure))
+        lines += [_bar_row(figure, bar) for bar in figure.bars]
     return "\n".join(lines)
 
 

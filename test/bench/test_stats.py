@@ -3,6 +3,8 @@
 import json
 import unittest
 
+import bench
+import figures
 import report
 import rounds
 import stats
@@ -83,7 +85,12 @@ class Rounds(unittest.TestCase):
 
 def figure(limit, value=2e6):
     series = report.Series("hotcell", "ns", "all of it", [value])
-    return report.Figure("warm", series, [report.Series("bare", "ns", "gRPC", [1e6])], stats.Bar("at most", limit))
+    return report.Figure("warm", series, [report.Series("bare", "ns", "gRPC", [1e6])], [stats.Bar("at most", limit)])
+
+
+def slow_figure(samples, bare):
+    ours, reference = report.Series("hotcell", "ns", "", samples), report.Series("bare", "ns", "", bare)
+    return report.Figure("warm", ours, [reference], [figures.slow_bar(ours, reference, 5)])
 
 
 class Reports(unittest.TestCase):
@@ -95,8 +102,27 @@ class Reports(unittest.TestCase):
 
     def test_ten_times_slower_misses_the_bar(self):
         bar = 4 * 0.4e6 + 1e6
-        self.assertEqual(figure(bar, 1.2e6).verdict(), stats.MET)
-        self.assertEqual(figure(bar, 12e6).verdict(), stats.MISSED)
+        self.assertEqual(figure(bar, 1.2e6).verdicts(), [stats.MET])
+        self.assertEqual(figure(bar, 12e6).verdicts(), [stats.MISSED])
+
+    def test_a_slow_end_ten_times_slower_misses_its_bar_though_the_median_stays(self):
+        usual = [1.2e6] * 98 + [2.5e6] * 2
+        self.assertEqual(slow_figure(usual, [0.4e6] * 100).verdicts(), [stats.MET])
+        slow = slow_figure([1.2e6] * 98 + [25e6] * 2, [0.4e6] * 100)
+        self.assertEqual(slow.verdicts(), [stats.MISSED])
+        self.assertEqual(report.exit_code([figure(3e6), slow], []), 3)
+        self.assertIn("p99 at most 3 x its median + 5 ms", report.table([slow]))
+
+    def test_what_a_busy_machine_does_to_both_sides_is_no_miss(self):
+        self.assertEqual(slow_figure([1.2e6] * 98 + [25e6] * 2, [0.4e6] * 98 + [20e6] * 2).verdicts(), [stats.MET])
+
+    def test_a_slow_end_without_a_reference_is_judged_by_its_median(self):
+        ours = report.Series("hotcell", "ns", "", [1e6] * 98 + [9e6] * 2)
+        self.assertEqual(figures.slow_bar(ours, None, 5).limit, 8e6)
+
+    def test_every_figure_has_a_number_of_samples(self):
+        for counts in (bench.FULL, bench.QUICK):
+            self.assertLessEqual(set(figures.ALL), set(counts))
 
     def test_table_names_every_side_and_the_verdict(self):
         text = report.table([figure(1e6)])
@@ -109,7 +135,7 @@ class Reports(unittest.TestCase):
 
     def test_further_figures_of_hotcell_have_no_ratio(self):
         more = report.Series("hotcell, idle", "ns", "", [1e6], is_ours=True)
-        lone = report.Figure("warm", report.Series("hotcell", "ns", "", [2e6]), [more])
+        lone = report.Figure("warm", report.Series("hotcell", "ns", "", [2e6]), [more], [])
         self.assertNotIn("2.00x", report.table([lone]))
         self.assertIsNone(lone.as_json()["beside"][0]["ratio"])
 
@@ -117,4 +143,4 @@ class Reports(unittest.TestCase):
         row = json.loads(json.dumps(figure(3e6).as_json()))
         self.assertEqual(row["hotcell"]["p99"], 2e6)
         self.assertEqual(row["beside"][0]["ratio"], 2)
-        self.assertEqual(row["bar"]["verdict"], "met")
+        self.assertEqual([bar["verdict"] for bar in row["bars"]], ["met"])
