@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,9 +32,6 @@ enum {
 
 enum group_file {
         FILE_MEMORY_LIMIT,
-        FILE_MEMORY_NOW,
-        FILE_MEMORY_PEAK,
-        FILE_MEMORY_OOM,
         FILE_PIDS_LIMIT,
         FILE_PIDS_NOW,
         _FILE_N,
@@ -45,13 +43,26 @@ static const struct {
         const char *v2;
 } group_files[] = {
         [FILE_MEMORY_LIMIT] = { CGROUP_MEMORY, "memory.limit_in_bytes", "memory.max" },
-        [FILE_MEMORY_NOW] = { CGROUP_MEMORY, "memory.usage_in_bytes", "memory.current" },
-        [FILE_MEMORY_PEAK] = { CGROUP_MEMORY, "memory.max_usage_in_bytes", "memory.peak" },
-        [FILE_MEMORY_OOM] = { CGROUP_MEMORY, "memory.oom_control", "memory.events" },
         [FILE_PIDS_LIMIT] = { CGROUP_PIDS, "pids.max", "pids.max" },
         [FILE_PIDS_NOW] = { CGROUP_PIDS, "pids.current", "pids.current" },
 };
 static_assert(ARRAY_SIZE(group_files) == _FILE_N, "every file has a row");
+
+static const struct {
+        const char *v1; /* of memory's hierarchy; NULL: the file of v2 is always there */
+        const char *v2;
+} meters[] = {
+        [CGROUP_METER_CPU] = { NULL, "cpu.stat" },
+        [CGROUP_METER_MEMORY] = { "memory.usage_in_bytes", "memory.current" },
+        [CGROUP_METER_PEAK] = { "memory.max_usage_in_bytes", "memory.peak" },
+        [CGROUP_METER_OOM] = { "memory.oom_control", "memory.events" },
+};
+static_assert(ARRAY_SIZE(meters) == _CGROUP_METER_N, "every meter has a row");
+
+#define NO_METERS                                                                                  \
+        {                                                                                          \
+                [0 ... _CGROUP_METER_N - 1] = -1                                                   \
+        }
 
 static int file_path(const struct cgroup *group, const char *file,
                      char ret_path[static FILE_PATH_MAX])
@@ -258,7 +269,7 @@ static int pass_memory_on(const struct cgroup *group)
 int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const char *name,
                   const struct cgroup_limits *limits)
 {
-        struct cgroup made = { .tree = tree, .peak_fd = -1 };
+        struct cgroup made = { .tree = tree, .meter_fds = NO_METERS };
         int r;
 
         assert(strlen(name) <= CGROUP_NAME_MAX);
@@ -279,7 +290,7 @@ int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const ch
 
 int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const char *name)
 {
-        struct cgroup made = { .tree = sandbox->tree, .peak_fd = -1 };
+        struct cgroup made = { .tree = sandbox->tree, .meter_fds = NO_METERS };
         bool is_v2 = sandbox->tree->controllers[CGROUP_MEMORY].dialect == CGROUP_V2;
         unsigned parents = BIT(0);
         int r;
@@ -310,7 +321,8 @@ int cgroup_remove(struct cgroup *group)
 {
         bool is_busy = false;
 
-        group->peak_fd = close_fd(group->peak_fd);
+        for (size_t i = 0; i < _CGROUP_METER_N; i++)
+                group->meter_fds[i] = close_fd(group->meter_fds[i]);
         for (size_t h = 0; h < CGROUP_HIERARCHIES_MAX; h++) {
                 if (!(group->parents & BIT(h)))
                         continue;
@@ -377,53 +389,124 @@ static int read_key(const struct cgroup *group, size_t parent, const char *file,
         return r ? error_origin(r) : cgroup_parse_key(text, key, ret_value);
 }
 
-static int read_oom_kills(const struct cgroup *group, uint32_t *ret_kills)
+/* Whether this descriptor may be kept for as long as the group lives. */
+static bool is_to_spare(int fd)
 {
-        const char *name;
-        size_t parent;
-        uint64_t kills = 0;
-        int r = resolve(group, FILE_MEMORY_OOM, &parent, &name);
+        struct rlimit limit;
 
-        *ret_kills = 0;
+        return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd < limit.rlim_cur / 2;
+}
+
+enum { METER_E_ABSENT = 1 }; /* the controller is absent, or not counted for this group */
+
+static int open_meter(const struct cgroup *group, enum cgroup_meter meter, int *ret_fd)
+{
+        size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
+        enum cgroup_dialect dialect = group->tree->controllers[CGROUP_MEMORY].dialect;
+        const char *name = dialect == CGROUP_V1 ? meters[meter].v1 : meters[meter].v2;
+        char path[FILE_PATH_MAX];
+        int fd, r;
+
+        if (!meters[meter].v1) {
+                parent = 0;
+                name = meters[meter].v2;
+        } else if (dialect == CGROUP_ABSENT || !(group->parents & BIT(parent)))
+                return METER_E_ABSENT;
+        r = file_path(group, name, path);
         if (r)
+                return r;
+        /* v2 resets a peak only for reads through the same descriptor, or (before 6.12) never. */
+        fd = openat(parent_fd(group, parent), path,
+                    (meter == CGROUP_METER_PEAK ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+        if (fd < 0 && errno == EACCES && meter == CGROUP_METER_PEAK)
+                fd = openat(parent_fd(group, parent), path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        *ret_fd = fd;
+        return 0;
+}
+
+static int use_meter(struct cgroup *group, enum cgroup_meter meter, int *ret_fd)
+{
+        int r;
+
+        *ret_fd = group->meter_fds[meter];
+        if (*ret_fd >= 0)
                 return 0;
-        r = read_key(group, parent, name, "oom_kill", &kills);
-        if (!r)
-                *ret_kills = (uint32_t)MIN(kills, UINT32_MAX);
+        r = open_meter(group, meter, ret_fd);
+        if (r == 0 && group->keeps_meters && is_to_spare(*ret_fd))
+                group->meter_fds[meter] = *ret_fd;
         return r;
 }
 
-static int read_peak(struct cgroup *group, uint64_t *ret_peak)
+static void leave_meter(const struct cgroup *group, enum cgroup_meter meter, int fd)
+{
+        if (fd != group->meter_fds[meter])
+                (void)close(fd);
+}
+
+static int read_meter(struct cgroup *group, enum cgroup_meter meter, char *buffer, size_t size)
+{
+        ssize_t n;
+        int fd;
+        int r = use_meter(group, meter, &fd);
+
+        if (r)
+                return r;
+        n = pread(fd, buffer, size, 0); /* such files give all that they say at once */
+        if (n < 0)
+                r = error_origin(-errno);
+        else if ((size_t)n == size)
+                r = error_origin(-EFBIG);
+        else
+                buffer[n] = '\0';
+        leave_meter(group, meter, fd);
+        return r;
+}
+
+/* Zero where memory is not counted, or (before Linux 5.19) its peak is not. */
+static int read_meter_number(struct cgroup *group, enum cgroup_meter meter, uint64_t *ret_value)
 {
         char text[CGROUP_VALUE_MAX];
-        ssize_t n;
+        int r = read_meter(group, meter, text, sizeof(text));
 
-        if (group->peak_fd < 0)
-                return read_number(group, FILE_MEMORY_PEAK, ret_peak);
-        n = pread(group->peak_fd, text, sizeof(text) - 1, 0);
-        if (n < 0)
-                return error_origin(-errno);
-        text[n] = '\0';
-        return cgroup_parse_number(text, ret_peak);
+        *ret_value = 0;
+        if (r)
+                return r == -ENOENT || r == METER_E_ABSENT ? 0 : error_origin(r);
+        return cgroup_parse_number(text, ret_value);
+}
+
+static int read_meter_key(struct cgroup *group, enum cgroup_meter meter, const char *key,
+                          uint64_t *ret_value)
+{
+        char text[4096];
+        int r = read_meter(group, meter, text, sizeof(text));
+
+        *ret_value = 0;
+        if (r)
+                return r == METER_E_ABSENT ? 0 : error_origin(r);
+        return cgroup_parse_key(text, key, ret_value);
 }
 
 int cgroup_read_usage(struct cgroup *group, struct cgroup_usage *ret_usage)
 {
         struct cgroup_usage usage = { 0 };
         uint64_t processes = 0;
+        uint64_t oom_kills = 0;
         int r;
 
-        r = read_key(group, 0, "cpu.stat", "usage_usec", &usage.cpu_usec);
+        r = read_meter_key(group, CGROUP_METER_CPU, "usage_usec", &usage.cpu_usec);
         if (!r)
-                r = read_number(group, FILE_MEMORY_NOW, &usage.memory_bytes);
+                r = read_meter_number(group, CGROUP_METER_MEMORY, &usage.memory_bytes);
         if (!r)
-                r = read_peak(group, &usage.memory_peak_bytes);
+                r = read_meter_number(group, CGROUP_METER_PEAK, &usage.memory_peak_bytes);
         if (!r)
-                r = read_oom_kills(group, &usage.oom_kills);
+                r = read_meter_key(group, CGROUP_METER_OOM, "oom_kill", &oom_kills);
         if (!r)
                 r = read_number(group, FILE_PIDS_NOW, &processes);
         if (r)
                 return error_fold(r);
+        usage.oom_kills = (uint32_t)MIN(oom_kills, UINT32_MAX);
         usage.processes = (uint32_t)MIN(processes, UINT32_MAX);
         *ret_usage = usage;
         return 0;
@@ -452,25 +535,15 @@ int cgroup_read_sockets(const struct cgroup *group, uint64_t *ret_bytes, uint64_
 
 int cgroup_reset_peak(struct cgroup *group)
 {
-        char path[FILE_PATH_MAX];
-        const char *name;
-        size_t parent;
-        int r = resolve(group, FILE_MEMORY_PEAK, &parent, &name);
+        int fd;
+        bool is_done;
 
-        if (r)
+        group->keeps_meters = true;
+        if (use_meter(group, CGROUP_METER_PEAK, &fd))
                 return -EOPNOTSUPP;
-        if (group->tree->controllers[CGROUP_MEMORY].dialect == CGROUP_V1)
-                return write_at(group, parent, name, "0");
-
-        r = file_path(group, name, path);
-        if (r)
-                return r;
-        if (group->peak_fd < 0)
-                group->peak_fd = openat(parent_fd(group, parent), path, O_RDWR | O_CLOEXEC);
-        if (group->peak_fd >= 0 && write(group->peak_fd, "0", 1) == 1)
-                return 0;
-        group->peak_fd = close_fd(group->peak_fd);
-        return -EOPNOTSUPP;
+        is_done = pwrite(fd, "0", 1, 0) == 1;
+        leave_meter(group, CGROUP_METER_PEAK, fd);
+        return is_done ? 0 : -EOPNOTSUPP;
 }
 
 int cgroup_kill(const struct cgroup *group)

@@ -2,7 +2,8 @@
  * A sandbox's group, and one leaf below it for its init and for each process, so that each is
  * metered, killed and blamed for itself.
  *
- * A group is a path below the parents of the tree; nothing of it is held open. In cgroup2 both are
+ * A group is a path below the parents of the tree; nothing of it is held open but the meters of one
+ * whose peaks are measured, which is asked often (see cgroup_reset_peak()). In cgroup2 both are
  * directories; of v1, a sandbox has a directory in each hierarchy and a leaf only in memory's, and
  * its processes join the sandbox's in the others.
  */
@@ -38,13 +39,23 @@ struct cgroup_usage {
         uint32_t processes; /* of a leaf of v1: zero */
 };
 
+/* Files that say what a group uses. */
+enum cgroup_meter {
+        CGROUP_METER_CPU,
+        CGROUP_METER_MEMORY,
+        CGROUP_METER_PEAK,
+        CGROUP_METER_OOM,
+        _CGROUP_METER_N,
+};
+
 struct cgroup {
         const struct cgroup_tree *tree;
         char path[CGROUP_GROUP_PATH_MAX]; /* below each parent */
         size_t n_sandbox;                 /* bytes of the path that name the sandbox */
         uint64_t id;                      /* of the cgroup2 directory, as BPF knows it */
         unsigned parents; /* BIT()s of the hierarchies in which it has a directory */
-        int peak_fd; /* v2 resets a peak only for reads through the same descriptor; -1 before */
+        bool keeps_meters;
+        int meter_fds[_CGROUP_METER_N]; /* those that are kept open, else -1 */
 };
 
 /* What a new process needs to be born in a group; see struct spawn_cgroup. */
@@ -82,7 +93,11 @@ void cgroup_entry_close(struct cgroup_entry *entry);
 
 int cgroup_read_usage(struct cgroup *group, struct cgroup_usage *ret_usage);
 
-/* Begins a new peak. -EOPNOTSUPP when this kernel cannot (v2 before 6.12). */
+/*
+ * Begins a new peak. -EOPNOTSUPP when this kernel cannot (v2 before 6.12). From then on the group
+ * keeps its meters open until it is removed, but never with a descriptor from the upper half of
+ * what the process may have: that is for others.
+ */
 int cgroup_reset_peak(struct cgroup *group);
 
 /* SIGKILL to everything in the group and below, at once. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -263,9 +264,11 @@ static void remove_tree(void)
 /* A group as cgroup_create() would leave it, in folders that stand for the kernel's. */
 static struct cgroup a_group(unsigned parents)
 {
-        return (struct cgroup){
-                .tree = &tree, .path = "g", .n_sandbox = 1, .parents = parents, .peak_fd = -1
-        };
+        return (struct cgroup){ .tree = &tree,
+                                .path = "g",
+                                .n_sandbox = 1,
+                                .parents = parents,
+                                .meter_fds = { -1, -1, -1, -1 } };
 }
 
 START_TEST(meters_are_read_in_v1)
@@ -315,6 +318,100 @@ START_TEST(meters_are_read_in_v2)
         put("id/g/memory.peak", "77\n");
         ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
         ck_assert_uint_eq(usage.memory_peak_bytes, 77);
+        remove_tree();
+}
+END_TEST
+
+static int n_kept(const struct cgroup *group)
+{
+        int n = 0;
+
+        for (size_t i = 0; i < _CGROUP_METER_N; i++)
+                n += group->meter_fds[i] >= 0;
+        return n;
+}
+
+static void put_v2_meters(void)
+{
+        ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
+        put("id/g/cpu.stat", "usage_usec 9\n");
+        put("id/g/memory.current", "1\n");
+        put("id/g/memory.peak", "77\n");
+        put("id/g/memory.events", "oom_kill 0\n");
+        put("id/g/pids.current", "1\n");
+}
+
+START_TEST(meters_stay_open_once_a_peak_was_reset)
+{
+        static const char *const names[] = { "id" };
+        struct cgroup group = a_group(0x1);
+        struct cgroup_usage usage;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        put_v2_meters();
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        ck_assert_int_eq(n_kept(&group), 0);
+        ck_assert_int_eq(cgroup_reset_peak(&group), 0);
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        ck_assert_int_eq(n_kept(&group), _CGROUP_METER_N);
+        /* They are read from their beginning each time. */
+        put("id/g/cpu.stat", "usage_usec 10\n");
+        put("id/g/memory.events", "oom_kill 1\n");
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        ck_assert_uint_eq(usage.cpu_usec, 10);
+        ck_assert_uint_eq(usage.oom_kills, 1);
+        ck_assert_uint_eq(usage.memory_peak_bytes, 7); /* "07": the reset wrote over a plain file */
+
+        for (size_t i = 0; i < _CGROUP_METER_N; i++)
+                ck_assert_int_ge(fcntl(group.meter_fds[i], F_GETFD), 0);
+        ck_assert_int_eq(cgroup_remove(&group), CGROUP_E_BUSY); /* closed all the same */
+        ck_assert_int_eq(n_kept(&group), 0);
+        remove_tree();
+}
+END_TEST
+
+START_TEST(meters_leave_half_of_the_descriptors_to_others)
+{
+        static const char *const names[] = { "id" };
+        struct cgroup group = a_group(0x1);
+        struct cgroup_usage usage;
+        struct rlimit limit, few;
+        int fd;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        put_v2_meters();
+        fd = dup(0); /* the next one is the first that is not to be kept */
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        few = limit;
+        few.rlim_cur = 2 * ((rlim_t)fd + 1);
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+        ck_assert_int_eq(cgroup_reset_peak(&group), 0);
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        ck_assert_int_eq(n_kept(&group), 0);
+        ck_assert_uint_eq(usage.cpu_usec, 9);
+        (void)close(fd);
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
+        ck_assert_int_eq(n_kept(&group), 1);
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        ck_assert_int_eq(cgroup_remove(&group), CGROUP_E_BUSY);
+        remove_tree();
+}
+END_TEST
+
+START_TEST(meters_that_are_gone_are_no_zero)
+{
+        static const char *const names[] = { "id" };
+        struct cgroup group = a_group(0x1);
+        struct cgroup_usage usage;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        put_v2_meters();
+        ck_assert_int_eq(unlinkat(tree.parents[0].fd, "g/memory.events", 0), 0);
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), -ENOENT);
+        put("id/g/memory.events", "oom_kill 0\n");
+        ck_assert_int_eq(unlinkat(tree.parents[0].fd, "g/cpu.stat", 0), 0);
+        ck_assert_int_eq(cgroup_read_usage(&group, &usage), -ENOENT);
         remove_tree();
 }
 END_TEST
@@ -400,6 +497,9 @@ static Suite *cgroup_suite(void)
         tcase_add_test(groups, foreign_paths_are_never_removed);
         tcase_add_test(groups, meters_are_read_in_v1);
         tcase_add_test(groups, meters_are_read_in_v2);
+        tcase_add_test(groups, meters_stay_open_once_a_peak_was_reset);
+        tcase_add_test(groups, meters_leave_half_of_the_descriptors_to_others);
+        tcase_add_test(groups, meters_that_are_gone_are_no_zero);
         tcase_add_test(groups, limits_are_written_in_v1);
         tcase_add_test(groups, limits_are_written_in_v2);
         suite_add_tcase(suite, layout);
