@@ -296,8 +296,9 @@ void worker_submit(struct worker *worker, struct job *job)
                 job->result = error_origin(-EAGAIN);
         STAILQ_INSERT_TAIL(&worker->queue, job, entry);
         worker->n_queued++;
-        (void)pthread_cond_signal(&worker->changed);
         (void)pthread_mutex_unlock(&worker->lock);
+        /* Not under the lock, which the thread would wake up to wait for. */
+        (void)pthread_cond_signal(&worker->changed);
 }
 
 void worker_delivered(struct worker *worker, const struct job *job)
