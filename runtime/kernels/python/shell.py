@@ -61,19 +61,17 @@ def keep_leading_lines(manager):
 
 # These have no rich form, and asking for each of the ten takes longer than the rest of a small cell.
 _PLAIN_TYPES = frozenset((int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, range))
-_PLAIN_ONLY = frozenset(("text/plain",))
 
 
 class Formatter(DisplayFormatter):
     """An object of which nothing can be shown raises; where one form of several fails, that is only mentioned."""
 
     def format(self, obj, include=None, exclude=None):
-        if type(obj) in _PLAIN_TYPES and include is None and exclude is None and not self._is_registered(type(obj)):
-            include = _PLAIN_ONLY
+        is_plain = type(obj) in _PLAIN_TYPES and include is None and exclude is None and not self._is_registered(type(obj))
         outer = self.parent.format_errors
         try:
             self.parent.format_errors = []
-            data, metadata = super().format(obj, include=include, exclude=exclude)
+            data, metadata = self._format_plain(obj) if is_plain else super().format(obj, include=include, exclude=exclude)
             failures = self.parent.format_errors
         finally:
             self.parent.format_errors = outer
@@ -83,10 +81,15 @@ class Formatter(DisplayFormatter):
             print("\n".join(errors.render(e, e.__traceback__)[2]), file=sys.stderr)
         return data, metadata
 
+    def _format_plain(self, obj):
+        text = self.formatters["text/plain"](obj)
+        return ({} if text is None else {"text/plain": text}), {}
+
     def _is_registered(self, type):
         """Whether the program gave a form of its own to a built-in type."""
         name = (type.__module__, type.__name__)
-        rich = (formatter for key, formatter in self.formatters.items() if key != "text/plain")
+        rich = [formatter for key, formatter in self.formatters.items() if key != "text/plain"]
+        rich += self.ipython_display_formatter, self.mimebundle_formatter
         return any(type in formatter.type_printers or name in formatter.deferred_printers for formatter in rich)
 
 

@@ -360,6 +360,16 @@ class RichResults(KernelTest):
         self.run_ok("html.pop(int);")
         self.assertEqual(self.run_ok("5").result.types, ["text/plain"])
 
+    def test_built_in_type_that_displays_itself(self):
+        self.run_ok("own = get_ipython().display_formatter.ipython_display_formatter\nown.for_type(int, lambda i: print('int', i));")
+        self.assertEqual(self.run_ok("5").kinds, ["stdout"])
+        self.run_ok("own.pop(int);")
+        bundle = "bundle = get_ipython().display_formatter.mimebundle_formatter\nbundle.for_type(int, lambda i, **k: {'x/y': 'z'});"
+        self.run_ok(bundle)
+        self.assertEqual(sorted(self.run_ok("5").result.types), ["text/plain", "x/y"])
+        self.run_ok("bundle.pop(int);")
+        self.assertEqual(self.run_ok("5").result.types, ["text/plain"])
+
     def test_object_that_displays_itself(self):
         run = self.run_ok("class D:\n    def _ipython_display_(self): print('myself')\nD()")
         self.assertEqual(run.kinds, ["stdout"])
