@@ -44,6 +44,7 @@ def create(report, loops, interrupts):
     shell.report = report
     shell.interrupts = interrupts
     keep_leading_lines(shell.input_transformer_manager)
+    tokenize_only_marks(shell.input_transformer_manager)
     # A cell is all there is, nobody types the rest: "'(' was never closed" says more than "incomplete input".
     shell.compile.flags &= ~codeop.PyCF_ALLOW_INCOMPLETE_INPUT
     return shell
@@ -57,6 +58,22 @@ def keep_leading_lines(manager):
             return lines[:n] + transform(lines[n:]) if n < len(lines) else lines
         return transform_rest
     manager.cleanup_transforms = [after_empty_lines(t) for t in manager.cleanup_transforms if t is not leading_empty_lines]
+
+
+# What IPython's own token transforms look for: `%`, `!` and `?` anywhere, the others at the start of a line.
+_MARKS = re.compile(r"[%!?]|^\s*[,;/]", re.MULTILINE)
+
+
+def tokenize_only_marks(manager):
+    """A cell without any mark of IPython's syntax need not be taken into tokens, which costs more than to compile it."""
+    known = list(manager.token_transformers)
+    transform = manager.do_token_transforms
+
+    def transform_marked(lines):
+        if manager.token_transformers == known and not any(map(_MARKS.search, lines)):
+            return lines
+        return transform(lines)
+    manager.do_token_transforms = transform_marked
 
 
 # These have no rich form, and asking for each of the ten takes longer than the rest of a small cell.

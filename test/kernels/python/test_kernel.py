@@ -370,6 +370,26 @@ class RichResults(KernelTest):
         self.run_ok("bundle.pop(int);")
         self.assertEqual(self.run_ok("5").result.types, ["text/plain"])
 
+    def test_marks_of_ipython_at_the_start_of_a_line(self):
+        self.run_ok("def show(*a): print(a)")
+        for line, said in ((",show a b", "('a', 'b')"), (";show a b", "('a b',)"), ("/show 1 2", "(1, 2)"), ("!echo x", "x")):
+            for indent in ("", "    "):
+                self.assertEqual(self.run_ok(f"pass\nif True:\n    pass\n{indent}{line}").stdout, said + "\n")
+
+    def test_token_transform_of_the_program(self):
+        self.run_ok("from IPython.core.inputtransformer2 import TokenTransformBase\n"
+                    "class Add(TokenTransformBase):\n"
+                    "    @classmethod\n"
+                    "    def find(cls, lines):\n"
+                    "        return next((cls(t.start) for line in lines for t in line if t.string == 'ADD'), None)\n"
+                    "    def transform(self, lines):\n"
+                    "        return [line.replace('ADD', '+') for line in lines]\n"
+                    "transforms = get_ipython().input_transformer_manager.token_transformers\n"
+                    "transforms.append(Add)")
+        self.assertEqual(self.run_ok("1 ADD 1").result.text, "2")
+        self.run_ok("transforms.pop();")
+        self.run_bad("1 ADD 1", "SyntaxError")
+
     def test_object_that_displays_itself(self):
         run = self.run_ok("class D:\n    def _ipython_display_(self): print('myself')\nD()")
         self.assertEqual(run.kinds, ["stdout"])
