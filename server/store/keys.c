@@ -17,18 +17,21 @@ struct key_change {
 static int insert_work(struct database *database, struct job *job)
 {
         struct key_change *change = CONTAINER_OF(job, struct key_change, change.job);
-        sqlite3_stmt *forget = database->statements[STATEMENT_FORGET_REVOKED_KEYS];
+        sqlite3_stmt *forget = database->statements[STATEMENT_FORGET_ENDED_KEYS];
         sqlite3_stmt *insert = database->statements[STATEMENT_INSERT_KEY];
         int r;
 
-        /* The new one is the thousandth at most, if revoked ones can go. */
+        /* The new one is the thousandth at most, if there are some that can go. */
         row_bind_int64(forget, ":keep", STORE_KEYS_MAX - 1);
+        row_bind_int64(forget, ":now", change->record.create_time_usec);
         r = row_run(forget);
         if (r == 0)
                 r = row_bind_key(insert, &change->record);
         if (r == 0)
                 r = row_run(insert);
-        return r == ROW_E_NOT_UNIQUE ? STORE_E_NAME_IN_USE : r;
+        if (r == ROW_E_NOT_UNIQUE) /* the secret: it was made of 260 random bits */
+                return error_origin(-EEXIST);
+        return r == 0 && sqlite3_changes(database->connection) == 0 ? STORE_E_NAME_IN_USE : r;
 }
 
 static int revoke_work(struct database *database, struct job *job)
@@ -43,6 +46,16 @@ static int revoke_work(struct database *database, struct job *job)
         return r == 0 && sqlite3_changes(database->connection) == 0 ? STORE_E_NOT_FOUND : r;
 }
 
+static int touch_work(struct database *database, struct job *job)
+{
+        struct key_change *change = CONTAINER_OF(job, struct key_change, change.job);
+        sqlite3_stmt *touch = database->statements[STATEMENT_TOUCH_KEY];
+
+        row_bind_text(touch, ":id", change->record.key_id);
+        row_bind_int64(touch, ":time", change->record.last_used_time_usec);
+        return row_run(touch);
+}
+
 static const struct job_class insert_class = {
         .is_write = true,
         .work = insert_work,
@@ -52,6 +65,12 @@ static const struct job_class insert_class = {
 static const struct job_class revoke_class = {
         .is_write = true,
         .work = revoke_work,
+        .deliver = change_deliver,
+};
+
+static const struct job_class touch_class = {
+        .is_write = true,
+        .work = touch_work,
         .deliver = change_deliver,
 };
 
@@ -65,7 +84,7 @@ static void submit_change(struct store *store, const struct job_class *class,
                 return;
         }
         change->change.on_done = on_done;
-        change->change.job.is_durable = true;
+        change->change.job.is_durable = class != &touch_class;
         change->record = *record;
         job_submit(&change->change.job);
 }
@@ -76,15 +95,29 @@ void store_insert_key(struct store *store, const struct key_record *record, stor
         submit_change(store, &insert_class, record, on_done, userdata);
 }
 
+/* One that is too long stays empty, as no key's is. */
+static void set_id(struct key_record *record, const char *key_id)
+{
+        if (strlen(key_id) < sizeof(record->key_id))
+                (void)memcpy(record->key_id, key_id, strlen(key_id) + 1);
+}
+
 void store_revoke_key(struct store *store, const char *key_id, int64_t revoke_time_usec,
                       store_on_done on_done, void *userdata)
 {
         struct key_record record = { .revoke_time_usec = revoke_time_usec };
 
-        /* One that is too long stays empty, as no key's is. */
-        if (strlen(key_id) < sizeof(record.key_id))
-                (void)memcpy(record.key_id, key_id, strlen(key_id) + 1);
+        set_id(&record, key_id);
         submit_change(store, &revoke_class, &record, on_done, userdata);
+}
+
+void store_touch_key(struct store *store, const char *key_id, int64_t used_time_usec,
+                     store_on_done on_done, void *userdata)
+{
+        struct key_record record = { .last_used_time_usec = used_time_usec };
+
+        set_id(&record, key_id);
+        submit_change(store, &touch_class, &record, on_done, userdata);
 }
 
 /* All of them. */

@@ -190,7 +190,11 @@ struct key_record {
         char name[ID_BUFFER];
         uint8_t secret_sha256[32];
         int64_t create_time_usec;
-        int64_t revoke_time_usec; /* zero: good */
+        int64_t revoke_time_usec;    /* zero: it was not */
+        char owner[OWNER_BUFFER];    /* of what is made with it: its own id, or an older key's */
+        int64_t scopes;              /* bits of enum scope */
+        int64_t expire_time_usec;    /* zero: never */
+        int64_t last_used_time_usec; /* zero: never */
 };
 
 /* Deep copies; -ENOMEM. @ret is overwritten, not freed. */

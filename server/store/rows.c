@@ -117,6 +117,10 @@ static const struct field key_fields[] = {
         KEY(BLOB, secret_sha256),
         KEY(INT64, create_time_usec),
         KEY(INT64, revoke_time_usec),
+        KEY(TEXT, owner),
+        KEY(INT64, scopes),
+        KEY(INT64, expire_time_usec),
+        KEY(INT64, last_used_time_usec),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");

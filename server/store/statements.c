@@ -30,7 +30,12 @@
         "message, used_cpu_usec, used_wall_usec, used_memory_peak_bytes, stdout_bytes, "           \
         "stderr_bytes, rich_bytes, truncated_bytes, last_sequence"
 
-#define KEY_COLUMNS "key_id, name, secret_sha256, create_time_usec, revoke_time_usec"
+#define KEY_COLUMNS                                                                                \
+        "key_id, name, secret_sha256, create_time_usec, revoke_time_usec, owner, scopes, "         \
+        "expire_time_usec, last_used_time_usec"
+
+#define KEY_IS_GOOD(time)                                                                          \
+        "revoke_time_usec = 0 AND (expire_time_usec = 0 OR expire_time_usec > " time ")"
 
 /* Strictly after the cursor, newest first. All labels that are wanted must be there. Where two
  * indexes fit, SQLite knows nothing of how many rows are over: hence the name. */
@@ -157,17 +162,23 @@ static const char *const statement_sql[] = {
                 " FROM executions INDEXED BY executions_living WHERE state <> 3"
                 " ORDER BY create_time_usec, execution_id",
 
-        [STATEMENT_INSERT_KEY] = "INSERT INTO api_keys (" KEY_COLUMNS ") "
-                                 "VALUES (?1, ?2, ?3, ?4, ?5)",
-        [STATEMENT_FORGET_REVOKED_KEYS] =
-                "DELETE FROM api_keys WHERE revoke_time_usec <> 0 AND key_id IN ("
-                "SELECT key_id FROM api_keys ORDER BY revoke_time_usec = 0 DESC, "
-                "create_time_usec DESC, key_id DESC LIMIT -1 OFFSET :keep)",
+        /* No row when a key that is good as the new one is made has its name. */
+        [STATEMENT_INSERT_KEY] =
+                "INSERT INTO api_keys (" KEY_COLUMNS ") "
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS "
+                "(SELECT 1 FROM api_keys WHERE name = ?2 AND " KEY_IS_GOOD("?4") ")",
+        [STATEMENT_FORGET_ENDED_KEYS] = "DELETE FROM api_keys WHERE NOT (" KEY_IS_GOOD(
+                ":now") ") AND key_id IN ("
+                        "SELECT key_id FROM api_keys ORDER BY " KEY_IS_GOOD(
+                                ":now") " DESC, "
+                                        "create_time_usec DESC, key_id DESC LIMIT -1 OFFSET :keep)",
         [STATEMENT_KEYS] = "SELECT " KEY_COLUMNS " FROM api_keys "
                            "ORDER BY create_time_usec DESC, key_id DESC",
         [STATEMENT_REVOKE_KEY] =
                 "UPDATE api_keys SET revoke_time_usec = "
                 "iif(revoke_time_usec = 0, :time, revoke_time_usec) WHERE key_id = :id",
+        [STATEMENT_TOUCH_KEY] = "UPDATE api_keys SET last_used_time_usec = :time "
+                                "WHERE key_id = :id",
 
         [STATEMENT_EXPIRE_EXECUTIONS] =
                 "DELETE FROM executions WHERE execution_id IN (SELECT execution_id "

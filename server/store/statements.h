@@ -57,9 +57,10 @@ enum statement_id {
 
         /* Keys. */
         STATEMENT_INSERT_KEY,
-        STATEMENT_FORGET_REVOKED_KEYS,
+        STATEMENT_FORGET_ENDED_KEYS,
         STATEMENT_KEYS,
         STATEMENT_REVOKE_KEY,
+        STATEMENT_TOUCH_KEY,
 
         /* Retention. */
         STATEMENT_EXPIRE_EXECUTIONS,

@@ -7,8 +7,9 @@
  * then unhealthy until a write succeeds; -EAGAIN: too many jobs are queued; -EEXIST: the id is
  * there already).
  *
- * What was told as done survives the death of any process. The end of a sandbox and all changes of
- * keys also survive a loss of power at once, everything else after at most about a second.
+ * What was told as done survives the death of any process. The end of a sandbox, new keys and
+ * their revocations also survive a loss of power at once, everything else after at most about a
+ * second.
  */
 #pragma once
 
@@ -184,7 +185,7 @@ void store_load_living(struct store *store, store_on_living on_done, void *userd
 
 /* Keys. */
 enum {
-        STORE_KEYS_MAX = 1000, /* the oldest revoked ones are forgotten for new ones */
+        STORE_KEYS_MAX = 1000, /* the oldest that are revoked or expired make room for new ones */
 };
 
 typedef void (*store_on_keys)(void *userdata, int result, const struct key_record *records,
@@ -194,3 +195,7 @@ void store_insert_key(struct store *store, const struct key_record *record, stor
 void store_list_keys(struct store *store, store_on_keys on_done, void *userdata);
 void store_revoke_key(struct store *store, const char *key_id, int64_t revoke_time_usec,
                       store_on_done on_done, void *userdata);
+
+/* Notes that a key was used; unlike other changes of keys, a loss of power may undo it. */
+void store_touch_key(struct store *store, const char *key_id, int64_t used_time_usec,
+                     store_on_done on_done, void *userdata);

@@ -173,6 +173,7 @@ struct key_record make_key(int number, const char *name)
 
         (void)snprintf(record.key_id, sizeof(record.key_id), "key-%06d", number);
         (void)snprintf(record.name, sizeof(record.name), "%s", name);
+        (void)snprintf(record.owner, sizeof(record.owner), "%s", record.key_id);
         (void)memcpy(record.secret_sha256, &number, sizeof(number));
         return record;
 }

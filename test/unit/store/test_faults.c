@@ -209,7 +209,7 @@ START_TEST(every_write_of_a_migration_may_fail)
                 fixture_open(&fixture);
                 ck_assert_int_eq(live(1), 0);
                 fixture_close(&fixture);
-                ck_assert_int_eq(ask("PRAGMA user_version"), 2);
+                ck_assert_int_eq(ask("PRAGMA user_version"), 3);
                 ck_assert_int_eq(ask("SELECT count(*) FROM sandboxes"), 3);
                 ck_assert_int_eq(ask("SELECT count(*) FROM executions"), 3);
         }

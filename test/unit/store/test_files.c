@@ -88,7 +88,7 @@ START_TEST(a_new_database_is_private_and_complete)
         ck_assert_int_eq(stat(database(), &status), 0);
         ck_assert_int_eq(status.st_mode & 0777, 0600);
         ck_assert_int_eq(ask_sql(database(), "PRAGMA application_id"), 0x6863656c);
-        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 2);
+        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 3);
         ck_assert(!exists("hotcell.db.new"));
 }
 END_TEST
@@ -202,11 +202,11 @@ END_TEST
 START_TEST(a_newer_schema_is_left_alone)
 {
         fill();
-        run_sql(database(), "PRAGMA user_version = 3");
+        run_sql(database(), "PRAGMA user_version = 1000");
         expect_untouched(STORE_E_NEWER);
         run_sql(database(), "PRAGMA user_version = -1");
         expect_untouched(STORE_E_NEWER);
-        run_sql(database(), "PRAGMA user_version = 2");
+        run_sql(database(), "PRAGMA user_version = 3");
         fixture_open(&fixture);
 }
 END_TEST
@@ -229,7 +229,7 @@ START_TEST(a_newer_schema_in_the_log_is_seen)
 
         fill();
         ck_assert_int_eq(sqlite3_open(database(), &connection), SQLITE_OK);
-        ck_assert_int_eq(sqlite3_exec(connection, "PRAGMA user_version = 3", NULL, NULL, NULL),
+        ck_assert_int_eq(sqlite3_exec(connection, "PRAGMA user_version = 1000", NULL, NULL, NULL),
                          SQLITE_OK);
         copy_file(database(), fixture_path(&fixture, "copy"));
         copy_file(fixture_path(&fixture, "hotcell.db-wal"), fixture_path(&fixture, "copy-wal"));
@@ -245,7 +245,7 @@ START_TEST(a_newer_schema_in_the_log_is_seen)
         ck_assert_uint_eq(n_after, n_before);
         ck_assert_mem_eq(after, before, n_before);
         ck_assert(exists("hotcell.db-wal"));
-        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 3);
+        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 1000);
         free(before);
         free(after);
 }
@@ -285,6 +285,9 @@ static void on_old_keys(void *userdata, int result, const struct key_record *rec
         ck_assert_uint_eq(n, 1);
         ck_assert_str_eq(records[0].name, "ci");
         ck_assert_uint_eq(records[0].secret_sha256[31], 0x1f);
+        ck_assert_str_eq(records[0].owner, records[0].key_id);
+        ck_assert_int_eq(records[0].scopes, 31);
+        ck_assert_int_eq(records[0].expire_time_usec, 0);
         (*n_calls)++;
 }
 
@@ -315,7 +318,7 @@ START_TEST(an_old_schema_is_migrated_with_its_data)
         ck_assert_uint_eq(list_events(&fixture, &(struct sandbox_event_query){ .limit = 9 })->n, 1);
         sandbox_record_deinit(&sandbox);
         fixture_close(&fixture);
-        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 2);
+        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 3);
         ck_assert_int_eq(ask_sql(database(), "SELECT count(*) FROM sandboxes"), 2);
 }
 END_TEST

@@ -554,6 +554,60 @@ START_TEST(keys_are_kept_revoked_and_their_names_freed)
 }
 END_TEST
 
+START_TEST(an_expired_key_gives_its_name_free)
+{
+        struct answer answer = { 0 };
+        struct key_record key = make_key(1, "ci"), early = make_key(99, "ci"),
+                          later = make_key(100, "ci");
+
+        key.expire_time_usec = 100;
+        store_insert_key(fixture.store, &key, on_answer, &answer);
+        store_insert_key(fixture.store, &early, on_answer, &answer);
+        wait_for(&fixture, &answer.n_calls, 2);
+        ck_assert_int_eq(answer.result, STORE_E_NAME_IN_USE);
+        store_insert_key(fixture.store, &later, on_answer, &answer);
+        wait_for(&fixture, &answer.n_calls, 3);
+        ck_assert_int_eq(answer.result, 0);
+}
+END_TEST
+
+START_TEST(what_a_key_may_and_when_it_was_used_comes_back)
+{
+        struct answer answer = { 0 };
+        struct key_record key = make_key(1, "ci");
+        const struct keys *keys;
+
+        (void)strcpy(key.owner, "key-older");
+        key.scopes = 5;
+        key.expire_time_usec = 100;
+        store_insert_key(fixture.store, &key, on_answer, &answer);
+        store_touch_key(fixture.store, key.key_id, 60, on_answer, &answer);
+        wait_for(&fixture, &answer.n_calls, 2);
+        ck_assert_int_eq(answer.result, 0);
+        fixture_close(&fixture);
+        fixture_open(&fixture);
+
+        keys = list_keys();
+        ck_assert_str_eq(keys->records[0].owner, "key-older");
+        ck_assert_int_eq(keys->records[0].scopes, 5);
+        ck_assert_int_eq(keys->records[0].expire_time_usec, 100);
+        ck_assert_int_eq(keys->records[0].last_used_time_usec, 60);
+}
+END_TEST
+
+START_TEST(the_same_secret_twice_is_our_mistake)
+{
+        struct answer answer = { 0 };
+        struct key_record key = make_key(1, "ci"), again = make_key(2, "other");
+
+        (void)memcpy(again.secret_sha256, key.secret_sha256, sizeof(key.secret_sha256));
+        store_insert_key(fixture.store, &key, on_answer, &answer);
+        store_insert_key(fixture.store, &again, on_answer, &answer);
+        wait_for(&fixture, &answer.n_calls, 2);
+        ck_assert_int_eq(answer.result, -EEXIST);
+}
+END_TEST
+
 START_TEST(old_revoked_keys_are_forgotten_for_new_ones)
 {
         struct answer answer = { 0 };
@@ -593,6 +647,9 @@ int main(void)
                 a_token_from_the_future_is_expired,
                 what_lives_is_loaded_after_a_restart,
                 keys_are_kept_revoked_and_their_names_freed,
+                an_expired_key_gives_its_name_free,
+                what_a_key_may_and_when_it_was_used_comes_back,
+                the_same_secret_twice_is_our_mistake,
                 old_revoked_keys_are_forgotten_for_new_ones,
         };
         TCase *tcase = tcase_create("records");
