@@ -277,7 +277,7 @@ int server_new(sd_event *loop, const struct config *config, gid_t socket_group,
         r = open_store(server);
         if (r)
                 return r;
-        r = auth_new(server->store, on_keys_loaded, server, &server->auth);
+        r = auth_new(server->loop, server->store, on_keys_loaded, server, &server->auth);
         if (r)
                 return error_fold(r);
 

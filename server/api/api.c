@@ -21,41 +21,47 @@
 #define EXECUTION "/hotcell.v1.ExecutionService/"
 #define KEY       "/hotcell.v1.KeyService/"
 
+/* The scope says read where the method is NO_SIDE_EFFECTS, or streams what is there. */
 static const struct api_method methods[] = {
         { SANDBOX "CreateSandbox", &hotcell__v1__create_sandbox_request__descriptor,
-          api_create_sandbox, false },
+          api_create_sandbox, SCOPE_SANDBOXES_WRITE },
         { SANDBOX "GetSandbox", &hotcell__v1__get_sandbox_request__descriptor, api_get_sandbox,
-          false },
+          SCOPE_SANDBOXES_READ },
         { SANDBOX "ListSandboxes", &hotcell__v1__list_sandboxes_request__descriptor,
-          api_list_sandboxes, false },
+          api_list_sandboxes, SCOPE_SANDBOXES_READ },
         { SANDBOX "UpdateSandbox", &hotcell__v1__update_sandbox_request__descriptor,
-          api_update_sandbox, false },
+          api_update_sandbox, SCOPE_SANDBOXES_WRITE },
         { SANDBOX "DeleteSandbox", &hotcell__v1__delete_sandbox_request__descriptor,
-          api_delete_sandbox, false },
+          api_delete_sandbox, SCOPE_SANDBOXES_WRITE },
         { SANDBOX "WatchSandboxes", &hotcell__v1__watch_sandboxes_request__descriptor,
-          api_watch_sandboxes, false },
+          api_watch_sandboxes, SCOPE_SANDBOXES_READ },
         { EXECUTION "CreateContext", &hotcell__v1__create_context_request__descriptor,
-          api_create_context, false },
+          api_create_context, SCOPE_EXECUTIONS_WRITE },
         { EXECUTION "ListContexts", &hotcell__v1__list_contexts_request__descriptor,
-          api_list_contexts, false },
+          api_list_contexts, SCOPE_EXECUTIONS_READ },
         { EXECUTION "RestartContext", &hotcell__v1__restart_context_request__descriptor,
-          api_restart_context, false },
+          api_restart_context, SCOPE_EXECUTIONS_WRITE },
         { EXECUTION "DeleteContext", &hotcell__v1__delete_context_request__descriptor,
-          api_delete_context, false },
-        { EXECUTION "Execute", &hotcell__v1__execute_request__descriptor, api_execute, false },
+          api_delete_context, SCOPE_EXECUTIONS_WRITE },
+        { EXECUTION "Execute", &hotcell__v1__execute_request__descriptor, api_execute,
+          SCOPE_EXECUTIONS_WRITE },
         { EXECUTION "AttachExecution", &hotcell__v1__attach_execution_request__descriptor,
-          api_attach_execution, false },
+          api_attach_execution, SCOPE_EXECUTIONS_READ },
         { EXECUTION "InterruptExecution", &hotcell__v1__interrupt_execution_request__descriptor,
-          api_interrupt_execution, false },
+          api_interrupt_execution, SCOPE_EXECUTIONS_WRITE },
         { EXECUTION "GetExecution", &hotcell__v1__get_execution_request__descriptor,
-          api_get_execution, false },
+          api_get_execution, SCOPE_EXECUTIONS_READ },
         { EXECUTION "ListExecutions", &hotcell__v1__list_executions_request__descriptor,
-          api_list_executions, false },
+          api_list_executions, SCOPE_EXECUTIONS_READ },
         { "/hotcell.v1.ServerService/GetServerInfo",
-          &hotcell__v1__get_server_info_request__descriptor, api_get_server_info, false },
-        { KEY "CreateKey", &hotcell__v1__create_key_request__descriptor, api_create_key, true },
-        { KEY "ListKeys", &hotcell__v1__list_keys_request__descriptor, api_list_keys, true },
-        { KEY "RevokeKey", &hotcell__v1__revoke_key_request__descriptor, api_revoke_key, true },
+          &hotcell__v1__get_server_info_request__descriptor, api_get_server_info,
+          SCOPE_SERVER_READ },
+        { KEY "CreateKey", &hotcell__v1__create_key_request__descriptor, api_create_key,
+          SCOPE_OPERATOR },
+        { KEY "ListKeys", &hotcell__v1__list_keys_request__descriptor, api_list_keys,
+          SCOPE_OPERATOR },
+        { KEY "RevokeKey", &hotcell__v1__revoke_key_request__descriptor, api_revoke_key,
+          SCOPE_OPERATOR },
 };
 
 static_assert(ARRAY_SIZE(methods) == API_METHODS_N, "struct api has a row for each");
@@ -118,9 +124,11 @@ int api_new(const struct api_config *config, struct api **ret_api)
                 .limits = config->limits,
         };
         LIST_INIT(&api->watches);
+        LIST_INIT(&api->key_calls);
         r = make_services(api);
         if (r)
                 return error_fold(r);
+        auth_observe(api->auth, api_end_key_calls, api);
         *ret_api = take(api);
         return 0;
 }
@@ -129,7 +137,8 @@ struct api *api_free(struct api *api)
 {
         if (!api)
                 return NULL;
-        assert(LIST_EMPTY(&api->watches));
+        assert(LIST_EMPTY(&api->watches) && LIST_EMPTY(&api->key_calls));
+        auth_observe(api->auth, NULL, NULL);
         (void)reflection_free(api->reflection);
         (void)health_free(api->health);
         free(api);

@@ -16,6 +16,7 @@ enum {
 };
 
 LIST_HEAD(sandbox_watch_list, sandbox_watch);
+LIST_HEAD(api_call_list, api_call);
 
 struct api {
         sd_event *loop;
@@ -28,6 +29,7 @@ struct api {
         struct rpc_method methods[API_METHODS_N];
         struct rpc_service services[API_SERVICES_N];
         struct sandbox_watch_list watches; /* open WatchSandboxes, to end them at a shutdown */
+        struct api_call_list key_calls;    /* open calls of keys, to end them with their key */
         bool is_shutting_down;
 };
 
@@ -54,3 +56,6 @@ void api_revoke_key(struct api_call *call, const void *request);
 
 /* Ends all open watches with SHUTTING_DOWN. */
 void api_end_watches(struct api *api);
+
+/* Ends all open calls of a key that is over; auth_on_key_over. */
+void api_end_key_calls(void *userdata, const char *key_id, int outcome);

@@ -44,6 +44,8 @@ bool api_call_is_open(const struct api_call *call)
 static void close_call(struct api_call *call)
 {
         call->rpc = NULL;
+        if (call->is_of_key)
+                LIST_REMOVE(call, key_calls);
         if (call->stream)
                 call->on_over(call);
         api_call_release(call);
@@ -236,6 +238,45 @@ void api_call_finish(struct api_call *call)
         close_call(call);
 }
 
+/* Why a key lets nobody in. */
+static void fail_key(struct api_call *call, int outcome)
+{
+        switch (outcome) {
+        case AUTH_E_MISSING:
+                api_call_fail(
+                        call, REASON_API_KEY_MISSING,
+                        "an API key is required: send `authorization: Bearer KEY` or `x-api-key: KEY`");
+                break;
+        case AUTH_E_EXPIRED:
+                api_call_fail(call, REASON_KEY_EXPIRED, "the API key has expired");
+                break;
+        case AUTH_E_REVOKED:
+                api_call_fail(call, REASON_KEY_REVOKED, "the API key was revoked");
+                break;
+        default:
+                api_call_fail(call, REASON_API_KEY_INVALID,
+                              "what was sent is no API key of this server");
+        }
+}
+
+void api_end_key_calls(void *userdata, const char *key_id, int outcome)
+{
+        struct api_call_list ending = LIST_HEAD_INITIALIZER(ending);
+        struct api *api = userdata;
+        struct api_call *call, *next;
+
+        /* Apart first: to end one may close others. Each takes itself off its list. */
+        for (call = LIST_FIRST(&api->key_calls); call; call = next) {
+                next = LIST_NEXT(call, key_calls);
+                if (strcmp(call->identity.key_id, key_id) != 0)
+                        continue;
+                LIST_REMOVE(call, key_calls);
+                LIST_INSERT_HEAD(&ending, call, key_calls);
+        }
+        while ((call = LIST_FIRST(&ending)))
+                fail_key(call, outcome);
+}
+
 /* Who calls; false when that was already answered. */
 static bool identify(struct api_call *call)
 {
@@ -244,15 +285,29 @@ static bool identify(struct api_call *call)
         int r = auth_identify(call->api->auth, rpc_call_peer(call->rpc), authorization, x_api_key,
                               &call->identity);
 
-        if (r == 0)
+        if (r)
+                fail_key(call, r);
+        return r == 0;
+}
+
+/* Whether they may; false when that was already answered. */
+static bool authorize(struct api_call *call)
+{
+        enum scope scope = call->method->scope;
+        struct status status;
+
+        if (identity_has_scope(&call->identity, scope))
                 return true;
-        if (r == AUTH_E_MISSING)
-                api_call_fail(
-                        call, REASON_API_KEY_MISSING,
-                        "an API key is required: send `authorization: Bearer KEY` or `x-api-key: KEY`");
-        else
-                api_call_fail(call, REASON_API_KEY_INVALID,
-                              "the API key is not known, or was revoked");
+        if (scope == SCOPE_OPERATOR) {
+                api_call_fail(call, REASON_OPERATOR_ONLY,
+                              "only operators may do that: use the unix socket, without a key");
+                return false;
+        }
+        status_init(&status, REASON_SCOPE_MISSING, "the API key lacks the scope %s",
+                    scope_name(scope));
+        status_add_metadata(&status, "scope", scope_name(scope));
+        status_add_metadata(&status, "method", call->method->path + 1); /* without the slash */
+        send_status(call, &status);
         return false;
 }
 
@@ -262,13 +317,8 @@ static void run(struct api_call *call, const void *bytes, size_t n_bytes)
                 api_call_fail(call, REASON_SHUTTING_DOWN, "the server stops");
                 return;
         }
-        if (!identify(call))
+        if (!identify(call) || !authorize(call))
                 return;
-        if (call->method->for_operators && !call->identity.is_operator) {
-                api_call_fail(call, REASON_OPERATOR_ONLY,
-                              "only operators may do that: use the unix socket");
-                return;
-        }
         call->request = decode_request(call->rpc, call->method->request, bytes, n_bytes);
         if (!call->request) {
                 /* Already answered, with the reason. */
@@ -276,6 +326,10 @@ static void run(struct api_call *call, const void *bytes, size_t n_bytes)
                 return;
         }
         rpc_call_observe(call->rpc, &call_observer, call);
+        if (*call->identity.key_id) {
+                call->is_of_key = true;
+                LIST_INSERT_HEAD(&call->api->key_calls, call, key_calls);
+        }
         call->method->handle(call, call->request);
 }
 

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/queue.h>
 
 #include <protobuf-c/protobuf-c.h>
 
@@ -27,7 +28,7 @@ struct api_method {
         const char *path;
         const ProtobufCMessageDescriptor *request;
         void (*handle)(struct api_call *call, const void *request);
-        bool for_operators;
+        enum scope scope; /* what the caller must have */
 };
 
 struct api_call {
@@ -35,6 +36,8 @@ struct api_call {
         struct rpc_call *rpc; /* NULL once answered or gone */
         const struct api_method *method;
         struct identity identity;
+        LIST_ENTRY(api_call) key_calls; /* in the api's, while it is open and is_of_key */
+        bool is_of_key;
         ProtobufCMessage *request;
         struct arena arena;   /* of the answer */
         struct status status; /* what checks found so far */

@@ -84,11 +84,9 @@ bool check_ruled_duration(struct api_call *call, const char *field,
         return true;
 }
 
-bool check_expire_time(struct api_call *call, const char *field,
-                       const Google__Protobuf__Timestamp *time, int64_t *ret_usec)
+bool check_time_to_come(struct api_call *call, const char *field,
+                        const Google__Protobuf__Timestamp *time, int64_t *ret_usec)
 {
-        const struct api_limits *limits = &call->api->limits;
-        int64_t now = time_now_usec();
 
         if (time->seconds < 0 || time->seconds > duration_max_seconds || time->nanos < 0 ||
             time->nanos >= NSEC_PER_SEC) {
@@ -96,10 +94,21 @@ bool check_expire_time(struct api_call *call, const char *field,
                 return false;
         }
         *ret_usec = time->seconds * USEC_PER_SEC + time->nanos / NSEC_PER_USEC;
-        if (*ret_usec <= now) {
+        if (*ret_usec <= time_now_usec()) {
                 api_call_blame(call, REASON_EXPIRE_TIME_IN_PAST, field, "is in the past");
                 return false;
         }
+        return true;
+}
+
+bool check_expire_time(struct api_call *call, const char *field,
+                       const Google__Protobuf__Timestamp *time, int64_t *ret_usec)
+{
+        const struct api_limits *limits = &call->api->limits;
+        int64_t now = time_now_usec();
+
+        if (!check_time_to_come(call, field, time, ret_usec))
+                return false;
         if (*ret_usec - now > limits->ttl_max_usec) {
                 api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field,
                                "is further away than this server's longest lifetime of %" PRId64

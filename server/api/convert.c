@@ -2,6 +2,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "server/auth/auth.h"
 
 /* Records keep the numbers of the public enums. */
 static_assert((int)SANDBOX_ENDED == (int)HOTCELL__V1__SANDBOX_STATE__SANDBOX_STATE_ENDED,
@@ -15,6 +16,7 @@ static_assert((int)CONTEXT_STOPPED == (int)HOTCELL__V1__CONTEXT_STATE__CONTEXT_S
 static_assert((int)SANDBOX_EVENT_ENDED ==
                       (int)HOTCELL__V1__SANDBOX_EVENT_TYPE__SANDBOX_EVENT_TYPE_ENDED,
               "same numbers");
+static_assert((int)KEY_REVOKED == (int)HOTCELL__V1__KEY_STATE__KEY_STATE_REVOKED, "same numbers");
 
 enum { USEC_PER_SEC = 1000000, NSEC_PER_USEC = 1000 };
 
@@ -234,5 +236,13 @@ Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *reco
         message->name = unconst(record->name);
         message->create_time = convert_time(arena, record->create_time_usec);
         message->revoke_time = convert_time(arena, record->revoke_time_usec);
+        message->expire_time = convert_time(arena, record->expire_time_usec);
+        message->last_used_time = convert_time(arena, record->last_used_time_usec);
+        message->state = (Hotcell__V1__KeyState)key_state(record, time_now_usec());
+        message->owner = unconst(record->owner);
+        message->scopes = arena_new_array(arena, char *, _SCOPE_KEY_N);
+        for (int i = 0; message->scopes && i < _SCOPE_KEY_N; i++)
+                if (record->scopes & BIT(i))
+                        message->scopes[message->n_scopes++] = unconst(scope_name((enum scope)i));
         return message;
 }

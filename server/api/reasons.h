@@ -43,6 +43,8 @@
         X(NAME_IN_USE, RPC_ALREADY_EXISTS,                                                          \
           "Another living sandbox of yours, or another key, has that name.")                        \
         X(OPERATOR_ONLY, RPC_PERMISSION_DENIED, "Only the operator may do that.")                   \
+        X(SCOPE_MISSING, RPC_PERMISSION_DENIED,                                                     \
+          "The API key lacks the scope that the method needs; the metadata names both.")            \
         X(SANDBOX_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                    \
           "There are as many sandboxes as there may be, or as the owner may have.")                 \
         X(CONTEXT_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                    \
@@ -68,7 +70,9 @@
         X(SHUTTING_DOWN, RPC_UNAVAILABLE, "The server is being stopped; try again.")                \
         X(API_KEY_MISSING, RPC_UNAUTHENTICATED,                                                     \
           "Over TCP a request needs `authorization: Bearer KEY` or `x-api-key: KEY`.")              \
-        X(API_KEY_INVALID, RPC_UNAUTHENTICATED, "The API key is not known, or was revoked.")
+        X(API_KEY_INVALID, RPC_UNAUTHENTICATED, "What was sent is no API key of this server.")      \
+        X(KEY_EXPIRED, RPC_UNAUTHENTICATED, "The API key has expired, perhaps during the call.")    \
+        X(KEY_REVOKED, RPC_UNAUTHENTICATED, "The API key was revoked, perhaps during the call.")
 
 #define REASON_ENUM(name, code, sentence) REASON_##name,
 enum reason { REASONS(REASON_ENUM) _REASON_N };

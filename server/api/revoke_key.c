@@ -1,6 +1,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
+#include "server/session/session.h"
 
 static void on_done(void *userdata, int result, const struct key_record *record, const char *secret)
 {
@@ -10,6 +11,9 @@ static void on_done(void *userdata, int result, const struct key_record *record,
 
         (void)secret;
         if (result == 0) {
+                if (request->delete_sandboxes)
+                        response.sandboxes_deleted = (int32_t)session_delete_sandboxes_of(
+                                call->api->session, record->owner);
                 response.key = convert_key(&call->arena, record);
                 api_call_reply(call, &response.base);
         } else if (result == AUTH_E_NOT_FOUND) {

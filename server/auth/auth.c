@@ -22,8 +22,18 @@
 #include "server/rpc/rpc.h"
 #include "server/store/store.h"
 
+/* How exactly the use of a key is noted: a call costs no write unless a minute has begun. */
+enum { USE_STEP_USEC = 60 * 1000 * 1000, EXPIRY_ACCURACY_USEC = 10 * 1000 };
+
+DEFINE_CLEANUP(struct auth, auth_free)
+
 struct auth {
+        sd_event *loop;
         struct store *store;
+        auth_on_key_over on_key_over;
+        void *observer_userdata;
+        sd_event_source *expiry_timer;
+        int64_t told_until_usec; /* keys that expired up to then were told to be over */
         void (*on_loaded)(void *userdata, int result);
         void *loaded_userdata;
         struct key_record keys[STORE_KEYS_MAX]; /* newest first */
@@ -31,6 +41,7 @@ struct auth {
         size_t n_creating; /* their places are taken, too */
 };
 
+/* With it scanners of leaked secrets find keys: hck_[a-z2-7]{52}. */
 static const char secret_prefix[] = "hck_";
 enum { SECRET_RANDOM = 52 };
 
@@ -61,6 +72,76 @@ static int secret_generate(char ret_secret[static SECRET_BUFFER])
         return base32_random(ret_secret + n_prefix, SECRET_RANDOM);
 }
 
+enum key_state key_state(const struct key_record *key, int64_t now_usec)
+{
+        if (key->revoke_time_usec)
+                return KEY_REVOKED;
+        if (key->expire_time_usec && key->expire_time_usec <= now_usec)
+                return KEY_EXPIRED;
+        return KEY_ACTIVE;
+}
+
+static const int outcome_of_state[] = {
+        [KEY_ACTIVE] = 0,
+        [KEY_EXPIRED] = AUTH_E_EXPIRED,
+        [KEY_REVOKED] = AUTH_E_REVOKED,
+};
+
+static void tell_over(struct auth *auth, const struct key_record *key, int outcome)
+{
+        if (auth->on_key_over)
+                auth->on_key_over(auth->observer_userdata, key->key_id, outcome);
+}
+
+/* Arms the timer for the next key that expires. It goes by the wall clock, as keys do. */
+static void plan_expiry(struct auth *auth, int64_t now)
+{
+        int64_t next = INT64_MAX;
+
+        /* The clock may have been set back; who expires again is told again. */
+        auth->told_until_usec = MIN(auth->told_until_usec, now);
+        for (size_t i = 0; i < auth->n_keys; i++) {
+                const struct key_record *key = &auth->keys[i];
+
+                if (!key->revoke_time_usec && key->expire_time_usec > auth->told_until_usec)
+                        next = MIN(next, key->expire_time_usec);
+        }
+        (void)sd_event_source_set_time(auth->expiry_timer, (uint64_t)next);
+        (void)sd_event_source_set_enabled(auth->expiry_timer,
+                                          next < INT64_MAX ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct auth *auth = userdata;
+        int64_t now = time_now_usec(), told_until = auth->told_until_usec;
+
+        (void)source;
+        (void)usec;
+        auth->told_until_usec = now;
+        for (size_t i = 0; i < auth->n_keys; i++) {
+                const struct key_record *key = &auth->keys[i];
+
+                if (key_state(key, now) != KEY_EXPIRED || key->expire_time_usec <= told_until)
+                        continue;
+                log_info("an api key expired key_id=%s", key->key_id);
+                tell_over(auth, key, AUTH_E_EXPIRED);
+        }
+        plan_expiry(auth, now);
+        return 0;
+}
+
+static int add_expiry_timer(struct auth *auth)
+{
+        int r = sd_event_add_time(auth->loop, &auth->expiry_timer, CLOCK_REALTIME, 0,
+                                  EXPIRY_ACCURACY_USEC, on_expiry, auth);
+
+        if (r < 0)
+                return error_origin(r);
+        r = sd_event_source_set_enabled(auth->expiry_timer, SD_EVENT_OFF);
+        return r < 0 ? error_origin(r) : 0;
+}
+
 static void on_keys_loaded(void *userdata, int result, const struct key_record *records, size_t n)
 {
         struct auth *auth = userdata;
@@ -71,21 +152,30 @@ static void on_keys_loaded(void *userdata, int result, const struct key_record *
                 (void)memcpy(auth->keys, records, n * sizeof(*records));
                 auth->n_keys = n;
         }
+        if (result == 0) {
+                auth->told_until_usec = time_now_usec();
+                plan_expiry(auth, auth->told_until_usec);
+        }
         auth->on_loaded(auth->loaded_userdata, result);
 }
 
-int auth_new(struct store *store, void (*on_loaded)(void *userdata, int result), void *userdata,
-             struct auth **ret_auth)
+int auth_new(sd_event *loop, struct store *store, void (*on_loaded)(void *userdata, int result),
+             void *userdata, struct auth **ret_auth)
 {
-        struct auth *auth = calloc(1, sizeof(*auth));
+        _cleanup_(auth_freep) struct auth *auth = calloc(1, sizeof(*auth));
+        int r;
 
         if (!auth)
                 return error_origin(-ENOMEM);
+        auth->loop = sd_event_ref(loop);
+        r = add_expiry_timer(auth);
+        if (r)
+                return error_fold(r);
         auth->store = store;
         auth->on_loaded = on_loaded;
         auth->loaded_userdata = userdata;
-        *ret_auth = auth;
         store_list_keys(store, on_keys_loaded, auth);
+        *ret_auth = take(auth);
         return 0;
 }
 
@@ -93,24 +183,53 @@ struct auth *auth_free(struct auth *auth)
 {
         if (!auth)
                 return NULL;
+        (void)sd_event_source_disable_unref(auth->expiry_timer);
+        (void)sd_event_unref(auth->loop);
         OPENSSL_cleanse(auth->keys, sizeof(auth->keys));
         free(auth);
         return NULL;
 }
 
-/* All are compared, also after one that fits: how long it takes tells nothing. */
-static const struct key_record *find_good_key(const struct auth *auth,
-                                              const uint8_t digest[static 32])
+void auth_observe(struct auth *auth, auth_on_key_over on_key_over, void *userdata)
 {
-        const struct key_record *found = NULL;
+        auth->on_key_over = on_key_over;
+        auth->observer_userdata = userdata;
+}
+
+/* All are compared, also after one that fits: how long it takes tells nothing. */
+static struct key_record *find_by_digest(struct auth *auth, const uint8_t digest[static 32])
+{
+        struct key_record *found = NULL;
 
         for (size_t i = 0; i < auth->n_keys; i++) {
-                const struct key_record *key = &auth->keys[i];
+                struct key_record *key = &auth->keys[i];
 
-                if (CRYPTO_memcmp(key->secret_sha256, digest, 32) == 0 && !key->revoke_time_usec)
+                if (CRYPTO_memcmp(key->secret_sha256, digest, 32) == 0)
                         found = key;
         }
         return found;
+}
+
+static void on_touched(void *userdata, int result)
+{
+        /* Nothing depends on it, and the store has logged what it could not write. */
+        (void)userdata;
+        (void)result;
+}
+
+static void note_use(struct auth *auth, struct key_record *key, int64_t now)
+{
+        int64_t step = now - now % USE_STEP_USEC;
+
+        if (key->last_used_time_usec == step)
+                return;
+        key->last_used_time_usec = step;
+        store_touch_key(auth->store, key->key_id, step, on_touched, NULL);
+}
+
+bool identity_has_scope(const struct identity *identity, enum scope scope)
+{
+        return identity->is_operator || (identity->scopes & BIT(scope));
 }
 
 /* The secret in the headers; "" when they hold none that could be one, NULL when they are absent.
@@ -127,10 +246,10 @@ static const char *sent_secret(const char *authorization, const char *api_key)
         return authorization + strspn(authorization, " ");
 }
 
-static int identify_by_secret(const struct auth *auth, const char *secret,
-                              struct identity *ret_identity)
+static int identify_by_secret(struct auth *auth, const char *secret, struct identity *ret_identity)
 {
-        const struct key_record *key;
+        int64_t now = time_now_usec();
+        struct key_record *key;
         uint8_t digest[32];
         int r;
 
@@ -139,16 +258,24 @@ static int identify_by_secret(const struct auth *auth, const char *secret,
         r = secret_digest(secret, digest);
         if (r)
                 return error_fold(r);
-        key = find_good_key(auth, digest);
+        key = find_by_digest(auth, digest);
         if (!key)
                 return AUTH_E_INVALID;
+        r = outcome_of_state[key_state(key, now)];
+        if (r)
+                return r;
 
-        *ret_identity = (struct identity){ .is_operator = false };
-        (void)memcpy(ret_identity->owner, key->key_id, sizeof(key->key_id));
+        note_use(auth, key, now);
+        /* The clock was set back: it will expire again. */
+        if (key->expire_time_usec && key->expire_time_usec <= auth->told_until_usec)
+                plan_expiry(auth, now);
+        *ret_identity = (struct identity){ .scopes = (unsigned)key->scopes & SCOPES_OF_KEYS };
+        (void)memcpy(ret_identity->owner, key->owner, sizeof(key->owner));
+        (void)memcpy(ret_identity->key_id, key->key_id, sizeof(key->key_id));
         return 0;
 }
 
-int auth_identify(const struct auth *auth, const struct rpc_peer *peer, const char *authorization,
+int auth_identify(struct auth *auth, const struct rpc_peer *peer, const char *authorization,
                   const char *api_key, struct identity *ret_identity)
 {
         const char *secret = sent_secret(authorization, api_key);
@@ -158,7 +285,7 @@ int auth_identify(const struct auth *auth, const struct rpc_peer *peer, const ch
         if (!peer->is_unix)
                 return AUTH_E_MISSING;
 
-        *ret_identity = (struct identity){ .is_operator = true };
+        *ret_identity = (struct identity){ .is_operator = true, .scopes = SCOPES_OF_KEYS };
         (void)snprintf(ret_identity->owner, sizeof(ret_identity->owner), "uid:%u", peer->uid);
         return 0;
 }
@@ -173,18 +300,19 @@ static struct key_record *find_by_id(struct auth *auth, const char *key_id)
 
 static size_t count_good(const struct auth *auth)
 {
+        int64_t now = time_now_usec();
         size_t n = 0;
 
         for (size_t i = 0; i < auth->n_keys; i++)
-                n += !auth->keys[i].revoke_time_usec;
+                n += key_state(&auth->keys[i], now) == KEY_ACTIVE;
         return n;
 }
 
-/* As the store does for a new key: the oldest revoked one makes room. */
-static void forget_one_revoked(struct auth *auth)
+/* As the store does for a new key: the oldest that is over makes room. */
+static void forget_one(struct auth *auth, int64_t now)
 {
         for (size_t i = auth->n_keys; i-- > 0;) {
-                if (!auth->keys[i].revoke_time_usec)
+                if (key_state(&auth->keys[i], now) == KEY_ACTIVE)
                         continue;
                 (void)memmove(&auth->keys[i], &auth->keys[i + 1],
                               (auth->n_keys - i - 1) * sizeof(auth->keys[0]));
@@ -196,7 +324,7 @@ static void forget_one_revoked(struct auth *auth)
 static void add_newest(struct auth *auth, const struct key_record *key)
 {
         if (auth->n_keys == ARRAY_SIZE(auth->keys))
-                forget_one_revoked(auth);
+                forget_one(auth, key->create_time_usec);
         assert(auth->n_keys < ARRAY_SIZE(auth->keys));
         (void)memmove(&auth->keys[1], &auth->keys[0], auth->n_keys * sizeof(auth->keys[0]));
         auth->keys[0] = *key;
@@ -231,21 +359,27 @@ static void on_key_inserted(void *userdata, int result)
                 return;
         }
         add_newest(change->auth, &change->key);
+        plan_expiry(change->auth, time_now_usec());
         log_info("an api key was created key_id=%s", change->key.key_id);
         change->on_done(change->userdata, 0, &change->key, change->secret);
 }
 
-static int make_key(const char *name, struct key_record *ret_key,
-                    char ret_secret[static SECRET_BUFFER])
+static int make_key(const struct key_request *request, const struct key_record *shared,
+                    struct key_record *ret_key, char ret_secret[static SECRET_BUFFER])
 {
-        size_t n_name = strlen(name);
+        size_t n_name = strlen(request->name);
         int r;
 
-        *ret_key = (struct key_record){ .create_time_usec = time_now_usec() };
+        assert((request->scopes & ~(unsigned)SCOPES_OF_KEYS) == 0);
+        *ret_key = (struct key_record){ .create_time_usec = time_now_usec(),
+                                        .scopes = request->scopes,
+                                        .expire_time_usec = request->expire_time_usec };
         if (n_name >= sizeof(ret_key->name))
                 return error_origin(-ENAMETOOLONG);
-        (void)memcpy(ret_key->name, name, n_name + 1);
+        (void)memcpy(ret_key->name, request->name, n_name + 1);
         r = id_generate("key", ret_key->key_id);
+        (void)snprintf(ret_key->owner, sizeof(ret_key->owner), "%s",
+                       shared ? shared->owner : ret_key->key_id);
         if (r == 0)
                 r = secret_generate(ret_secret);
         if (r == 0)
@@ -253,17 +387,25 @@ static int make_key(const char *name, struct key_record *ret_key,
         return r ? error_fold(r) : 0;
 }
 
-static int begin_create(struct auth *auth, const char *name, auth_on_key on_done, void *userdata)
+static int begin_create(struct auth *auth, const struct key_request *request, auth_on_key on_done,
+                        void *userdata)
 {
         _cleanup_(change_freep) struct change *change = NULL;
+        const struct key_record *shared = NULL;
         int r;
+
+        if (*request->owner_key_id) {
+                shared = find_by_id(auth, request->owner_key_id);
+                if (!shared)
+                        return AUTH_E_NOT_FOUND;
+        }
 
         if (count_good(auth) + auth->n_creating >= ARRAY_SIZE(auth->keys))
                 return AUTH_E_KEY_LIMIT;
         change = calloc(1, sizeof(*change));
         if (!change)
                 return error_origin(-ENOMEM);
-        r = make_key(name, &change->key, change->secret);
+        r = make_key(request, shared, &change->key, change->secret);
         if (r)
                 return error_fold(r);
 
@@ -276,9 +418,10 @@ static int begin_create(struct auth *auth, const char *name, auth_on_key on_done
         return 0;
 }
 
-void auth_create_key(struct auth *auth, const char *name, auth_on_key on_done, void *userdata)
+void auth_create_key(struct auth *auth, const struct key_request *request, auth_on_key on_done,
+                     void *userdata)
 {
-        int r = begin_create(auth, name, on_done, userdata);
+        int r = begin_create(auth, request, on_done, userdata);
 
         if (r)
                 on_done(userdata, r, NULL, NULL);
@@ -298,6 +441,7 @@ static void on_key_revoked(void *userdata, int result)
         if (!key->revoke_time_usec) {
                 key->revoke_time_usec = change->key.revoke_time_usec;
                 log_info("an api key was revoked key_id=%s", key->key_id);
+                tell_over(change->auth, key, AUTH_E_REVOKED);
         }
         change->on_done(change->userdata, 0, key, NULL);
 }

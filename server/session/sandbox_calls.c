@@ -320,3 +320,21 @@ void session_delete_sandbox(struct session *session, const char *owner, const ch
         sandbox_end(sandbox, cause,
                     cause == CAUSE_OPERATOR ? "The operator deleted it." : "A client deleted it.");
 }
+
+size_t session_delete_sandboxes_of(struct session *session, const char *owner)
+{
+        struct map_node *node, *next;
+        size_t n = 0;
+
+        for (node = map_first(&session->sandboxes); node; node = next) {
+                struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
+
+                next = map_next(node);
+                if (strcmp(sandbox->record.owner, owner) != 0 ||
+                    sandbox->record.state == SANDBOX_ENDING)
+                        continue;
+                n++;
+                sandbox_end(sandbox, CAUSE_OPERATOR, "The operator revoked its key.");
+        }
+        return n;
+}

@@ -162,6 +162,9 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
 void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,
                             enum cause cause, session_on_sandbox on_done, void *userdata);
 
+/* For the operator: begins the end of all living sandboxes of @owner, and says of how many. */
+size_t session_delete_sandboxes_of(struct session *session, const char *owner);
+
 /* @on_event is called after the commit of every sandbox event of @owner; the event itself is in the
  * store. */
 struct session_watch;

@@ -292,7 +292,7 @@ class Keys(Case):
         tcp.sandboxes.DeleteSandbox(sandbox_service.DeleteSandboxRequest(sandbox_id=created), metadata=metadata, timeout=60)
         self.assertEqual(daemons.hotcell(running, "key", "revoke", "tester").returncode, 0)
         error = error_of(tcp.sandboxes.ListSandboxes, sandbox_service.ListSandboxesRequest(), metadata=metadata)
-        self.assertEqual(stubs.reason(error), "API_KEY_INVALID")
+        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.UNAUTHENTICATED, "KEY_REVOKED"))
 
 
 class Start(unittest.TestCase):

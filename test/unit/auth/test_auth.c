@@ -21,7 +21,7 @@ static void open_auth(void)
         struct answer loaded = { 0 };
 
         fixture_open(&fixture);
-        ck_assert_int_eq(auth_new(fixture.store, on_answer, &loaded, &auth), 0);
+        ck_assert_int_eq(auth_new(fixture.loop, fixture.store, on_answer, &loaded, &auth), 0);
         wait_for(&fixture, &loaded.n_calls, 1);
         ck_assert_int_eq(loaded.result, 0);
 }
@@ -64,13 +64,25 @@ static void on_key(void *userdata, int result, const struct key_record *record, 
                 (void)strcpy(answer->secret, secret);
 }
 
-static struct key_answer create_key(const char *name)
+static struct key_answer create(const struct key_request *request)
 {
         struct key_answer answer = { 0 };
 
-        auth_create_key(auth, name, on_key, &answer);
+        auth_create_key(auth, request, on_key, &answer);
         wait_for(&fixture, &answer.n_calls, 1);
         return answer;
+}
+
+static struct key_request request_of(const char *name)
+{
+        return (struct key_request){ .name = name, .scopes = SCOPES_OF_KEYS, .owner_key_id = "" };
+}
+
+static struct key_answer create_key(const char *name)
+{
+        struct key_request request = request_of(name);
+
+        return create(&request);
 }
 
 static struct key_answer revoke_key(const char *key_id)
@@ -164,15 +176,173 @@ START_TEST(a_revoked_key_lets_nobody_in_also_after_a_restart)
         revoked = revoke_key(made.key.key_id);
         ck_assert_int_eq(revoked.result, 0);
         ck_assert_int_gt(revoked.key.revoke_time_usec, 0);
-        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), AUTH_E_INVALID);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), AUTH_E_REVOKED);
         ck_assert_int_eq(revoke_key(made.key.key_id).key.revoke_time_usec,
                          revoked.key.revoke_time_usec);
 
         close_auth();
         open_auth();
-        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), AUTH_E_INVALID);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), AUTH_E_REVOKED);
         ck_assert_int_eq(identify(&tcp_peer, NULL, kept.secret, &identity), 0);
         ck_assert_str_eq(identity.owner, kept.key.key_id);
+}
+END_TEST
+
+START_TEST(a_key_has_its_scopes_and_no_others)
+{
+        struct key_request request = request_of("ci");
+        struct identity identity;
+        struct key_answer made;
+
+        request.scopes = BIT(SCOPE_EXECUTIONS_WRITE);
+        made = create(&request);
+        close_auth();
+        open_auth();
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), 0);
+        for (int scope = 0; scope <= SCOPE_OPERATOR; scope++)
+                ck_assert_int_eq(identity_has_scope(&identity, (enum scope)scope),
+                                 scope == SCOPE_EXECUTIONS_WRITE);
+
+        made = create_key("all");
+        ck_assert_int_eq(identify(&unix_peer, NULL, made.secret, &identity), 0);
+        for (int scope = 0; scope <= SCOPE_OPERATOR; scope++)
+                ck_assert_int_eq(identity_has_scope(&identity, (enum scope)scope),
+                                 scope != SCOPE_OPERATOR);
+        ck_assert_int_eq(identify(&unix_peer, NULL, NULL, &identity), 0);
+        ck_assert(identity_has_scope(&identity, SCOPE_OPERATOR));
+}
+END_TEST
+
+START_TEST(scopes_have_names_that_people_are_told)
+{
+        enum scope scope;
+
+        for (int i = 0; i < _SCOPE_KEY_N; i++) {
+                ck_assert(scope_of_name(scope_name((enum scope)i), &scope));
+                ck_assert_int_eq(scope, i);
+                ck_assert_ptr_nonnull(strstr(SCOPE_NAMES, scope_name(scope)));
+        }
+        ck_assert(!scope_of_name("operator", &scope));
+        ck_assert(!scope_of_name("", &scope));
+}
+END_TEST
+
+START_TEST(a_key_can_share_the_owner_of_an_older_one)
+{
+        struct key_answer first = create_key("first"), second, third;
+        struct key_request request = request_of("second");
+        struct identity identity;
+
+        (void)revoke_key(first.key.key_id);
+        request.owner_key_id = first.key.key_id;
+        second = create(&request);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, second.secret, &identity), 0);
+        ck_assert_str_eq(identity.owner, first.key.key_id);
+        ck_assert_str_eq(identity.key_id, second.key.key_id);
+
+        request = request_of("third");
+        request.owner_key_id = second.key.key_id;
+        third = create(&request);
+        ck_assert_str_eq(third.key.owner, first.key.key_id);
+
+        request.owner_key_id = "key-none";
+        ck_assert_int_eq(create(&request).result, AUTH_E_NOT_FOUND);
+}
+END_TEST
+
+/* Who was told to be over. */
+struct over {
+        int n_calls;
+        int outcome;
+        char key_id[ID_BUFFER];
+};
+
+static void on_key_over(void *userdata, const char *key_id, int outcome)
+{
+        struct over *over = userdata;
+
+        over->n_calls++;
+        over->outcome = outcome;
+        (void)strcpy(over->key_id, key_id);
+}
+
+START_TEST(a_key_expires_at_its_time_and_that_is_told)
+{
+        struct key_request request = request_of("short");
+        struct key_answer made, later;
+        struct over over = { 0 };
+        struct identity identity;
+
+        auth_observe(auth, on_key_over, &over);
+        request.expire_time_usec = time_now_usec() + INT64_C(3600000000);
+        later = create(&request);
+        request.name = "shorter";
+        request.expire_time_usec = time_now_usec() + 500000;
+        made = create(&request);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), 0);
+
+        wait_for(&fixture, &over.n_calls, 1);
+        ck_assert_int_ge(time_now_usec(), request.expire_time_usec);
+        ck_assert_str_eq(over.key_id, made.key.key_id);
+        ck_assert_int_eq(over.outcome, AUTH_E_EXPIRED);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), AUTH_E_EXPIRED);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, later.secret, &identity), 0);
+        ck_assert_int_eq(create_key("shorter").result, 0); /* the name is free again */
+
+        close_auth();
+        open_auth();
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), AUTH_E_EXPIRED);
+        ck_assert_int_eq(revoke_key(made.key.key_id).result, 0);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), AUTH_E_REVOKED);
+}
+END_TEST
+
+START_TEST(a_key_expires_on_time_after_a_restart)
+{
+        struct key_request request = request_of("short");
+        struct over over = { 0 };
+
+        request.expire_time_usec = time_now_usec() + 500000;
+        (void)create(&request);
+        close_auth();
+        open_auth();
+        auth_observe(auth, on_key_over, &over);
+        wait_for(&fixture, &over.n_calls, 1);
+        ck_assert_int_eq(over.outcome, AUTH_E_EXPIRED);
+}
+END_TEST
+
+START_TEST(a_revocation_is_told_once_before_its_answer)
+{
+        struct key_answer made = create_key("ci");
+        struct over over = { 0 };
+
+        auth_observe(auth, on_key_over, &over);
+        (void)revoke_key(made.key.key_id);
+        ck_assert_int_eq(over.n_calls, 1);
+        ck_assert_str_eq(over.key_id, made.key.key_id);
+        ck_assert_int_eq(over.outcome, AUTH_E_REVOKED);
+        (void)revoke_key(made.key.key_id);
+        ck_assert_int_eq(over.n_calls, 1);
+}
+END_TEST
+
+START_TEST(the_use_of_a_key_is_noted_to_the_minute_and_kept)
+{
+        struct key_answer made = create_key("ci");
+        int64_t before = time_now_usec(), noted;
+        struct identity identity;
+        size_t n;
+
+        ck_assert_int_eq(auth_list(auth, &n)[0].last_used_time_usec, 0);
+        ck_assert_int_eq(identify(&tcp_peer, NULL, made.secret, &identity), 0);
+        noted = auth_list(auth, &n)[0].last_used_time_usec;
+        ck_assert_int_eq(noted % 60000000, 0);
+        ck_assert_int_gt(noted, before - 60000000);
+        ck_assert_int_le(noted, time_now_usec());
+        close_auth();
+        open_auth();
+        ck_assert_int_eq(auth_list(auth, &n)[0].last_used_time_usec, noted);
 }
 END_TEST
 
@@ -201,12 +371,14 @@ END_TEST
 START_TEST(there_are_at_most_a_thousand_good_keys)
 {
         struct key_answer answers = { 0 }, oldest = create_key("oldest"), again;
+        struct key_request request;
         char name[16];
         size_t n;
 
         for (int i = 1; i < STORE_KEYS_MAX; i++) {
                 (void)snprintf(name, sizeof(name), "key %d", i);
-                auth_create_key(auth, name, on_key, &answers);
+                request = request_of(name);
+                auth_create_key(auth, &request, on_key, &answers);
         }
         wait_for(&fixture, &answers.n_calls, STORE_KEYS_MAX - 1);
         ck_assert_int_eq(answers.result, 0);
@@ -249,6 +421,13 @@ int main(void)
                 a_key_lets_in_by_either_header_as_itself,
                 what_is_no_good_key_is_invalid_everywhere,
                 a_revoked_key_lets_nobody_in_also_after_a_restart,
+                a_key_has_its_scopes_and_no_others,
+                scopes_have_names_that_people_are_told,
+                a_key_can_share_the_owner_of_an_older_one,
+                a_key_expires_at_its_time_and_that_is_told,
+                a_key_expires_on_time_after_a_restart,
+                a_revocation_is_told_once_before_its_answer,
+                the_use_of_a_key_is_noted_to_the_minute_and_kept,
                 names_are_unique_among_good_keys,
                 keys_are_listed_newest_first,
                 there_are_at_most_a_thousand_good_keys,
