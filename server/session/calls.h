@@ -6,7 +6,8 @@
 struct call {
         struct session *session;
         char owner[OWNER_BUFFER];
-        char id[ID_BUFFER]; /* what it asks about */
+        char id[ID_BUFFER];         /* what it asks about */
+        char sandbox_id[ID_BUFFER]; /* where, if that is not it */
         union {
                 session_on_sandbox on_sandbox;
                 session_on_contexts on_contexts;

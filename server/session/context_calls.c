@@ -75,10 +75,10 @@ static struct context *find_default(struct sandbox *sandbox, const char *languag
         return NULL;
 }
 
-static struct session_result no_such_context(const struct sandbox *sandbox, const char *context_id)
+static struct session_result no_such_context(const char *sandbox_id, const char *context_id)
 {
         return result_of(SESSION_E_CONTEXT_NOT_FOUND, "There is no context %s in sandbox %s.",
-                         context_id, sandbox->record.sandbox_id);
+                         context_id, sandbox_id);
 }
 
 struct session_result admit_context(struct sandbox *sandbox, const char *context_id,
@@ -88,7 +88,8 @@ struct session_result admit_context(struct sandbox *sandbox, const char *context
 
         if (context_id[0]) {
                 *ret_context = sandbox_find_context(sandbox, context_id);
-                return *ret_context ? result : no_such_context(sandbox, context_id);
+                return *ret_context ? result
+                                    : no_such_context(sandbox->record.sandbox_id, context_id);
         }
         *ret_context = find_default(sandbox, language);
         if (*ret_context)
@@ -153,7 +154,7 @@ void session_restart_context(struct session *session, const char *owner, const c
                 return;
         context = sandbox_find_context(sandbox, context_id);
         if (!context) {
-                result = no_such_context(sandbox, context_id);
+                result = no_such_context(sandbox_id, context_id);
                 on_done(userdata, &result, NULL, 0);
                 return;
         }
@@ -161,12 +162,43 @@ void session_restart_context(struct session *session, const char *owner, const c
         context_when_ready(context, false, on_done, userdata);
 }
 
-/* An unknown one may have been deleted before: that succeeds again. */
+static void on_deleted_found(void *userdata, int found)
+{
+        struct call *call = userdata;
+        struct session_result result = { 0 };
+
+        if (found == STORE_E_NOT_FOUND)
+                result = no_such_context(call->sandbox_id, call->id);
+        else if (found)
+                result = result_of(SESSION_E_STORE_UNAVAILABLE, "The database cannot be read.");
+        call->on_contexts(call->userdata, &result, NULL, 0);
+        call_free(call);
+}
+
+/* One that is not there may have been deleted before: that succeeds again. */
+static void delete_again(struct sandbox *sandbox, const char *context_id,
+                         session_on_contexts on_done, void *userdata)
+{
+        struct session *session = sandbox->session;
+        struct call *call = call_new(session, sandbox->record.owner, context_id, fail_contexts);
+        struct session_result result;
+
+        if (!call) {
+                result = result_of(-ENOMEM, "There is no memory.");
+                on_done(userdata, &result, NULL, 0);
+                return;
+        }
+        call->on_contexts = on_done;
+        call->userdata = userdata;
+        (void)memcpy(call->sandbox_id, sandbox->record.sandbox_id, sizeof(call->sandbox_id));
+        store_find_context(session->store, call->owner, call->sandbox_id, call->id,
+                           on_deleted_found, call);
+}
+
 void session_delete_context(struct session *session, const char *owner, const char *sandbox_id,
                             const char *context_id, session_on_contexts on_done, void *userdata)
 {
         struct sandbox *sandbox = admit(session, owner, sandbox_id, on_done, userdata);
-        const struct session_result success = { 0 };
         struct context *context;
 
         if (!sandbox)
@@ -175,5 +207,5 @@ void session_delete_context(struct session *session, const char *owner, const ch
         if (context)
                 context_delete(context, on_done, userdata);
         else
-                on_done(userdata, &success, NULL, 0);
+                delete_again(sandbox, context_id, on_done, userdata);
 }

@@ -1,4 +1,4 @@
-/* Executions, and all that is not over. */
+/* Contexts, executions, and all that is not over. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -27,6 +27,52 @@ static int executions_read(sqlite3_stmt *statement, struct executions *execution
         }
         row_end(statement);
         return r;
+}
+
+/* Whether there is or was a context. */
+
+struct find_job {
+        struct change_job find; /* only a result is told */
+        struct job_text owner;
+        struct job_text sandbox_id;
+        struct job_text context_id;
+};
+
+static int find_work(struct database *database, struct job *job)
+{
+        struct find_job *find = CONTAINER_OF(job, struct find_job, find.job);
+        sqlite3_stmt *statement = database->statements[STATEMENT_CONTEXT];
+        int r;
+
+        row_bind_text(statement, ":id", find->context_id.text);
+        row_bind_text(statement, ":sandbox_id", find->sandbox_id.text);
+        row_bind_text(statement, ":owner", find->owner.text);
+        r = row_step(statement);
+        if (r != ROW_E_ROW)
+                return r ? r : STORE_E_NOT_FOUND;
+        row_end(statement);
+        return 0;
+}
+
+static const struct job_class find_class = {
+        .work = find_work,
+        .deliver = change_deliver,
+};
+
+void store_find_context(struct store *store, const char *owner, const char *sandbox_id,
+                        const char *context_id, store_on_done on_done, void *userdata)
+{
+        struct find_job *find = job_new(store, &find_class, sizeof(*find), userdata);
+
+        if (!find) {
+                on_done(userdata, error_origin(-ENOMEM));
+                return;
+        }
+        find->find.on_done = on_done;
+        job_text_set(&find->find.job, &find->owner, owner);
+        job_text_set(&find->find.job, &find->sandbox_id, sandbox_id);
+        job_text_set(&find->find.job, &find->context_id, context_id);
+        job_submit(&find->find.job);
 }
 
 /* One execution. */

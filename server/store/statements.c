@@ -134,6 +134,8 @@ static const char *const statement_sql[] = {
                 "UPDATE contexts SET language = ?4, working_directory = ?5, is_default = ?6, "
                 "generation = ?7, delete_time_usec = ?9 "
                 "WHERE context_id = ?1 AND sandbox_id = ?2 AND owner = ?3",
+        [STATEMENT_CONTEXT] = "SELECT " CONTEXT_COLUMNS " FROM contexts WHERE context_id = :id "
+                              "AND sandbox_id = :sandbox_id AND owner = :owner",
         [STATEMENT_ALL_CONTEXTS_LIVING] =
                 "SELECT " CONTEXT_COLUMNS " FROM contexts WHERE delete_time_usec = 0 AND "
                 "sandbox_id IN (SELECT sandbox_id FROM sandboxes WHERE state <> 4) "

@@ -45,6 +45,7 @@ enum statement_id {
         /* Contexts and executions. */
         STATEMENT_INSERT_CONTEXT,
         STATEMENT_UPDATE_CONTEXT,
+        STATEMENT_CONTEXT,
         STATEMENT_ALL_CONTEXTS_LIVING,
         STATEMENT_INSERT_EXECUTION,
         STATEMENT_UPDATE_EXECUTION,

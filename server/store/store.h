@@ -82,6 +82,9 @@ void store_insert_context(struct store *store, const struct context_record *reco
                           store_on_done on_done, void *userdata);
 void store_update_context(struct store *store, const struct context_record *record,
                           store_on_done on_done, void *userdata);
+/* Whether the sandbox has or had that context: 0 or STORE_E_NOT_FOUND. */
+void store_find_context(struct store *store, const char *owner, const char *sandbox_id,
+                        const char *context_id, store_on_done on_done, void *userdata);
 void store_insert_execution(struct store *store, const struct execution_record *record,
                             store_on_done on_done, void *userdata);
 void store_update_execution(struct store *store, const struct execution_record *record,

@@ -40,7 +40,8 @@ START_TEST(refusals_of_a_context)
         ck_assert_int_eq(execute(&request, NULL).result.outcome, SESSION_E_CONTEXT_NOT_FOUND);
         answer = restart_context(id, "ctx-none");
         ck_assert_int_eq(answer.result.outcome, SESSION_E_CONTEXT_NOT_FOUND);
-        ck_assert_int_eq(delete_context(id, "ctx-none").result.outcome, 0);
+        ck_assert_int_eq(delete_context(id, "ctx-none").result.outcome,
+                         SESSION_E_CONTEXT_NOT_FOUND);
 
         for (unsigned i = 0; i < 16; i++)
                 ck_assert_int_eq(create_context(id, "", "").result.outcome, 0);

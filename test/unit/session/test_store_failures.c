@@ -16,6 +16,7 @@ enum wrapped {
         INSERT_SANDBOX,
         UPDATE_SANDBOX,
         INSERT_CONTEXT,
+        FIND_CONTEXT,
         INSERT_EXECUTION,
         UPDATE_EXECUTION,
         _WRAPPED_N,
@@ -66,6 +67,10 @@ void __real_store_insert_context(struct store *store, const struct context_recor
                                  store_on_done on_done, void *userdata);
 void __wrap_store_insert_context(struct store *store, const struct context_record *record,
                                  store_on_done on_done, void *userdata);
+void __real_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
+                               const char *context_id, store_on_done on_done, void *userdata);
+void __wrap_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
+                               const char *context_id, store_on_done on_done, void *userdata);
 void __real_store_insert_execution(struct store *store, const struct execution_record *record,
                                    store_on_done on_done, void *userdata);
 void __wrap_store_insert_execution(struct store *store, const struct execution_record *record,
@@ -94,6 +99,13 @@ void __wrap_store_insert_context(struct store *store, const struct context_recor
 {
         if (!fails(INSERT_CONTEXT, on_done, userdata))
                 __real_store_insert_context(store, record, on_done, userdata);
+}
+
+void __wrap_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
+                               const char *context_id, store_on_done on_done, void *userdata)
+{
+        if (!fails(FIND_CONTEXT, on_done, userdata))
+                __real_store_find_context(store, owner, sandbox_id, context_id, on_done, userdata);
 }
 
 void __wrap_store_insert_execution(struct store *store, const struct execution_record *record,
@@ -164,6 +176,19 @@ START_TEST(an_update_that_is_not_recorded_does_not_count)
         answer = get_sandbox(sandbox.sandbox.sandbox_id);
         ck_assert_int_eq(answer.sandbox.idle_timeout_usec, 0);
         ck_assert_int_eq(answer.sandbox.state, SANDBOX_RUNNING);
+}
+END_TEST
+
+START_TEST(a_context_that_cannot_be_looked_up_is_not_said_to_be_deleted)
+{
+        struct answer sandbox = new_sandbox();
+        const char *id = sandbox.sandbox.sandbox_id;
+
+        n_failures[FIND_CONTEXT] = 1;
+        ck_assert_int_eq(delete_context(id, "ctx-none").result.outcome,
+                         SESSION_E_STORE_UNAVAILABLE);
+        ck_assert_int_eq(delete_context(id, "ctx-none").result.outcome,
+                         SESSION_E_CONTEXT_NOT_FOUND);
 }
 END_TEST
 
@@ -243,6 +268,7 @@ int main(void)
                 &a_sandbox_that_is_not_recorded_is_destroyed,
                 &the_end_of_a_sandbox_is_recorded_once_the_database_works_again,
                 &an_update_that_is_not_recorded_does_not_count,
+                &a_context_that_cannot_be_looked_up_is_not_said_to_be_deleted,
                 &code_that_is_not_recorded_does_not_run,
                 &a_context_that_is_not_recorded_is_not_kept,
                 &the_end_of_code_is_shown_once_it_is_recorded,
