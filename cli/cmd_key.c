@@ -1,6 +1,8 @@
 /* key create, ls, revoke. */
 
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "hotcell/v1/key_service.pb-c.h"
 
@@ -8,6 +10,7 @@
 #include "cli/client.h"
 #include "cli/command.h"
 #include "cli/connect.h"
+#include "cli/enum_name.h"
 #include "cli/escape.h"
 #include "cli/exit_code.h"
 #include "cli/memory.h"
@@ -21,8 +24,32 @@
 
 static const ProtobufCServiceDescriptor *const service = &hotcell__v1__key_service__descriptor;
 
-static int create(struct client *client, const char *name, enum output_format format)
+/* Of all three commands; each shows only its own. */
+struct key_options {
+        int format;
+        struct option_texts scopes;
+        struct option_number expires;
+        const char *owner;
+        bool delete_sandboxes;
+};
+
+/* What a key should be; an exit code when its owner cannot be found. */
+static int describe(struct client *client, const struct key_options *options,
+                    Hotcell__V1__CreateKeyRequest *ask)
 {
+        ask->scopes = allocate(options->scopes.n + 1, sizeof(*ask->scopes));
+        for (size_t i = 0; i < options->scopes.n; i++)
+                ask->scopes[ask->n_scopes++] = duplicate(options->scopes.items[i]);
+        if (options->expires.is_set) {
+                ask->lifetime_case = HOTCELL__V1__CREATE_KEY_REQUEST__LIFETIME_TTL;
+                ask->ttl = message_duration(options->expires.value);
+        }
+        return options->owner ? resolve_key(client, options->owner, &ask->owner_key_id) : 0;
+}
+
+static int create(struct client *client, const char *name, const struct key_options *options)
+{
+        enum output_format format = (enum output_format)options->format;
         _cleanup_(message_freep) Hotcell__V1__CreateKeyRequest *ask =
                 message_new(&hotcell__v1__create_key_request__descriptor);
         _cleanup_(message_freep) Hotcell__V1__CreateKeyResponse *answer = NULL;
@@ -30,7 +57,9 @@ static int create(struct client *client, const char *name, enum output_format fo
         int r;
 
         message_set_text(&ask->name, name);
-        r = request(client, service, "CreateKey", ask, "asking", &answer);
+        r = describe(client, options, ask);
+        if (r == 0)
+                r = request(client, service, "CreateKey", ask, "asking", &answer);
         if (r)
                 return r;
         if (format != OUTPUT_TEXT) {
@@ -43,19 +72,37 @@ static int create(struct client *client, const char *name, enum output_format fo
         return 0;
 }
 
+static char *join_scopes(const Hotcell__V1__Key *key)
+{
+        char *joined = duplicate(key->n_scopes > 0 ? key->scopes[0] : "-");
+
+        for (size_t i = 1; i < key->n_scopes; i++) {
+                char *longer = format_text("%s,%s", joined, key->scopes[i]);
+
+                free(joined);
+                joined = longer;
+        }
+        return joined;
+}
+
 static void print_table(const Hotcell__V1__ListKeysResponse *answer)
 {
-        static const char *const headers[] = { "KEY", "NAME", "CREATED", "REVOKED", NULL };
+        static const char *const headers[] = { "KEY",     "NAME",      "STATE",  "CREATED",
+                                               "EXPIRES", "LAST USED", "SCOPES", NULL };
         _cleanup_(table_freep) struct table *table = table_new(headers);
 
         for (size_t i = 0; i < answer->n_keys; i++) {
                 const Hotcell__V1__Key *key = answer->keys[i];
-                char created[AGE_SIZE], revoked[AGE_SIZE];
+                _cleanup_(freep) char *scopes = join_scopes(key);
+                char created[AGE_SIZE], expires[AGE_SIZE], used[AGE_SIZE];
                 const char *const cells[] = {
                         key->key_id,
                         key->name,
+                        enum_name(&hotcell__v1__key_state__descriptor, (int)key->state),
                         age_since(key->create_time, created),
-                        age_since(key->revoke_time, revoked),
+                        age_until(key->expire_time, expires),
+                        age_since(key->last_used_time, used),
+                        scopes,
                 };
 
                 table_add(table, cells);
@@ -63,8 +110,9 @@ static void print_table(const Hotcell__V1__ListKeysResponse *answer)
         table_print(table, stdout);
 }
 
-static int list(struct client *client, const char *operand, enum output_format format)
+static int list(struct client *client, const char *operand, const struct key_options *options)
 {
+        enum output_format format = (enum output_format)options->format;
         _cleanup_(message_freep) Hotcell__V1__ListKeysRequest *ask =
                 message_new(&hotcell__v1__list_keys_request__descriptor);
         _cleanup_(message_freep) Hotcell__V1__ListKeysResponse *answer = NULL;
@@ -80,13 +128,15 @@ static int list(struct client *client, const char *operand, enum output_format f
         return 0;
 }
 
-static int revoke_key(struct client *client, const char *text, enum output_format format)
+static int revoke_key(struct client *client, const char *text, const struct key_options *options)
 {
+        enum output_format format = (enum output_format)options->format;
         _cleanup_(message_freep) Hotcell__V1__RevokeKeyRequest *ask =
                 message_new(&hotcell__v1__revoke_key_request__descriptor);
         _cleanup_(message_freep) Hotcell__V1__RevokeKeyResponse *answer = NULL;
         int r = resolve_key(client, text, &ask->key_id);
 
+        ask->delete_sandboxes = options->delete_sandboxes;
         if (r == 0)
                 r = request(client, service, "RevokeKey", ask, "asking", &answer);
         if (r)
@@ -95,68 +145,106 @@ static int revoke_key(struct client *client, const char *text, enum output_forma
                 (void)printf("%s\n", ask->key_id);
         else if (answer->key)
                 output_message(format, answer->key);
+        if (options->delete_sandboxes && format == OUTPUT_TEXT)
+                say("sandboxes of its owner that end: %d", answer->sandboxes_deleted);
         return 0;
 }
 
-typedef int key_verb(struct client *client, const char *operand, enum output_format format);
+typedef int key_verb(struct client *client, const char *operand, const struct key_options *options);
 
-static int run(const struct usage *usage, key_verb *verb, int argc, char **argv)
+static int ask_server(key_verb *verb, const struct operands *operands,
+                      const struct key_options *options)
 {
-        struct output_options output = { 0 };
-        const struct option_group groups[] = { output_options_group(&output) };
         _cleanup_(client_freep) struct client *client = NULL;
+        int r = connect_open(&client);
+
+        return r ? r : verb(client, operands->n ? operands->items[0] : NULL, options);
+}
+
+/* @rows are of struct key_options. */
+static int run(const struct usage *usage, const struct option_row *rows, size_t n_rows,
+               key_verb *verb, int argc, char **argv)
+{
+        struct key_options options = { 0 };
+        const struct option_group groups[] = {
+                { .title = "Options", .rows = rows, .n_rows = n_rows, .into = &options }
+        };
         struct operands operands;
         int r = options_parse(usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);
 
-        if (r)
-                return r == OPTIONS_E_HELP ? 0 : EXIT_OURS;
-        r = connect_open(&client);
-        if (r)
-                return r;
-        return verb(client, operands.n ? operands.items[0] : NULL,
-                    (enum output_format)output.format);
+        if (r == 0)
+                r = ask_server(verb, &operands, &options);
+        else
+                r = r == OPTIONS_E_HELP ? 0 : EXIT_OURS;
+        options_release(groups, ARRAY_SIZE(groups));
+        return r;
 }
+
+#define FIELD(name) offsetof(struct key_options, name)
 
 static int key_create(int argc, char **argv)
 {
+        static const struct option_row rows[] = {
+                { 0, "scope", OPTION_TEXTS, FIELD(scopes), "SCOPE",
+                  "what it may do: sandboxes:read, sandboxes:write, executions:read, "
+                  "executions:write, server:read; may be repeated; absent: all of these",
+                  NULL, 0 },
+                { 0, "expires", OPTION_DURATION, FIELD(expires), "DURATION",
+                  "it stops to work after so long, such as 30d; 0 or absent: never", NULL, 0 },
+                { 0, "owner", OPTION_TEXT, FIELD(owner), "KEY",
+                  "share what belongs to this key, also when it is revoked or expired", NULL, 0 },
+                OUTPUT_ROW(FIELD(format)),
+        };
         static const struct usage usage = {
                 .command = "key create",
                 .operands = "[OPTIONS] NAME",
                 .summary = "Makes an API key for the TCP address and prints its secret, once.",
-                .examples =
-                        "  hotcell key create ci > ci.key && chmod 600 ci.key\n"
-                        "  hotcell --target 127.0.0.1:7070 --api-key-file ci.key run -c '1+1'\n",
+                .text = "What is made with a key belongs to the key, or to the key that --owner "
+                        "names: so a key can be replaced. No key can make, list or revoke keys.",
+                .examples = "  hotcell key create ci > ci.key && chmod 600 ci.key\n"
+                            "  hotcell --target 127.0.0.1:7070 --api-key-file ci.key run -c '1+1'\n"
+                            "  hotcell key create watcher --owner ci --expires 30d --scope "
+                            "sandboxes:read --scope executions:read\n",
                 .operands_min = 1,
                 .operands_max = 1,
         };
 
-        return run(&usage, create, argc, argv);
+        return run(&usage, rows, ARRAY_SIZE(rows), create, argc, argv);
 }
 
 static int key_ls(int argc, char **argv)
 {
+        static const struct option_row rows[] = { OUTPUT_ROW(FIELD(format)) };
         static const struct usage usage = {
                 .command = "key ls",
                 .operands = "[OPTIONS]",
-                .summary = "Lists API keys, revoked ones too.",
+                .summary = "Lists API keys, also those that are revoked or expired.",
                 .examples = "  hotcell key ls\n",
         };
 
-        return run(&usage, list, argc, argv);
+        return run(&usage, rows, ARRAY_SIZE(rows), list, argc, argv);
 }
 
 static int key_revoke(int argc, char **argv)
 {
+        static const struct option_row rows[] = {
+                { 0, "delete-sandboxes", OPTION_FLAG, FIELD(delete_sandboxes), NULL,
+                  "end all sandboxes of its owner, too: for a key that leaked", NULL, 0 },
+                OUTPUT_ROW(FIELD(format)),
+        };
         static const struct usage usage = {
                 .command = "key revoke",
                 .operands = "[OPTIONS] KEY",
                 .summary = "Revokes an API key, named by id or name, at once.",
-                .examples = "  hotcell key revoke ci\n",
+                .text = "Its open calls and streams end; sandboxes stay until their end unless "
+                        "--delete-sandboxes is given.",
+                .examples = "  hotcell key revoke ci\n"
+                            "  hotcell key revoke --delete-sandboxes ci\n",
                 .operands_min = 1,
                 .operands_max = 1,
         };
 
-        return run(&usage, revoke_key, argc, argv);
+        return run(&usage, rows, ARRAY_SIZE(rows), revoke_key, argc, argv);
 }
 
 int cmd_key(int argc, char **argv)

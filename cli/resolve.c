@@ -182,6 +182,7 @@ int resolve_key(struct client *client, const char *text, char **ret_id)
                 return r;
         for (size_t i = 0; i < answer->n_keys; i++)
                 candidates_offer(&candidates, answer->keys[i]->key_id, answer->keys[i]->name,
-                                 answer->keys[i]->revoke_time != NULL);
+                                 answer->keys[i]->state !=
+                                         HOTCELL__V1__KEY_STATE__KEY_STATE_ACTIVE);
         return decide("key", &candidates, ret_id);
 }

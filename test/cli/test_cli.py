@@ -4,11 +4,13 @@ import base64
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 import grpc
@@ -795,7 +797,41 @@ class Others(CliTest):
         self.assertEqual(self.hotcell(server, "key", "create", "ci").stdout, b"hck_x\n")
         self.assertIn(b"ci", self.hotcell(server, "key", "ls").stdout)
         self.assertEqual(self.hotcell(server, "key", "revoke", "ci").stdout.decode(), key.key_id + "\n")
-        self.assertEqual(server.requests[-1][1].key_id, key.key_id)
+        self.assertEqual(server.requests[-1][1], keys.RevokeKeyRequest(key_id=key.key_id))
+
+    def test_a_key_with_scopes_a_lifetime_and_an_owner(self):
+        old = keys.Key(key_id="key-" + "k" * 26, name="ci", state=keys.KEY_STATE_REVOKED)
+        server = self.serve(CreateKey=lambda request: keys.CreateKeyResponse(key=old, secret="hck_x"),
+                            ListKeys=lambda request: keys.ListKeysResponse(keys=[old]))
+        ran = self.hotcell(server, "key", "create", "new", "--owner", "ci", "--expires", "30d", "--scope", "sandboxes:read",
+                           "--scope", "executions:read")
+        self.assertEqual((ran.returncode, ran.stdout), (0, b"hck_x\n"))
+        asked = server.requests[-1][1]
+        self.assertEqual((asked.name, list(asked.scopes), asked.ttl.seconds, asked.owner_key_id),
+                         ("new", ["sandboxes:read", "executions:read"], 30 * 86400, old.key_id))
+        ran = self.hotcell(server, "key", "create", "plain")
+        self.assertEqual(server.requests[-1][1], keys.CreateKeyRequest(name="plain"))
+        ran = self.hotcell(server, "key", "create", "new", "--owner", "nobody")
+        self.assertEqual((ran.returncode, ran.stdout), (125, b""))
+
+    def test_keys_are_listed_with_what_they_may(self):
+        now = int(time.time())
+        key = keys.Key(key_id="key-" + "k" * 26, name="ci", state=keys.KEY_STATE_ACTIVE, scopes=["sandboxes:read", "server:read"])
+        key.create_time.seconds, key.last_used_time.seconds, key.expire_time.seconds = now - 7 * 86400, now - 300, now + 3 * 86400 + 60
+        old = keys.Key(key_id="key-" + "m" * 26, name="old", state=keys.KEY_STATE_EXPIRED)
+        server = self.serve(ListKeys=lambda request: keys.ListKeysResponse(keys=[key, old]))
+        head, first, second = self.hotcell(server, "key", "ls").stdout.decode().splitlines()
+        self.assertEqual(re.split(r"  +", head), ["KEY", "NAME", "STATE", "CREATED", "EXPIRES", "LAST USED", "SCOPES"])
+        self.assertEqual(re.split(r"  +", first), [key.key_id, "ci", "ACTIVE", "7d ago", "in 3d", "5m ago", "sandboxes:read,server:read"])
+        self.assertEqual(re.split(r"  +", second)[2:], ["EXPIRED", "-", "never", "-", "-"])
+
+    def test_revoking_with_all_sandboxes_says_how_many(self):
+        key = keys.Key(key_id="key-" + "k" * 26, name="ci", state=keys.KEY_STATE_ACTIVE)
+        server = self.serve(RevokeKey=lambda request: keys.RevokeKeyResponse(key=key, sandboxes_deleted=3))
+        ran = self.hotcell(server, "key", "revoke", "--delete-sandboxes", key.key_id)
+        self.assertEqual((ran.stdout.decode(), ran.returncode), (key.key_id + "\n", 0))
+        self.assertIn(b"sandboxes of its owner that end: 3", ran.stderr)
+        self.assertTrue(server.requests[-1][1].delete_sandboxes)
 
     def doctor(self, info):
         return self.hotcell(self.serve(GetServerInfo=lambda request: info), "doctor")
