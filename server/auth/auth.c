@@ -66,9 +66,8 @@ static int secret_digest(const char *secret, uint8_t ret_digest[static 32])
 
 static int secret_generate(char ret_secret[static SECRET_BUFFER])
 {
-        size_t n_prefix = strlen(secret_prefix);
+        int n_prefix = snprintf(ret_secret, SECRET_BUFFER, "%s", secret_prefix);
 
-        (void)memcpy(ret_secret, secret_prefix, n_prefix);
         return base32_random(ret_secret + n_prefix, SECRET_RANDOM);
 }
 
