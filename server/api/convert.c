@@ -1,5 +1,6 @@
 #include "server/api/convert.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "server/auth/auth.h"

@@ -1,5 +1,6 @@
 #include <inttypes.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
