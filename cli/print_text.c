@@ -96,28 +96,49 @@ static void open_part(struct text_printer *printer, int64_t sequence, int32_t in
         print_part_bytes(printer, &part->data);
 }
 
-/* Somebody at a terminal would not learn that there was a picture. */
-static void note_picture(const struct text_printer *printer, const Hotcell__V1__MimePart *part)
+static bool has_type(const Hotcell__V1__MimePart *part, const char *beginning)
 {
-        if (printer->config.save_directory || !printer->config.escapes_err ||
-            strncmp(part->type, "image/", 6) != 0)
-                return;
-        say("%s (%" PRId64 " bytes) is not shown; --save DIR keeps it", part->type,
-            part->size_bytes);
+        return strncmp(part->type, beginning, strlen(beginning)) == 0;
+}
+
+static bool has_text(const Hotcell__V1__MimeBundle *bundle)
+{
+        for (size_t i = 0; i < bundle->n_parts; i++) {
+                if (strcmp(bundle->parts[i]->type, "text/plain") == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* What text does not stand for, such as a picture, would otherwise be lost without a word. */
+static void note_unsaved(struct text_printer *printer, const Hotcell__V1__MimeBundle *bundle)
+{
+        bool is_shown = has_text(bundle);
+
+        for (size_t i = 0; i < bundle->n_parts && !printer->config.save_directory; i++) {
+                const Hotcell__V1__MimePart *part = bundle->parts[i];
+
+                if (is_shown && !has_type(part, "image/"))
+                        continue;
+                if (!is_one_screen(printer))
+                        begin_line(printer, printer->config.err);
+                say("%s, %s, not saved: use --save DIR", part->type, show_bytes(part->size_bytes));
+        }
 }
 
 static void print_bundle(struct text_printer *printer, int64_t sequence,
                          const Hotcell__V1__MimeBundle *bundle)
 {
-        for (size_t i = 0; bundle && i < bundle->n_parts; i++) {
+        if (!bundle)
+                return;
+        for (size_t i = 0; i < bundle->n_parts; i++) {
                 if (strcmp(bundle->parts[i]->type, "text/plain") == 0)
                         open_part(printer, sequence, (int32_t)i, bundle->parts[i]);
         }
-        /* What is said of saved and unsaved pictures. */
+        /* What is said of saved and unsaved parts begins a line. */
         if (is_one_screen(printer) && !printer->part.is_open)
                 begin_line(printer, printer->config.err);
-        for (size_t i = 0; bundle && i < bundle->n_parts; i++)
-                note_picture(printer, bundle->parts[i]);
+        note_unsaved(printer, bundle);
 }
 
 static void print_part_data(struct text_printer *printer, const Hotcell__V1__PartData *data)

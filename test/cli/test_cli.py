@@ -226,9 +226,9 @@ class Terminal(CliTest):
         self.assertTrue(shown.endswith(b"\r\x1b[Kdone\n"), shown)
 
     def test_a_picture_is_mentioned(self):
-        shown = self.show(play({"display": execution.Display(bundle=bundle(("image/png", b"PNG")))}),
-                          "run", "-c", "code")
-        self.assertIn(b"image/png (3 bytes) is not shown; --save DIR keeps it", shown)
+        shown = self.show(play({"stdout": chunk(b"out")},
+                               {"display": execution.Display(bundle=bundle(("image/png", b"PNG")))}), "run", "-c", "code")
+        self.assertEqual(shown, b"out\nhotcell: image/png, 3 B, not saved: use --save DIR\n")
 
 
 class ExitCodes(CliTest):
@@ -480,6 +480,18 @@ class Saving(CliTest):
                   {"part_data": execution.PartData(bundle_sequence=3, part_index=0, offset=2, data=b"cd")},
                   {"part_data": execution.PartData(bundle_sequence=3, part_index=0, offset=4, data=b"e")})
         self.assertEqual(self.read("1-result.png"), b"abcde")
+
+    def test_what_is_not_saved_is_said(self):
+        events = ({"stderr": chunk(b"err")},
+                  {"result": execution.Result(bundle=bundle(("text/plain", b"<Figure>"), ("image/png", b"P", 60000),
+                                                            ("text/html", b"<p>")))},
+                  {"display": execution.Display(bundle=bundle(("application/json\x1b[2J", b"{}")))})
+        ran = self.run_script(play(*events))
+        self.assertEqual(ran.stdout, b"<Figure>\n")
+        self.assertEqual(ran.stderr.decode(), "err\nhotcell: image/png, 58.6 KiB, not saved: use --save DIR\n"
+                         "hotcell: application/json\\x1b[2J, 2 B, not saved: use --save DIR\n")
+        for more in (("-o", "json"), ("-o", "jsonl"), ("--save", self.target)):
+            self.assertNotIn(b"not saved", self.run_script(play(*events), *more).stderr)
 
     def test_a_missing_piece_is_said(self):
         ran = self.save({"result": execution.Result(bundle=bundle(("image/png", b"ab", 5)))},
