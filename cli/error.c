@@ -4,12 +4,14 @@
  */
 #include "cli/error.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
 
 #include "cli/escape.h"
+#include "cli/field_flag.h"
 #include "cli/memory.h"
 #include "runtime/base/macros.h"
 
@@ -143,9 +145,29 @@ static void print_bad_request(FILE *out, const Google__Protobuf__Any *any)
         _cleanup_(message_freep) Google__Rpc__BadRequest *bad =
                 detail_unpack(any, &google__rpc__bad_request__descriptor);
 
-        for (size_t i = 0; bad && i < MIN(bad->n_field_violations, (size_t)VIOLATIONS_MAX); i++)
-                print_line(out, bad->field_violations[i]->field,
-                           bad->field_violations[i]->description);
+        for (size_t i = 0; bad && i < MIN(bad->n_field_violations, (size_t)VIOLATIONS_MAX); i++) {
+                const char *field = bad->field_violations[i]->field;
+                const char *flag = field_flag(field);
+                _cleanup_(freep) char *label =
+                        flag ? format_text("%s (%s)", flag, field) : duplicate(field);
+
+                print_line(out, label, bad->field_violations[i]->description);
+        }
+}
+
+static bool has_bad_field(const struct rpc_error *error, const char *field)
+{
+        for (size_t i = 0; i < n_details(error); i++) {
+                _cleanup_(message_freep) Google__Rpc__BadRequest *bad = detail_unpack(
+                        error->status->details[i], &google__rpc__bad_request__descriptor);
+
+                for (size_t j = 0; bad && j < MIN(bad->n_field_violations, (size_t)VIOLATIONS_MAX);
+                     j++) {
+                        if (strcmp(bad->field_violations[j]->field, field) == 0)
+                                return true;
+                }
+        }
+        return false;
 }
 
 static void print_quota(FILE *out, const Google__Protobuf__Any *any)
@@ -215,10 +237,25 @@ static const char *code_name(int code)
         return "unknown error";
 }
 
+/* The server's sentence often begins with the field at fault: then with the flag in its place. */
+static char *message_text(const struct rpc_error *error)
+{
+        size_t n_field = strcspn(error->message, " ");
+        _cleanup_(freep) char *field =
+                format_text("%.*s", (int)MIN(n_field, (size_t)TEXT_MAX), error->message);
+        const char *flag = error->message[n_field] == ' ' && has_bad_field(error, field)
+                                   ? field_flag(field)
+                                   : NULL;
+
+        if (!flag)
+                return format_text("%.*s", 4 * TEXT_MAX, error->message);
+        return format_text("%s%.*s", flag, 4 * TEXT_MAX, error->message + n_field);
+}
+
 void rpc_error_print(const struct rpc_error *error, FILE *out)
 {
         _cleanup_(freep) char *reason = rpc_error_reason(error);
-        _cleanup_(freep) char *cut = format_text("%.*s", 4 * TEXT_MAX, error->message);
+        _cleanup_(freep) char *cut = message_text(error);
         _cleanup_(freep) char *message = escape_line(*cut ? cut : code_name(error->code));
 
         (void)fprintf(out, "hotcell: %s\n", message);

@@ -621,10 +621,47 @@ class Errors(CliTest):
         self.assertEqual(ran.stderr.decode().splitlines(), [
             "hotcell: the limits do not fit\\n\\x07",
             "  reason: LIMITS",
-            "  sandbox.limits.disk_bytes: needs room \\x1b[2J",
-            "  sandbox.limits.memory_bytes: too small",
+            "  --disk (sandbox.limits.disk_bytes): needs room \\x1b[2J",
+            "  --memory (sandbox.limits.memory_bytes): too small",
             "  try again in: 1.5 s",
             "  sandbox: box"])
+
+    def test_a_field_is_called_what_the_command_line_calls_it(self):
+        def refusal(field, message):
+            def refuse(*_):
+                bad = details_pb2.BadRequest()
+                bad.field_violations.add(field=field, description="is bad")
+                raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, message, bad)
+            return refuse
+
+        fields = {"spec." + field: flag for field, flag in {
+            "name": "--name", "template": "--template", "ttl": "--ttl", "idle_timeout": "--idle-timeout",
+            "labels": "--label", "environment": "--env", "limits.memory_bytes": "--memory", "limits.cpu_millis": "--cpus",
+            "limits.processes": "--processes", "limits.disk_bytes": "--disk", "limits.open_files": "--open-files",
+            "limits.execution.timeout": "--timeout", "limits.execution.output_bytes": "--output-limit"}.items()}
+        known = self.hotcell(None, "sandbox", "create", "--help").stdout.decode()
+        for field, flag in fields.items():
+            with self.subTest(field=field):
+                self.assertIn(flag + " ", known)
+                ran = self.hotcell(self.serve(CreateSandbox=refusal(field, f"{field} is bad")), "sandbox", "create")
+                self.assertEqual(ran.stderr.decode().splitlines(), [f"hotcell: {flag} is bad", f"  {flag} ({field}): is bad"])
+        known = self.hotcell(None, "run", "--help").stdout.decode()
+        for field, flag in (("limits.timeout", "--timeout"), ("limits.output_bytes", "--output-limit"),
+                            ("environment", "--env"), ("language", "--language"), ("on_output_limit", "--on-output-limit"),
+                            ("sandbox.limits.memory_bytes", "--memory")):
+            with self.subTest(field=field):
+                self.assertIn(flag + " ", known)
+                ran = self.run_script(refusal(field, "No."))
+                self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: No.", f"  {flag} ({field}): is bad"])
+
+    def test_a_field_that_no_flag_sets_keeps_its_name(self):
+        def refuse(_request):
+            bad = details_pb2.BadRequest()
+            bad.field_violations.add(field="page_size", description="is bad")
+            bad.field_violations.add(field="name", description="is bad")
+            raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, "page_size is bad", bad)
+        ran = self.hotcell(self.serve(CreateKey=refuse), "key", "create", "x")
+        self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: page_size is bad", "  page_size: is bad", "  NAME (name): is bad"])
 
     def test_a_known_reason_has_a_hint(self):
         def refuse(_request):

@@ -143,10 +143,10 @@ class Limits(Case):
         self.assertEqual(run("exec", bomb, "-c", code).stdout, b"11\n")
         self.assertEqual(run("exec", neighbour, "-c", "1+1").stdout, b"2\n")
 
-    def test_limits_that_do_not_go_together_are_refused_with_both_fields(self):
+    def test_limits_that_do_not_go_together_are_refused_with_both_flags(self):
         done = run("sandbox", "create", "--memory", "256M", "--disk", "256M")
         self.assertEqual(done.returncode, 125)
-        for word in (b"LIMITS_CONFLICT", b"limits.memory_bytes", b"limits.disk_bytes"):
+        for word in (b"LIMITS_CONFLICT", b"--memory (spec.limits.memory_bytes)", b"--disk (spec.limits.disk_bytes)"):
             self.assertIn(word, done.stderr)
 
     def test_a_reader_that_stops_blocks_the_program(self):

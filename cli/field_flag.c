@@ -1,0 +1,57 @@
+#include "cli/field_flag.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "runtime/base/macros.h"
+
+/* A sandbox is described in `spec` of CreateSandbox and in `sandbox` of Execute; the same name
+ * outside of it may be another thing. */
+static const struct {
+        const char *field;
+        const char *in_spec;
+        const char *elsewhere;
+} flags[] = {
+        { "after_sequence", NULL, "--after" },
+        { "code", NULL, "CODE" },
+        { "context_id", NULL, "--code-context" },
+        { "environment", "--env", "--env" },
+        { "idle_timeout", "--idle-timeout", "--idle-timeout" },
+        { "labels", "--label", "--label" },
+        { "language", NULL, "--language" },
+        { "limits.cpu_millis", "--cpus", NULL },
+        { "limits.disk_bytes", "--disk", NULL },
+        { "limits.execution.output_bytes", "--output-limit", NULL },
+        { "limits.execution.timeout", "--timeout", NULL },
+        { "limits.memory_bytes", "--memory", NULL },
+        { "limits.open_files", "--open-files", NULL },
+        { "limits.output_bytes", NULL, "--output-limit" },
+        { "limits.processes", "--processes", NULL },
+        { "limits.timeout", NULL, "--timeout" },
+        { "name", "--name", "NAME" },
+        { "on_output_limit", NULL, "--on-output-limit" },
+        { "sandbox_id", NULL, "SANDBOX" },
+        { "states", NULL, "--state" },
+        { "template", "--template", "--template" },
+        { "ttl", "--ttl", "--ttl" },
+        { "watch_token", NULL, "--after" },
+        { "working_directory", NULL, "--directory" },
+};
+
+const char *field_flag(const char *path)
+{
+        static const char *const specs[] = { "spec.", "sandbox." };
+        bool is_in_spec = false;
+
+        for (size_t i = 0; i < ARRAY_SIZE(specs) && !is_in_spec; i++) {
+                is_in_spec = strncmp(path, specs[i], strlen(specs[i])) == 0;
+                if (is_in_spec)
+                        path += strlen(specs[i]);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+                if (strcmp(path, flags[i].field) == 0)
+                        return is_in_spec ? flags[i].in_spec : flags[i].elsewhere;
+        }
+        return NULL;
+}

@@ -1,0 +1,6 @@
+/* What a field of a request is called on the command line. */
+#pragma once
+
+/* The option or operand that sets the field at @path, as `--memory` for
+ * `spec.limits.memory_bytes`; NULL when no command sets it. */
+const char *field_flag(const char *path);
