@@ -88,8 +88,12 @@ Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
 static Hotcell__V1__SandboxUsage *convert_sandbox_usage(struct arena *arena,
                                                         const struct sandbox_usage *usage)
 {
-        Hotcell__V1__SandboxUsage *message = arena_new(arena, Hotcell__V1__SandboxUsage);
+        Hotcell__V1__SandboxUsage *message;
 
+        /* What ran took some time or memory: nothing of both means that nobody measured. */
+        if (usage->cpu_usec == 0 && usage->memory_peak_bytes == 0)
+                return NULL;
+        message = arena_new(arena, Hotcell__V1__SandboxUsage);
         if (!message)
                 return NULL;
         hotcell__v1__sandbox_usage__init(message);

@@ -183,21 +183,24 @@ static void on_usage(void *userdata, const Hotcell__Runtime__V1__FromRuntime *an
         struct call *call = userdata;
         struct sandbox *sandbox = session_find_sandbox(call->session, call->owner, call->id);
         const struct session_result success = { 0 };
+        struct sandbox_record measured;
 
         (void)fds;
         if (!sandbox) {
                 answer_from_store(call);
                 return;
         }
+        /* A borrowed copy: the record itself holds only what is measured at the end. */
+        measured = sandbox->record;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
-                sandbox->record.usage = (struct sandbox_usage){
+                measured.usage = (struct sandbox_usage){
                         .cpu_usec = (int64_t)answer->usage->cpu_usec,
                         .memory_bytes = (int64_t)answer->usage->memory_bytes,
                         .memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes,
                         .disk_bytes = (int64_t)answer->usage->disk_bytes,
                         .processes = (int32_t)answer->usage->processes,
                 };
-        call->on_sandbox(call->userdata, &success, &sandbox->record, false);
+        call->on_sandbox(call->userdata, &success, &measured, false);
         call_free(call);
 }
 

@@ -150,6 +150,27 @@ class Lifetimes(Case):
         self.assertGreaterEqual(usage.memory_peak_bytes, usage.disk_bytes)
         self.assertGreaterEqual(usage.processes, 2)
 
+    def test_usage_is_absent_where_nobody_measures(self):
+        token = listed().watch_token
+        made = self.sandbox(labels={"usage": "yes"})
+        execute(client, made.sandbox_id, "1")
+        self.assertTrue(get(client, made.sandbox_id).HasField("usage"))
+        update = sandbox_service.UpdateSandboxRequest(sandbox_id=made.sandbox_id, update_mask={"paths": ["ttl"]})
+        update.ttl.seconds = 60
+        living = [made, client.sandboxes.UpdateSandbox(update, timeout=60).sandbox, *listed(labels={"usage": "yes"}).sandboxes]
+        self.assertEqual([one.HasField("usage") for one in living], [False] * 3)
+        delete(client, made.sandbox_id)
+        ended, = listed(labels={"usage": "yes"}, states=[ENDED]).sandboxes
+        self.assertGreater(ended.usage.cpu_time.ToMicroseconds(), 10_000)
+        self.assertEqual(ended.usage, get(client, made.sandbox_id).usage)
+        stream = client.sandboxes.WatchSandboxes(
+            sandbox_service.WatchSandboxesRequest(watch_token=token, sandbox_id=made.sandbox_id), timeout=120)
+        self.addCleanup(stream.cancel)
+        events = []
+        while len(events) < 4:
+            events += next(stream).events
+        self.assertEqual([event.sandbox.HasField("usage") for event in events], [False, False, False, True])
+
 
 class Contexts(Case):
     def test_a_restart_raises_the_generation_and_forgets(self):
