@@ -155,15 +155,32 @@ static const struct {
         [SESSION_E_WORKING_DIRECTORY] = { REASON_INVALID_FIELD, NULL, "working_directory" },
 };
 
-static void describe_result(struct status *status, const struct session_result *result,
-                            const char *resource)
+/* Names what to look at. The server's files are for operators only. */
+static void init_store_status(struct status *status, const struct api_call *call,
+                              const char *sentence)
+{
+        if (call->identity.is_operator)
+                status_init(status, REASON_STORE_UNAVAILABLE,
+                            "%s hotcelld's log says why; see that the disk of %s has room and that "
+                            "the file can be written.",
+                            sentence, store_path(call->api->store));
+        else
+                status_init(status, REASON_STORE_UNAVAILABLE,
+                            "%s hotcelld's log on the server says why.", sentence);
+}
+
+static void describe_result(struct status *status, const struct api_call *call,
+                            const struct session_result *result, const char *resource)
 {
         const char *type = session_outcomes[result->outcome].resource_type;
         const char *field = session_outcomes[result->outcome].field;
         enum reason reason = session_outcomes[result->outcome].reason;
 
-        status_init(status, reason, "%s",
-                    *result->message ? result->message : reason_info(reason)->sentence);
+        if (reason == REASON_STORE_UNAVAILABLE)
+                init_store_status(status, call, result->message);
+        else
+                status_init(status, reason, "%s",
+                            *result->message ? result->message : reason_info(reason)->sentence);
         if (type && resource)
                 status_set_resource(status, type, resource);
         if (field)
@@ -191,20 +208,24 @@ bool api_call_fail_result(struct api_call *call, const struct session_result *re
                 return true;
         }
         assert((size_t)result->outcome < ARRAY_SIZE(session_outcomes));
-        describe_result(&status, result, resource);
+        describe_result(&status, call, result, resource);
         send_status(call, &status);
         return true;
 }
 
 void api_call_fail_store(struct api_call *call, int result)
 {
-        if (result == STORE_E_TOKEN_EXPIRED)
+        struct status status;
+
+        if (result == STORE_E_TOKEN_EXPIRED) {
                 api_call_fail(
                         call, REASON_WATCH_TOKEN_EXPIRED,
                         "events since that token are no longer kept; list again and watch from there");
-        else
-                api_call_fail(call, REASON_STORE_UNAVAILABLE,
-                              "the server's database cannot be used now");
+                return;
+        }
+        init_store_status(&status, call, "The server's database cannot be used now.");
+        status_set_retry(&status, RETRY_USEC);
+        send_status(call, &status);
 }
 
 void api_call_reply(struct api_call *call, const ProtobufCMessage *response)

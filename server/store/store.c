@@ -1,6 +1,7 @@
 #include "server/store/store.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,8 @@ static void set_healthy(struct store *store, bool is_healthy, int error)
         if (is_healthy)
                 log_info("the database can be written again");
         else
-                log_error("the database cannot be written error=\"%s\"", strerror(-error));
+                log_error("the database cannot be written path=%s error=\"%s\"", store->path,
+                          strerror(-error));
 
         if (store->on_health_change && !store->is_closing)
                 store->on_health_change(store->health_userdata);
@@ -195,6 +197,10 @@ int store_open(sd_event *loop, const char *directory, struct store **ret_store,
                 return error_origin(-ENOMEM);
         store->loop = sd_event_ref(loop);
         store->is_healthy = true;
+        if (asprintf(&store->path, "%s/hotcell.db", directory) < 0) {
+                store->path = NULL;
+                return error_origin(-ENOMEM);
+        }
 
         r = database_open(&store->database, directory, ret_message);
         if (r)
@@ -205,6 +211,11 @@ int store_open(sd_event *loop, const char *directory, struct store **ret_store,
 
         *ret_store = take(store);
         return 0;
+}
+
+const char *store_path(const struct store *store)
+{
+        return store->path;
 }
 
 struct store *store_close(struct store *store)
@@ -225,6 +236,7 @@ struct store *store_close(struct store *store)
         (void)sd_event_source_disable_unref(store->retention_timer);
         database_close(&store->database);
         (void)sd_event_unref(store->loop);
+        free(store->path);
         free(store);
         return NULL;
 }

@@ -45,6 +45,9 @@ int store_open(sd_event *loop, const char *directory, struct store **ret_store,
 /* Finishes the queued jobs (callbacks are not called any more), closes. */
 struct store *store_close(struct store *store);
 
+/* The database's file, for operators to look at. */
+const char *store_path(const struct store *store);
+
 /* False after a failed write until one succeeds; while it is false, the store itself tries one
  * every second. */
 bool store_is_healthy(const struct store *store);

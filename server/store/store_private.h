@@ -11,6 +11,7 @@
 
 struct store {
         sd_event *loop;
+        char *path; /* of the database's file */
         struct inbox *inbox;
         struct worker *worker;
         struct database database; /* the worker's while there is one */

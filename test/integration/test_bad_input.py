@@ -295,6 +295,46 @@ class Keys(Case):
         self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.UNAUTHENTICATED, "KEY_REVOKED"))
 
 
+class FullDisk(Case):
+    """A state directory on a disk of its own, which is full."""
+
+    class Daemons(daemons.Daemons):
+        def start(self):
+            user = pwd.getpwnam(daemons.SERVER_USER)
+            options = f"size=2M,mode=700,uid={user.pw_uid},gid={user.pw_gid}"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "hotcell-test", self.state], check=True)
+            super().start()
+
+        def __exit__(self, *exc):
+            super().__exit__(*exc)
+            subprocess.run(["umount", self.state], check=False)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def test_operators_learn_which_file_cannot_be_written_and_others_do_not(self):
+        running = self.enterContext(self.Daemons(server_arguments=["--tcp", "127.0.0.1:0"]))
+        client = self.enterContext(stubs.Client(running.target))
+        port = next(line for line in running.log().splitlines() if "address=127.0.0.1" in line).split("port=")[1].split()[0]
+        tcp = self.enterContext(stubs.Client(f"127.0.0.1:{port}"))
+        secret = client.keys.CreateKey(stubs.key_service.CreateKeyRequest(name="tenant"), timeout=60).secret
+        with open(running.state / "filler", "wb", buffering=0) as filler, self.assertRaises(OSError):
+            while True:
+                filler.write(bytes(4096))
+
+        def fill():
+            for n in range(10000):
+                client.keys.CreateKey(stubs.key_service.CreateKeyRequest(name=f"key-{n}"), timeout=60)
+        error = error_of(lambda timeout: fill())
+        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"))
+        self.assertIn(f"see that the disk of {running.state}/hotcell.db has room", error.details())
+        self.assertIn(f"the database cannot be written path={running.state}/hotcell.db error=", running.log())
+        metadata = [("authorization", f"Bearer {secret}")]
+        request = sandbox_service.CreateSandboxRequest(spec=spec())
+        error = error_of(tcp.sandboxes.CreateSandbox, request, metadata=metadata)
+        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"))
+        self.assertIn("hotcelld's log on the server says why", error.details())
+        self.assertNotIn(str(running.state), error.details())
+
+
 class Start(unittest.TestCase):
     """hotcelld alone, as its own user, with something wrong."""
 
