@@ -818,6 +818,27 @@ class Commands(Case):
                 self.assertIn("interrupted", errors)
                 self.assert_nothing_left()
 
+    def test_a_signal_at_any_moment_of_the_start_is_one_line(self):
+        # To the whole group, as Ctrl-C does, from the first instruction on and while it imports.
+        for n in range(30):
+            process = self.start(self.mirror())
+            time.sleep(n * 0.004)
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+            # Ended before it could be asked to wait with that, it has made nothing and says nothing.
+            said = [line for line in errors.splitlines() if not line.startswith("template python: ")]
+            wanted = [] if process.returncode == -signal.SIGINT else ["hotcell-template: interrupted, nothing is left behind"]
+            self.assertEqual(said, wanted)
+            self.assertIn(process.returncode, (-signal.SIGINT, 128 + signal.SIGINT))
+            self.assertFalse(processes_with(self.path("store")))
+
+    def test_a_tool_that_the_signal_ended_is_no_failure(self):
+        def tick():
+            raise Interrupted(signal.SIGINT)
+
+        with self.assertRaises(Interrupted):
+            child.run(["/bin/sh", "-c", "kill -INT $$"], env={"PATH": "/usr/bin"}, log=self.path("log"), tick=tick)
+
     def test_a_killed_builder_takes_its_tools_along_and_the_next_build_cleans_up(self):
         process = self.start(self.mirror())
         self.wait_for_mirror_use()

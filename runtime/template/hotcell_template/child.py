@@ -71,6 +71,8 @@ def _run(command, argv, env, log, tick, stdin):
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
     if status != 0:
+        # A Ctrl-C that came before the tool had its own session ended it, too: that is no failure of the tool.
+        tick()
         raise Failed(argv, status, text)
     return text
 
