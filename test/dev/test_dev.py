@@ -1,0 +1,218 @@
+"""./dev and demo/run with tools that only play their part: what is shown while they work, and two at once."""
+
+import os
+import pathlib
+import pty
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TIMEOUT = 60
+
+# Each tool finds the test's folder in $STATE.
+TOOLS = {
+    "id": "echo 0",
+    "getent": "exit 0",
+    "meson": 'mkdir -p "$2"; touch "$2/build.ninja"',
+    # As long as one works no other may.
+    "ninja": """
+        mkdir "$STATE/ninja-works" || exit 1
+        touch "$STATE/ninja-began"
+        echo "ninja: Entering directory somewhere"; echo "[1/2] Compiling a.c"; echo "a.c: warning: odd"
+        while [ -e "$STATE/ninja-waits" ]; do sleep 0.02; done
+        rmdir "$STATE/ninja-works"
+    """,
+    "dpkg-query": """
+        if [ "$4" = pkg-config ] && [ -e "$STATE/lacks" ]; then exit 1; fi
+        echo installed
+    """,
+    "apt-get": """
+        echo "$*" >>"$STATE/apt-calls"
+        mkdir "$STATE/apt-works" || exit 1
+        case "$*" in
+        *" update") if [ -e "$STATE/lists-locked" ]; then
+                rm "$STATE/lists-locked"; rmdir "$STATE/apt-works"
+                echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)"; exit 100
+            fi
+            echo "dlstatus:1:50.5:Retrieving file 1 of 2" >&3 ;;
+        *) touch "$STATE/apt-began"
+            echo "pmstatus:pkg-config:45.6789:Unpacking pkg-config (amd64)" >&3
+            while [ -e "$STATE/apt-waits" ]; do sleep 0.02; done
+            if [ -e "$STATE/apt-fails" ]; then
+                rmdir "$STATE/apt-works"; echo "E: no room on the disk"; exit 100
+            fi
+            rm -f "$STATE/lacks" ;;
+        esac
+        rmdir "$STATE/apt-works"
+    """,
+    # The client, for demo/run.
+    "hotcell": """
+        case "$1 $2" in
+        "exec sbx-one") [ "$3" != - ] || cat >/dev/null ;;
+        esac
+        case "$1 $2" in
+        "sandbox create") echo sbx-one ;;
+        exec*) while [ $# -gt 0 ] && [ "$1" != --save ]; do shift; done
+            [ $# -gt 0 ] || exit 0
+            echo "$$" >"$2/1-display.png"
+            touch "$STATE/drawn"
+            while [ -e "$STATE/demo-waits" ]; do sleep 0.02; done ;;
+        esac
+    """,
+}
+
+
+def without_seconds(text):
+    return re.sub(r" \(\d+ s\)", "", text)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hotcell-dev-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.state = self.folder / "state"
+        for name in ("state", "bin", "demo"):
+            (self.folder / name).mkdir()
+        for name, text in TOOLS.items():
+            path = self.folder / "bin" / name
+            path.write_text("#!/bin/sh\n" + text)
+            path.chmod(0o755)
+        shutil.copy(ROOT / "dev", self.folder)
+        shutil.copy(ROOT / "demo/run", self.folder / "demo")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("HOTCELL_") and name != "NO_COLOR"},
+            "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "STATE": str(self.state), "TERM": "xterm",
+            "HOTCELL_DEV_LOCK": str(self.folder / "machine.lock"), "HOTCELL_DEV_PROGRESS_SECONDS": "0"}
+
+    def start(self, *command):
+        process = subprocess.Popen(command or [self.folder / "dev", "build"], cwd=self.folder, env=self.environment, text=True,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def run_dev(self, code=0):
+        process = self.start()
+        _, errors = process.communicate(timeout=TIMEOUT)
+        self.assertEqual(process.returncode, code, errors)
+        return without_seconds(errors).splitlines()
+
+    def show_dev(self):
+        """What a terminal would get."""
+        main, sub = pty.openpty()
+        with subprocess.Popen([self.folder / "dev", "build"], env=self.environment, stdin=sub, stdout=sub, stderr=sub) as process:
+            os.close(sub)
+            shown = b""
+            try:
+                while got := os.read(main, 65536):
+                    shown += got
+            except OSError:
+                pass  # how a terminal ends
+        os.close(main)
+        self.assertEqual(process.returncode, 0, shown)
+        return without_seconds(shown.decode())
+
+    def mark(self, *names):
+        for name in names:
+            (self.state / name).touch()
+
+    def wait_for(self, name):
+        end = time.monotonic() + TIMEOUT
+        while not (self.state / name).exists():
+            self.assertLess(time.monotonic(), end, name)
+            time.sleep(0.02)
+
+
+class Shown(Case):
+    def test_only_steps_are_named_where_nothing_is_missing(self):
+        self.assertEqual(self.run_dev(), ["== configuring", "== building (the first time takes some minutes)",
+                                          "[1/2] Compiling a.c", "a.c: warning: odd"])
+        self.assertFalse((self.state / "apt-calls").exists())
+
+    def test_an_installation_shows_how_far_it_is(self):
+        self.mark("lacks")
+        lines = self.run_dev()
+        self.assertEqual(lines[0], "== installing 1 Debian packages: pkg-config")
+        self.assertIn("apt-get update: 50 %, Retrieving file 1 of 2", lines)
+        self.assertIn("apt-get install: 45 %, Unpacking pkg-config (amd64)", lines)
+        calls = (self.state / "apt-calls").read_text().splitlines()
+        self.assertTrue(all("DPkg::Lock::Timeout=" in call for call in calls), calls)
+        self.assertTrue(calls[1].endswith("install --no-install-recommends pkg-config"), calls)
+
+    def test_a_terminal_has_one_redrawn_line_and_colour_unless_told_not_to(self):
+        self.mark("lacks")
+        shown = self.show_dev()
+        self.assertIn("\r\x1b[Kapt-get install: 45 %, Unpacking pkg-config (amd64)", shown)
+        self.assertIn("\x1b[1m== building", shown)
+        self.environment["NO_COLOR"] = "1"
+        self.assertNotIn("\x1b[1m", self.show_dev())
+
+    def test_a_failed_installation_shows_what_apt_said(self):
+        self.mark("lacks", "apt-fails")
+        lines = self.run_dev(code=1)
+        self.assertEqual(lines[-2:], ["E: no room on the disk", "dev: apt-get install failed; what it said is above"])
+
+
+class TwoAtOnce(Case):
+    def second_waits(self, begun, waiting):
+        """Starts two; the second must wait while the first has begun and waits itself."""
+        self.mark(waiting)
+        first = self.start()
+        self.wait_for(begun)
+        second = self.start()
+        said = ""
+        while "waiting for another ./dev" not in said:
+            line = second.stderr.readline()
+            self.assertTrue(line, "it ended: " + said)
+            said += line
+        (self.state / waiting).unlink()
+        for process in (first, second):
+            _, errors = process.communicate(timeout=TIMEOUT)
+            self.assertEqual(process.returncode, 0, errors)
+
+    def test_builds_take_turns(self):
+        self.second_waits("ninja-began", "ninja-waits")
+
+    def test_installations_take_turns_and_the_second_has_nothing_to_do(self):
+        self.mark("lacks")
+        self.second_waits("apt-began", "apt-waits")
+        self.assertEqual(len((self.state / "apt-calls").read_text().splitlines()), 2)
+
+    def test_an_apt_of_somebody_else_is_waited_for(self):
+        self.mark("lacks", "lists-locked")
+        self.assertIn("== waiting for another apt", self.run_dev())
+
+    def test_demos_draw_into_folders_of_their_own(self):
+        data = self.folder / "data.csv"
+        data.write_text("a\n1\n")
+        self.environment.update(HOTCELL_DEMO_OUTPUT=str(self.folder / "out"), HOTCELL_CLI=str(self.folder / "bin/hotcell"))
+        (self.folder / "out").mkdir()
+        for name in ("1-display.png", "2-result.html", "notes.txt"):
+            (self.folder / "out" / name).write_text("of an earlier run")
+        self.mark("demo-waits")
+        command = [self.folder / "demo/run", data]
+        first = self.start(*command)
+        self.wait_for("drawn")
+        (self.state / "drawn").unlink()
+        second = self.start(*command)
+        self.wait_for("drawn")
+        (self.state / "demo-waits").unlink()
+        shown = []
+        for process in (first, second):
+            output, errors = process.communicate(timeout=TIMEOUT)
+            self.assertEqual(process.returncode, 0, errors)
+            shown.append(output)
+        self.assertIn(" --save out --usage", shown[0])
+        self.assertIn(" --save out-2 --usage", shown[1])
+        self.assertEqual(sorted(path.name for path in (self.folder / "out").iterdir()), ["1-display.png", "notes.txt"])
+        self.assertEqual([path.name for path in (self.folder / "out-2").iterdir()], ["1-display.png"])
+
+
+if __name__ == "__main__":
+    unittest.main()
