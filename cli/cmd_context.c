@@ -155,12 +155,14 @@ static int run(const struct usage *usage, context_verb *verb, int argc, char **a
         };
         struct context_options options = { 0 };
         struct option_group group = OPTION_GROUP("Options", rows, &options);
+        /* What is deleted has nothing to show but its id. */
+        size_t n_groups = verb != delete;
         _cleanup_(client_freep) struct client *client = NULL;
         struct operands operands;
         int r;
 
         group.n_rows = verb == create ? ARRAY_SIZE(rows) : 1;
-        r = options_parse(usage, &group, 1, argc, argv, &operands);
+        r = options_parse(usage, &group, n_groups, argc, argv, &operands);
         if (r)
                 return r == OPTIONS_E_HELP ? 0 : EXIT_OURS;
         r = connect_open(&client);

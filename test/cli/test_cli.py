@@ -928,6 +928,12 @@ class Others(CliTest):
         self.assertIn(b"server 9.9", ran.stdout)
         self.assertEqual(self.hotcell(None, "version", "--client").returncode, 0)
 
+    def test_help_lists_only_options_that_do_something(self):
+        for command in ("sandbox rm", "context rm"):
+            self.assertNotIn(b"--output", self.hotcell(None, *command.split(), "--help").stdout)
+            ran = self.hotcell(None, *command.split(), "-o", "json", "a", "b")
+            self.assertEqual((ran.returncode, ran.stdout), (125, b""))
+
     def test_help_about_help_is_help(self):
         for arguments in (["help", "--help"], ["--help", "--help"], ["help", "help"], ["sandbox", "help", "--help"]):
             ran = self.hotcell(None, *arguments)
