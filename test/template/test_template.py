@@ -722,6 +722,11 @@ class Children(Case):
             child.run(["/bin/sh", "-c", script], env={"PATH": os.environ["PATH"]}, log=self.path("log"), tick=tick)
         self.assertEqual(processes_with("98765"), {})
 
+    def test_keep_their_temporary_files_where_the_build_removes_them(self):
+        os.mkdir(self.path("scratch"))
+        child.run(["mktemp", "-d"], env={"PATH": "/usr/bin", "TMPDIR": "/tmp"}, log=self.path("scratch", "log"), tick=lambda: None)
+        self.assertEqual(len(os.listdir(self.path("scratch"))), 2)
+
     def test_failures_carry_what_was_said(self):
         with self.assertRaises(child.Failed) as caught:
             child.run(["/bin/sh", "-c", "echo why; exit 3"], env={"PATH": "/usr/bin"}, log=self.path("log"), tick=lambda: None)

@@ -42,7 +42,8 @@ class Failed(Exception):
 
 
 def run(argv, *, env, log, tick, stdin=None):
-    """Runs a tool of the host. Its output goes to the file @log."""
+    """Runs a tool of the host. Its output goes to the file @log, and beside it what it leaves in TMPDIR when killed."""
+    env = {**env, "TMPDIR": os.path.dirname(os.path.abspath(log))}
     return _run(_KEEP + ["--mount-proc", "--"] + argv, argv, env, log, tick, stdin)
 
 
