@@ -25,7 +25,10 @@
 #include "cli/memory.h"
 #include "runtime/base/macros.h"
 
-enum { RECEIVE_MAX = 8 * 1024 * 1024 };
+enum {
+        RECEIVE_MAX = 8 * 1024 * 1024,
+        GREETING_MSEC = 20000, /* a server that is not there is known at once */
+};
 
 static const int taken_signals[] = { SIGINT, SIGTERM, SIGHUP };
 
@@ -132,7 +135,10 @@ static grpc_channel *channel_new(const char *target)
                   { .integer = RECEIVE_MAX } },
                 /* Whether and when to try again is decided in follow.c. */
                 { GRPC_ARG_INTEGER, (char *)GRPC_ARG_ENABLE_RETRIES, { .integer = 0 } },
-                { GRPC_ARG_INTEGER, (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, { .integer = 200 } },
+                /* Despite its name: how long at least one try to connect may take. */
+                { GRPC_ARG_INTEGER,
+                  (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+                  { .integer = GREETING_MSEC } },
                 { GRPC_ARG_INTEGER,
                   (char *)GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
                   { .integer = 200 } },

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -37,6 +38,48 @@ def play(*events):
         if not events or "ended" not in events[-1]:
             yield ended(execution.OUTCOME_OK)
     return script
+
+
+class SlowRelay:
+    """A socket in front of a server, behind which nothing moves for a while after a connection."""
+
+    def __init__(self, path, address, seconds):
+        self.address, self.seconds = address, seconds
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.sockets = [self.listener]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near = self.listener.accept()[0]
+            except OSError:
+                return
+            self.sockets.append(near)
+            threading.Timer(self.seconds, self.connect, [near]).start()
+
+    def connect(self, near):
+        far = socket.socket(socket.AF_UNIX)
+        self.sockets.append(far)
+        far.connect(self.address.removeprefix("unix:"))
+        for pair in ((near, far), (far, near)):
+            threading.Thread(target=self.pass_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def pass_on(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for each in self.sockets:
+            each.close()
 
 
 class CliTest(unittest.TestCase):
@@ -670,6 +713,15 @@ class Errors(CliTest):
         ran = self.hotcell(self.serve(DeleteSandbox=refuse), "sandbox", "rm", SANDBOX_ID)
         self.assertEqual(ran.returncode, 125)
         self.assertIn(b"  hint: `hotcell sandbox inspect` says why", ran.stderr)
+
+    def test_a_server_that_is_slow_to_greet_is_waited_for(self):
+        """On a busy machine, and where processors are emulated, a second is soon over."""
+        server = self.serve(play({"stdout": chunk(b"late")}))
+        with tempfile.TemporaryDirectory() as folder:
+            relay = SlowRelay(f"{folder}/socket", server.address, seconds=1.5)
+            self.addCleanup(relay.close)
+            ran = self.hotcell(None, "--target", f"{folder}/socket", "run", "-c", "x")
+        self.assertEqual((ran.returncode, ran.stdout), (0, b"late"), ran.stderr)
 
     def test_no_socket(self):
         ran = self.hotcell(None, "--target", "/nonexistent/socket", "run", "-c", "x")
