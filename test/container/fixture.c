@@ -20,6 +20,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
+#include "test/lib/patience.h"
 
 /* Not Check's, which only work within a test: the benchmark lives on this, too. */
 #define must(condition)                                                                            \
@@ -232,7 +233,7 @@ int status_wait(int status_fd, struct spawn_failure *ret_failure)
 {
         struct pollfd poll_fd = { .fd = status_fd, .events = POLLIN };
 
-        must(poll(&poll_fd, 1, 20000) == 1);
+        must(poll(&poll_fd, 1, 20000 * test_patience()) == 1);
         return spawn_status_read(status_fd, ret_failure);
 }
 

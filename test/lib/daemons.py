@@ -1,6 +1,7 @@
 """Starts hotcell-runtime and hotcelld for a test, in folders of their own, and ends them without a trace.
 
-Environment: HOTCELL_BUILD (build folder; `build`), HOTCELL_STORE (template store; the default one).
+Environment: HOTCELL_BUILD (build folder; `build`), HOTCELL_STORE (template store; the default one), HOTCELL_TEST_PATIENCE (how many times
+longer than usual to wait before giving up, on a slow machine; 1).
 """
 
 import os
@@ -14,6 +15,7 @@ import tempfile
 import time
 
 SERVER_USER = "hotcell"
+PATIENCE = int(os.environ.get("HOTCELL_TEST_PATIENCE") or 1)
 
 
 def build_folder():
@@ -22,13 +24,13 @@ def build_folder():
 
 def wait_until(condition, what, seconds=60):
     """Polls @condition, whose truth no event announces; fails after a generous time."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while time.monotonic() < end:
         value = condition()
         if value:
             return value
         time.sleep(0.02)
-    raise AssertionError(f"after {seconds} s still not: {what}")
+    raise AssertionError(f"after {seconds * PATIENCE} s still not: {what}")
 
 
 class Daemons:
@@ -71,6 +73,7 @@ class Daemons:
             "--unix", str(self.socket),
             "--runtime-socket", str(self.folder / "runtime.sock"),
             "--state-dir", str(self.state),
+            *([f"--kernel-start-timeout={30 * PATIENCE}s"] if PATIENCE > 1 else []),
             *self.server_arguments,
         ]
 
@@ -114,7 +117,7 @@ class Daemons:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(60)
+                self.process.wait(60 * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -146,7 +149,7 @@ def descendants(pid):
 
 def hotcell(daemons, *arguments, **options):
     """Runs the CLI against @daemons and returns the finished process."""
-    options.setdefault("timeout", 120)
+    options.setdefault("timeout", 120 * PATIENCE)
     options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
     if "input" in options:
         options.pop("stdin")

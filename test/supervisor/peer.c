@@ -19,11 +19,13 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
+#include "test/lib/patience.h"
 
 enum {
         PACKET_MAX = 128 << 10,
-        WAIT_MSEC = 20000,
 };
+
+#define WAIT_MSEC (20000U * (unsigned)test_patience())
 
 #define STORE_DEFAULT "/var/lib/hotcell/templates"
 
@@ -252,7 +254,7 @@ static struct answer receive(struct peer *peer)
         size_t n_bytes = sizeof(bytes);
         int r;
 
-        ck_assert_msg(poll(&readable, 1, WAIT_MSEC) == 1, "nothing came");
+        ck_assert_msg(poll(&readable, 1, (int)WAIT_MSEC) == 1, "nothing came");
         r = io_receive_packet(peer->fd, bytes, &n_bytes, answer.fds, &answer.n_fds);
         ck_assert_int_eq(r, 0);
         answer.message = hotcell__runtime__v1__from_runtime__unpack(NULL, n_bytes, bytes);
@@ -520,7 +522,7 @@ static bool read_some(int fd, char output[static OUTPUT_MAX], size_t *n)
         struct pollfd readable = { .fd = fd, .events = POLLIN };
         ssize_t got;
 
-        ck_assert_msg(poll(&readable, 1, WAIT_MSEC) == 1, "no output came");
+        ck_assert_msg(poll(&readable, 1, (int)WAIT_MSEC) == 1, "no output came");
         got = read(fd, output + *n, OUTPUT_MAX - 1 - *n);
         if (got < 0 && errno == EAGAIN)
                 return true;
