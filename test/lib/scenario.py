@@ -5,6 +5,7 @@ import dataclasses
 import grpc
 
 import stubs
+from daemons import PATIENCE
 from stubs import execution, execution_service, sandbox
 
 MIB = 1 << 20
@@ -107,10 +108,10 @@ def fold_until(stream, condition):
 
 def execute(client, sandbox_id, code, **fields):
     """Runs to the end; the deadline only keeps a broken server from hanging the test."""
-    return fold(client.executions.Execute(request(sandbox_id, code, **fields), timeout=120))
+    return fold(client.executions.Execute(request(sandbox_id, code, **fields), timeout=120 * PATIENCE))
 
 
-def attach(client, execution_id, after_sequence=0, run=None, timeout=120):
+def attach(client, execution_id, after_sequence=0, run=None, timeout=120 * PATIENCE):
     message = execution_service.AttachExecutionRequest(execution_id=execution_id, after_sequence=after_sequence)
     return fold(client.executions.AttachExecution(message, timeout=timeout), run)
 
@@ -125,22 +126,22 @@ def spec(memory=512 * MIB, **fields):
 
 def create(client, **fields):
     message = stubs.sandbox_service.CreateSandboxRequest(spec=spec(**fields))
-    return client.sandboxes.CreateSandbox(message, timeout=60).sandbox
+    return client.sandboxes.CreateSandbox(message, timeout=60 * PATIENCE).sandbox
 
 
 def delete(client, sandbox_id):
-    return client.sandboxes.DeleteSandbox(stubs.sandbox_service.DeleteSandboxRequest(sandbox_id=sandbox_id), timeout=60)
+    return client.sandboxes.DeleteSandbox(stubs.sandbox_service.DeleteSandboxRequest(sandbox_id=sandbox_id), timeout=60 * PATIENCE)
 
 
 def get(client, sandbox_id):
     message = stubs.sandbox_service.GetSandboxRequest(sandbox_id=sandbox_id)
-    return client.sandboxes.GetSandbox(message, timeout=60).sandbox
+    return client.sandboxes.GetSandbox(message, timeout=60 * PATIENCE).sandbox
 
 
 def error_of(call, *arguments, **options):
     """The grpc.RpcError that the call ends with; streams are read to their end."""
     try:
-        result = call(*arguments, timeout=60, **options)
+        result = call(*arguments, timeout=60 * PATIENCE, **options)
         if hasattr(result, "__iter__") and not hasattr(result, "DESCRIPTOR"):
             list(result)
     except grpc.RpcError as error:
