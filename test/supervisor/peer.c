@@ -129,14 +129,19 @@ static void read_groups(struct daemon *daemon)
         ck_assert_uint_gt(daemon->n_groups, 0);
 }
 
-void daemon_await(struct daemon *daemon)
+void daemon_await_log(const struct daemon *daemon, const char *text)
 {
-        for (unsigned waited = 0; !daemon_log_has(daemon, "ready: socket="); waited += 5) {
+        for (unsigned waited = 0; !daemon_log_has(daemon, text); waited += 5) {
                 ck_assert_msg(waitpid(daemon->pid, NULL, WNOHANG) == 0, "the daemon ended: %s",
                               daemon->log_path);
                 ck_assert_uint_lt(waited, WAIT_MSEC);
                 pause_msec(5);
         }
+}
+
+void daemon_await(struct daemon *daemon)
+{
+        daemon_await_log(daemon, "ready: socket=");
         read_groups(daemon);
 }
 

@@ -65,6 +65,9 @@ void daemon_remove(struct daemon *daemon);
 
 bool daemon_log_has(const struct daemon *daemon, const char *text);
 
+/* Waits until it does; fails when the daemon ends before. */
+void daemon_await_log(const struct daemon *daemon, const char *text);
+
 int peer_try_connect(const struct daemon *daemon);
 void peer_connect(struct peer *peer, const struct daemon *daemon);
 void peer_disconnect(struct peer *peer);

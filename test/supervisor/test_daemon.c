@@ -734,6 +734,7 @@ START_TEST(spawner_that_died_is_replaced)
                 "done; true",
                 runtime.pid, runtime.pid, runtime.pid);
         ck_assert_int_eq(system(command), 0);
+        daemon_await_log(&runtime, "the spawner ended");
         /* What it cloned lives on, and is still ours to reap. */
         answer_deinit(&answer);
         event_free(peer_await_event(&peer, EVENT(PROCESS_ENDED)));
