@@ -52,6 +52,7 @@ struct config {
 
         int64_t retention_usec;
         int64_t retention_sandboxes, retention_executions, retention_events;
+        int64_t request_ids_kept_usec, request_ids_max;
 
         int64_t connections_max;
         int64_t streams_max;

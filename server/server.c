@@ -248,6 +248,8 @@ static int open_store(struct server *server)
                 .sandboxes_max = config->retention_sandboxes,
                 .executions_max = config->retention_executions,
                 .events_max = config->retention_events,
+                .requests_kept_usec = config->request_ids_kept_usec,
+                .requests_max = config->request_ids_max,
         };
         char message[MESSAGE_BUFFER];
         int r;

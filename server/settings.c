@@ -130,6 +130,11 @@ const struct setting settings[] = {
                 "How many ended executions."),
         SETTING(retention_events, COUNT, retention_events, "200000", 0, INT64_C(1000000000),
                 "How many events of sandboxes."),
+        SETTING(request_ids_kept, DURATION, request_ids_kept_usec, "1d", 0, 3650 * DAY,
+                "How long a request with a request_id is remembered: as long, a retry is answered "
+                "and not run again."),
+        SETTING(request_ids_max, COUNT, request_ids_max, "10000", 0, INT64_C(1000000000),
+                "How many of them, of each owner; the oldest go first."),
 
         TITLED("The gRPC server", connections_max, COUNT, connections_max, "256", 1, 65536,
                "Connections at once; further ones are closed."),

@@ -3,17 +3,20 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "server/store/requests.h"
 #include "server/store/rows.h"
 #include "server/store/store_private.h"
 
 struct context_change {
         struct change_job change;
         struct context_record record;
+        struct asked_by asked_by;
 };
 
 struct execution_change {
         struct change_job change;
         struct execution_record record;
+        struct asked_by asked_by;
 };
 
 /* Neither has a unique column but its id. */
@@ -47,7 +50,10 @@ static int found(struct database *database, int r)
 
 static int insert_context_work(struct database *database, struct job *job)
 {
-        return run_context(database, STATEMENT_INSERT_CONTEXT, job);
+        struct context_change *change = CONTAINER_OF(job, struct context_change, change.job);
+        int r = run_context(database, STATEMENT_INSERT_CONTEXT, job);
+
+        return r ? r : asked_by_remember(&change->asked_by, database);
 }
 
 static int update_context_work(struct database *database, struct job *job)
@@ -57,7 +63,10 @@ static int update_context_work(struct database *database, struct job *job)
 
 static int insert_execution_work(struct database *database, struct job *job)
 {
-        return run_execution(database, STATEMENT_INSERT_EXECUTION, job);
+        struct execution_change *change = CONTAINER_OF(job, struct execution_change, change.job);
+        int r = run_execution(database, STATEMENT_INSERT_EXECUTION, job);
+
+        return r ? r : asked_by_remember(&change->asked_by, database);
 }
 
 static int update_execution_work(struct database *database, struct job *job)
@@ -90,6 +99,7 @@ static const struct job_class update_execution_class = {
 };
 
 static void submit_context(struct store *store, const struct job_class *class,
+                           const struct request_record *request,
                            const struct context_record *record, store_on_done on_done,
                            void *userdata)
 {
@@ -101,10 +111,12 @@ static void submit_context(struct store *store, const struct job_class *class,
         }
         change->change.on_done = on_done;
         change->record = *record;
+        asked_by_set(&change->asked_by, store, request);
         job_submit(&change->change.job);
 }
 
 static void submit_execution(struct store *store, const struct job_class *class,
+                             const struct request_record *request,
                              const struct execution_record *record, store_on_done on_done,
                              void *userdata)
 {
@@ -116,29 +128,44 @@ static void submit_execution(struct store *store, const struct job_class *class,
         }
         change->change.on_done = on_done;
         change->record = *record;
+        asked_by_set(&change->asked_by, store, request);
         job_submit(&change->change.job);
 }
 
 void store_insert_context(struct store *store, const struct context_record *record,
                           store_on_done on_done, void *userdata)
 {
-        submit_context(store, &insert_context_class, record, on_done, userdata);
+        store_insert_context_for(store, NULL, record, on_done, userdata);
 }
 
 void store_update_context(struct store *store, const struct context_record *record,
                           store_on_done on_done, void *userdata)
 {
-        submit_context(store, &update_context_class, record, on_done, userdata);
+        submit_context(store, &update_context_class, NULL, record, on_done, userdata);
 }
 
 void store_insert_execution(struct store *store, const struct execution_record *record,
                             store_on_done on_done, void *userdata)
 {
-        submit_execution(store, &insert_execution_class, record, on_done, userdata);
+        store_insert_execution_for(store, NULL, record, on_done, userdata);
 }
 
 void store_update_execution(struct store *store, const struct execution_record *record,
                             store_on_done on_done, void *userdata)
 {
-        submit_execution(store, &update_execution_class, record, on_done, userdata);
+        submit_execution(store, &update_execution_class, NULL, record, on_done, userdata);
+}
+
+void store_insert_context_for(struct store *store, const struct request_record *request,
+                              const struct context_record *record, store_on_done on_done,
+                              void *userdata)
+{
+        submit_context(store, &insert_context_class, request, record, on_done, userdata);
+}
+
+void store_insert_execution_for(struct store *store, const struct request_record *request,
+                                const struct execution_record *record, store_on_done on_done,
+                                void *userdata)
+{
+        submit_execution(store, &insert_execution_class, request, record, on_done, userdata);
 }

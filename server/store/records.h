@@ -15,11 +15,13 @@
 #include "runtime/base/dns_label.h"
 
 enum {
-        OWNER_BUFFER = 80,    /* `uid:1000` or `key-…`, and its NUL */
-        LANGUAGE_BUFFER = 32, /* such as `python`, and its NUL */
-        DIGEST_BUFFER = 72,   /* `sha256-` and 64 digits, and its NUL */
-        MESSAGE_BUFFER = 256, /* one sentence for people, and its NUL */
-        PATH_BUFFER = 1024,   /* a working directory, and its NUL */
+        OWNER_BUFFER = 80,      /* `uid:1000` or `key-…`, and its NUL */
+        LANGUAGE_BUFFER = 32,   /* such as `python`, and its NUL */
+        DIGEST_BUFFER = 72,     /* `sha256-` and 64 digits, and its NUL */
+        MESSAGE_BUFFER = 256,   /* one sentence for people, and its NUL */
+        PATH_BUFFER = 1024,     /* a working directory, and its NUL */
+        METHOD_BUFFER = 32,     /* such as `CreateSandbox`, and its NUL */
+        REQUEST_ID_BUFFER = 65, /* a client's own name of a request, and its NUL */
 };
 
 /* The numbers of the three enums below are stored: never change one. They are those of the public
@@ -195,6 +197,16 @@ struct key_record {
         int64_t scopes;              /* bits of enum scope */
         int64_t expire_time_usec;    /* zero: never */
         int64_t last_used_time_usec; /* zero: never */
+};
+
+/* A request with a request_id, and what came of it. */
+struct request_record {
+        char owner[OWNER_BUFFER];
+        char method[METHOD_BUFFER];
+        char request_id[REQUEST_ID_BUFFER];
+        uint8_t request_sha256[32]; /* of its other fields */
+        char object_id[ID_BUFFER];  /* what the answer is about */
+        bool created;               /* the request made it */
 };
 
 /* Deep copies; -ENOMEM. @ret is overwritten, not freed. */

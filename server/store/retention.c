@@ -105,11 +105,17 @@ static int prune_events(struct database *database, const struct prune_job *prune
         return r ? r : delete_before(database, STATEMENT_EXPIRE_EVENTS, first_kept, n_full);
 }
 
+/* What is older than that goes; zero: nothing does. */
+static int64_t time_before(const struct prune_job *prune, int64_t kept_usec)
+{
+        return kept_usec ? prune->now_usec - kept_usec : 0;
+}
+
 static int prune_work(struct database *database, struct job *job)
 {
         struct prune_job *prune = CONTAINER_OF(job, struct prune_job, change.job);
-        int64_t before =
-                prune->retention.kept_usec ? prune->now_usec - prune->retention.kept_usec : 0;
+        int64_t before = time_before(prune, prune->retention.kept_usec);
+        int64_t requests_before = time_before(prune, prune->retention.requests_kept_usec);
         int n_full = 0, r;
 
         r = prune_executions(database, prune, before, &n_full);
@@ -119,6 +125,8 @@ static int prune_work(struct database *database, struct job *job)
                 r = prune_sandboxes(database, prune, before, &n_full);
         if (r == 0)
                 r = prune_events(database, prune, before, &n_full);
+        if (r == 0)
+                r = delete_before(database, STATEMENT_EXPIRE_REQUESTS, requests_before, &n_full);
         prune->has_more = n_full > 0;
         return r;
 }

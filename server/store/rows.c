@@ -123,6 +123,13 @@ static const struct field key_fields[] = {
         KEY(INT64, last_used_time_usec),
 };
 
+#define REQUEST(kind, member) FIELD(kind, request_record, #member, member)
+
+static const struct field request_fields[] = {
+        REQUEST(TEXT, owner),          REQUEST(TEXT, method),    REQUEST(TEXT, request_id),
+        REQUEST(BLOB, request_sha256), REQUEST(TEXT, object_id), REQUEST(BOOL, created),
+};
+
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");
 
 static int bind_field(sqlite3_stmt *statement, int parameter, const struct field *field,
@@ -253,6 +260,11 @@ int row_bind_key(sqlite3_stmt *statement, const struct key_record *record)
         return bind_fields(statement, key_fields, ARRAY_SIZE(key_fields), record);
 }
 
+int row_bind_request(sqlite3_stmt *statement, const struct request_record *record)
+{
+        return bind_fields(statement, request_fields, ARRAY_SIZE(request_fields), record);
+}
+
 int row_read_sandbox(sqlite3_stmt *statement, struct sandbox_record *ret_record)
 {
         *ret_record = (struct sandbox_record){ 0 };
@@ -275,6 +287,12 @@ int row_read_key(sqlite3_stmt *statement, struct key_record *ret_record)
 {
         *ret_record = (struct key_record){ 0 };
         return read_fields(statement, key_fields, ARRAY_SIZE(key_fields), ret_record);
+}
+
+int row_read_request(sqlite3_stmt *statement, struct request_record *ret_record)
+{
+        *ret_record = (struct request_record){ 0 };
+        return read_fields(statement, request_fields, ARRAY_SIZE(request_fields), ret_record);
 }
 
 int row_sandbox_n_columns(void)

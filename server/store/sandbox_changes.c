@@ -1,9 +1,10 @@
-/* Sandboxes come, change and end. Each change and its event are one transaction. */
+/* Sandboxes come, change and end. Each change, its event and its request are one transaction. */
 #include <errno.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "server/store/requests.h"
 #include "server/store/rows.h"
 #include "server/store/store_private.h"
 
@@ -12,6 +13,7 @@ struct sandbox_change {
         struct sandbox_record record;
         enum sandbox_event event; /* 0: none */
         int64_t event_time_usec;
+        struct asked_by asked_by;
 };
 
 static int run_for_sandbox(sqlite3_stmt *statement, const char *sandbox_id)
@@ -134,6 +136,8 @@ static int update_work(struct database *database, struct job *job)
                 r = run_for_sandbox(statements[STATEMENT_DELETE_ENVIRONMENT], record->sandbox_id);
         if (r == 0)
                 r = insert_event(database, change);
+        if (r == 0)
+                r = asked_by_remember(&change->asked_by, database);
         return r;
 }
 
@@ -156,9 +160,10 @@ static const struct job_class update_class = {
         .deinit = change_deinit,
 };
 
-static void submit_change(struct store *store, const struct job_class *class,
-                          const struct sandbox_record *record, enum sandbox_event event,
-                          store_on_done on_done, void *userdata)
+static struct sandbox_change *change_new(struct store *store, const struct job_class *class,
+                                         const struct sandbox_record *record,
+                                         enum sandbox_event event, store_on_done on_done,
+                                         void *userdata)
 {
         struct sandbox_change *change = job_new(store, class, sizeof(*change), userdata);
 
@@ -166,23 +171,40 @@ static void submit_change(struct store *store, const struct job_class *class,
                 if (change)
                         job_free(&change->change.job);
                 on_done(userdata, error_origin(-ENOMEM));
-                return;
+                return NULL;
         }
         change->change.on_done = on_done;
         change->change.job.is_durable = record->state == SANDBOX_ENDED;
         change->event = event;
         change->event_time_usec = time_now_usec();
-        job_submit(&change->change.job);
+        return change;
 }
 
 void store_insert_sandbox(struct store *store, const struct sandbox_record *record,
                           store_on_done on_done, void *userdata)
 {
-        submit_change(store, &insert_class, record, SANDBOX_EVENT_CREATED, on_done, userdata);
+        struct sandbox_change *change =
+                change_new(store, &insert_class, record, SANDBOX_EVENT_CREATED, on_done, userdata);
+
+        if (change)
+                job_submit(&change->change.job);
 }
 
 void store_update_sandbox(struct store *store, const struct sandbox_record *record,
                           enum sandbox_event event, store_on_done on_done, void *userdata)
 {
-        submit_change(store, &update_class, record, event, on_done, userdata);
+        store_update_sandbox_for(store, NULL, record, event, on_done, userdata);
+}
+
+void store_update_sandbox_for(struct store *store, const struct request_record *request,
+                              const struct sandbox_record *record, enum sandbox_event event,
+                              store_on_done on_done, void *userdata)
+{
+        struct sandbox_change *change =
+                change_new(store, &update_class, record, event, on_done, userdata);
+
+        if (!change)
+                return;
+        asked_by_set(&change->asked_by, store, request);
+        job_submit(&change->change.job);
 }

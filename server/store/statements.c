@@ -37,6 +37,8 @@
 #define KEY_IS_GOOD(time)                                                                          \
         "revoke_time_usec = 0 AND (expire_time_usec = 0 OR expire_time_usec > " time ")"
 
+#define REQUEST_COLUMNS "owner, method, request_id, request_sha256, object_id, created"
+
 /* Strictly after the cursor, newest first. All labels that are wanted must be there. Where two
  * indexes fit, SQLite knows nothing of how many rows are over: hence the name. */
 #define SANDBOX_PAGE(index, scope)                                                                 \
@@ -164,6 +166,19 @@ static const char *const statement_sql[] = {
                 " FROM executions INDEXED BY executions_living WHERE state <> 3"
                 " ORDER BY create_time_usec, execution_id",
 
+        [STATEMENT_INSERT_REQUEST] =
+                "INSERT INTO requests (" REQUEST_COLUMNS ", number, create_time_usec) "
+                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1 + coalesce((SELECT max(number) "
+                "FROM requests WHERE owner = ?1), 0), :time)",
+        [STATEMENT_BOUND_REQUESTS] =
+                "DELETE FROM requests WHERE owner = :owner AND number <= "
+                "(SELECT max(number) FROM requests WHERE owner = :owner) - :max",
+        [STATEMENT_FORGET_REQUEST] = "DELETE FROM requests WHERE owner = :owner "
+                                     "AND method = :method AND request_id = :request_id",
+        [STATEMENT_REQUEST] = "SELECT " REQUEST_COLUMNS " FROM requests "
+                              "WHERE owner = :owner AND method = :method "
+                              "AND request_id = :request_id",
+
         /* No row when a key that is good as the new one is made has its name. */
         [STATEMENT_INSERT_KEY] =
                 "INSERT INTO api_keys (" KEY_COLUMNS ") "
@@ -201,6 +216,10 @@ static const char *const statement_sql[] = {
         [STATEMENT_EXPIRE_EVENTS] =
                 "DELETE FROM sandbox_events WHERE sequence IN (SELECT sequence "
                 "FROM sandbox_events WHERE sequence < :before ORDER BY sequence LIMIT :limit)",
+        [STATEMENT_EXPIRE_REQUESTS] =
+                "DELETE FROM requests WHERE (owner, method, request_id) IN (SELECT owner, method, "
+                "request_id FROM requests WHERE create_time_usec < :before "
+                "ORDER BY create_time_usec LIMIT :limit)",
         [STATEMENT_EXECUTION_TIME_AT_ROW] = "SELECT end_time_usec FROM executions WHERE state = 3 "
                                             "ORDER BY end_time_usec DESC LIMIT 1 OFFSET :offset",
         [STATEMENT_SANDBOX_TIME_AT_ROW] = "SELECT end_time_usec FROM sandboxes WHERE state = 4 "

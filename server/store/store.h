@@ -63,9 +63,12 @@ struct store_retention {
         int64_t sandboxes_max;
         int64_t executions_max;
         int64_t events_max;
+        int64_t requests_kept_usec;
+        int64_t requests_max; /* of each owner */
 };
 
-/* From now on prunes every few minutes, in small steps. Without it nothing is pruned. */
+/* From now on prunes every few minutes, in small steps, and an owner's oldest requests at once.
+ * Without it nothing is pruned. */
 int store_set_retention(struct store *store, const struct store_retention *retention);
 
 typedef void (*store_on_done)(void *userdata, int result);
@@ -92,6 +95,32 @@ void store_insert_execution(struct store *store, const struct execution_record *
                             store_on_done on_done, void *userdata);
 void store_update_execution(struct store *store, const struct execution_record *record,
                             store_on_done on_done, void *userdata);
+
+/*
+ * Requests with a request_id. One is remembered in the transaction of the change that it asked for
+ * (the functions above, with _for; @request NULL is the same as without), or by itself when there
+ * is none. What was pruned is STORE_E_NOT_FOUND.
+ */
+void store_update_sandbox_for(struct store *store, const struct request_record *request,
+                              const struct sandbox_record *record, enum sandbox_event event,
+                              store_on_done on_done, void *userdata);
+void store_insert_context_for(struct store *store, const struct request_record *request,
+                              const struct context_record *record, store_on_done on_done,
+                              void *userdata);
+void store_insert_execution_for(struct store *store, const struct request_record *request,
+                                const struct execution_record *record, store_on_done on_done,
+                                void *userdata);
+void store_remember_request(struct store *store, const struct request_record *request,
+                            store_on_done on_done, void *userdata);
+
+/* For one whose change was taken back; succeeds also when it is not remembered. */
+void store_forget_request(struct store *store, const struct request_record *request,
+                          store_on_done on_done, void *userdata);
+
+/* Finds what is remembered under owner, method and request_id of @request. */
+typedef void (*store_on_request)(void *userdata, int result, const struct request_record *known);
+void store_get_request(struct store *store, const struct request_record *request,
+                       store_on_request on_done, void *userdata);
 
 /* Results of reads are only good during the callback. @owner NULL: of all owners. */
 typedef void (*store_on_sandbox)(void *userdata, int result, const struct sandbox_record *record);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "runtime/base/macros.h"
+#include "server/store/migrate.h"
 #include "test/unit/store/fixture.h"
 
 static struct fixture fixture;
@@ -79,6 +80,15 @@ static void fill(void)
         fixture_close(&fixture);
 }
 
+/* SQL that makes the schema as new as ours, or newer by @more. */
+static const char *set_version(size_t more)
+{
+        static char sql[64];
+
+        (void)snprintf(sql, sizeof(sql), "PRAGMA user_version = %zu", n_migrations + more);
+        return sql;
+}
+
 START_TEST(a_new_database_is_private_and_complete)
 {
         struct stat status;
@@ -88,7 +98,7 @@ START_TEST(a_new_database_is_private_and_complete)
         ck_assert_int_eq(stat(database(), &status), 0);
         ck_assert_int_eq(status.st_mode & 0777, 0600);
         ck_assert_int_eq(ask_sql(database(), "PRAGMA application_id"), 0x6863656c);
-        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 3);
+        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), (int64_t)n_migrations);
         ck_assert(!exists("hotcell.db.new"));
 }
 END_TEST
@@ -202,11 +212,11 @@ END_TEST
 START_TEST(a_newer_schema_is_left_alone)
 {
         fill();
-        run_sql(database(), "PRAGMA user_version = 1000");
+        run_sql(database(), set_version(1));
         expect_untouched(STORE_E_NEWER);
         run_sql(database(), "PRAGMA user_version = -1");
         expect_untouched(STORE_E_NEWER);
-        run_sql(database(), "PRAGMA user_version = 3");
+        run_sql(database(), set_version(0));
         fixture_open(&fixture);
 }
 END_TEST
@@ -229,8 +239,7 @@ START_TEST(a_newer_schema_in_the_log_is_seen)
 
         fill();
         ck_assert_int_eq(sqlite3_open(database(), &connection), SQLITE_OK);
-        ck_assert_int_eq(sqlite3_exec(connection, "PRAGMA user_version = 1000", NULL, NULL, NULL),
-                         SQLITE_OK);
+        ck_assert_int_eq(sqlite3_exec(connection, set_version(1), NULL, NULL, NULL), SQLITE_OK);
         copy_file(database(), fixture_path(&fixture, "copy"));
         copy_file(fixture_path(&fixture, "hotcell.db-wal"), fixture_path(&fixture, "copy-wal"));
         (void)sqlite3_close(connection);
@@ -245,7 +254,7 @@ START_TEST(a_newer_schema_in_the_log_is_seen)
         ck_assert_uint_eq(n_after, n_before);
         ck_assert_mem_eq(after, before, n_before);
         ck_assert(exists("hotcell.db-wal"));
-        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 1000);
+        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), (int64_t)n_migrations + 1);
         free(before);
         free(after);
 }
@@ -318,7 +327,7 @@ START_TEST(an_old_schema_is_migrated_with_its_data)
         ck_assert_uint_eq(list_events(&fixture, &(struct sandbox_event_query){ .limit = 9 })->n, 1);
         sandbox_record_deinit(&sandbox);
         fixture_close(&fixture);
-        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), 3);
+        ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), (int64_t)n_migrations);
         ck_assert_int_eq(ask_sql(database(), "SELECT count(*) FROM sandboxes"), 2);
 }
 END_TEST
