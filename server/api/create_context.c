@@ -22,6 +22,12 @@ static void on_done(void *userdata, const struct session_result *result,
 void api_create_context(struct api_call *call, const void *message)
 {
         const Hotcell__V1__CreateContextRequest *request = message;
+        const struct context_request create = {
+                .owner = call->identity.owner,
+                .sandbox_id = request->sandbox_id,
+                .language = request->language,
+                .working_directory = request->working_directory,
+        };
 
         (void)check_id(call, "sandbox_id", request->sandbox_id);
         (void)check_working_directory(call, "working_directory", request->working_directory);
@@ -33,6 +39,5 @@ void api_create_context(struct api_call *call, const void *message)
                 return;
         }
         api_call_hold(call);
-        session_create_context(call->api->session, call->identity.owner, request->sandbox_id,
-                               request->language, request->working_directory, on_done, call);
+        session_create_context(call->api->session, &create, on_done, call);
 }

@@ -28,6 +28,6 @@ void api_restart_context(struct api_call *call, const void *message)
                 return;
         }
         api_call_hold(call);
-        session_restart_context(call->api->session, call->identity.owner, request->sandbox_id,
+        session_restart_context(call->api->session, NULL, call->identity.owner, request->sandbox_id,
                                 request->context_id, on_done, call);
 }

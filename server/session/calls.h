@@ -16,7 +16,8 @@ struct call {
         void *userdata;
         /* How a failure is told to its callback. */
         void (*fail)(struct call *call, const struct session_result *result);
-        struct sandbox_record before; /* of an update: what to go back to */
+        struct sandbox_record before;  /* of an update: what to go back to */
+        struct request_record request; /* to be forgotten if it fails */
 };
 
 /* Counts among the session's pending answers until call_free. */

@@ -140,8 +140,27 @@ int context_adopt(struct sandbox *sandbox, const struct context_record *record, 
         return 0;
 }
 
-int context_new(struct sandbox *sandbox, const char *language, const char *working_directory,
-                bool is_default, struct context **ret_context)
+/* The first generation is about to start. */
+static void insert_row(struct context *context, const struct request_record *asked)
+{
+        struct context_record record = context->record;
+        struct request_record request;
+
+        record.generation = 1;
+        if (asked) {
+                request = *asked;
+                (void)snprintf(request.object_id, sizeof(request.object_id), "%s",
+                               record.context_id);
+                request.created = true;
+        }
+        context->n_pending++;
+        context->row = CONTEXT_ROW_PENDING;
+        store_insert_context_for(context->session->store, asked ? &request : NULL, &record,
+                                 on_inserted, context);
+}
+
+static int make(struct sandbox *sandbox, const char *language, const char *working_directory,
+                struct context **ret_context)
 {
         struct context *context = allocate(sandbox);
         struct context_record *record;
@@ -159,16 +178,30 @@ int context_new(struct sandbox *sandbox, const char *language, const char *worki
         (void)snprintf(record->language, sizeof(record->language), "%s", language);
         (void)snprintf(record->working_directory, sizeof(record->working_directory), "%s",
                        working_directory[0] ? working_directory : sandbox->template->home);
-        record->is_default = is_default;
         record->create_time_usec = time_now_usec();
-
-        context->n_pending++;
-        context->row = CONTEXT_ROW_PENDING;
-        /* The first generation is about to start. */
-        record->generation = 1;
-        store_insert_context(context->session->store, record, on_inserted, context);
-        record->generation = 0;
         *ret_context = context;
+        return 0;
+}
+
+int context_new_default(struct sandbox *sandbox, const char *language, struct context **ret_context)
+{
+        int r = make(sandbox, language, "", ret_context);
+
+        if (r)
+                return error_fold(r);
+        (*ret_context)->record.is_default = true;
+        insert_row(*ret_context, NULL);
+        return 0;
+}
+
+int context_new(struct sandbox *sandbox, const struct context_request *request,
+                const char *language, struct context **ret_context)
+{
+        int r = make(sandbox, language, request->working_directory, ret_context);
+
+        if (r)
+                return error_fold(r);
+        insert_row(*ret_context, request->request);
         return 0;
 }
 

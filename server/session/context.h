@@ -50,9 +50,13 @@ struct context {
 
 TAILQ_HEAD(context_list, context);
 
-/* Makes one in @sandbox and records it. */
-int context_new(struct sandbox *sandbox, const char *language, const char *working_directory,
-                bool is_default, struct context **ret_context);
+/* Makes the default one of @language in @sandbox and records it. */
+int context_new_default(struct sandbox *sandbox, const char *language,
+                        struct context **ret_context);
+
+/* Makes one that was asked for; @language: that of @request, resolved. */
+int context_new(struct sandbox *sandbox, const struct context_request *request,
+                const char *language, struct context **ret_context);
 /* One of the last server's, without its interpreter; @generation: the highest it had. */
 int context_adopt(struct sandbox *sandbox, const struct context_record *record, int64_t generation);
 struct context *context_free(struct context *context);

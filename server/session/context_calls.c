@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/admission.h"
 #include "server/session/calls.h"
@@ -10,6 +11,22 @@
 static void fail_contexts(struct call *call, const struct session_result *result)
 {
         call->on_contexts(call->userdata, result, NULL, 0);
+}
+
+static struct call *contexts_call(struct session *session, const char *owner, const char *id,
+                                  session_on_contexts on_done, void *userdata)
+{
+        struct call *call = call_new(session, owner, id, fail_contexts);
+
+        if (!call) {
+                struct session_result failure = result_of(-ENOMEM, "There is no memory.");
+
+                on_done(userdata, &failure, NULL, 0);
+                return NULL;
+        }
+        call->on_contexts = on_done;
+        call->userdata = userdata;
+        return call;
 }
 
 /* The sandbox, if it takes work; else the call is answered and NULL returned. */
@@ -21,15 +38,9 @@ static struct sandbox *admit(struct session *session, const char *owner, const c
         struct call *call;
 
         if (!sandbox) {
-                call = call_new(session, owner, sandbox_id, fail_contexts);
-                if (!call) {
-                        result = result_of(-ENOMEM, "There is no memory.");
-                        on_done(userdata, &result, NULL, 0);
-                        return NULL;
-                }
-                call->on_contexts = on_done;
-                call->userdata = userdata;
-                call_fail_without_sandbox(call);
+                call = contexts_call(session, owner, sandbox_id, on_done, userdata);
+                if (call)
+                        call_fail_without_sandbox(call);
                 return NULL;
         }
         result = admit_work(sandbox);
@@ -95,30 +106,75 @@ struct session_result admit_context(struct sandbox *sandbox, const char *context
         if (*ret_context)
                 return result;
         result = admit_new_context(sandbox, language, &language);
-        if (result.outcome == 0 && context_new(sandbox, language, "", true, ret_context))
+        if (result.outcome == 0 && context_new_default(sandbox, language, ret_context))
                 result = result_of(-ENOMEM, "There is no memory for a context.");
         return result;
 }
 
-void session_create_context(struct session *session, const char *owner, const char *sandbox_id,
-                            const char *language, const char *working_directory,
+/* Whatever came of it: the context is deleted, and a retry may make another. */
+static void on_forgotten(void *userdata, int result)
+{
+        if (result)
+                log_warning("a request whose context is gone is still remembered result=%d",
+                            result);
+        call_free(userdata);
+}
+
+static void on_created(void *userdata, const struct session_result *result,
+                       const struct context_view *views, size_t n)
+{
+        struct call *call = userdata;
+        session_on_contexts on_done = call->on_contexts;
+        void *on_done_userdata = call->userdata;
+
+        /* Before the answer: whoever waits for the claim looks the request up after it. */
+        if (result->outcome)
+                store_forget_request(call->session->store, &call->request, on_forgotten, call);
+        else
+                call_free(call);
+        on_done(on_done_userdata, result, views, n);
+}
+
+/* The context is remembered as the answer with its row, before it can be known whether its
+ * interpreter starts. */
+static void await_new(struct context *context, const struct request_record *request,
+                      session_on_contexts on_done, void *userdata)
+{
+        struct call *call;
+
+        if (!request) {
+                context_when_ready(context, true, on_done, userdata);
+                return;
+        }
+        call = contexts_call(context->session, context->record.owner, context->record.sandbox_id,
+                             on_done, userdata);
+        if (!call) {
+                context_delete(context, NULL, NULL);
+                return;
+        }
+        call->request = *request;
+        context_when_ready(context, true, on_created, call);
+}
+
+void session_create_context(struct session *session, const struct context_request *request,
                             session_on_contexts on_done, void *userdata)
 {
-        struct sandbox *sandbox = admit(session, owner, sandbox_id, on_done, userdata);
+        struct sandbox *sandbox =
+                admit(session, request->owner, request->sandbox_id, on_done, userdata);
         struct session_result result;
+        const char *language = NULL;
         struct context *context;
 
         if (!sandbox)
                 return;
-        result = admit_new_context(sandbox, language, &language);
-        if (result.outcome == 0 &&
-            context_new(sandbox, language, working_directory, false, &context))
+        result = admit_new_context(sandbox, request->language, &language);
+        if (result.outcome == 0 && context_new(sandbox, request, language, &context))
                 result = result_of(-ENOMEM, "There is no memory for a context.");
         if (result.outcome) {
                 on_done(userdata, &result, NULL, 0);
                 return;
         }
-        context_when_ready(context, true, on_done, userdata);
+        await_new(context, request->request, on_done, userdata);
 }
 
 void session_list_contexts(struct session *session, const char *owner, const char *sandbox_id,
@@ -143,23 +199,78 @@ void session_list_contexts(struct session *session, const char *owner, const cha
         on_done(userdata, &success, views, n);
 }
 
-void session_restart_context(struct session *session, const char *owner, const char *sandbox_id,
-                             const char *context_id, session_on_contexts on_done, void *userdata)
+/* The context, if it is there and takes work; else the call is answered and NULL returned. */
+static struct context *admit_existing(struct session *session, const char *owner,
+                                      const char *sandbox_id, const char *context_id,
+                                      session_on_contexts on_done, void *userdata)
 {
         struct sandbox *sandbox = admit(session, owner, sandbox_id, on_done, userdata);
         struct session_result result;
         struct context *context;
 
         if (!sandbox)
-                return;
+                return NULL;
         context = sandbox_find_context(sandbox, context_id);
         if (!context) {
                 result = no_such_context(sandbox_id, context_id);
                 on_done(userdata, &result, NULL, 0);
+        }
+        return context;
+}
+
+void session_await_context(struct session *session, const char *owner, const char *sandbox_id,
+                           const char *context_id, session_on_contexts on_done, void *userdata)
+{
+        struct context *context =
+                admit_existing(session, owner, sandbox_id, context_id, on_done, userdata);
+
+        if (context)
+                context_when_ready(context, false, on_done, userdata);
+}
+
+static void on_restart_remembered(void *userdata, int result)
+{
+        struct call *call = userdata;
+        struct session_result failure = result_of_store(result, "the request");
+
+        if (result) {
+                call_fail(call, &failure);
                 return;
         }
+        session_await_context(call->session, call->owner, call->sandbox_id, call->id,
+                              call->on_contexts, call->userdata);
+        call_free(call);
+}
+
+/* Remembered as soon as the state is lost: whatever runs in the next generation is not to be lost
+ * by a retry. */
+static void remember_restart(struct context *context, const struct request_record *request,
+                             session_on_contexts on_done, void *userdata)
+{
+        const struct context_record *record = &context->record;
+        struct call *call = contexts_call(context->session, record->owner, record->context_id,
+                                          on_done, userdata);
+
+        if (!call)
+                return;
+        (void)memcpy(call->sandbox_id, record->sandbox_id, sizeof(call->sandbox_id));
+        store_remember_request(context->session->store, request, on_restart_remembered, call);
+}
+
+void session_restart_context(struct session *session, const struct request_record *request,
+                             const char *owner, const char *sandbox_id, const char *context_id,
+                             session_on_contexts on_done, void *userdata)
+{
+        struct context *context =
+                admit_existing(session, owner, sandbox_id, context_id, on_done, userdata);
+
+        if (!context)
+                return;
         context_restart(context);
-        context_when_ready(context, false, on_done, userdata);
+        if (request)
+                remember_restart(context, request, on_done, userdata);
+        else
+                context_when_ready(context, false, on_done, userdata);
 }
 
 static void on_deleted_found(void *userdata, int found)
@@ -180,16 +291,11 @@ static void delete_again(struct sandbox *sandbox, const char *context_id,
                          session_on_contexts on_done, void *userdata)
 {
         struct session *session = sandbox->session;
-        struct call *call = call_new(session, sandbox->record.owner, context_id, fail_contexts);
-        struct session_result result;
+        struct call *call =
+                contexts_call(session, sandbox->record.owner, context_id, on_done, userdata);
 
-        if (!call) {
-                result = result_of(-ENOMEM, "There is no memory.");
-                on_done(userdata, &result, NULL, 0);
+        if (!call)
                 return;
-        }
-        call->on_contexts = on_done;
-        call->userdata = userdata;
         (void)memcpy(call->sandbox_id, sandbox->record.sandbox_id, sizeof(call->sandbox_id));
         store_find_context(session->store, call->owner, call->sandbox_id, call->id,
                            on_deleted_found, call);

@@ -63,7 +63,8 @@ static int copy_request(struct execution *execution, const struct execute_reques
         memcpy(execution->code, request->code, request->n_code);
         execution->code[request->n_code] = '\0';
         execution->n_code = request->n_code;
-        if (request->environment && pairs_copy(request->environment, &execution->environment))
+        if ((request->environment && pairs_copy(request->environment, &execution->environment)) ||
+            request_record_copy(request->request, &execution->request))
                 return error_origin(-ENOMEM);
         execution->n_request = execute_request_size(request);
         execution->context->sandbox->waiting_bytes += execution->n_request;
@@ -158,6 +159,7 @@ struct execution *execution_free(struct execution *execution)
         execution_drop_timers(execution);
         execution_drop_request(execution);
         (void)ring_free(execution->ring);
+        free(execution->request);
         free(execution);
         return NULL;
 }
@@ -244,6 +246,20 @@ static void on_inserted(void *userdata, int result)
                 context_pump(context);
 }
 
+static void insert_row(struct execution *execution)
+{
+        _cleanup_(freep) struct request_record *request = take(execution->request);
+
+        if (request) {
+                (void)snprintf(request->object_id, sizeof(request->object_id), "%s",
+                               execution->record.execution_id);
+                request->created = true;
+        }
+        execution->n_pending++;
+        store_insert_execution_for(execution->session->store, request, &execution->record,
+                                   on_inserted, execution);
+}
+
 void execution_accept(struct execution *execution)
 {
         struct context *context = execution->context;
@@ -256,9 +272,7 @@ void execution_accept(struct execution *execution)
                 execution->record.context_generation = context->record.generation;
                 execution->is_row_running = true;
         }
-        execution->n_pending++;
-        store_insert_execution(execution->session->store, &execution->record, on_inserted,
-                               execution);
+        insert_row(execution);
 }
 
 static void on_metered(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,

@@ -60,7 +60,8 @@ struct execution {
         bool is_abandoned;   /* its row was refused: freed with the last answer */
 
         /* What was asked. */
-        char *code; /* until it was sent */
+        struct request_record *request; /* until its row was sent; may be NULL */
+        char *code;                     /* until it was sent */
         size_t n_code;
         struct pairs environment; /* until it was sent */
         size_t n_request;         /* bytes of both, as they count in the sandbox's waiting_bytes */

@@ -100,7 +100,8 @@ static int fill_record(struct sandbox *sandbox, const struct sandbox_request *re
         if (id_generate("sbx", record->sandbox_id))
                 return error_origin(-EIO);
         if ((request->labels && pairs_copy(request->labels, &record->labels)) ||
-            (request->environment && pairs_copy(request->environment, &record->environment)))
+            (request->environment && pairs_copy(request->environment, &record->environment)) ||
+            request_record_copy(request->request, &sandbox->request))
                 return error_origin(-ENOMEM);
         (void)snprintf(record->owner, sizeof(record->owner), "%s", request->owner);
         (void)snprintf(record->name, sizeof(record->name), "%s", request->name);
@@ -129,6 +130,7 @@ int sandbox_new(struct session *session, const struct sandbox_request *request, 
         sandbox->record.is_one_shot = is_one_shot;
         r = fill_record(sandbox, request);
         if (r) {
+                free(sandbox->request);
                 sandbox_record_deinit(&sandbox->record);
                 free(sandbox);
                 return error_fold(r);
@@ -176,6 +178,7 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 map_remove(&sandbox->session->names, &sandbox->by_name);
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
         (void)sd_event_source_disable_unref(sandbox->idle_timer);
+        free(sandbox->request);
         sandbox_record_deinit(&sandbox->record);
         free(sandbox);
         return NULL;
@@ -280,15 +283,25 @@ static void on_running_recorded(void *userdata, int result)
         creation_step(sandbox);
 }
 
-/* The row need not be there yet: the store keeps the order of its jobs. */
+/*
+ * The row need not be there yet: the store keeps the order of its jobs. The request is remembered
+ * now and not with the first row: one that is killed half made is not adopted, and a retry makes
+ * another.
+ */
 static void record_running(struct sandbox *sandbox)
 {
         struct sandbox_record record = sandbox->record;
+        struct request_record *request = sandbox->request;
 
+        if (request) {
+                (void)snprintf(request->object_id, sizeof(request->object_id), "%s",
+                               record.sandbox_id);
+                request->created = true;
+        }
         record.state = SANDBOX_RUNNING;
         sandbox->n_pending++;
-        store_update_sandbox(sandbox->session->store, &record, SANDBOX_EVENT_RUNNING,
-                             on_running_recorded, sandbox);
+        store_update_sandbox_for(sandbox->session->store, request, &record, SANDBOX_EVENT_RUNNING,
+                                 on_running_recorded, sandbox);
 }
 
 static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,

@@ -36,6 +36,7 @@ struct sandbox {
         char name_key[OWNER_BUFFER + ID_BUFFER];
         struct session *session;
         struct sandbox_record record;
+        struct request_record *request;                 /* until it is remembered; may be NULL */
         const Hotcell__Runtime__V1__Template *template; /* NULL: the runtime has it no more */
         struct context_list contexts;
         size_t n_contexts;

@@ -297,8 +297,8 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
                 call_fail(call, &result);
                 return;
         }
-        store_update_sandbox(session->store, &sandbox->record, SANDBOX_EVENT_UPDATED, on_updated,
-                             call);
+        store_update_sandbox_for(session->store, update->request, &sandbox->record,
+                                 SANDBOX_EVENT_UPDATED, on_updated, call);
 }
 
 void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,

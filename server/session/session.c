@@ -311,7 +311,7 @@ struct session *session_free(struct session *session)
         if (!session)
                 return NULL;
         assert(session->is_stopped && map_count(&session->sandboxes) == 0 &&
-               LIST_EMPTY(&session->watches));
+               map_count(&session->claims) == 0 && LIST_EMPTY(&session->watches));
 
         session_forget_all(session);
         session_reconcile_cancel(session);

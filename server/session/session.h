@@ -121,8 +121,38 @@ void session_probe_walls(struct session *session,
                          void (*on_done)(void *userdata, const struct session_result *result),
                          void *userdata);
 
+/*
+ * Requests that carry a request_id. Before it is run such a request claims owner, method and id; it
+ * holds the claim until it was answered. Calls that change something take the request and have it
+ * remembered in the transaction of the change.
+ */
+struct session_claim;
+
+enum {
+        CLAIM_E_KNOWN = 1,   /* it was taken before: to be answered with what came of it */
+        CLAIM_E_REUSED,      /* the id was taken before, with other fields */
+        CLAIM_E_UNAVAILABLE, /* the database cannot be read */
+};
+
+/* @result 0: it is to be run. @known is that of CLAIM_E_KNOWN. */
+typedef void (*session_on_claimed)(void *userdata, int result, const struct request_record *known);
+
+/* Waits for whoever has the claim now. *@ret_claim is set before @on_claimed comes. */
+int session_claim_new(struct session *session, const struct request_record *request,
+                      session_on_claimed on_claimed, void *userdata,
+                      struct session_claim **ret_claim);
+
+/* Lets the next one go on. Not before on_claimed came. */
+struct session_claim *session_claim_free(struct session_claim *claim);
+
+/* Remembers one that asked for no change which could remember it. */
+void session_remember_request(struct session *session, const struct request_record *request,
+                              void (*on_done)(void *userdata, const struct session_result *result),
+                              void *userdata);
+
 /* Sandboxes. Records given to callbacks are good during the callback. */
 struct sandbox_request {
+        const struct request_record *request; /* to be remembered once it runs; may be NULL */
         const char *owner;
         bool is_operator;
         const char *name;          /* empty: none */
@@ -146,6 +176,7 @@ void session_get_sandbox(struct session *session, const char *owner, const char 
                          session_on_sandbox on_done, void *userdata);
 
 struct sandbox_update {
+        const struct request_record *request; /* to be remembered with it; may be NULL */
         bool set_labels;
         const struct pairs *labels;
         bool set_expire_time;
@@ -189,20 +220,34 @@ struct context_view {
 typedef void (*session_on_contexts)(void *userdata, const struct session_result *result,
                                     const struct context_view *views, size_t n);
 
-/* Answered with one view, when the interpreter is ready. @language empty: the template's first;
- * @working_directory empty: the home. */
-void session_create_context(struct session *session, const char *owner, const char *sandbox_id,
-                            const char *language, const char *working_directory,
+struct context_request {
+        const struct request_record *request; /* to be remembered with it; may be NULL */
+        const char *owner;
+        const char *sandbox_id;
+        const char *language;          /* empty: the template's first */
+        const char *working_directory; /* empty: the home */
+};
+
+/* Answered with one view, when the interpreter is ready. */
+void session_create_context(struct session *session, const struct context_request *request,
                             session_on_contexts on_done, void *userdata);
+
+/* The same of one that exists; starts its interpreter if it has none. */
+void session_await_context(struct session *session, const char *owner, const char *sandbox_id,
+                           const char *context_id, session_on_contexts on_done, void *userdata);
 void session_list_contexts(struct session *session, const char *owner, const char *sandbox_id,
                            session_on_contexts on_done, void *userdata);
-void session_restart_context(struct session *session, const char *owner, const char *sandbox_id,
-                             const char *context_id, session_on_contexts on_done, void *userdata);
+
+/* @request (may be NULL) is remembered once the state is being thrown away. */
+void session_restart_context(struct session *session, const struct request_record *request,
+                             const char *owner, const char *sandbox_id, const char *context_id,
+                             session_on_contexts on_done, void *userdata);
 void session_delete_context(struct session *session, const char *owner, const char *sandbox_id,
                             const char *context_id, session_on_contexts on_done, void *userdata);
 
 /* Executions. */
 struct execute_request {
+        const struct request_record *request; /* to be remembered with its row; may be NULL */
         const char *owner;
         const char *sandbox_id;                 /* or */
         const struct sandbox_request *one_shot; /* a sandbox made for it and deleted at its end */

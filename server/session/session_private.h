@@ -47,6 +47,7 @@ struct session {
         struct map sandboxes;  /* by id */
         struct map names;      /* by owner and name */
         struct map executions; /* by id: those not ended, and those retained */
+        struct map claims;     /* by owner, method and request_id */
         size_t waiting_bytes;  /* of all sandboxes */
         TAILQ_HEAD(, execution) retained;
         size_t retained_bytes;

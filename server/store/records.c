@@ -78,6 +78,20 @@ int sandbox_record_copy(const struct sandbox_record *record, struct sandbox_reco
         return 0;
 }
 
+int request_record_copy(const struct request_record *record, struct request_record **ret_record)
+{
+        struct request_record *copy = NULL;
+
+        if (record) {
+                copy = malloc(sizeof(*copy));
+                if (!copy)
+                        return error_origin(-ENOMEM);
+                *copy = *record;
+        }
+        *ret_record = copy;
+        return 0;
+}
+
 void sandbox_record_deinit(struct sandbox_record *record)
 {
         pairs_deinit(&record->labels);

@@ -213,6 +213,9 @@ struct request_record {
 int pairs_copy(const struct pairs *pairs, struct pairs *ret_pairs);
 int sandbox_record_copy(const struct sandbox_record *record, struct sandbox_record *ret_record);
 
+/* A copy to be freed; NULL of NULL. */
+int request_record_copy(const struct request_record *record, struct request_record **ret_record);
+
 /* Appends copies of both strings. */
 int pairs_add(struct pairs *pairs, const char *name, const char *value);
 

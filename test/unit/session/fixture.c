@@ -240,10 +240,15 @@ struct answer get_execution(const char *execution_id)
 
 struct answer create_context(const char *sandbox_id, const char *language, const char *directory)
 {
+        const struct context_request request = {
+                .owner = "uid:1",
+                .sandbox_id = sandbox_id,
+                .language = language,
+                .working_directory = directory,
+        };
         struct answer answer = { 0 };
 
-        session_create_context(f.session, "uid:1", sandbox_id, language, directory,
-                               on_contexts_answer, &answer);
+        session_create_context(f.session, &request, on_contexts_answer, &answer);
         run_until_true(&answer.is_done);
         return answer;
 }
@@ -252,8 +257,8 @@ struct answer restart_context(const char *sandbox_id, const char *context_id)
 {
         struct answer answer = { 0 };
 
-        session_restart_context(f.session, "uid:1", sandbox_id, context_id, on_contexts_answer,
-                                &answer);
+        session_restart_context(f.session, NULL, "uid:1", sandbox_id, context_id,
+                                on_contexts_answer, &answer);
         run_until_true(&answer.is_done);
         return answer;
 }

@@ -19,6 +19,7 @@ enum wrapped {
         FIND_CONTEXT,
         INSERT_EXECUTION,
         UPDATE_EXECUTION,
+        GET_REQUEST,
         _WRAPPED_N,
 };
 
@@ -63,18 +64,28 @@ void __real_store_update_sandbox(struct store *store, const struct sandbox_recor
                                  enum sandbox_event event, store_on_done on_done, void *userdata);
 void __wrap_store_update_sandbox(struct store *store, const struct sandbox_record *record,
                                  enum sandbox_event event, store_on_done on_done, void *userdata);
-void __real_store_insert_context(struct store *store, const struct context_record *record,
-                                 store_on_done on_done, void *userdata);
-void __wrap_store_insert_context(struct store *store, const struct context_record *record,
-                                 store_on_done on_done, void *userdata);
+void __real_store_update_sandbox_for(struct store *store, const struct request_record *request,
+                                     const struct sandbox_record *record, enum sandbox_event event,
+                                     store_on_done on_done, void *userdata);
+void __wrap_store_update_sandbox_for(struct store *store, const struct request_record *request,
+                                     const struct sandbox_record *record, enum sandbox_event event,
+                                     store_on_done on_done, void *userdata);
+void __real_store_insert_context_for(struct store *store, const struct request_record *request,
+                                     const struct context_record *record, store_on_done on_done,
+                                     void *userdata);
+void __wrap_store_insert_context_for(struct store *store, const struct request_record *request,
+                                     const struct context_record *record, store_on_done on_done,
+                                     void *userdata);
+void __real_store_insert_execution_for(struct store *store, const struct request_record *request,
+                                       const struct execution_record *record, store_on_done on_done,
+                                       void *userdata);
+void __wrap_store_insert_execution_for(struct store *store, const struct request_record *request,
+                                       const struct execution_record *record, store_on_done on_done,
+                                       void *userdata);
 void __real_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
                                const char *context_id, store_on_done on_done, void *userdata);
 void __wrap_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
                                const char *context_id, store_on_done on_done, void *userdata);
-void __real_store_insert_execution(struct store *store, const struct execution_record *record,
-                                   store_on_done on_done, void *userdata);
-void __wrap_store_insert_execution(struct store *store, const struct execution_record *record,
-                                   store_on_done on_done, void *userdata);
 void __real_store_update_execution(struct store *store, const struct execution_record *record,
                                    store_on_done on_done, void *userdata);
 void __wrap_store_update_execution(struct store *store, const struct execution_record *record,
@@ -94,11 +105,20 @@ void __wrap_store_update_sandbox(struct store *store, const struct sandbox_recor
                 __real_store_update_sandbox(store, record, event, on_done, userdata);
 }
 
-void __wrap_store_insert_context(struct store *store, const struct context_record *record,
-                                 store_on_done on_done, void *userdata)
+void __wrap_store_update_sandbox_for(struct store *store, const struct request_record *request,
+                                     const struct sandbox_record *record, enum sandbox_event event,
+                                     store_on_done on_done, void *userdata)
+{
+        if (!fails(UPDATE_SANDBOX, on_done, userdata))
+                __real_store_update_sandbox_for(store, request, record, event, on_done, userdata);
+}
+
+void __wrap_store_insert_context_for(struct store *store, const struct request_record *request,
+                                     const struct context_record *record, store_on_done on_done,
+                                     void *userdata)
 {
         if (!fails(INSERT_CONTEXT, on_done, userdata))
-                __real_store_insert_context(store, record, on_done, userdata);
+                __real_store_insert_context_for(store, request, record, on_done, userdata);
 }
 
 void __wrap_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
@@ -108,11 +128,12 @@ void __wrap_store_find_context(struct store *store, const char *owner, const cha
                 __real_store_find_context(store, owner, sandbox_id, context_id, on_done, userdata);
 }
 
-void __wrap_store_insert_execution(struct store *store, const struct execution_record *record,
-                                   store_on_done on_done, void *userdata)
+void __wrap_store_insert_execution_for(struct store *store, const struct request_record *request,
+                                       const struct execution_record *record, store_on_done on_done,
+                                       void *userdata)
 {
         if (!fails(INSERT_EXECUTION, on_done, userdata))
-                __real_store_insert_execution(store, record, on_done, userdata);
+                __real_store_insert_execution_for(store, request, record, on_done, userdata);
 }
 
 void __wrap_store_update_execution(struct store *store, const struct execution_record *record,
@@ -262,6 +283,54 @@ START_TEST(a_one_shot_that_is_not_recorded_leaves_nothing)
 }
 END_TEST
 
+void __real_store_get_request(struct store *store, const struct request_record *request,
+                              store_on_request on_done, void *userdata);
+void __wrap_store_get_request(struct store *store, const struct request_record *request,
+                              store_on_request on_done, void *userdata);
+
+void __wrap_store_get_request(struct store *store, const struct request_record *request,
+                              store_on_request on_done, void *userdata)
+{
+        if (n_failures[GET_REQUEST] > 0) {
+                n_failures[GET_REQUEST]--;
+                on_done(userdata, -EIO, NULL);
+                return;
+        }
+        __real_store_get_request(store, request, on_done, userdata);
+}
+
+struct claimed {
+        bool is_done;
+        int result;
+};
+
+static void on_claimed(void *userdata, int result, const struct request_record *known)
+{
+        struct claimed *claimed = userdata;
+
+        ck_assert_ptr_null(known);
+        claimed->is_done = true;
+        claimed->result = result;
+}
+
+START_TEST(a_request_is_not_run_while_it_is_unknown_whether_it_was)
+{
+        const struct request_record request = { .owner = "uid:1", .method = "Execute" };
+        struct session_claim *first = NULL, *second = NULL;
+        struct claimed a = { 0 }, b = { 0 };
+
+        n_failures[GET_REQUEST] = 1;
+        ck_assert_int_eq(session_claim_new(f.session, &request, on_claimed, &a, &first), 0);
+        ck_assert_int_eq(session_claim_new(f.session, &request, on_claimed, &b, &second), 0);
+        run_until_true(&a.is_done);
+        ck_assert_int_eq(a.result, CLAIM_E_UNAVAILABLE);
+        run_until_true(&b.is_done);
+        ck_assert_int_eq(b.result, 0);
+        (void)session_claim_free(first);
+        (void)session_claim_free(second);
+}
+END_TEST
+
 int main(void)
 {
         static const TTest *const *const tests[] = {
@@ -273,6 +342,7 @@ int main(void)
                 &a_context_that_is_not_recorded_is_not_kept,
                 &the_end_of_code_is_shown_once_it_is_recorded,
                 &a_one_shot_that_is_not_recorded_leaves_nothing,
+                &a_request_is_not_run_while_it_is_unknown_whether_it_was,
         };
         const TTest *all[ARRAY_SIZE(tests)];
 
