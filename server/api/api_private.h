@@ -54,6 +54,16 @@ void api_create_key(struct api_call *call, const void *request);
 void api_list_keys(struct api_call *call, const void *request);
 void api_revoke_key(struct api_call *call, const void *request);
 
+/* Answers to retries of the methods that change something. */
+void api_create_sandbox_again(struct api_call *call, const void *request);
+void api_update_sandbox_again(struct api_call *call, const void *request);
+void api_delete_sandbox_again(struct api_call *call, const void *request);
+void api_create_context_again(struct api_call *call, const void *request);
+void api_restart_context_again(struct api_call *call, const void *request);
+void api_delete_context_again(struct api_call *call, const void *request);
+void api_execute_again(struct api_call *call, const void *request);
+void api_interrupt_execution_again(struct api_call *call, const void *request);
+
 /* Ends all open watches with SHUTTING_DOWN. */
 void api_end_watches(struct api *api);
 

@@ -11,6 +11,7 @@
 #include "runtime/base/macros.h"
 #include "server/api/api_private.h"
 #include "server/api/decode.h"
+#include "server/api/request_id.h"
 #include "server/rpc/rpc.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
@@ -29,7 +30,9 @@ void api_call_release(struct api_call *call)
         if (--call->n_holders > 0)
                 return;
         assert(!call->rpc && !call->stream);
+        request_id_settle(call);
         protobuf_c_message_free_unpacked(call->request, NULL);
+        free(call->answer);
         arena_deinit(&call->arena);
         free(call);
 }
@@ -228,27 +231,33 @@ void api_call_fail_store(struct api_call *call, int result)
         send_status(call, &status);
 }
 
-void api_call_reply(struct api_call *call, const ProtobufCMessage *response)
+bool api_call_pack(struct api_call *call, const ProtobufCMessage *response)
 {
-        uint8_t *bytes;
-        size_t n_bytes;
+        size_t n_bytes = protobuf_c_message_get_packed_size(response);
 
+        assert(!call->answer);
+        if (!call->arena.failed)
+                call->answer = malloc(n_bytes ? n_bytes : 1);
+        if (!call->answer) {
+                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                return false;
+        }
+        call->n_answer = protobuf_c_message_pack(response, call->answer);
+        return true;
+}
+
+void api_call_send(struct api_call *call)
+{
         if (!api_call_is_open(call))
                 return;
-        if (call->arena.failed) {
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
-                return;
-        }
-        n_bytes = protobuf_c_message_get_packed_size(response);
-        bytes = malloc(n_bytes ? n_bytes : 1);
-        if (!bytes) {
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
-                return;
-        }
-        (void)protobuf_c_message_pack(response, bytes);
-        rpc_call_reply(take_rpc(call), bytes, n_bytes);
-        free(bytes);
+        rpc_call_reply(take_rpc(call), call->answer, call->n_answer);
         close_call(call);
+}
+
+void api_call_reply(struct api_call *call, const ProtobufCMessage *response)
+{
+        if (api_call_is_open(call) && api_call_pack(call, response))
+                api_call_send(call);
 }
 
 void api_call_finish(struct api_call *call)
@@ -351,7 +360,10 @@ static void run(struct api_call *call, const void *bytes, size_t n_bytes)
                 call->is_of_key = true;
                 LIST_INSERT_HEAD(&call->api->key_calls, call, key_calls);
         }
-        call->method->handle(call, call->request);
+        if (call->method->retry)
+                request_id_run(call);
+        else
+                call->method->handle(call, call->request);
 }
 
 void api_call_run(struct api *api, struct rpc_call *rpc, const struct api_method *method,

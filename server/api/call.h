@@ -29,6 +29,9 @@ struct api_method {
         const ProtobufCMessageDescriptor *request;
         void (*handle)(struct api_call *call, const void *request);
         enum scope scope; /* what the caller must have */
+        /* Of methods with a request_id: answers a request that was run before, of which call->asked
+         * tells what came. */
+        void (*retry)(struct api_call *call, const void *request);
 };
 
 struct api_call {
@@ -42,6 +45,13 @@ struct api_call {
         struct arena arena;   /* of the answer */
         struct status status; /* what checks found so far */
         unsigned n_holders;
+        /* A packed answer that is not sent yet. */
+        uint8_t *answer;
+        size_t n_answer;
+        /* Of a request with a request_id (request_id.h): */
+        struct session_claim *claim;
+        struct request_record asked;
+        bool is_retry;
         /* Streams: told when the client may be written to, and once when it is gone or answered. */
         void (*on_writable)(struct api_call *call);
         void (*on_over)(struct api_call *call);
@@ -66,6 +76,10 @@ bool api_call_has_blame(const struct api_call *call);
 
 /* Answers. Each may come when the call is already closed, and does nothing then. */
 void api_call_reply(struct api_call *call, const ProtobufCMessage *response);
+
+/* The same in two steps. False: it could not be packed, and the call was answered so. */
+bool api_call_pack(struct api_call *call, const ProtobufCMessage *response);
+void api_call_send(struct api_call *call);
 void api_call_fail_blamed(struct api_call *call);
 __attribute__((format(printf, 3, 4))) void api_call_fail(struct api_call *call, enum reason reason,
                                                          const char *format, ...);

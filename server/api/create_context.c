@@ -3,6 +3,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
+#include "server/api/request_id.h"
 
 static void on_done(void *userdata, const struct session_result *result,
                     const struct context_view *views, size_t n)
@@ -23,6 +24,7 @@ void api_create_context(struct api_call *call, const void *message)
 {
         const Hotcell__V1__CreateContextRequest *request = message;
         const struct context_request create = {
+                .request = request_id_of(call, NULL),
                 .owner = call->identity.owner,
                 .sandbox_id = request->sandbox_id,
                 .language = request->language,
@@ -40,4 +42,13 @@ void api_create_context(struct api_call *call, const void *message)
         }
         api_call_hold(call);
         session_create_context(call->api->session, &create, on_done, call);
+}
+
+void api_create_context_again(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__CreateContextRequest *request = message;
+
+        api_call_hold(call);
+        session_await_context(call->api->session, call->identity.owner, request->sandbox_id,
+                              call->asked.object_id, on_done, call);
 }

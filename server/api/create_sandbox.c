@@ -1,6 +1,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
+#include "server/api/request_id.h"
 
 static void on_done(void *userdata, const struct session_result *result,
                     const struct sandbox_record *record, bool created)
@@ -10,8 +11,11 @@ static void on_done(void *userdata, const struct session_result *result,
 
         if (!api_call_fail_result(call, result, NULL)) {
                 response.sandbox = convert_sandbox(&call->arena, record);
-                response.created = created;
-                api_call_reply(call, &response.base);
+                response.created = created || (call->is_retry && call->asked.created);
+                if (created)
+                        api_call_reply(call, &response.base);
+                else
+                        request_id_reply(call, &response.base, record->sandbox_id);
         }
         api_call_release(call);
 }
@@ -29,6 +33,15 @@ void api_create_sandbox(struct api_call *call, const void *message)
                 return;
         }
         spec.request.get_or_create = request->get_or_create;
+        spec.request.request = request_id_of(call, NULL);
         api_call_hold(call);
         session_create_sandbox(call->api->session, &spec.request, on_done, call);
+}
+
+void api_create_sandbox_again(struct api_call *call, const void *message)
+{
+        (void)message;
+        api_call_hold(call);
+        session_get_sandbox(call->api->session, call->identity.owner, call->asked.object_id,
+                            on_done, call);
 }

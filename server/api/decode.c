@@ -60,7 +60,7 @@ static void path_prepend(struct path *path, const char *component)
 }
 
 /* Protobuf-c does not mark the entries of maps: they are known by their form. */
-static bool is_map_entry(const ProtobufCMessageDescriptor *type)
+bool decode_is_map_entry(const ProtobufCMessageDescriptor *type)
 {
         size_t n_name = strlen(type->short_name);
 
@@ -114,7 +114,7 @@ static void path_add(struct path *path, const ProtobufCFieldDescriptor *descript
 
         if (descriptor->label != PROTOBUF_C_LABEL_REPEATED)
                 (void)snprintf(component, sizeof(component), "%s", descriptor->name);
-        else if (type && is_map_entry(type) && !is_key_bad &&
+        else if (type && decode_is_map_entry(type) && !is_key_bad &&
                  map_key(field->value, key, sizeof(key)))
                 (void)snprintf(component, sizeof(component), "%s[\"%s\"]", descriptor->name, key);
         else
@@ -270,6 +270,11 @@ struct map_entry {
 static_assert(offsetof(struct map_entry, key) ==
                       offsetof(Hotcell__V1__SandboxSpec__LabelsEntry, key),
               "entries of maps begin with their key");
+
+const char *decode_map_key(const ProtobufCMessage *entry)
+{
+        return ((const struct map_entry *)entry)->key;
+}
 
 struct map_place {
         struct map_entry *entry;

@@ -1,6 +1,7 @@
 /* Requests from strangers: bytes to a protobuf-c message, or the reason why not. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <protobuf-c/protobuf-c.h>
@@ -33,6 +34,10 @@ int decode_message(const ProtobufCMessageDescriptor *type, const void *bytes, si
 /* The same for a handler: NULL when it could not, and then the call has failed with the reason. */
 void *decode_request(struct rpc_call *call, const ProtobufCMessageDescriptor *type,
                      const void *bytes, size_t n_bytes);
+
+/* Whether messages of @type are the entries of a map<string, …>, and the key of one. */
+bool decode_is_map_entry(const ProtobufCMessageDescriptor *type);
+const char *decode_map_key(const ProtobufCMessage *entry);
 
 /*
  * Of a map<string, …>: keeps the last entry of each key, as the wire format has it, and frees the

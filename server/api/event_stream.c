@@ -66,6 +66,7 @@ static bool append(struct event_stream *stream, const Hotcell__V1__ExecutionEven
 
         if (!reserve(stream, 1 + VARINT_MAX + n_event))
                 return false;
+        assert(stream->message);
         stream->message[stream->n_message++] = 1 << 3 | 2; /* field 1, length-delimited */
         stream->n_message += write_varint(stream->message + stream->n_message, n_event);
         stream->n_message +=
@@ -350,4 +351,41 @@ void event_stream_start(struct api_call *call, const char *execution_id, int64_t
         call->on_writable = on_writable;
         call->on_over = on_over;
         pump(stream);
+}
+
+void event_stream_tell_end(struct api_call *call, const struct execution_record *record)
+{
+        struct event_stream stream = { .call = call };
+        int64_t last = MAX(record->last_sequence, INT64_C(2));
+        const struct execution_event events[] = {
+                { .sequence = 1,
+                  .event_time_usec = record->create_time_usec,
+                  .kind = EXECUTION_EVENT_QUEUED,
+                  .queued = { .execution_id = record->execution_id,
+                              .sandbox_id = record->sandbox_id,
+                              .context_id = record->context_id } },
+                { .sequence = last - 1,
+                  .event_time_usec = record->end_time_usec,
+                  .kind = EXECUTION_EVENT_GAP,
+                  .gap = { .events = last - 2,
+                           .stdout_bytes = record->usage.stdout_bytes,
+                           .stderr_bytes = record->usage.stderr_bytes } },
+                { .sequence = last,
+                  .event_time_usec = record->end_time_usec,
+                  .kind = EXECUTION_EVENT_ENDED,
+                  .ended = record },
+        };
+        bool good = true;
+
+        if (!api_call_is_open(call))
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(events); i++)
+                if (events[i].kind != EXECUTION_EVENT_GAP || events[i].gap.events > 0)
+                        good = good && append_event(&stream, &events[i]);
+        if (good) {
+                rpc_call_write(call->rpc, stream.message, stream.n_message);
+                api_call_finish(call);
+        } else
+                api_call_fail(call, REASON_INTERNAL, "out of memory");
+        free(stream.message);
 }

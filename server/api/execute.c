@@ -4,6 +4,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/event_stream.h"
+#include "server/api/request_id.h"
 
 enum { CODE_MAX_BYTES = 1 << 20 };
 
@@ -78,6 +79,7 @@ static void on_done(void *userdata, const struct session_result *result,
         struct api_call *call = userdata;
         const Hotcell__V1__ExecuteRequest *request = (const void *)call->request;
 
+        request_id_settle(call);
         if (!api_call_fail_result(call, result,
                                   *request->context_id ? request->context_id : request->sandbox_id))
                 event_stream_start(call, record->execution_id, 0);
@@ -98,6 +100,7 @@ void api_execute(struct api_call *call, const void *message)
 {
         const Hotcell__V1__ExecuteRequest *request = message;
         struct execute_request execute = {
+                .request = request_id_of(call, NULL),
                 .owner = call->identity.owner,
                 .context_id = request->context_id,
                 .language = request->language,
@@ -127,4 +130,32 @@ void api_execute(struct api_call *call, const void *message)
         api_call_hold(call);
         session_execute(call->api->session, &execute, on_done, call);
         forget_code(call);
+}
+
+static void on_found(void *userdata, const struct session_result *result,
+                     const struct execution_record *record)
+{
+        struct api_call *call = userdata;
+
+        if (api_call_fail_result(call, result, call->asked.object_id))
+                ;
+        else if (session_first_sequence(call->api->session, record->execution_id) > 0)
+                event_stream_start(call, record->execution_id, 0);
+        else if (record->state == EXECUTION_ENDED)
+                event_stream_tell_end(call, record);
+        else
+                api_call_fail(call, REASON_RUNTIME_UNAVAILABLE,
+                              "the server has just started and looks for execution %s; try again",
+                              record->execution_id);
+        api_call_release(call);
+}
+
+/* Joins its own execution. */
+void api_execute_again(struct api_call *call, const void *message)
+{
+        (void)message;
+        forget_code(call);
+        api_call_hold(call);
+        session_get_execution(call->api->session, call->identity.owner, call->asked.object_id,
+                              on_found, call);
 }

@@ -1,6 +1,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
+#include "server/api/request_id.h"
 
 static void on_done(void *userdata, const struct session_result *result,
                     const struct execution_record *record)
@@ -14,7 +15,7 @@ static void on_done(void *userdata, const struct session_result *result,
                 response.execution = convert_execution(
                         &call->arena, record,
                         session_first_sequence(call->api->session, record->execution_id));
-                api_call_reply(call, &response.base);
+                request_id_reply(call, &response.base, request->execution_id);
         }
         api_call_release(call);
 }
@@ -35,4 +36,13 @@ void api_interrupt_execution(struct api_call *call, const void *message)
                                     request->level ==
                                             HOTCELL__V1__INTERRUPT_LEVEL__INTERRUPT_LEVEL_KILL,
                                     CAUSE_CLIENT, on_done, call);
+}
+
+void api_interrupt_execution_again(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__InterruptExecutionRequest *request = message;
+
+        api_call_hold(call);
+        session_get_execution(call->api->session, call->identity.owner, request->execution_id,
+                              on_done, call);
 }

@@ -1,6 +1,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
+#include "server/api/request_id.h"
 
 static void on_done(void *userdata, const struct session_result *result,
                     const struct context_view *views, size_t n)
@@ -28,6 +29,16 @@ void api_restart_context(struct api_call *call, const void *message)
                 return;
         }
         api_call_hold(call);
-        session_restart_context(call->api->session, NULL, call->identity.owner, request->sandbox_id,
-                                request->context_id, on_done, call);
+        session_restart_context(call->api->session, request_id_of(call, request->context_id),
+                                call->identity.owner, request->sandbox_id, request->context_id,
+                                on_done, call);
+}
+
+void api_restart_context_again(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__RestartContextRequest *request = message;
+
+        api_call_hold(call);
+        session_await_context(call->api->session, call->identity.owner, request->sandbox_id,
+                              request->context_id, on_done, call);
 }

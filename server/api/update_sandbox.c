@@ -4,6 +4,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
+#include "server/api/request_id.h"
 
 /* One name that update_mask may hold. */
 struct update_field {
@@ -116,7 +117,17 @@ void api_update_sandbox(struct api_call *call, const void *message)
                 api_call_fail_blamed(call);
                 return;
         }
+        update.request = request_id_of(call, request->sandbox_id);
         api_call_hold(call);
         session_update_sandbox(call->api->session, call->identity.owner, request->sandbox_id,
                                &update, on_done, call);
+}
+
+void api_update_sandbox_again(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__UpdateSandboxRequest *request = message;
+
+        api_call_hold(call);
+        session_get_sandbox(call->api->session, call->identity.owner, request->sandbox_id, on_done,
+                            call);
 }

@@ -10,7 +10,6 @@ TABLE = "server/api/reasons.h"
 # In the table before the feature that sends them. One that the server does send does not belong here.
 NOT_YET_SENT = {
     "CONFLICT": "updates do not compare an etag",
-    "REQUEST_ID_REUSED": "request ids are not remembered",
 }
 
 

@@ -164,7 +164,7 @@ START_TEST(code_is_known_from_its_row_on)
         struct answer sandbox = new_sandbox();
         struct request_record request = request_of("Execute", "a");
         struct execute_request execution = execute_request(sandbox.sandbox.sandbox_id, "out once");
-        struct seen seen;
+        struct seen seen = { 0 };
         struct answer accepted;
 
         execution.request = &request;
@@ -182,7 +182,7 @@ START_TEST(a_one_shot_is_known_by_its_execution)
         struct sandbox_request spec = sandbox_request();
         struct execute_request execution = execute_request("", "out once");
         struct answer accepted;
-        struct seen seen;
+        struct seen seen = { 0 };
 
         execution.one_shot = &spec;
         execution.request = &request;
