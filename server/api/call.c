@@ -156,6 +156,7 @@ static const struct {
         [SESSION_E_SHUTTING_DOWN] = { REASON_SHUTTING_DOWN, NULL, NULL },
         [SESSION_E_KERNEL_FAILED] = { REASON_KERNEL_FAILED, NULL, NULL },
         [SESSION_E_WORKING_DIRECTORY] = { REASON_INVALID_FIELD, NULL, "working_directory" },
+        [SESSION_E_CONFLICT] = { REASON_CONFLICT, "sandbox", NULL },
 };
 
 /* Names what to look at. The server's files are for operators only. */

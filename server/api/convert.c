@@ -127,6 +127,7 @@ static void convert_labels(struct arena *arena, const struct pairs *labels,
 Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_record *record)
 {
         Hotcell__V1__Sandbox *message = arena_new(arena, Hotcell__V1__Sandbox);
+        char etag[ETAG_BUFFER];
 
         if (!message)
                 return NULL;
@@ -146,6 +147,8 @@ Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_
         message->limits = convert_sandbox_limits(arena, &record->limits);
         message->usage = convert_sandbox_usage(arena, &record->usage);
         convert_labels(arena, &record->labels, message);
+        sandbox_etag(record, etag);
+        message->etag = arena_text(arena, etag);
         return message;
 }
 

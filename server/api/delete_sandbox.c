@@ -28,7 +28,7 @@ void api_delete_sandbox(struct api_call *call, const void *message)
         }
         api_call_hold(call);
         session_delete_sandbox(call->api->session, call->identity.owner, request->sandbox_id,
-                               CAUSE_CLIENT, on_done, call);
+                               request->etag, CAUSE_CLIENT, on_done, call);
 }
 
 void api_delete_sandbox_again(struct api_call *call, const void *message)

@@ -117,6 +117,7 @@ void api_update_sandbox(struct api_call *call, const void *message)
                 api_call_fail_blamed(call);
                 return;
         }
+        update.etag = request->etag;
         update.request = request_id_of(call, request->sandbox_id);
         api_call_hold(call);
         session_update_sandbox(call->api->session, call->identity.owner, request->sandbox_id,

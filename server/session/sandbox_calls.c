@@ -224,6 +224,20 @@ void session_get_sandbox(struct session *session, const char *owner, const char 
         call_free(call);
 }
 
+/* Whether it is still as the client saw it; empty: it does not care. */
+static struct session_result admit_etag(const struct sandbox *sandbox, const char *etag)
+{
+        char present[ETAG_BUFFER];
+
+        sandbox_etag(&sandbox->record, present);
+        if (!etag || !*etag || strcmp(etag, present) == 0)
+                return (struct session_result){ 0 };
+        return result_of(SESSION_E_CONFLICT,
+                         "Sandbox %s was changed meanwhile, its etag is %s now; read it and try "
+                         "again.",
+                         sandbox->record.sandbox_id, present);
+}
+
 /* Update. */
 
 static int apply(struct sandbox *sandbox, const struct sandbox_update *update)
@@ -290,6 +304,8 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
                 return;
         }
         result = admit_work(sandbox);
+        if (result.outcome == 0)
+                result = admit_etag(sandbox, update->etag);
         if (result.outcome == 0 &&
             (sandbox_record_copy(&sandbox->record, &call->before) || apply(sandbox, update)))
                 result = result_of(-ENOMEM, "There is no memory for the change.");
@@ -302,10 +318,11 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
 }
 
 void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,
-                            enum cause cause, session_on_sandbox on_done, void *userdata)
+                            const char *etag, enum cause cause, session_on_sandbox on_done,
+                            void *userdata)
 {
         struct sandbox *sandbox = session_find_sandbox(session, owner, sandbox_id);
-        struct session_result failure;
+        struct session_result failure = { 0 };
         struct call *call;
 
         if (!sandbox) {
@@ -314,9 +331,12 @@ void session_delete_sandbox(struct session *session, const char *owner, const ch
                         answer_from_store(call);
                 return;
         }
-        if (sandbox_wait(&sandbox->end_waiters, on_done, userdata, false)) {
+        if (sandbox->record.state < SANDBOX_ENDING)
+                failure = admit_etag(sandbox, etag);
+        if (failure.outcome == 0 && sandbox_wait(&sandbox->end_waiters, on_done, userdata, false))
                 failure =
                         result_of(-ENOMEM, "There is no memory to delete sandbox %s.", sandbox_id);
+        if (failure.outcome) {
                 on_done(userdata, &failure, NULL, false);
                 return;
         }

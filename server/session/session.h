@@ -38,6 +38,7 @@ enum {
         SESSION_E_SHUTTING_DOWN,
         SESSION_E_KERNEL_FAILED,     /* the interpreter did not start; message says why */
         SESSION_E_WORKING_DIRECTORY, /* no such directory in the sandbox */
+        SESSION_E_CONFLICT,          /* it is not as its etag says any more */
 };
 
 /* How a call went. @message is one sentence for people about what happened to which object; empty
@@ -175,7 +176,12 @@ void session_create_sandbox(struct session *session, const struct sandbox_reques
 void session_get_sandbox(struct session *session, const char *owner, const char *sandbox_id,
                          session_on_sandbox on_done, void *userdata);
 
+/* Tells apart the values of what an update can change: labels, expire time, idle timeout. */
+enum { ETAG_BUFFER = 17 };
+void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG_BUFFER]);
+
 struct sandbox_update {
+        const char *etag; /* only if it is still this; NULL or empty: in any case */
         const struct request_record *request; /* to be remembered with it; may be NULL */
         bool set_labels;
         const struct pairs *labels;
@@ -189,9 +195,10 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
                             const struct sandbox_update *update, session_on_sandbox on_done,
                             void *userdata);
 
-/* Succeeds also on an ended one. */
+/* Succeeds also on one that ends or has ended, whatever the @etag, which is as of an update. */
 void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,
-                            enum cause cause, session_on_sandbox on_done, void *userdata);
+                            const char *etag, enum cause cause, session_on_sandbox on_done,
+                            void *userdata);
 
 /* For the operator: begins the end of all living sandboxes of @owner, and says of how many. */
 size_t session_delete_sandboxes_of(struct session *session, const char *owner);

@@ -74,6 +74,29 @@ class Lists(Case):
         self.assertEqual([e.ended.outcome for e in answer.executions], [2, 1])
 
 
+class Etags(Case):
+    def update(self, sandbox_id, etag, labels):
+        message = sandbox_service.UpdateSandboxRequest(sandbox_id=sandbox_id, etag=etag, update_mask={"paths": ["labels"]}, labels=labels)
+        return client.sandboxes.UpdateSandbox, message
+
+    def assert_conflict(self, call, message):
+        error = scenario.error_of(call, message)
+        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.ABORTED, "CONFLICT"))
+
+    def test_a_change_of_what_was_changed_meanwhile_is_refused(self):
+        made = self.sandbox(labels={"z": "1", "a": "2"})
+        self.assertEqual(listed(labels={"z": "1"}).sandboxes[0].etag, made.etag)
+        call, message = self.update(made.sandbox_id, made.etag, {"a": "3"})
+        changed = call(message, timeout=60).sandbox
+        self.assertNotEqual(changed.etag, made.etag)
+        self.assert_conflict(*self.update(made.sandbox_id, made.etag, {"a": "4"}))
+        message = sandbox_service.DeleteSandboxRequest(sandbox_id=made.sandbox_id, etag=made.etag)
+        self.assert_conflict(client.sandboxes.DeleteSandbox, message)
+        self.assertEqual(dict(get(client, made.sandbox_id).labels), {"a": "3"})
+        message.etag = changed.etag
+        self.assertEqual(client.sandboxes.DeleteSandbox(message, timeout=60).sandbox.etag, changed.etag)
+
+
 class Watches(Case):
     def watch(self, **fields):
         stream = client.sandboxes.WatchSandboxes(sandbox_service.WatchSandboxesRequest(**fields), timeout=120)

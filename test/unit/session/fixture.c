@@ -219,12 +219,26 @@ struct answer get_sandbox(const char *sandbox_id)
         return answer;
 }
 
-struct answer delete_sandbox(const char *sandbox_id)
+struct answer update_sandbox(const char *sandbox_id, const struct sandbox_update *update)
 {
         struct answer answer = { 0 };
 
-        session_delete_sandbox(f.session, "uid:1", sandbox_id, CAUSE_CLIENT, on_sandbox_answer,
-                               &answer);
+        session_update_sandbox(f.session, "uid:1", sandbox_id, update, on_sandbox_answer, &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+struct answer delete_sandbox(const char *sandbox_id)
+{
+        return delete_sandbox_if(sandbox_id, NULL);
+}
+
+struct answer delete_sandbox_if(const char *sandbox_id, const char *etag)
+{
+        struct answer answer = { 0 };
+
+        session_delete_sandbox(f.session, "uid:1", sandbox_id, etag, CAUSE_CLIENT,
+                               on_sandbox_answer, &answer);
         run_until_true(&answer.is_done);
         return answer;
 }

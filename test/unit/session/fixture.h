@@ -77,7 +77,9 @@ struct execute_request execute_request(const char *sandbox_id, const char *code)
 struct answer create_sandbox(const struct sandbox_request *request);
 struct answer new_sandbox(void);
 struct answer get_sandbox(const char *sandbox_id);
+struct answer update_sandbox(const char *sandbox_id, const struct sandbox_update *update);
 struct answer delete_sandbox(const char *sandbox_id);
+struct answer delete_sandbox_if(const char *sandbox_id, const char *etag);
 struct answer get_execution(const char *execution_id);
 struct answer create_context(const char *sandbox_id, const char *language, const char *directory);
 struct answer restart_context(const char *sandbox_id, const char *context_id);

@@ -169,7 +169,7 @@ START_TEST(what_belongs_to_others_is_not_found)
         run_until_true(&answer.is_done);
         ck_assert_int_eq(answer.result.outcome, SESSION_E_SANDBOX_NOT_FOUND);
         answer.is_done = false;
-        session_delete_sandbox(f.session, "uid:2", sandbox.sandbox.sandbox_id, CAUSE_CLIENT,
+        session_delete_sandbox(f.session, "uid:2", sandbox.sandbox.sandbox_id, NULL, CAUSE_CLIENT,
                                on_sandbox_answer, &answer);
         run_until_true(&answer.is_done);
         ck_assert_int_eq(answer.result.outcome, SESSION_E_SANDBOX_NOT_FOUND);
