@@ -42,6 +42,7 @@ struct client {
         char *authorization; /* the header's value, or NULL */
         grpc_channel *channel;
         grpc_completion_queue *queue;
+        bool has_connected;
 
         /* To wake the queue from the signal thread. */
         grpc_channel *lame;
@@ -133,7 +134,7 @@ static grpc_channel *channel_new(const char *target)
                 { GRPC_ARG_INTEGER,
                   (char *)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
                   { .integer = RECEIVE_MAX } },
-                /* Whether and when to try again is decided in follow.c. */
+                /* Whether and when to try again is decided in retry.c. */
                 { GRPC_ARG_INTEGER, (char *)GRPC_ARG_ENABLE_RETRIES, { .integer = 0 } },
                 /* Despite its name: how long at least one try to connect may take. */
                 { GRPC_ARG_INTEGER,
@@ -223,6 +224,11 @@ struct client *client_free(struct client *client)
         free(client->target);
         free(client);
         return NULL;
+}
+
+bool client_has_connected(const struct client *client)
+{
+        return client->has_connected;
 }
 
 const char *client_target(const struct client *client)
@@ -360,6 +366,15 @@ struct client_call *client_call_free(struct client_call *call)
         return NULL;
 }
 
+/* A connection that was lost leaves the channel idle, one that was not made leaves it failing. */
+static void learn_connection(struct client *client)
+{
+        grpc_connectivity_state state = grpc_channel_check_connectivity_state(client->channel, 0);
+
+        if (state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_IDLE)
+                client->has_connected = true;
+}
+
 /* The call is over as the server, or gRPC in its stead, says. */
 static void call_end_with_status(struct client_call *call)
 {
@@ -378,6 +393,7 @@ static void call_end_with_status(struct client_call *call)
         }
         rpc_error_init(&call->error, (int)call->code, message, details, n_details);
         call->is_over = true;
+        learn_connection(call->client);
 }
 
 static void *unpack(grpc_byte_buffer *buffer, const ProtobufCMessageDescriptor *descriptor)
@@ -400,6 +416,7 @@ static int call_take_message(struct client_call *call, void **ret_message)
 {
         void *message = unpack(call->received, call->output);
 
+        call->client->has_connected = true;
         grpc_byte_buffer_destroy(call->received);
         call->received = NULL;
         if (message) {

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,9 @@ int client_new(const char *target, const char *api_key, struct client **ret_clie
 struct client *client_free(struct client *client);
 
 const char *client_target(const struct client *client);
+
+/* Some call has reached a server. */
+bool client_has_connected(const struct client *client);
 
 /* The next signal that came, oldest kinds first, or 0. */
 int client_take_signal(struct client *client);

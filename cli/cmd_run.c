@@ -66,7 +66,7 @@ static const char exit_codes[] =
 
 /* What run and exec have in common once the request says where. */
 static int execute(struct client *client, const struct code_options *code,
-                   const struct show_options *show, const Hotcell__V1__ExecuteRequest *request)
+                   const struct show_options *show, Hotcell__V1__ExecuteRequest *request)
 {
         _cleanup_(event_printer_freep) struct event_printer *printer = NULL;
         struct follow_config config = {

@@ -1,7 +1,8 @@
 /*
  * Execute and AttachExecution answer with the same events; which of the two calls runs shows only
- * where a message is taken apart. After a lost connection it is always AttachExecution: an Execute
- * that is sent twice would run the code twice.
+ * where a message is taken apart. After a lost connection it is AttachExecution; as long as no
+ * event has told the execution's id, Execute with the same request_id, which joins what the first
+ * began.
  */
 #include "cli/follow.h"
 
@@ -11,7 +12,6 @@
 #include <string.h>
 
 #include "hotcell/v1/execution_service.pb-c.h"
-#include "runtime/base/clock.h"
 
 #include "cli/client.h"
 #include "cli/error.h"
@@ -20,20 +20,19 @@
 #include "cli/message.h"
 #include "cli/print_events.h"
 #include "cli/request.h"
+#include "cli/retry.h"
 #include "cli/say.h"
 #include "cli/spinner.h"
 #include "runtime/base/macros.h"
 
 enum {
-        REATTACH_MSEC = 30 * 1000,
-        BACKOFF_FIRST_MSEC = 100,
-        BACKOFF_MAX_MSEC = 2000,
         REQUEST_TIMEOUT_MSEC = 5000,
         NOT_YET = -1, /* no exit code: it goes on */
 };
 
 struct follow {
         struct follow_config config;
+        const Hotcell__V1__ExecuteRequest *request; /* NULL: it only attaches */
         struct client_call *call;
         struct spinner spinner;
         char *execution_id; /* known from `queued` on */
@@ -42,8 +41,7 @@ struct follow {
         bool has_started;
         int exit_code; /* or NOT_YET */
         unsigned n_interrupts;
-        int64_t lost_since_msec; /* 0: connected */
-        int64_t backoff_msec;
+        struct retry retry;
 };
 
 static void follow_deinit(struct follow *follow)
@@ -92,8 +90,7 @@ static void take_event(struct follow *follow, const Hotcell__V1__ExecutionEvent 
 static void take_events(struct follow *follow, Hotcell__V1__ExecutionEvent **events, size_t n)
 {
         follow->has_events = true;
-        follow->lost_since_msec = 0;
-        follow->backoff_msec = BACKOFF_FIRST_MSEC;
+        retry_reset(&follow->retry);
         for (size_t i = 0; i < n && follow->exit_code == NOT_YET; i++) {
                 if (events[i]->sequence <= follow->last_sequence)
                         continue; /* seen before the connection was lost */
@@ -181,7 +178,7 @@ static void take_signal(struct follow *follow)
 
 static void draw_spinner(struct follow *follow)
 {
-        if (follow->lost_since_msec)
+        if (follow->retry.since_msec)
                 spinner_draw(&follow->spinner, "connecting again");
         else if (!follow->execution_id)
                 spinner_draw(&follow->spinner, "starting the sandbox");
@@ -195,20 +192,12 @@ static void say_unknown_outcome(const struct follow *follow)
             follow->execution_id, follow->last_sequence, follow->execution_id);
 }
 
-/* A connection may be lost in these ways; all other errors are the server's answer. */
-static bool is_lost_connection(const struct rpc_error *error)
+/* One that has not been connected yet attaches to what may not be there at all. */
+static bool may_go_on(struct follow *follow, const struct rpc_error *error)
 {
-        if (error->code == RPC_OK || error->code == RPC_UNAVAILABLE)
-                return true;
-        return (error->code == RPC_INTERNAL || error->code == RPC_UNKNOWN) && !error->status;
-}
-
-static bool may_attach_again(const struct follow *follow, const struct rpc_error *error,
-                             int64_t now_msec)
-{
-        if (!follow->has_events || !follow->execution_id || !is_lost_connection(error))
+        if (!follow->request && !follow->has_events)
                 return false;
-        return !follow->lost_since_msec || now_msec - follow->lost_since_msec <= REATTACH_MSEC;
+        return retry_is_due(&follow->retry, follow->config.client, error);
 }
 
 /* Asks how it ended, when its events cannot be had any more but the server still knows that. */
@@ -249,26 +238,26 @@ static void end_with_error(struct follow *follow, const struct rpc_error *error)
         follow->exit_code = EXIT_OURS;
 }
 
-/* The stream is over without `ended`: decides whether to attach again. */
+/* The stream is over without `ended`: decides whether to go on. */
 static void take_end(struct follow *follow)
 {
         const struct rpc_error *error = client_call_error(follow->call);
-        int64_t now = (int64_t)clock_monotonic_msec();
+        bool is_first = !follow->retry.since_msec;
 
         spinner_erase(&follow->spinner);
-        if (!may_attach_again(follow, error, now)) {
+        if (!may_go_on(follow, error)) {
                 end_with_error(follow, error);
                 return;
         }
-        if (!follow->lost_since_msec) {
-                follow->lost_since_msec = now;
+        if (is_first)
                 spinner_start(&follow->spinner, follow->config.shows_progress);
-        }
-        if (client_sleep(follow->config.client, follow->backoff_msec) == CLIENT_E_SIGNAL)
+        if (retry_pause(&follow->retry, follow->config.client) == CLIENT_E_SIGNAL)
                 return; /* the dead call's next read tells */
-        follow->backoff_msec = MIN(2 * follow->backoff_msec, (int64_t)BACKOFF_MAX_MSEC);
         draw_spinner(follow);
-        attach(follow);
+        if (follow->execution_id)
+                attach(follow);
+        else
+                call_start(follow, "Execute", follow->request);
 }
 
 static void turn(struct follow *follow)
@@ -314,14 +303,15 @@ static int run(struct follow *follow)
         return follow->exit_code;
 }
 
-int follow_execute(const struct follow_config *config, const Hotcell__V1__ExecuteRequest *request)
+int follow_execute(const struct follow_config *config, Hotcell__V1__ExecuteRequest *request)
 {
         _cleanup_(follow_deinit) struct follow follow = {
                 .config = *config,
+                .request = request,
                 .exit_code = NOT_YET,
-                .backoff_msec = BACKOFF_FIRST_MSEC,
         };
 
+        (void)retry_identify(&request->base);
         call_start(&follow, "Execute", request);
         return run(&follow);
 }
@@ -332,7 +322,6 @@ int follow_attach(const struct follow_config *config, const char *execution_id,
         _cleanup_(follow_deinit) struct follow follow = {
                 .config = *config,
                 .exit_code = NOT_YET,
-                .backoff_msec = BACKOFF_FIRST_MSEC,
         };
 
         follow.execution_id = duplicate(execution_id);

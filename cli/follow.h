@@ -3,7 +3,8 @@
  *
  *   SIGINT            interrupts the code, the second time kills it, the third time just leaves
  *   SIGTERM, SIGHUP   end the code (kill a one-shot, interrupt in a sandbox that stays) and leave
- *   no connection     attaches again after the last event seen, for up to 30 s
+ *   no connection     attaches again after the last event seen, or executes again with the same
+ *                     request_id, for up to 30 s
  */
 #pragma once
 
@@ -25,8 +26,8 @@ struct follow_config {
         int64_t until_sequence; /* leave after this event; 0: at the end */
 };
 
-/* Both return the exit code: the program's, or EXIT_OURS after saying why. */
-int follow_execute(const struct follow_config *config,
-                   const struct Hotcell__V1__ExecuteRequest *request);
+/* Both return the exit code: the program's, or EXIT_OURS after saying why. @request gets a
+ * request_id. */
+int follow_execute(const struct follow_config *config, struct Hotcell__V1__ExecuteRequest *request);
 int follow_attach(const struct follow_config *config, const char *execution_id,
                   int64_t after_sequence);

@@ -65,6 +65,13 @@ static int try_unix(const char *path)
         return connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? errno : 0;
 }
 
+bool target_has_socket(const char *target)
+{
+        int error = strncmp(target, "unix:", 5) == 0 ? try_unix(target + 5) : ENOENT;
+
+        return error == 0 || error == ECONNREFUSED;
+}
+
 static const char *next_step_unix(int error)
 {
         switch (error) {

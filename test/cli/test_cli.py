@@ -23,6 +23,7 @@ from fake_server import (CONTEXT_ID, EXECUTION_ID, SANDBOX_ID, Disconnect, FakeS
 
 HOTCELL = os.environ["HOTCELL_CLI"]
 TIMEOUT = 60  # for what should take milliseconds, on a busy machine
+UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
 
 def started():
@@ -458,13 +459,74 @@ class Reattach(CliTest):
         self.assertEqual(process.stdout.readline(), b"after\n")
         self.assertEqual(process.wait(TIMEOUT), 0)
 
-    def test_code_that_was_never_queued_is_not_sent_twice(self):
-        def script(_server, _after):
-            raise Disconnect
-            yield  # pylint: disable=unreachable
+    def test_code_that_was_never_queued_is_sent_again_with_its_id(self):
+        def script(server, _after):
+            if len(server.requests) < 3:
+                raise Disconnect
+            yield queued()
+            yield {"stdout": chunk(b"once\n")}
+            yield ended(execution.OUTCOME_OK)
         server = self.serve(script)
-        self.assertEqual(self.hotcell(server, "run", "-c", "code").returncode, 125)
-        self.assertEqual([method for method, _, _ in server.requests], ["Execute"])
+        ran = self.hotcell(server, "run", "-c", "code")
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"once\n", b""))
+        self.assertEqual([method for method, _, _ in server.requests], 3 * ["Execute"])
+        self.assertEqual(len({message.SerializeToString() for _, message, _ in server.requests}), 1)
+        self.assertRegex(server.requests[0][1].request_id, UUID)
+
+    def test_each_command_has_an_id_of_its_own(self):
+        server = self.serve(play(ended(execution.OUTCOME_OK)))
+        for _ in range(2):
+            self.hotcell(server, "run", "-c", "code")
+        self.assertNotEqual(server.requests[0][1].request_id, server.requests[1][1].request_id)
+
+    def test_a_sandbox_is_asked_for_again_with_the_same_id(self):
+        def create(request):
+            if len(server.requests) < 3:
+                raise Refuse(grpc.StatusCode.UNAVAILABLE, "the server stops")
+            return sandboxes.CreateSandboxResponse(sandbox=sandbox.Sandbox(sandbox_id=SANDBOX_ID), created=True)
+        server = self.serve(CreateSandbox=create)
+        ran = self.hotcell(server, "sandbox", "create")
+        self.assertEqual((ran.returncode, ran.stdout.decode().strip(), ran.stderr), (0, SANDBOX_ID, b""))
+        self.assertEqual(len(server.requests), 3)
+        self.assertEqual(len({message.request_id for _, message, _ in server.requests}), 1)
+        self.assertRegex(server.requests[0][1].request_id, UUID)
+
+    def test_a_key_is_not_asked_for_twice(self):
+        def create(_request):
+            raise Refuse(grpc.StatusCode.UNAVAILABLE, "the server stops")
+        server = self.serve(CreateKey=create)
+        self.assertEqual(self.hotcell(server, "key", "create", "mine").returncode, 125)
+        self.assertEqual(len(server.requests), 1)
+
+    def test_an_answer_that_refuses_is_not_asked_for_again(self):
+        def create(_request):
+            raise Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many")
+        server = self.serve(CreateSandbox=create)
+        self.assertEqual(self.hotcell(server, "sandbox", "create").returncode, 125)
+        self.assertEqual(len(server.requests), 1)
+
+    def test_a_socket_whose_server_is_gone_is_tried_again(self):
+        server = self.serve(play(ended(execution.OUTCOME_OK)))
+        server.stop()
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(server.address.removeprefix("unix:"))
+        process = self.spawn(server, "run", "-c", "code")
+        with self.assertRaises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        os.unlink(server.address.removeprefix("unix:"))
+        server.start()
+        self.assertEqual(process.wait(TIMEOUT), 0)
+
+    def test_ctrl_c_ends_the_wait(self):
+        asked = threading.Event()
+
+        def create(_request):
+            asked.set()
+            raise Refuse(grpc.StatusCode.UNAVAILABLE, "the server stops")
+        process = self.spawn(self.serve(CreateSandbox=create), "sandbox", "create")
+        self.assertTrue(asked.wait(TIMEOUT))
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(TIMEOUT), 130)
 
     def test_an_end_that_only_the_record_knows_is_learned(self):
         def script(_server, after):

@@ -296,7 +296,7 @@ class Kills(unittest.TestCase):
     def test_at_any_moment_of_an_execution(self):
         one = create(self.own).sandbox_id
         n_ok = n_lost = 0
-        for i in range(12):
+        for _ in range(8):
             retry(lambda: execute(self.own, one, "import os\nif os.path.exists('/tmp/count'): os.unlink('/tmp/count')"))
             message = request(one, COUNT, request_id=new_id(), on_disconnect=2)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -309,11 +309,11 @@ class Kills(unittest.TestCase):
             n_ok += run.outcome == "OK"
             n_lost += run.outcome == "LOST"
             self.assertIn((run.outcome, n), {("OK", 1), ("LOST", 0), ("LOST", 1)})
-        print(f"# 12 kills: {n_ok} ran once, {n_lost} were lost, 0 ran twice", flush=True)
+        print(f"# 8 kills: {n_ok} ran once, {n_lost} were lost, 0 ran twice", flush=True)
 
     def test_at_any_moment_of_a_creation(self):
         made = {}
-        for i in range(8):
+        for i in range(6):
             message = sandbox_service.CreateSandboxRequest(spec=spec(memory=256 * scenario.MIB, name=f"box-{i}"), request_id=new_id())
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(lambda: retry(lambda: self.own.sandboxes.CreateSandbox(message, timeout=60)))
@@ -324,6 +324,26 @@ class Kills(unittest.TestCase):
             self.assertEqual(made[f"box-{i}"].state, sandbox.SANDBOX_STATE_RUNNING)
         listed = retry(lambda: self.own.sandboxes.ListSandboxes(sandbox_service.ListSandboxesRequest(), timeout=60))
         self.assertEqual({s.name: s.sandbox_id for s in listed.sandboxes}, {name: s.sandbox_id for name, s in made.items()})
+
+    def test_under_the_commands(self):
+        one = create(self.own, name="kept").sandbox_id
+        for i in range(6):
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                made = pool.submit(daemons.hotcell, self.mine, "sandbox", "create", "--memory", "256M", "--name", f"cli-{i}")
+                ran = pool.submit(daemons.hotcell, self.mine, "exec", "kept", "-c", f"open('/tmp/count-{i}', 'a').write('x')")
+                time.sleep(random.uniform(0, 0.05))
+                kill(self.mine)
+                made, ran = made.result(), ran.result()
+            self.assertEqual((made.returncode, made.stderr), (0, b""))
+            daemons.wait_until(self.mine.is_ready, "ready again")
+            self.assertEqual(retry(lambda: get(self.own, made.stdout.decode().strip())).name, f"cli-{i}")
+            n = retry(lambda: execute(self.own, one, f"import os; os.path.exists('/tmp/count-{i}') and os.path.getsize('/tmp/count-{i}') or 0"))
+            if ran.returncode == 0:
+                self.assertEqual(n.text, "1")
+            else:
+                self.assertEqual((ran.returncode, b"LOST" in ran.stderr, n.text in "01"), (125, True, True), ran.stderr)
+        listed = retry(lambda: self.own.sandboxes.ListSandboxes(sandbox_service.ListSandboxesRequest(), timeout=60))
+        self.assertEqual({s.name for s in listed.sandboxes}, {"kept", *(f"cli-{i}" for i in range(6))})
 
 
 if __name__ == "__main__":
