@@ -250,6 +250,8 @@ static int open_store(struct server *server)
                 .events_max = config->retention_events,
                 .requests_kept_usec = config->request_ids_kept_usec,
                 .requests_max = config->request_ids_max,
+                .outputs_kept_usec = config->rings_retained_usec,
+                .outputs_max_bytes = config->rings_retained_bytes,
         };
         char message[MESSAGE_BUFFER];
         int r;

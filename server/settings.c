@@ -109,7 +109,8 @@ const struct setting settings[] = {
         SETTING(ring_size, BYTES, ring_bytes, "1MiB", 64 * KIB_, GIB_,
                 "Output of one execution that is kept for clients that are slow or come back."),
         SETTING(rings_retained, BYTES, rings_retained_bytes, "32MiB", 0, TIB_,
-                "The same of all ended executions together."),
+                "The same of all ended executions together, in memory and (up to 4 MiB of one) in the "
+                "database, from where a restart of the server takes it again."),
         SETTING(rings_retained_for, DURATION, rings_retained_usec, "10m", 0, 365 * DAY,
                 "How long that of an ended execution is kept."),
         SETTING(rich_part_max, BYTES, rich_part_max_bytes, "16MiB", 64 * KIB_, GIB_,

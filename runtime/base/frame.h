@@ -22,6 +22,7 @@ enum {
 struct frame {
         uint8_t type;
         uint8_t flags;
+        uint16_t serial; /* of a command; zero in events */
         uint32_t execution;
         const uint8_t *payload; /* in the caller's buffer */
         size_t n_payload;

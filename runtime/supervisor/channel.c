@@ -128,20 +128,22 @@ static int flush(struct channel *channel)
 static int receive_one(struct channel *channel)
 {
         size_t n_bytes = channel->config.packet_max;
-        int fds[1];
-        size_t n_fds = 0;
+        int fds[CHANNEL_FDS_MAX];
+        size_t n_fds = ARRAY_SIZE(fds);
         int r;
 
         r = io_receive_packet(channel->peer_fd, channel->buffer, &n_bytes, fds, &n_fds);
         if (r == IO_E_TOO_BIG) {
-                log_warning(
-                        "dropped a packet of hotcelld that is too large or carries descriptors");
+                log_warning("dropped a packet of hotcelld that is too large or carries too many "
+                            "descriptors");
                 return 0;
         }
         if (r)
                 return r;
         channel->config.observer.on_packet(channel->config.observer.userdata, channel->buffer,
-                                           n_bytes);
+                                           n_bytes, fds, n_fds);
+        for (size_t i = 0; i < n_fds; i++)
+                (void)close_fd(fds[i]);
         return 0;
 }
 

@@ -13,11 +13,13 @@
 
 struct channel;
 
-enum { CHANNEL_FDS_MAX = 8 };
+enum { CHANNEL_FDS_MAX = 16 };
 
 struct channel_observer {
-        /* @bytes are good until it returns. */
-        void (*on_packet)(void *userdata, const uint8_t *bytes, size_t n_bytes);
+        /* @bytes are good until it returns; so are the descriptors, but for those that are taken
+         * (take_fd). */
+        void (*on_packet)(void *userdata, const uint8_t *bytes, size_t n_bytes, int *fds,
+                          size_t n_fds);
         /* The peer is gone. */
         void (*on_disconnect)(void *userdata);
         void *userdata;

@@ -183,6 +183,22 @@ static int check_acknowledge_end(const Hotcell__Runtime__V1__ToRuntime *message,
         return r ? r : check_process_id(message->acknowledge_end->process_id, failure);
 }
 
+static int check_keep_descriptors(const Hotcell__Runtime__V1__ToRuntime *message,
+                                  struct failure *failure)
+{
+        int r = check_sandbox_id(message->keep_descriptors->sandbox_id, failure);
+
+        return r ? r : check_process_id(message->keep_descriptors->process_id, failure);
+}
+
+static int check_take_process(const Hotcell__Runtime__V1__ToRuntime *message,
+                              struct failure *failure)
+{
+        int r = check_sandbox_id(message->take_process->sandbox_id, failure);
+
+        return r ? r : check_process_id(message->take_process->process_id, failure);
+}
+
 static int check_read_usage(const Hotcell__Runtime__V1__ToRuntime *message, struct failure *failure)
 {
         int r = check_sandbox_id(message->read_usage->sandbox_id, failure);
@@ -224,6 +240,8 @@ static const struct {
         { BODY(READ_USAGE), check_read_usage },
         { BODY(LIST_SANDBOXES), check_list_sandboxes },
         { BODY(PROBE_WALLS), check_nothing },
+        { BODY(KEEP_DESCRIPTORS), check_keep_descriptors },
+        { BODY(TAKE_PROCESS), check_take_process },
 };
 
 static int check_body(const Hotcell__Runtime__V1__ToRuntime *message, struct failure *failure)

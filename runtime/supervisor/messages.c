@@ -1,5 +1,7 @@
 #include "runtime/supervisor/messages.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -7,6 +9,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
@@ -18,7 +21,6 @@
 enum {
         LIST_SANDBOXES_MAX = 64,
         LIST_BYTES_MAX = 48 << 10, /* then the rest follows in another packet */
-        PROTOCOL = 1,
 };
 
 #define BODY(name) HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_##name
@@ -117,18 +119,74 @@ void messages_answer_created(struct supervisor *supervisor, const struct sandbox
         messages_answer(supervisor, sandbox->create_ticket, &message, NULL, 0);
 }
 
+/* Copies of a process's descriptors, for the channel to take. 0, or a negative errno with none. */
+static int copy_fds(const int *fds, size_t n_fds, int *copies, size_t *n_copies)
+{
+        for (size_t i = 0; i < n_fds; i++) {
+                copies[*n_copies] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+                if (copies[*n_copies] < 0) {
+                        int r = -errno;
+
+                        close_all(copies, *n_copies);
+                        *n_copies = 0;
+                        return error_origin(r);
+                }
+                (*n_copies)++;
+        }
+        return 0;
+}
+
+static void answer_exhausted(struct supervisor *supervisor, struct ticket ticket, int r)
+{
+        struct failure failure;
+
+        messages_answer_failure(supervisor, ticket,
+                                failure_set(&failure, FAILURE(EXHAUSTED), r,
+                                            "cannot hand descriptors over: %s",
+                                            strerrordesc_np(-r)));
+}
+
 void messages_answer_started(struct supervisor *supervisor, struct process *process)
 {
         Hotcell__Runtime__V1__ProcessStarted started;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PROCESS_STARTED));
-        size_t n_fds = process->n_fds;
+        int copies[PROCESS_FDS_MAX];
+        size_t n_copies = 0;
+        int r = copy_fds(process->fds, process->n_fds, copies, &n_copies);
 
+        if (r) {
+                answer_exhausted(supervisor, process->ticket, r);
+                process_kill(process);
+                return;
+        }
         hotcell__runtime__v1__process_started__init(&started);
         started.pid = (uint32_t)process->child.pid;
         started.cgroup_id = process->leaf.id;
         message.process_started = &started;
-        process->n_fds = 0;
-        messages_answer(supervisor, process->ticket, &message, process->fds, n_fds);
+        messages_answer(supervisor, process->ticket, &message, copies, n_copies);
+}
+
+void messages_answer_taken(struct supervisor *supervisor, struct ticket ticket,
+                           const struct process *process)
+{
+        Hotcell__Runtime__V1__ProcessTaken taken;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PROCESS_TAKEN));
+        int copies[PROCESS_FDS_MAX + PROCESS_KEPT_MAX];
+        size_t n_copies = 0;
+        int r = copy_fds(process->fds, process->n_fds, copies, &n_copies);
+
+        if (!r)
+                r = copy_fds(process->kept, process->n_kept, copies, &n_copies);
+        if (r) {
+                answer_exhausted(supervisor, ticket, r);
+                return;
+        }
+        hotcell__runtime__v1__process_taken__init(&taken);
+        taken.pid = (uint32_t)process->child.pid;
+        taken.cgroup_id = process->leaf.id;
+        taken.n_pipes = (uint32_t)process->n_fds;
+        message.process_taken = &taken;
+        messages_answer(supervisor, ticket, &message, copies, n_copies);
 }
 
 static void fill_walls(const struct wall_list *walls, Hotcell__Runtime__V1__Wall *bodies,
@@ -162,7 +220,7 @@ void messages_answer_walls(struct supervisor *supervisor, struct ticket ticket)
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
-void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket)
+void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket, uint32_t protocol)
 {
         Hotcell__Runtime__V1__Wall bodies[WALLS_MAX];
         Hotcell__Runtime__V1__Wall *walls[WALLS_MAX];
@@ -174,7 +232,7 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
         fill_walls(&supervisor->walls, bodies, walls);
         for (size_t i = 0; i < supervisor->templates.n_templates; i++)
                 templates[i] = &supervisor->templates.templates[i]->message;
-        welcome.protocol = PROTOCOL;
+        welcome.protocol = protocol;
         welcome.version = unconst(HOTCELL_VERSION);
         welcome.boot_id = supervisor->boot_id;
         welcome.instance_id = supervisor->instance_id;

@@ -17,7 +17,10 @@ void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket
                              const struct failure *failure);
 void messages_answer_created(struct supervisor *supervisor, const struct sandbox *sandbox);
 void messages_answer_started(struct supervisor *supervisor, struct process *process);
-void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket);
+void messages_answer_taken(struct supervisor *supervisor, struct ticket ticket,
+                           const struct process *process);
+void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket,
+                             uint32_t protocol);
 void messages_answer_walls(struct supervisor *supervisor, struct ticket ticket);
 void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
                           const char *after_sandbox_id);

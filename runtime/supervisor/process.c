@@ -77,10 +77,19 @@ bool process_is_alive(const struct process *process)
         return process->state != PROCESS_ENDED;
 }
 
-static void drop_fds(struct process *process)
+static void drop_fds(int *fds, size_t *n_fds)
 {
-        while (process->n_fds > 0)
-                (void)close_fd(process->fds[--process->n_fds]);
+        while (*n_fds > 0)
+                (void)close_fd(fds[--*n_fds]);
+}
+
+void process_keep(struct process *process, int *fds, size_t n_fds)
+{
+        assert(n_fds <= PROCESS_KEPT_MAX);
+
+        drop_fds(process->kept, &process->n_kept);
+        for (size_t i = 0; i < n_fds; i++)
+                process->kept[process->n_kept++] = take_fd(&fds[i]);
 }
 
 struct process *process_free(struct process *process)
@@ -90,7 +99,8 @@ struct process *process_free(struct process *process)
         assert(!process_is_alive(process));
         process->sandbox->oom_kills_of_the_gone += process->usage.oom_kills;
         process_table_remove(&process->sandbox->processes, process);
-        drop_fds(process);
+        drop_fds(process->fds, &process->n_fds);
+        drop_fds(process->kept, &process->n_kept);
         free(process);
         return NULL;
 }
@@ -159,7 +169,6 @@ static void started(struct process *process)
 {
         process_enter(process, PROCESS_RUNNING);
         process->sandbox->host->observer->on_process_started(process, NULL);
-        drop_fds(process);
 }
 
 static const Hotcell__Runtime__V1__FailureReason reasons_of_faults[] = {

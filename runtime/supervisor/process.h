@@ -15,7 +15,10 @@ enum process_state {
         _PROCESS_STATE_N,
 };
 
-enum { PROCESS_FDS_MAX = 5 };
+enum {
+        PROCESS_FDS_MAX = 5,
+        PROCESS_KEPT_MAX = 8,
+};
 
 struct process {
         UT_hash_handle hh; /* of its sandbox, by id */
@@ -32,9 +35,13 @@ struct process {
         sd_event_source *timer;         /* starting: for how long; draining: when to look again */
         unsigned n_looks;
 
-        /* For whoever started it: pidfd, output, error, commands, events. Taken by on_started. */
+        /* For whoever started it, and for its successors: pidfd, output, error, commands, events.
+         */
         int fds[PROCESS_FDS_MAX];
         size_t n_fds;
+        /* What those want to find again. */
+        int kept[PROCESS_KEPT_MAX];
+        size_t n_kept;
 
         struct failure failure;    /* why it could not be started; reason zero: nothing */
         bool is_oom_killed;        /* v1: its leaf was killed for want of memory */
@@ -47,6 +54,9 @@ int process_start(struct sandbox *sandbox, const Hotcell__Runtime__V1__StartProc
 
 /* Must have ended. Returns NULL. */
 struct process *process_free(struct process *process);
+
+/* Takes the descriptors, which replace those kept before. */
+void process_keep(struct process *process, int *fds, size_t n_fds);
 
 /* SIGINT to its process group, SIGKILL to its leaf, others to itself. Running ones only. */
 int process_signal(struct process *process, int signal);

@@ -1,6 +1,7 @@
 #include "runtime/supervisor/requests.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -13,8 +14,6 @@
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/supervisor.h"
 #include "runtime/supervisor/tables.h"
-
-enum { PROTOCOL = 1 };
 
 /* Each either answers or, with a request that goes on, leaves the answer to the observer. */
 typedef void handler(struct supervisor *supervisor, struct ticket ticket,
@@ -58,16 +57,18 @@ static void handle_hello(struct supervisor *supervisor, struct ticket ticket,
                          const Hotcell__Runtime__V1__ToRuntime *message)
 {
         const Hotcell__Runtime__V1__Hello *hello = message->hello;
+        uint32_t protocol = MIN(hello->protocol_newest, (uint32_t)CONTROL_PROTOCOL_NEWEST);
 
-        if (hello->protocol_oldest > PROTOCOL || hello->protocol_newest < PROTOCOL) {
+        if (protocol < hello->protocol_oldest || protocol < CONTROL_PROTOCOL_OLDEST) {
                 refuse(supervisor, ticket, FAILURE(PROTOCOL), 0,
-                       "hotcelld speaks versions %u to %u, this runtime speaks %d",
-                       hello->protocol_oldest, hello->protocol_newest, PROTOCOL);
+                       "hotcelld speaks versions %u to %u, this runtime speaks %d to %d",
+                       hello->protocol_oldest, hello->protocol_newest, CONTROL_PROTOCOL_OLDEST,
+                       CONTROL_PROTOCOL_NEWEST);
                 return;
         }
-        log_info("hotcelld said hello: version=%s", hello->version);
+        log_info("hotcelld said hello: version=%s protocol=%u", hello->version, protocol);
         supervisor_load_templates(supervisor);
-        messages_answer_welcome(supervisor, ticket);
+        messages_answer_welcome(supervisor, ticket, protocol);
         supervisor->is_greeted = true;
         messages_repeat_ends(supervisor);
 }
@@ -238,6 +239,52 @@ static void handle_acknowledge_end(struct supervisor *supervisor, struct ticket 
         messages_answer_done(supervisor, ticket);
 }
 
+/* Memory files, which can neither block us nor be written to by a sandbox. */
+static bool are_memfds(const int *fds, size_t n_fds)
+{
+        for (size_t i = 0; i < n_fds; i++)
+                if (fcntl(fds[i], F_GET_SEALS) < 0)
+                        return false;
+        return true;
+}
+
+/* Alone among the requests it comes with descriptors. */
+static void handle_keep_descriptors(struct supervisor *supervisor, struct ticket ticket,
+                                    const Hotcell__Runtime__V1__ToRuntime *message, int *fds,
+                                    size_t n_fds)
+{
+        const Hotcell__Runtime__V1__KeepDescriptors *keep = message->keep_descriptors;
+        struct process *process =
+                find_process(supervisor, ticket, keep->sandbox_id, keep->process_id);
+
+        if (!process)
+                return;
+        if (n_fds == 0 || n_fds > PROCESS_KEPT_MAX || !are_memfds(fds, n_fds)) {
+                refuse(supervisor, ticket, FAILURE(INVALID), 0,
+                       "1 to %d memory files can be kept with process %s", PROCESS_KEPT_MAX,
+                       process->id);
+                return;
+        }
+        process_keep(process, fds, n_fds);
+        messages_answer_done(supervisor, ticket);
+}
+
+static void handle_take_process(struct supervisor *supervisor, struct ticket ticket,
+                                const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        const Hotcell__Runtime__V1__TakeProcess *take = message->take_process;
+        struct process *process =
+                find_process(supervisor, ticket, take->sandbox_id, take->process_id);
+
+        if (!process)
+                return;
+        if (process->state == PROCESS_STARTING)
+                refuse(supervisor, ticket, FAILURE(INVALID), 0, "process %s does not run yet",
+                       process->id);
+        else
+                messages_answer_taken(supervisor, ticket, process);
+}
+
 static void answer_usage(struct supervisor *supervisor, struct ticket ticket, int r,
                          Hotcell__Runtime__V1__Usage *usage)
 {
@@ -333,6 +380,7 @@ static const struct {
         { BODY(READ_USAGE), handle_read_usage },
         { BODY(LIST_SANDBOXES), handle_list_sandboxes },
         { BODY(PROBE_WALLS), handle_probe_walls },
+        { BODY(TAKE_PROCESS), handle_take_process },
 };
 
 static void dispatch(struct supervisor *supervisor, struct ticket ticket,
@@ -350,7 +398,8 @@ static void dispatch(struct supervisor *supervisor, struct ticket ticket,
         }
 }
 
-void requests_handle(struct supervisor *supervisor, const uint8_t *bytes, size_t n_bytes)
+void requests_handle(struct supervisor *supervisor, const uint8_t *bytes, size_t n_bytes, int *fds,
+                     size_t n_fds)
 {
         struct control_request request;
         struct ticket ticket = { .connection = channel_connection(supervisor->channel) };
@@ -364,6 +413,8 @@ void requests_handle(struct supervisor *supervisor, const uint8_t *bytes, size_t
         ticket.request = request.number;
         if (r == CONTROL_E_INVALID)
                 messages_answer_failure(supervisor, ticket, &failure);
+        else if (supervisor->is_greeted && request.message->body_case == BODY(KEEP_DESCRIPTORS))
+                handle_keep_descriptors(supervisor, ticket, request.message, fds, n_fds);
         else
                 dispatch(supervisor, ticket, request.message);
         control_request_deinit(&request);

@@ -347,9 +347,9 @@ int supervisor_init(struct supervisor *supervisor, const struct options *options
 
 /* --- serving ---------------------------------------------------------------------------------- */
 
-static void on_packet(void *userdata, const uint8_t *bytes, size_t n_bytes)
+static void on_packet(void *userdata, const uint8_t *bytes, size_t n_bytes, int *fds, size_t n_fds)
 {
-        requests_handle(userdata, bytes, n_bytes);
+        requests_handle(userdata, bytes, n_bytes, fds, n_fds);
 }
 
 static void on_disconnect(void *userdata)

@@ -4,6 +4,10 @@
  * Order: before a frame is handled, what the two outputs hold is drained; then a SYNC frame is
  * acknowledged. When the observer has no room, nothing is read until channel_resume: the program
  * then blocks in its writes, and an ACK waits too.
+ *
+ * A successor of this process can take a channel over at any moment, when it has the descriptors,
+ * the inlet and what channel_save gave at the last on_progress: no frame is handled twice or missed
+ * by it, and none reaches the kernel twice or never.
  */
 #pragma once
 
@@ -17,6 +21,9 @@
 #include "server/session/kernel_frame.h"
 
 struct channel;
+struct inlet;
+
+enum { CHANNEL_E_FULL = 1 }; /* there is no room now */
 
 enum channel_stream {
         CHANNEL_STDOUT,
@@ -26,13 +33,16 @@ enum channel_stream {
 
 /* Nothing may free the channel from within these, but for the last three, which come last. */
 struct channel_observer {
-        /* Where the next bytes of @stream go and how many at most; 0: no room now. */
-        size_t (*reserve)(void *userdata, enum channel_stream stream, uint8_t **ret_buffer);
-        void (*commit)(void *userdata, enum channel_stream stream, size_t n);
+        /* Takes up to @limit bytes from the pipe @fd: 0 with *@ret_n (zero: end of file), -EAGAIN,
+         * or CHANNEL_E_FULL. */
+        int (*take_output)(void *userdata, enum channel_stream stream, int fd, size_t limit,
+                           size_t *ret_n);
         /* A frame with so large a payload can be taken. */
         bool (*has_room)(void *userdata, size_t n_payload);
         /* @is_too_large: a bundle whose part is above the operator's limit. */
         void (*on_frame)(void *userdata, const struct kernel_frame *frame, bool is_too_large);
+        /* Before anything is told to the kernel: what channel_save gives now is to be kept. */
+        void (*on_progress)(void *userdata);
         /* The kernel broke its protocol; nothing is read from its events any more. */
         void (*on_malformed)(void *userdata, const char *why);
         /* The kernel closed its end of the events. */
@@ -47,18 +57,55 @@ struct channel_fds {
         int outputs[_CHANNEL_STREAM_N];
 };
 
+struct channel_config {
+        sd_event *loop;
+        struct inlet *inlet; /* outlives the channel */
+        uint64_t part_max_bytes;
+        const struct channel_observer *observer;
+        void *userdata;
+};
+
 /* Takes the descriptors over, also when it fails. They do not block. */
-int channel_new(sd_event *loop, struct channel_fds *fds, uint64_t part_max_bytes,
-                const struct channel_observer *observer, void *userdata,
+int channel_new(const struct channel_config *config, struct channel_fds *fds,
                 struct channel **ret_channel);
 struct channel *channel_free(struct channel *channel);
 
-int channel_send_hello(struct channel *channel, const char *working_directory);
+/* Commands are queued; channel_flush writes what the pipe takes, and the rest follows by itself. */
+int channel_queue_hello(struct channel *channel, const char *working_directory);
 
-/* Sends code; the kernel is ready and nothing runs (channel_is_idle). *@ret_execution: its number.
+/* The kernel is ready and nothing runs (channel_is_idle). *@ret_execution: its number. */
+int channel_queue_execute(struct channel *channel, const Hotcell__Sandbox__V1__Execute *execute,
+                          uint32_t *ret_execution);
+void channel_flush(struct channel *channel);
+
+/* What a successor needs to know, apart from the descriptors and the inlet. Copied as it is. */
+struct channel_saved {
+        uint64_t n_consumed; /* bytes of events that were handled */
+        uint64_t n_sent;     /* command frames written */
+        uint64_t n_queued;   /* command frames made */
+        uint64_t code_begin; /* first of the frames of the code sent last */
+        uint64_t code_end;   /* and the one after them */
+        uint64_t n_unknown;
+        struct kernel_order order;
+        bool is_broken;
+};
+
+void channel_save(const struct channel *channel, struct channel_saved *ret_saved);
+
+/* True within on_frame: what is saved then is not yet the frame's whole effect. */
+bool channel_is_handling(const struct channel *channel);
+
+/*
+ * Goes on where the predecessor was. @working_directory and @execute (NULL: no code was on its way)
+ * are what it sent: whatever of them may not have arrived is queued again, and so are
+ * acknowledgements. Nothing is read or written before channel_flush and channel_resume.
  */
-int channel_send_execute(struct channel *channel, const Hotcell__Sandbox__V1__Execute *execute,
-                         uint32_t *ret_execution);
+int channel_restore(const struct channel_config *config, struct channel_fds *fds,
+                    const struct channel_saved *saved, const char *working_directory,
+                    const Hotcell__Sandbox__V1__Execute *execute, struct channel **ret_channel);
+
+/* Some frames of the code sent last may not have arrived: channel_restore needs it. */
+bool channel_saved_needs_code(const struct channel_saved *saved);
 
 /* READY was seen and no execution is between its EXECUTE and its DONE. */
 bool channel_is_idle(const struct channel *channel);

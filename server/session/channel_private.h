@@ -18,21 +18,16 @@ struct channel {
         sd_event_source *events;
         sd_event_source *writable; /* NULL: nothing waits to be written */
         sd_event_source *again;
-        uint8_t *input;
-        size_t input_capacity;
-        size_t input_start; /* what is before it was handled */
-        size_t n_input;     /* end of what was read */
-        size_t turn_bytes;  /* taken in this turn */
-        size_t n_unknown;
-        uint8_t *commands; /* not yet taken by the pipe */
-        size_t n_commands; /* bytes */
-        size_t commands_sent;
-        size_t n_acks; /* in commands */
-        struct kernel_order order;
+        struct inlet *inlet;
+        size_t turn_bytes;          /* taken in this turn */
+        uint8_t *commands;          /* frames not yet taken by the pipe */
+        size_t n_commands;          /* bytes */
+        size_t n_written;           /* bytes of them */
+        struct channel_saved state; /* what a successor is to know */
         size_t final_left[_CHANNEL_STREAM_N];
         size_t final_events_left;
         bool is_paused;
-        bool is_broken; /* events are not read any more */
+        bool is_handling; /* a frame */
         bool is_final;
 };
 
@@ -42,5 +37,6 @@ void channel_read_on(struct channel *channel); /* from the loop, not at once */
 void channel_close_output(struct channel *channel, enum channel_stream stream);
 
 /* Sending. */
+size_t channel_n_acks(const struct channel *channel); /* not yet written */
 void channel_acknowledge(struct channel *channel, uint32_t execution);
 void channel_forget_commands(struct channel *channel);

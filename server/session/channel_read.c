@@ -10,28 +10,22 @@
  * goes before every descriptor.)
  */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/session/channel_private.h"
+#include "server/session/inlet.h"
 
 enum {
-        INPUT_SMALL = 64 << 10,                            /* bytes; kept between frames */
-        INPUT_MAX = FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX, /* bytes of the largest frame */
-        TURN_FRAMES = 64,                                  /* frames handled in one turn */
-        TURN_BYTES = 256 << 10,                            /* bytes taken in one turn, about */
-        UNKNOWN_MAX = 1000,                                /* frames without a meaning, until the
-                                                              next code is sent */
-        ACKS_MAX = 1024,                                   /* not yet taken by the kernel */
-        FINAL_BYTES = 1 << 20, /* taken from a pipe whose writer is dead: the largest pipe */
+        READ_CHUNK = 64 << 10,  /* bytes: what a pipe holds */
+        TURN_FRAMES = 64,       /* frames handled in one turn */
+        TURN_BYTES = 256 << 10, /* bytes taken in one turn, about */
+        UNKNOWN_MAX = 1000,     /* frames without a meaning, until the next code is sent */
+        ACKS_MAX = 1024,        /* not yet taken by the kernel */
+        FINAL_BYTES = 1 << 20,  /* taken from a pipe whose writer is dead: the largest pipe */
 };
-
-enum { CHANNEL_E_FULL = 1 };
 
 static void set_enabled(sd_event_source *source, bool enabled)
 {
@@ -43,7 +37,7 @@ static void enable_reading(struct channel *channel, bool enabled)
 {
         for (size_t i = 0; i < _CHANNEL_STREAM_N; i++)
                 set_enabled(channel->outputs[i], enabled);
-        set_enabled(channel->events, enabled && !channel->is_broken);
+        set_enabled(channel->events, enabled && !channel->state.is_broken);
 }
 
 static void pause_reading(struct channel *channel)
@@ -73,26 +67,22 @@ void channel_close_output(struct channel *channel, enum channel_stream stream)
 static int take_output(struct channel *channel, enum channel_stream stream, size_t limit)
 {
         while (limit > 0 && channel->fds.outputs[stream] >= 0) {
-                uint8_t *buffer;
-                size_t room = channel->observer->reserve(channel->userdata, stream, &buffer);
-                ssize_t n;
+                size_t n = 0;
+                int r = channel->observer->take_output(channel->userdata, stream,
+                                                       channel->fds.outputs[stream], limit, &n);
 
-                if (room == 0)
+                if (r == CHANNEL_E_FULL)
                         return CHANNEL_E_FULL;
-                n = read(channel->fds.outputs[stream], buffer, MIN(room, limit));
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0 && errno == EAGAIN)
+                if (r == -EAGAIN)
                         return 0;
-                if (n <= 0) {
+                if (r || n == 0) {
                         channel_close_output(channel, stream);
                         return 0;
                 }
-                channel->observer->commit(channel->userdata, stream, (size_t)n);
-                limit -= (size_t)n;
-                channel->turn_bytes += (size_t)n;
+                limit -= n;
+                channel->turn_bytes += n;
                 if (channel->is_final)
-                        channel->final_left[stream] -= MIN(channel->final_left[stream], (size_t)n);
+                        channel->final_left[stream] -= MIN(channel->final_left[stream], n);
         }
         return 0;
 }
@@ -122,16 +112,14 @@ static int drain_outputs(struct channel *channel)
 
 static void stop_events(struct channel *channel)
 {
-        channel->is_broken = true;
-        channel->input_start = 0;
-        channel->n_input = 0;
+        channel->state.is_broken = true;
         channel->events = sd_event_source_disable_unref(channel->events);
 }
 
 /* From the future, or a barrier that nobody waits for: a few do no harm. */
 static int count_unknown(struct channel *channel, const char **ret_why)
 {
-        if (++channel->n_unknown <= UNKNOWN_MAX)
+        if (++channel->state.n_unknown <= UNKNOWN_MAX)
                 return 0;
         *ret_why = "too many frames without a meaning";
         return KERNEL_FRAME_E_MALFORMED;
@@ -151,7 +139,8 @@ static int handle_frame(struct channel *channel, const struct frame *raw, const 
         if (frame.type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_BARRIER &&
             !(raw->flags & FRAME_FLAG_SYNC))
                 return count_unknown(channel, ret_why);
-        r = kernel_order_take(&channel->order, &frame, ret_why);
+        frame.position = channel->state.n_consumed;
+        r = kernel_order_take(&channel->state.order, &frame, ret_why);
         if (r == 0 || r == KERNEL_FRAME_E_TOO_LARGE)
                 channel->observer->on_frame(channel->userdata, &frame,
                                             r == KERNEL_FRAME_E_TOO_LARGE);
@@ -159,78 +148,32 @@ static int handle_frame(struct channel *channel, const struct frame *raw, const 
         return r == KERNEL_FRAME_E_MALFORMED ? r : 0;
 }
 
-/* Makes the buffer as large as the frame at its start needs. */
-static int grow_input(struct channel *channel)
-{
-        size_t capacity = INPUT_SMALL;
-        uint8_t *input;
-
-        if (channel->n_input == channel->input_capacity && channel->input_capacity > 0)
-                capacity = INPUT_MAX;
-        if (capacity <= channel->input_capacity)
-                return 0;
-        input = realloc(channel->input, capacity);
-        if (!input)
-                return error_origin(-ENOMEM);
-        channel->input = input;
-        channel->input_capacity = capacity;
-        return 0;
-}
-
 /* 1: something was read; 0: nothing now; negative: the end, or no memory. */
 static int read_events(struct channel *channel)
 {
-        ssize_t n;
+        size_t n;
         int r;
 
-        if (channel->input_start > 0) {
-                channel->n_input -= channel->input_start;
-                memmove(channel->input, channel->input + channel->input_start, channel->n_input);
-                channel->input_start = 0;
-        }
-        r = grow_input(channel);
-        if (r)
-                return r;
         if (channel->is_final && channel->final_events_left == 0)
                 return -EPIPE; /* somebody else writes into the dead kernel's pipe */
-        do
-                n = read(channel->fds.events, channel->input + channel->n_input,
-                         channel->input_capacity - channel->n_input);
-        while (n < 0 && errno == EINTR);
-        if (n < 0 && errno == EAGAIN)
+        r = inlet_fill(channel->inlet, channel->fds.events, READ_CHUNK, &n);
+        if (r == -EAGAIN)
                 return 0;
-        if (n <= 0)
+        if (r || n == 0)
                 return -EPIPE;
-        channel->n_input += (size_t)n;
         if (channel->is_final)
-                channel->final_events_left -= MIN(channel->final_events_left, (size_t)n);
+                channel->final_events_left -= MIN(channel->final_events_left, n);
         return 1;
-}
-
-/* Moves nothing: many small frames may follow in a large buffer. */
-static void consume_input(struct channel *channel, size_t n)
-{
-        channel->turn_bytes += n;
-        channel->input_start += n;
-        if (channel->input_start < channel->n_input)
-                return;
-        channel->input_start = 0;
-        channel->n_input = 0;
-        if (channel->input_capacity > INPUT_SMALL) {
-                free(channel->input);
-                channel->input = NULL;
-                channel->input_capacity = 0;
-        }
 }
 
 static int parse_input(struct channel *channel, struct frame *ret_frame, size_t *ret_size)
 {
-        /* Without input there is no buffer to point into. */
-        if (channel->n_input == channel->input_start)
-                return FRAME_E_INCOMPLETE;
-        return frame_parse(channel->input + channel->input_start,
-                           channel->n_input - channel->input_start, FRAME_PAYLOAD_MAX, ret_frame,
-                           ret_size);
+        size_t n;
+        const uint8_t *bytes = inlet_bytes(channel->inlet, &n);
+        int r = frame_parse(bytes, n, FRAME_PAYLOAD_MAX, ret_frame, ret_size);
+
+        /* Only commands are numbered. */
+        return r == 0 && ret_frame->serial != 0 ? FRAME_E_MALFORMED : r;
 }
 
 /* What one step over the events came to. */
@@ -241,6 +184,25 @@ enum step {
         STEP_CLOSED,    /* the kernel's end is closed */
         STEP_MALFORMED, /* the kernel broke its protocol */
 };
+
+/* Its effects, its place and its acknowledgement are saved together, then it is acknowledged. */
+static int take_one(struct channel *channel, const struct frame *frame, size_t size,
+                    const char **ret_why)
+{
+        int r;
+
+        channel->is_handling = true;
+        channel->state.n_consumed += size;
+        r = handle_frame(channel, frame, ret_why);
+        channel->is_handling = false;
+        if (r == 0 && frame->flags & FRAME_FLAG_SYNC)
+                channel_acknowledge(channel, frame->execution);
+        inlet_consume(channel->inlet, size);
+        channel->turn_bytes += size;
+        channel->observer->on_progress(channel->userdata);
+        channel_flush(channel);
+        return r;
+}
 
 static enum step take_frame(struct channel *channel, const char **ret_why)
 {
@@ -256,7 +218,7 @@ static enum step take_frame(struct channel *channel, const char **ret_why)
                 r = parse_input(channel, &frame, &size);
         }
         if (r == FRAME_E_INCOMPLETE)
-                return channel->n_input == channel->input_capacity ? STEP_FRAME : STEP_NOTHING;
+                return STEP_FRAME; /* a piece of a large one */
         if (r) {
                 *ret_why = "a frame with a bad header";
                 return STEP_MALFORMED;
@@ -265,12 +227,7 @@ static enum step take_frame(struct channel *channel, const char **ret_why)
         if (drain_outputs(channel) ||
             !channel->observer->has_room(channel->userdata, frame.n_payload))
                 return STEP_FULL;
-        if (handle_frame(channel, &frame, ret_why))
-                return STEP_MALFORMED;
-        if (frame.flags & FRAME_FLAG_SYNC)
-                channel_acknowledge(channel, frame.execution);
-        consume_input(channel, size);
-        return STEP_FRAME;
+        return take_one(channel, &frame, size, ret_why) ? STEP_MALFORMED : STEP_FRAME;
 }
 
 /* After the process is gone: on_drained once nothing is left. */
@@ -289,12 +246,12 @@ static enum step take_frames(struct channel *channel, const char **ret_why)
 {
         enum step step = STEP_FRAME;
 
-        if (channel->is_broken)
+        if (channel->state.is_broken)
                 return STEP_NOTHING;
         channel->turn_bytes = 0;
         for (size_t i = 0;
              i < TURN_FRAMES && channel->turn_bytes < TURN_BYTES && step == STEP_FRAME; i++) {
-                if (channel->n_acks >= ACKS_MAX) {
+                if (channel_n_acks(channel) >= ACKS_MAX) {
                         set_enabled(channel->events, false);
                         return STEP_NOTHING;
                 }
@@ -412,6 +369,8 @@ int channel_watch(struct channel *channel)
                             on_events, channel);
         if (r < 0)
                 return error_origin(r);
+        if (channel->state.is_broken)
+                channel->events = sd_event_source_disable_unref(channel->events);
         r = sd_event_add_time(channel->loop, &channel->again, CLOCK_MONOTONIC, 0, 1, on_again,
                               channel);
         if (r < 0)

@@ -14,6 +14,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/journal.h"
 #include "server/session/queue_safe.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
@@ -230,12 +231,18 @@ static void take_from_queue(struct context *context, struct execution *execution
         context->n_queued--;
 }
 
-void context_enqueue(struct context *context, struct execution *execution)
+/* Accepted by a predecessor: where it was, behind those that came before it. */
+void context_requeue(struct context *context, struct execution *execution)
 {
         execution->position = (int64_t)context->n_queued + (context->current ? 1 : 0);
         TAILQ_INSERT_TAIL(&context->queue, execution, queue_link);
         execution->is_in_queue = true;
         context->n_queued++;
+}
+
+void context_enqueue(struct context *context, struct execution *execution)
+{
+        context_requeue(context, execution);
         context->sandbox->n_active++;
         sandbox_check(context->sandbox);
 }
@@ -272,11 +279,12 @@ static void run_current(struct context *context)
         struct execution *execution = context->current;
         int r;
 
-        if (!execution_is_prepared(execution) || !channel_is_idle(context->kernel.channel))
+        if (!execution_is_prepared(execution) || !channel_is_idle(context->kernel.channel) ||
+            journal_find_ring(context->kernel.journal) < 0)
                 return;
         /* What was written since the last code ended belongs to no execution. */
         channel_drain(context->kernel.channel);
-        r = execution_run(execution, context->kernel.channel);
+        r = execution_run(execution, context->kernel.channel, context->kernel.journal);
         if (r) {
                 log_error("code could not be sent execution=%s error=\"%s\"",
                           execution->record.execution_id, strerror(-r));
@@ -460,6 +468,7 @@ void context_on_execution_left(struct context *context, struct execution *execut
 void context_on_execution_recorded(struct context *context)
 {
         context->n_closing--;
+        context_pump(context); /* its ring may have been waited for */
         context_check_gone(context);
 }
 

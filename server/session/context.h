@@ -42,7 +42,9 @@ struct context {
         enum context_row row;
         unsigned n_closing; /* executions that left it but are not recorded yet */
         bool is_deleted;
-        bool is_held;                         /* its queue is being emptied: nothing begins */
+        bool is_in_doubt; /* a predecessor's interpreter may have run code that we know nothing of
+                           */
+        bool is_held;     /* its queue is being emptied: nothing begins */
         struct context_waiters ready_waiters; /* while there are any, an interpreter is wanted */
         struct context_waiters deleted_waiters;
         uint64_t n_background_bytes; /* written while nothing ran; dropped */
@@ -65,6 +67,9 @@ enum context_state context_state(const struct context *context);
 
 /* Takes a new execution into the queue. */
 void context_enqueue(struct context *context, struct execution *execution);
+
+/* The same for one that a predecessor had accepted. */
+void context_requeue(struct context *context, struct execution *execution);
 
 /* Does what is to be done next: start the interpreter, prepare or run an execution. */
 void context_pump(struct context *context);

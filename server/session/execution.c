@@ -13,6 +13,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/context.h"
+#include "server/session/journal.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
@@ -52,27 +53,26 @@ size_t execute_request_size(const struct execute_request *request)
         return n;
 }
 
+void execution_count_request(struct execution *execution)
+{
+        execution->n_request = execution->kept.n;
+        execution->context->sandbox->waiting_bytes += execution->n_request;
+        execution->session->waiting_bytes += execution->n_request;
+}
+
 static int copy_request(struct execution *execution, const struct execute_request *request)
 {
         const struct execution_limits *limits =
                 &execution->context->sandbox->record.limits.execution;
+        int r = kept_request_make(request, &execution->kept);
 
-        execution->code = malloc(request->n_code + 1);
-        if (!execution->code)
-                return error_origin(-ENOMEM);
-        memcpy(execution->code, request->code, request->n_code);
-        execution->code[request->n_code] = '\0';
-        execution->n_code = request->n_code;
-        if ((request->environment && pairs_copy(request->environment, &execution->environment)) ||
-            request_record_copy(request->request, &execution->request))
-                return error_origin(-ENOMEM);
-        execution->n_request = execute_request_size(request);
-        execution->context->sandbox->waiting_bytes += execution->n_request;
-        execution->session->waiting_bytes += execution->n_request;
-
+        if (r == 0)
+                r = request_record_copy(request->request, &execution->request);
+        if (r)
+                return r;
+        execution_count_request(execution);
         execution->goes_on_without_client = request->goes_on_without_client;
         execution->truncate_output = request->truncate_output;
-        execution->combine_output = request->combine_output;
         execution->disconnect_grace_usec = request->disconnect_grace_usec;
         execution->queue_timeout_usec = request->queue_timeout_usec;
         execution->record.limits.timeout_usec =
@@ -82,7 +82,7 @@ static int copy_request(struct execution *execution, const struct execute_reques
         return 0;
 }
 
-static int make_ring(struct execution *execution)
+int execution_make_ring(struct execution *execution)
 {
         struct session *session = execution->session;
 
@@ -109,7 +109,7 @@ int execution_new(struct context *context, const struct execute_request *request
         if (r == 0)
                 r = copy_request(execution, request);
         if (r == 0)
-                r = make_ring(execution);
+                r = execution_make_ring(execution);
         if (r) {
                 execution_free(execution);
                 return error_fold(r);
@@ -133,9 +133,7 @@ void execution_drop_request(struct execution *execution)
                 execution->session->waiting_bytes -= execution->n_request;
                 execution->n_request = 0;
         }
-        free(execution->code);
-        execution->code = NULL;
-        pairs_deinit(&execution->environment);
+        kept_request_drop(&execution->kept);
 }
 
 void execution_drop_timers(struct execution *execution)
@@ -158,6 +156,7 @@ struct execution *execution_free(struct execution *execution)
                 LIST_REMOVE(execution, wake_link);
         execution_drop_timers(execution);
         execution_drop_request(execution);
+        assert(!execution->journal);
         (void)ring_free(execution->ring);
         free(execution->request);
         free(execution);
@@ -209,12 +208,23 @@ static int on_queue_timeout(sd_event_source *source, uint64_t usec, void *userda
         return 0;
 }
 
-static void append_queued(struct execution *execution)
+/* Counted from its acceptance, whoever took it. */
+void execution_arm_queue(struct execution *execution)
+{
+        int64_t left = execution->record.create_time_usec + execution->queue_timeout_usec -
+                       time_now_usec();
+
+        if (execution->context->current != execution && execution->queue_timeout_usec > 0)
+                (void)session_arm(execution->session, &execution->queue_timer,
+                                  (uint64_t)MAX(left, (int64_t)1), on_queue_timeout, execution);
+}
+
+void execution_append_queued(struct execution *execution)
 {
         struct queued_payload payload = { .position = execution->position };
         struct ring_piece piece = { &payload, sizeof(payload) };
 
-        execution_append(execution, EXECUTION_EVENT_QUEUED, &piece, 1);
+        execution_append(execution, EXECUTION_EVENT_QUEUED, 0, &piece, 1);
 }
 
 static void on_inserted(void *userdata, int result)
@@ -232,14 +242,10 @@ static void on_inserted(void *userdata, int result)
         execution_enter(execution, PHASE_QUEUED);
         map_add(&session->executions, &execution->by_id, execution->record.execution_id,
                 strlen(execution->record.execution_id));
-        append_queued(execution);
+        execution_append_queued(execution);
         answer_accepted(execution, &answer);
         execution_on_readers_changed(execution);
-        if (context->current != execution && execution->queue_timeout_usec > 0)
-                (void)session_arm(session, &execution->queue_timer,
-                                  (uint64_t)execution->queue_timeout_usec, on_queue_timeout,
-                                  execution);
-
+        execution_arm_queue(execution);
         if (execution->stop.outcome != OUTCOME_NONE)
                 execution_cancel(execution, execution->stop.cause, NULL);
         else if (execution->phase == PHASE_QUEUED)
@@ -249,6 +255,7 @@ static void on_inserted(void *userdata, int result)
 static void insert_row(struct execution *execution)
 {
         _cleanup_(freep) struct request_record *request = take(execution->request);
+        const struct store_blob kept = { execution->kept.bytes, execution->kept.n };
 
         if (request) {
                 (void)snprintf(request->object_id, sizeof(request->object_id), "%s",
@@ -256,7 +263,7 @@ static void insert_row(struct execution *execution)
                 request->created = true;
         }
         execution->n_pending++;
-        store_insert_execution_for(execution->session->store, request, &execution->record,
+        store_insert_execution_for(execution->session->store, request, &execution->record, &kept,
                                    on_inserted, execution);
 }
 
@@ -359,29 +366,14 @@ static void record_start(struct execution *execution)
         store_update_execution(execution->session->store, record, on_row_running, execution);
 }
 
-static int send_execute(struct execution *execution, struct channel *channel)
+static int queue_code(struct execution *execution, struct channel *channel)
 {
-        Hotcell__Sandbox__V1__Execute message;
-        size_t n = execution->environment.n;
-        _cleanup_(freep) Hotcell__Sandbox__V1__Variable *variables = NULL;
-        _cleanup_(freep) Hotcell__Sandbox__V1__Variable **pointers = NULL;
+        _cleanup_(kept_message_freep) Hotcell__Server__V1__KeptRequest *message =
+                kept_request_open(&execution->kept);
 
-        hotcell__sandbox__v1__execute__init(&message);
-        variables = calloc(n + 1, sizeof(*variables));
-        pointers = calloc(n + 1, sizeof(void *));
-        if (!variables || !pointers)
+        if (!message)
                 return error_origin(-ENOMEM);
-        for (size_t i = 0; i < n; i++) {
-                hotcell__sandbox__v1__variable__init(&variables[i]);
-                variables[i].name = execution->environment.items[i].name;
-                variables[i].value = execution->environment.items[i].value;
-                pointers[i] = &variables[i];
-        }
-        message.code = execution->code;
-        message.environment = pointers;
-        message.n_environment = n;
-        message.combine_output = execution->combine_output;
-        return channel_send_execute(channel, &message, &execution->number);
+        return channel_queue_execute(channel, message->execute, &execution->number);
 }
 
 /*
@@ -396,24 +388,57 @@ static void append_started(struct execution *execution)
         };
         struct ring_piece piece = { &payload, sizeof(payload) };
 
-        execution_append(execution, EXECUTION_EVENT_STARTED, &piece, 1);
+        execution_append(execution, EXECUTION_EVENT_STARTED, 0, &piece, 1);
 }
 
-int execution_run(struct execution *execution, struct channel *channel)
+/* What is left of its time; it counts from its start, whoever saw that. */
+int execution_arm_wall(struct execution *execution)
+{
+        int64_t timeout = execution->record.limits.timeout_usec;
+        int64_t run = (int64_t)(clock_monotonic_usec() - execution->start_monotonic_usec);
+
+        if (timeout <= 0)
+                return 0;
+        return session_arm(execution->session, &execution->wall_timer,
+                           (uint64_t)MAX(timeout - run, (int64_t)1), on_wall_timeout, execution);
+}
+
+/* Its own ring goes back: from now on its output is where a successor finds it. */
+static void move_to_journal(struct execution *execution, struct journal *journal)
+{
+        struct session *session = execution->session;
+        int ring = journal_find_ring(journal);
+
+        assert(ring >= 0);
+        ring_copy(execution->ring, journal->rings[ring]);
+        if (session->spare_ring)
+                (void)ring_free(execution->ring);
+        else
+                session->spare_ring = execution->ring;
+        if (session->spare_ring == execution->ring)
+                ring_clear(session->spare_ring);
+        execution->ring = journal->rings[ring];
+        execution->journal = journal_ref(journal);
+        execution->journal_ring = ring;
+        journal->holders[ring] = execution;
+}
+
+int execution_run(struct execution *execution, struct channel *channel, struct journal *journal)
 {
         int r;
 
-        r = send_execute(execution, channel);
+        r = queue_code(execution, channel);
         if (r)
                 return error_fold(r);
         execution_drop_request(execution);
-        execution_enter(execution, PHASE_RUNNING);
+        move_to_journal(execution, journal);
         record_start(execution);
         append_started(execution);
-        if (execution->record.limits.timeout_usec > 0)
-                (void)session_arm(execution->session, &execution->wall_timer,
-                                  (uint64_t)execution->record.limits.timeout_usec, on_wall_timeout,
-                                  execution);
+        execution_enter(execution, PHASE_RUNNING);
+        /* A successor must know of it before the kernel does. */
+        kernel_save(execution->context);
+        channel_flush(channel);
+        (void)execution_arm_wall(execution);
         return 0;
 }
 

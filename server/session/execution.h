@@ -12,12 +12,14 @@
 #include <systemd/sd-event.h>
 
 #include "server/session/channel.h"
+#include "server/session/kept_request.h"
 #include "server/session/kernel_end.h"
 #include "server/session/map.h"
 #include "server/session/ring.h"
 #include "server/session/session.h"
 
 struct context;
+struct journal;
 
 /*
  *   ACCEPTING --row committed--> QUEUED --EXECUTE sent--> RUNNING --over--> CLOSING --row--> ENDED
@@ -37,6 +39,7 @@ enum execution_phase {
 enum {
         ROW_TRIES = 5, /* to record an end */
         ROW_RETRY_USEC = 1000 * 1000,
+        OUTPUT_KEPT_MAX = 4 << 20, /* bytes of output that go into the database with the end */
 };
 
 /* Why and how it was asked to end. */
@@ -61,13 +64,10 @@ struct execution {
 
         /* What was asked. */
         struct request_record *request; /* until its row was sent; may be NULL */
-        char *code;                     /* until it was sent */
-        size_t n_code;
-        struct pairs environment; /* until it was sent */
-        size_t n_request;         /* bytes of both, as they count in the sandbox's waiting_bytes */
+        struct kept_request kept;       /* until it was sent */
+        size_t n_request; /* bytes of it, as they count in the sandbox's waiting_bytes */
         bool goes_on_without_client;
         bool truncate_output;
-        bool combine_output;
         bool ends_sandbox;
         int64_t disconnect_grace_usec;
         int64_t queue_timeout_usec;
@@ -95,16 +95,16 @@ struct execution {
         int64_t position;
         struct execution_stop stop;
         unsigned ladder_step;
-        bool has_started;          /* the kernel has taken the code: SIGINT will reach it */
-        bool is_interrupt_due;     /* as soon as it has */
-        bool owes_acknowledgement; /* of its kernel's end, once its own is recorded */
+        bool has_started;      /* the kernel has taken the code: SIGINT will reach it */
+        bool is_interrupt_due; /* as soon as it has */
 
         /* Output. */
-        struct ring *ring;
+        struct ring *ring;       /* the journal's while it has one */
+        struct journal *journal; /* of the kernel that it ran in, from RUNNING to ENDED */
+        int journal_ring;        /* which of the journal's */
         bool is_detached;        /* no client and none is waited for: the oldest output may go */
         bool is_discarding;      /* it was asked to end: what finds no room is thrown away */
         bool is_cut;             /* output was thrown away: all that follows is, too */
-        bool is_scratch;         /* the last reservation was not in the ring */
         int64_t bundle_sequence; /* of the last bundle, zero when it is not in the ring */
         LIST_HEAD(, execution_reader) readers;
         size_t n_readers;
@@ -114,12 +114,49 @@ struct execution {
 
 TAILQ_HEAD(execution_queue, execution);
 
+/*
+ * What of an execution that runs or closes outlives the server, apart from its ring; the rest is in
+ * its row or is found out anew. Copied as it is: it has no pointers.
+ */
+struct execution_saved {
+        struct execution_record record;
+        enum execution_phase phase;
+        bool goes_on_without_client;
+        bool truncate_output;
+        int64_t disconnect_grace_usec;
+        bool has_usage;
+        int64_t cpu_usec_before;
+        uint64_t start_monotonic_usec;
+        uint32_t number;
+        struct execution_stop stop;
+        unsigned ladder_step;
+        bool has_started;
+        bool is_interrupt_due;
+        bool is_discarding;
+        bool is_cut;
+        int64_t bundle_sequence;
+};
+
+void execution_save(const struct execution *execution, struct execution_saved *ret_saved);
+
+/* One that a predecessor had saved; its ring is @journal's of that number. It belongs to @context,
+ * whose current one it becomes while it runs; nothing of it moves before execution_go_on. */
+int execution_restore(struct context *context, const struct execution_saved *saved,
+                      struct journal *journal, int ring, struct execution **ret_execution);
+
+/* One that a predecessor had accepted and not begun, from its row and what was kept with it. */
+int execution_requeue(struct context *context, const struct execution_record *record,
+                      const void *kept, size_t n_kept, struct execution **ret_execution);
+
+/* Its clients, timers and signals again; a closing one is recorded. */
+void execution_go_on(struct execution *execution);
+
 /* Makes one from a checked request, with its id and its ring. */
 int execution_new(struct context *context, const struct execute_request *request,
                   struct execution **ret_execution);
 struct execution *execution_free(struct execution *execution);
 
-/* Bytes of code and environment: what is kept of a request while it waits. */
+/* Bytes of code and environment: about what is kept of a request while it waits. */
 size_t execute_request_size(const struct execute_request *request);
 
 /* Inserts its row; then it is queued and on_accepted is called. */
@@ -137,8 +174,8 @@ bool execution_is_prepared(const struct execution *execution);
 /* The interpreter it was prepared for is gone. */
 void execution_unprepare(struct execution *execution);
 
-/* Sends the code. */
-int execution_run(struct execution *execution, struct channel *channel);
+/* Sends the code to the kernel of @journal, which has a free ring. */
+int execution_run(struct execution *execution, struct channel *channel, struct journal *journal);
 
 /* Asks it to end; the first reason stays. One that does not run yet ends as NOT_STARTED. */
 void execution_stop(struct execution *execution, enum outcome outcome, enum cause cause,
@@ -157,16 +194,23 @@ void execution_sandbox_ends(struct execution *execution, enum cause cause);
 void execution_kernel_over(struct execution *execution, const struct kernel_end *end);
 
 /* Output, as the channel's observer. */
-size_t execution_reserve(struct execution *execution, enum channel_stream stream,
-                         uint8_t **ret_buffer);
-void execution_commit(struct execution *execution, enum channel_stream stream, size_t n);
+int execution_take(struct execution *execution, enum channel_stream stream, int fd, size_t limit,
+                   size_t *ret_n);
 bool execution_has_room(struct execution *execution, size_t n_payload);
 void execution_on_frame(struct execution *execution, const struct kernel_frame *frame,
                         bool is_too_large);
 
 /* Parts of the above that have files of their own. */
-void execution_append(struct execution *execution, enum execution_event_kind kind,
+/* @tag: what it was made of, as in struct ring_entry; what is recorded already is left out. */
+void execution_append(struct execution *execution, enum execution_event_kind kind, uint64_t tag,
                       const struct ring_piece *pieces, size_t n_pieces);
+void execution_append_queued(struct execution *execution);
+void execution_record_end(struct execution *execution);
+void execution_climb_again(struct execution *execution);
+int execution_make_ring(struct execution *execution);
+void execution_count_request(struct execution *execution);
+int execution_arm_wall(struct execution *execution);
+void execution_arm_queue(struct execution *execution);
 void execution_start_discarding(struct execution *execution);
 void execution_resume(struct execution *execution);
 void execution_on_output_frame(struct execution *execution, const struct kernel_frame *frame,

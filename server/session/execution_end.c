@@ -17,6 +17,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/context.h"
+#include "server/session/journal.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
@@ -40,14 +41,21 @@ static void on_recorded(void *userdata, int result)
         finish(execution);
 }
 
+/* Its output goes with it, so that it can be replayed also by a successor. */
 static void record_end(struct execution *execution)
 {
+        size_t n = ring_dump_size(execution->ring);
+        _cleanup_(freep) uint8_t *output = n <= OUTPUT_KEPT_MAX ? malloc(n) : NULL;
+        const struct store_blob blob = { .data = output, .n = output ? n : 0 };
+
+        if (output)
+                ring_dump(execution->ring, output);
         execution->record.last_sequence = ring_next_sequence(execution->ring);
         execution->record.state = EXECUTION_ENDED;
         execution->n_row_tries++;
         execution->n_pending++;
-        store_update_execution(execution->session->store, &execution->record, on_recorded,
-                               execution);
+        store_end_execution(execution->session->store, &execution->record, &blob, on_recorded,
+                            execution);
 }
 
 /* `ended` is only shown once its row is there; a full disk may pass. */
@@ -69,6 +77,23 @@ static void log_end(const struct execution *execution)
                  (long long)record->usage.cpu_usec, (long long)record->usage.wall_usec);
 }
 
+/* What it says goes to the heap; the ring is for the next one. */
+static void leave_ring(struct execution *execution)
+{
+        struct session *session = execution->session;
+        struct journal *journal = execution->journal;
+        struct ring *spare = NULL;
+
+        ring_freeze(execution->ring, &spare);
+        if (journal) {
+                journal_release_ring(journal, execution->journal_ring, spare);
+                execution->journal = journal_unref(journal);
+        } else if (session->spare_ring)
+                (void)ring_free(spare);
+        else
+                session->spare_ring = spare;
+}
+
 /* The row is there: now everybody may know. */
 static void finish(struct execution *execution)
 {
@@ -76,14 +101,11 @@ static void finish(struct execution *execution)
         struct sandbox *sandbox = context->sandbox;
 
         execution_drop_timers(execution);
-        execution_append(execution, EXECUTION_EVENT_ENDED, NULL, 0);
+        execution_append(execution, EXECUTION_EVENT_ENDED, 0, NULL, 0);
         execution_enter(execution, PHASE_ENDED);
         log_end(execution);
-        if (execution->owes_acknowledgement)
-                session_acknowledge_end(execution->session, execution->record.sandbox_id,
-                                        execution->process_id);
+        leave_ring(execution);
         execution->context = NULL;
-        ring_freeze(execution->ring, &execution->session->spare_ring);
         session_retain(execution->session, execution);
 
         sandbox->n_active--;
@@ -109,6 +131,17 @@ static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRunt
         record_end(execution);
 }
 
+/* The last reading, then the row. */
+void execution_record_end(struct execution *execution)
+{
+        if (execution->journal && !execution->has_usage &&
+            session_read_usage(execution->session, execution->record.sandbox_id,
+                               execution->process_id, false, on_last_reading, execution) == 0)
+                execution->n_pending++;
+        else
+                record_end(execution);
+}
+
 /* Over, with outcome and cause set. */
 static void execution_close(struct execution *execution)
 {
@@ -127,12 +160,7 @@ static void execution_close(struct execution *execution)
         execution_end_message(record);
 
         /* Before the context goes on: the next code's first reading must come after this. */
-        if (has_run && !execution->has_usage &&
-            session_read_usage(execution->session, record->sandbox_id, execution->process_id, false,
-                               on_last_reading, execution) == 0)
-                execution->n_pending++;
-        else
-                record_end(execution);
+        execution_record_end(execution);
         context_on_execution_left(execution->context, execution);
 }
 
@@ -183,10 +211,22 @@ static void climb(struct execution *execution)
 
 static int on_ladder(sd_event_source *source, uint64_t usec, void *userdata)
 {
+        struct execution *execution = userdata;
+
         (void)source;
         (void)usec;
-        climb(userdata);
+        climb(execution);
+        kernel_save(execution->context);
         return 0;
+}
+
+/* A predecessor sent the last signal; whether it arrived nobody knows, so this step is taken again.
+ */
+void execution_climb_again(struct execution *execution)
+{
+        if (execution->ladder_step > 0)
+                execution->ladder_step--;
+        climb(execution);
 }
 
 /* Its end is decided: what is left in the pipes is all that is still to come. */
@@ -222,6 +262,7 @@ void execution_stop(struct execution *execution, enum outcome outcome, enum caus
                 execution->stop.is_killed = true;
         if (is_first || is_kill)
                 climb(execution);
+        kernel_save(execution->context);
 }
 
 void execution_sandbox_ends(struct execution *execution, enum cause cause)
@@ -290,7 +331,6 @@ static void take_end_facts(struct execution *execution, const struct process_end
                 record->signal = end->signal;
                 record->has_exit_code = end->signal == 0;
                 record->exit_code = end->exit_code;
-                execution->owes_acknowledgement = true;
         }
         if (end->has_usage) {
                 execution->has_usage = true;

@@ -9,8 +9,10 @@
 #include "runtime/base/clock.h"
 #include "server/session/execution.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/macros.h"
 #include "server/session/context.h"
@@ -44,12 +46,25 @@ static bool make_room(struct execution *execution, size_t n_payload)
         return ring_make_room(execution->ring, n_payload + SPARE, floor_sequence(execution));
 }
 
-void execution_append(struct execution *execution, enum execution_event_kind kind,
+/* What it is made of was handled by a predecessor, which was killed before it could say so. */
+static bool is_recorded(const struct execution *execution, uint64_t tag)
+{
+        return tag > 0 && tag <= ring_tag(execution->ring);
+}
+
+void execution_append(struct execution *execution, enum execution_event_kind kind, uint64_t tag,
                       const struct ring_piece *pieces, size_t n_pieces)
 {
-        struct ring_entry entry = { .kind = (uint16_t)kind, .time_usec = time_now_usec() };
+        struct ring_entry entry = {
+                .kind = (uint16_t)kind,
+                .time_usec = time_now_usec(),
+                .tag = tag,
+        };
         size_t n_payload = 0;
         int64_t sequence;
+
+        if (is_recorded(execution, tag))
+                return;
 
         for (size_t i = 0; i < n_pieces; i++)
                 n_payload += pieces[i].n;
@@ -77,28 +92,6 @@ static int64_t n_allowed(const struct execution *execution)
         return MAX(limit - n_produced(execution), (int64_t)0);
 }
 
-static size_t reserve_scratch(struct execution *execution, uint8_t **ret_buffer)
-{
-        execution->is_scratch = true;
-        *ret_buffer = scratch;
-        return sizeof(scratch);
-}
-
-size_t execution_reserve(struct execution *execution, enum channel_stream stream,
-                         uint8_t **ret_buffer)
-{
-        int64_t allowed = n_allowed(execution);
-
-        (void)stream;
-        if (execution->is_cut || allowed == 0)
-                return reserve_scratch(execution, ret_buffer);
-        if (!make_room(execution, READ_CHUNK))
-                return execution->is_discarding ? reserve_scratch(execution, ret_buffer) : 0;
-        execution->is_scratch = false;
-        *ret_buffer = ring_reserve(execution->ring, READ_CHUNK);
-        return (size_t)MIN((int64_t)READ_CHUNK, allowed);
-}
-
 /* Output went beyond the limit, or came too late for a client that does not read. */
 static void cut(struct execution *execution, int64_t n)
 {
@@ -108,23 +101,57 @@ static void cut(struct execution *execution, int64_t n)
                 execution_stop(execution, OUTCOME_OUTPUT_LIMIT, CAUSE_LIMIT, false);
 }
 
-void execution_commit(struct execution *execution, enum channel_stream stream, size_t n)
+/* Thrown away and counted. */
+static int take_scratch(struct execution *execution, enum channel_stream stream, int fd,
+                        size_t limit, size_t *ret_n)
+{
+        struct execution_usage *usage = &execution->record.usage;
+        ssize_t n;
+
+        do
+                n = read(fd, scratch, MIN(limit, sizeof(scratch)));
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        *ret_n = (size_t)n;
+        *(stream == CHANNEL_STDOUT ? &usage->stdout_bytes : &usage->stderr_bytes) += n;
+        if (n > 0)
+                cut(execution, n);
+        return 0;
+}
+
+static int take_into_ring(struct execution *execution, enum channel_stream stream, int fd,
+                          size_t limit, size_t *ret_n)
 {
         bool is_stdout = stream == CHANNEL_STDOUT;
+        struct execution_usage *usage = &execution->record.usage;
         struct ring_entry entry = {
                 .kind = is_stdout ? EXECUTION_EVENT_STDOUT : EXECUTION_EVENT_STDERR,
                 .stream = is_stdout ? RING_STREAM_STDOUT : RING_STREAM_STDERR,
                 .time_usec = time_now_usec(),
         };
-        struct execution_usage *usage = &execution->record.usage;
+        int r = ring_fill(execution->ring, &entry, fd, limit, ret_n);
 
-        *(is_stdout ? &usage->stdout_bytes : &usage->stderr_bytes) += (int64_t)n;
-        if (execution->is_scratch) {
-                cut(execution, (int64_t)n);
-                return;
-        }
-        execution->record.last_sequence = ring_commit(execution->ring, &entry, n);
+        if (r || *ret_n == 0)
+                return r;
+        *(is_stdout ? &usage->stdout_bytes : &usage->stderr_bytes) += (int64_t)*ret_n;
+        execution->record.last_sequence = ring_next_sequence(execution->ring) - 1;
         execution_wake_readers(execution);
+        return 0;
+}
+
+int execution_take(struct execution *execution, enum channel_stream stream, int fd, size_t limit,
+                   size_t *ret_n)
+{
+        int64_t allowed = n_allowed(execution);
+
+        if (execution->is_cut || allowed == 0)
+                return take_scratch(execution, stream, fd, limit, ret_n);
+        limit = MIN(MIN(limit, (size_t)allowed), (size_t)READ_CHUNK);
+        if (make_room(execution, READ_CHUNK))
+                return take_into_ring(execution, stream, fd, limit, ret_n);
+        return execution->is_discarding ? take_scratch(execution, stream, fd, limit, ret_n)
+                                        : CHANNEL_E_FULL;
 }
 
 bool execution_has_room(struct execution *execution, size_t n_payload)
@@ -148,7 +175,7 @@ static void append_frame(struct execution *execution, enum execution_event_kind 
 {
         struct ring_piece piece = { frame->raw.payload, frame->raw.n_payload };
 
-        execution_append(execution, kind, &piece, 1);
+        execution_append(execution, kind, frame->position, &piece, 1);
 }
 
 static void on_bundle(struct execution *execution, const struct kernel_frame *frame,
@@ -159,14 +186,15 @@ static void on_bundle(struct execution *execution, const struct kernel_frame *fr
         bool fits;
 
         count_rich(frame, &here, &announced);
-        fits = !execution->is_cut && announced <= n_allowed(execution) && !is_too_large &&
-               make_room(execution, frame->raw.n_payload);
+        fits = is_recorded(execution, frame->position) ||
+               (!execution->is_cut && announced <= n_allowed(execution) && !is_too_large &&
+                make_room(execution, frame->raw.n_payload));
         execution->record.usage.rich_bytes += here;
         execution->bundle_sequence = 0;
         if (fits) {
                 append_frame(execution,
                              is_result ? EXECUTION_EVENT_RESULT : EXECUTION_EVENT_DISPLAY, frame);
-                execution->bundle_sequence = execution->record.last_sequence;
+                execution->bundle_sequence = ring_next_sequence(execution->ring) - 1;
                 return;
         }
         execution->record.truncated_bytes += here;
@@ -186,8 +214,11 @@ static void on_part_data(struct execution *execution, const struct kernel_frame 
         int64_t n = (int64_t)frame->part_data->data.len;
 
         execution->record.usage.rich_bytes += n;
-        if (head.bundle_sequence > 0 && make_room(execution, frame->raw.n_payload + sizeof(head))) {
-                execution_append(execution, EXECUTION_EVENT_PART_DATA, pieces, ARRAY_SIZE(pieces));
+        if (head.bundle_sequence > 0 &&
+            (is_recorded(execution, frame->position) ||
+             make_room(execution, frame->raw.n_payload + sizeof(head)))) {
+                execution_append(execution, EXECUTION_EVENT_PART_DATA, frame->position, pieces,
+                                 ARRAY_SIZE(pieces));
                 return;
         }
         execution->bundle_sequence = 0;

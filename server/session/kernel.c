@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
@@ -16,12 +17,13 @@
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "server/session/context.h"
+#include "server/session/journal.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
 enum {
-        CLOSED_GRACE_USEC = 1000 * 1000, /* between a closed channel and the end of its process */
-        N_STARTED_FDS = 5,
+        CLOSED_GRACE_USEC = 1000 * 1000,  /* between a closed channel and the end of its process */
+        N_STARTED_FDS = 1 + KERNEL_PIPES, /* a pidfd first */
         SCRATCH = 64 << 10,
 };
 
@@ -29,7 +31,8 @@ static const struct {
         const char *name;
         unsigned next;
 } kernel_states[] = {
-        [KERNEL_NONE] = { "none", BIT(KERNEL_ASKED) },
+        [KERNEL_NONE] = { "none", BIT(KERNEL_ASKED) | BIT(KERNEL_STARTING) | BIT(KERNEL_READY) |
+                                          BIT(KERNEL_KILLED) },
         [KERNEL_ASKED] = { "asked", BIT(KERNEL_NONE) | BIT(KERNEL_UNWANTED) | BIT(KERNEL_MISSED) |
                                             BIT(KERNEL_STARTING) | BIT(KERNEL_KILLED) },
         [KERNEL_UNWANTED] = { "unwanted",
@@ -79,17 +82,6 @@ static struct execution *running(struct context *context)
         return execution && execution->phase == PHASE_RUNNING ? execution : NULL;
 }
 
-static size_t on_reserve(void *userdata, enum channel_stream stream, uint8_t **ret_buffer)
-{
-        struct context *context = userdata;
-        struct execution *execution = running(context);
-
-        if (execution)
-                return execution_reserve(execution, stream, ret_buffer);
-        *ret_buffer = scratch;
-        return sizeof(scratch);
-}
-
 /* Keeps the last that a starting interpreter complains of. */
 static void remember_said(struct kernel *kernel, const uint8_t *bytes, size_t n)
 {
@@ -102,18 +94,32 @@ static void remember_said(struct kernel *kernel, const uint8_t *bytes, size_t n)
         kernel->n_said = n_old + n_new;
 }
 
-static void on_commit(void *userdata, enum channel_stream stream, size_t n)
+/* What comes between executions is dropped. */
+static int take_background(struct context *context, enum channel_stream stream, int fd,
+                           size_t limit, size_t *ret_n)
+{
+        ssize_t n;
+
+        do
+                n = read(fd, scratch, MIN(limit, sizeof(scratch)));
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        *ret_n = (size_t)n;
+        context->n_background_bytes += (uint64_t)n;
+        if (context->kernel.state != KERNEL_READY && stream == CHANNEL_STDERR)
+                remember_said(&context->kernel, scratch, (size_t)n);
+        return 0;
+}
+
+static int on_take(void *userdata, enum channel_stream stream, int fd, size_t limit, size_t *ret_n)
 {
         struct context *context = userdata;
         struct execution *execution = running(context);
 
-        if (execution) {
-                execution_commit(execution, stream, n);
-                return;
-        }
-        context->n_background_bytes += n;
-        if (context->kernel.state != KERNEL_READY && stream == CHANNEL_STDERR)
-                remember_said(&context->kernel, scratch, n);
+        if (execution)
+                return execution_take(execution, stream, fd, limit, ret_n);
+        return take_background(context, stream, fd, limit, ret_n);
 }
 
 static bool on_has_room(void *userdata, size_t n_payload)
@@ -123,15 +129,41 @@ static bool on_has_room(void *userdata, size_t n_payload)
         return !execution || execution_has_room(execution, n_payload);
 }
 
-static void on_ready(struct context *context, const Hotcell__Sandbox__V1__Ready *ready)
+void kernel_save(struct context *context)
+{
+        struct kernel *kernel = &context->kernel;
+        struct journal *journal = kernel->journal;
+        struct journal_state *state;
+
+        /* What is half done is saved when it is done. */
+        if (!journal || !kernel->channel || channel_is_handling(kernel->channel))
+                return;
+        state = &journal->state;
+        state->is_ready = kernel->has_said_ready;
+        state->is_killed = kernel->state == KERNEL_KILLED;
+        channel_save(kernel->channel, &state->channel);
+        for (size_t i = 0; i < JOURNAL_RINGS; i++)
+                if (journal->holders[i])
+                        execution_save(journal->holders[i], &state->executions[i]);
+        journal_commit(journal);
+}
+
+static void on_progress(void *userdata)
+{
+        kernel_save(userdata);
+}
+
+/* It said so, and no restart of the server can lose it any more. */
+static void check_ready(struct context *context)
 {
         struct kernel *kernel = &context->kernel;
 
-        if (kernel->state != KERNEL_STARTING)
+        if (kernel->state != KERNEL_STARTING || !kernel->has_said_ready ||
+            !kernel->journal->is_kept)
                 return;
         kernel_enter(context, KERNEL_READY);
-        log_info("an interpreter is ready context=%s sandbox=%s language=%s generation=%lld",
-                 context->record.context_id, context->record.sandbox_id, ready->language,
+        log_info("an interpreter is ready context=%s sandbox=%s generation=%lld",
+                 context->record.context_id, context->record.sandbox_id,
                  (long long)context->record.generation);
         context_on_kernel_ready(context);
 }
@@ -142,9 +174,10 @@ static void on_frame(void *userdata, const struct kernel_frame *frame, bool is_t
         struct execution *execution = running(context);
 
         if (frame->type == HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_READY)
-                on_ready(context, frame->ready);
+                context->kernel.has_said_ready = true;
         else if (execution)
                 execution_on_frame(execution, frame, is_too_large);
+        check_ready(context);
 }
 
 /* It will never be ready; what to say about it comes with its end. */
@@ -200,10 +233,10 @@ static void on_drained(void *userdata)
 }
 
 static const struct channel_observer observer = {
-        .reserve = on_reserve,
-        .commit = on_commit,
+        .take_output = on_take,
         .has_room = on_has_room,
         .on_frame = on_frame,
+        .on_progress = on_progress,
         .on_malformed = on_malformed,
         .on_closed = on_closed,
         .on_drained = on_drained,
@@ -213,6 +246,9 @@ void kernel_deinit(struct kernel *kernel)
 {
         kernel->timer = sd_event_source_disable_unref(kernel->timer);
         kernel->channel = channel_free(kernel->channel);
+        if (kernel->journal)
+                kernel->journal->context = NULL;
+        kernel->journal = journal_unref(kernel->journal);
 }
 
 /* The last it wrote to standard error, as one printable line. */
@@ -263,10 +299,12 @@ static void kernel_over(struct context *context)
 
         if (kernel->end.failure.outcome && !kernel->end.failure.message[0])
                 explain_failure(context);
-        kernel_deinit(kernel);
-        if (!running(context) && end->kind == PROCESS_END_SEEN)
+        if (kernel->journal)
+                kernel->journal->is_end_seen = end->kind == PROCESS_END_SEEN;
+        else if (end->kind == PROCESS_END_SEEN)
                 session_acknowledge_end(context->session, context->record.sandbox_id,
                                         kernel->process_id);
+        kernel_deinit(kernel);
         kernel_enter(context, KERNEL_NONE);
         log_info("an interpreter is gone context=%s sandbox=%s exit_code=%d signal=%d oom=%d "
                  "background_bytes=%llu dropped_frames=%llu",
@@ -290,6 +328,14 @@ static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userda
         kernel->end.failure_cause = CAUSE_LIMIT;
         kernel_kill(context);
         return 0;
+}
+
+static int arm_start(struct context *context)
+{
+        int64_t usec = context->session->config.kernel_start_timeout_usec;
+
+        return session_arm(context->session, &context->kernel.timer,
+                           (uint64_t)MAX(usec, (int64_t)1), on_start_timeout, context);
 }
 
 /* The runtime refused to start it, or could not be asked. */
@@ -327,26 +373,53 @@ static struct session_result explain_refusal(const struct context *context,
         return result;
 }
 
-/* A channel that cannot be written to is handed over, too: what comes from it can be read. */
-static int open_channel(struct context *context, struct runtime_fds *fds,
-                        struct channel **ret_channel)
+static struct channel_config channel_config(struct context *context)
 {
+        return (struct channel_config){
+                .loop = context->session->loop,
+                .inlet = context->kernel.journal->inlet,
+                .part_max_bytes = (uint64_t)context->session->config.rich_part_max_bytes,
+                .observer = &observer,
+                .userdata = context,
+        };
+}
+
+static struct channel_fds take_pipes(int fds[static KERNEL_PIPES])
+{
+        return (struct channel_fds){
+                .outputs = { [CHANNEL_STDOUT] = take_fd(&fds[0]),
+                             [CHANNEL_STDERR] = take_fd(&fds[1]) },
+                .commands = take_fd(&fds[2]),
+                .events = take_fd(&fds[3]),
+        };
+}
+
+/* A channel that cannot be written to is kept, too: what comes from it can be read. */
+static int open_channel(struct context *context, struct runtime_fds *fds)
+{
+        struct kernel *kernel = &context->kernel;
+        struct channel_config config;
         struct channel_fds pipes;
         int r;
 
         if (fds->n != N_STARTED_FDS)
                 return error_origin(-EPROTO);
-        pipes.outputs[CHANNEL_STDOUT] = take_fd(&fds->fds[1]);
-        pipes.outputs[CHANNEL_STDERR] = take_fd(&fds->fds[2]);
-        pipes.commands = take_fd(&fds->fds[3]);
-        pipes.events = take_fd(&fds->fds[4]);
-        r = channel_new(context->session->loop, &pipes,
-                        context->session->config.rich_part_max_bytes, &observer, context,
-                        ret_channel);
+        r = journal_new(context->session, context->record.sandbox_id, kernel->process_id,
+                        (size_t)context->session->config.ring_bytes, &kernel->journal);
         if (r)
                 return error_fold(r);
-        r = channel_send_hello(*ret_channel, context->record.working_directory);
-        return r ? error_fold(r) : 0;
+        kernel->journal->context = context;
+        pipes = take_pipes(fds->fds + 1);
+        config = channel_config(context);
+        r = channel_new(&config, &pipes, &kernel->channel);
+        if (r)
+                return error_fold(r);
+        r = channel_queue_hello(kernel->channel, context->record.working_directory);
+        if (r)
+                return error_fold(r);
+        kernel_save(context);
+        channel_flush(kernel->channel);
+        return 0;
 }
 
 static void send_kill(struct context *context)
@@ -355,6 +428,7 @@ static void send_kill(struct context *context)
                                context->kernel.process_id, SIGKILL);
         if (context->kernel.state != KERNEL_KILLED)
                 kernel_enter(context, KERNEL_KILLED);
+        kernel_save(context);
 }
 
 /* Its end is known: what is left in its pipes first, then its end. */
@@ -367,26 +441,131 @@ static void drain(struct context *context)
                 kernel_over(context);
 }
 
+static void on_kept(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                    struct runtime_fds *fds)
+{
+        struct journal *journal = userdata;
+        struct context *context = journal->context;
+
+        (void)fds;
+        /* Without an answer the runtime is lost, and with it all of this. */
+        if (context && answer) {
+                if (answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_DONE) {
+                        journal->is_kept = true;
+                        check_ready(context);
+                        context_pump(context);
+                } else {
+                        log_error("the runtime does not keep an interpreter's journal context=%s",
+                                  context->record.context_id);
+                        fail_start(&context->kernel, CAUSE_LIMIT);
+                        kernel_kill(context);
+                }
+        }
+        (void)journal_unref(journal);
+}
+
+/* Has the runtime keep what a successor needs. Until then nothing runs. */
+static void keep_journal(struct context *context)
+{
+        struct journal *journal = context->kernel.journal;
+        int fds[JOURNAL_FDS];
+        int r;
+
+        if (!session_can_keep(context->session)) {
+                journal->is_kept = true; /* an older runtime: a restart will lose what runs */
+                return;
+        }
+        journal->is_kept = false;
+        if (!journal_fds(journal, fds))
+                return;
+        r = session_keep(context->session, context->record.sandbox_id, context->kernel.process_id,
+                         fds, JOURNAL_FDS, on_kept, journal_ref(journal));
+        if (r) {
+                (void)journal_unref(journal);
+                log_error("an interpreter's journal cannot be kept context=%s",
+                          context->record.context_id);
+        }
+}
+
+void kernel_on_ring_released(struct context *context)
+{
+        struct journal *journal = context->kernel.journal;
+        bool is_missing = false;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < JOURNAL_RINGS; i++) {
+                if (journal->rings[i])
+                        continue;
+                is_missing = true;
+                r = ring_new((size_t)context->session->config.ring_bytes, &journal->rings[i]);
+        }
+        if (r)
+                log_error("there is no memory for the output of a context context=%s",
+                          context->record.context_id);
+        else if (is_missing)
+                keep_journal(context);
+}
+
 static void on_process_started(struct context *context, struct runtime_fds *fds)
 {
         struct kernel *kernel = &context->kernel;
-        struct channel *channel = NULL;
         int r;
 
-        r = open_channel(context, fds, &channel);
+        r = open_channel(context, fds);
         if (r) {
                 kernel->end.failure =
                         result_of(r, "The interpreter of context %s cannot be spoken to: %s.",
                                   context->record.context_id, strerror(-r));
                 kernel->end.failure_cause = CAUSE_PROGRAM;
         }
-        kernel->channel = channel;
         if (kernel->state == KERNEL_MISSED)
                 drain(context);
         else if (kernel->state == KERNEL_UNWANTED || r)
                 send_kill(context);
-        else
+        else {
                 kernel_enter(context, KERNEL_STARTING);
+                keep_journal(context);
+        }
+}
+
+int kernel_take_over(struct context *context, struct journal *journal, int fds[static KERNEL_PIPES],
+                     const Hotcell__Sandbox__V1__Execute *execute)
+{
+        struct kernel *kernel = &context->kernel;
+        const struct journal_state *state = &journal->state;
+        struct channel_fds pipes = take_pipes(fds);
+        struct channel_config config;
+        int r;
+
+        assert(kernel->state == KERNEL_NONE);
+        *kernel = (struct kernel){ .state = KERNEL_NONE };
+        (void)snprintf(kernel->process_id, sizeof(kernel->process_id), "%s", state->process_id);
+        kernel->journal = journal;
+        journal->context = context;
+        kernel->has_said_ready = state->is_ready;
+        config = channel_config(context);
+        r = channel_restore(&config, &pipes, &state->channel, context->record.working_directory,
+                            execute, &kernel->channel);
+        if (r) {
+                kernel_deinit(kernel);
+                return error_fold(r);
+        }
+        kernel_enter(context, state->is_killed  ? KERNEL_KILLED
+                              : state->is_ready ? KERNEL_READY
+                                                : KERNEL_STARTING);
+        return 0;
+}
+
+void kernel_go_on(struct context *context)
+{
+        struct kernel *kernel = &context->kernel;
+
+        if (kernel->state == KERNEL_KILLED)
+                send_kill(context);
+        if (kernel->state == KERNEL_STARTING)
+                (void)arm_start(context);
+        channel_flush(kernel->channel);
+        channel_resume(kernel->channel);
 }
 
 static void on_start_answer(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
@@ -474,7 +653,6 @@ static int start_process(struct context *context)
 void kernel_start(struct context *context)
 {
         struct kernel *kernel = &context->kernel;
-        struct session *session = context->session;
         int r;
 
         assert(kernel->state == KERNEL_NONE);
@@ -494,9 +672,7 @@ void kernel_start(struct context *context)
                 return;
         }
         context->n_pending++;
-        (void)session_arm(session, &kernel->timer,
-                          (uint64_t)MAX(session->config.kernel_start_timeout_usec, (int64_t)1),
-                          on_start_timeout, context);
+        (void)arm_start(context);
 }
 
 void kernel_kill(struct context *context)

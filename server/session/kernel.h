@@ -17,6 +17,7 @@
 #include "hotcell/runtime/v1/runtime.pb-c.h"
 
 struct context;
+struct journal;
 
 /*
  *   NONE --start--> ASKED ----answer----> STARTING --READY--> READY
@@ -32,7 +33,9 @@ struct context;
  *                                          empty --> NONE
  *
  * A refusal leads from ASKED, UNWANTED and MISSED to NONE; an answer whose channel cannot be used
- * from ASKED to KILLED.
+ * from ASKED to KILLED. One that was taken over from a predecessor begins as STARTING, READY or
+ * KILLED. READY is told only once the runtime keeps the journal: from then on no restart of the
+ * server loses what runs.
  */
 enum kernel_state {
         KERNEL_NONE,     /* owns nothing */
@@ -46,9 +49,15 @@ enum kernel_state {
         _KERNEL_STATE_N,
 };
 
+enum {
+        KERNEL_PIPES = 4, /* output, error, commands, events, in the order of the runtime */
+};
+
 struct kernel {
         enum kernel_state state;
         char process_id[ID_BUFFER];
+        struct journal *journal; /* with the channel */
+        bool has_said_ready;     /* READY was seen */
         struct channel *channel;
         sd_event_source *timer; /* of the start, or between a closed channel and the kill */
         struct kernel_end end;  /* as far as it is known */
@@ -62,6 +71,18 @@ void kernel_start(struct context *context);
 /* SIGKILL to its leaf cgroup, now or as soon as there is one. */
 void kernel_kill(struct context *context);
 void kernel_interrupt(struct context *context);
+
+/* What a successor is to know of it and of its executions, as it is now. */
+void kernel_save(struct context *context);
+
+/* One of its rings is free, or missing. */
+void kernel_on_ring_released(struct context *context);
+
+/* A predecessor's, with the pipes that the runtime kept. @execute: the code on its way, or NULL.
+ * Takes the descriptors and the journal, also when it fails. Nothing moves before kernel_go_on. */
+int kernel_take_over(struct context *context, struct journal *journal, int fds[static KERNEL_PIPES],
+                     const Hotcell__Sandbox__V1__Execute *execute);
+void kernel_go_on(struct context *context);
 
 /* The runtime says that it ended. */
 void kernel_on_process_ended(struct context *context,

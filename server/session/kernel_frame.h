@@ -24,7 +24,7 @@ enum {
         KERNEL_TRACEBACK_MAX = 256 << 10,  /* bytes together */
         KERNEL_TRACEBACK_LINES_MAX = 8 << 10,
         KERNEL_LANGUAGE_MAX = 31, /* bytes of language and of its version */
-        KERNEL_PROTOCOL = 1,      /* version that we speak */
+        KERNEL_PROTOCOL = 2,      /* version that we speak */
 };
 
 enum {
@@ -38,7 +38,8 @@ enum {
 struct kernel_frame {
         uint8_t type;
         uint32_t execution;
-        struct frame raw; /* as it came: what the ring keeps */
+        struct frame raw;  /* as it came: what the ring keeps */
+        uint64_t position; /* of its end in all that the kernel has said; set by the channel */
         union {
                 Hotcell__Sandbox__V1__Ready *ready;
                 Hotcell__Sandbox__V1__Started *started;

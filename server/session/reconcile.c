@@ -2,9 +2,10 @@
  * What the database says lives is compared with what the runtime has. First the runtime is asked
  * for everything, then the database; the comparison happens in the answer of the database.
  *
- * A sandbox that both know goes on, without its interpreters: their pipes ended with the server
- * that held them. Everything that is gone is recorded as lost, with the reason. Whatever the
- * runtime has that nobody knows is destroyed.
+ * A sandbox that both know goes on, with its interpreters and what runs in them: the runtime hands
+ * their pipes and journals over (takeover.c). Everything that is gone is recorded as lost, with the
+ * reason. Whatever the runtime has that nobody knows is destroyed. Ends that the runtime tells
+ * meanwhile wait until it is known whose they are.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,33 +13,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
-#include "server/session/session_private.h"
+#include "server/session/reconcile_private.h"
 
 enum { RETRY_USEC = 1000 * 1000 };
 
-/* A sandbox that the runtime has. */
-struct found {
-        struct map_node by_id;
+/* A process that the runtime was asked to hand over. */
+struct taking {
+        struct reconciliation *reconciliation;
         char sandbox_id[ID_BUFFER];
-        bool is_running;
-        bool is_known;
-        char (*process_ids)[ID_BUFFER];
-        size_t n_processes;
-};
-
-struct reconciliation {
-        struct session *session; /* NULL: cancelled, the last answer frees it */
-        struct session *owner;   /* whose pending answers are counted */
-        struct map found;
-        unsigned n_pending;
-        bool is_compared;
-        sd_event_source *retry;
-        size_t n_kept, n_lost, n_destroyed;
+        char process_id[ID_BUFFER];
 };
 
 static void free_found(struct reconciliation *reconciliation)
@@ -57,11 +46,16 @@ static void free_found(struct reconciliation *reconciliation)
 static void free_reconciliation(struct reconciliation *reconciliation)
 {
         free_found(reconciliation);
+        takeover_deinit(&reconciliation->takeover);
+        for (size_t i = 0; i < reconciliation->n_heard; i++)
+                hotcell__runtime__v1__from_runtime__free_unpacked(reconciliation->heard[i], NULL);
+        free(reconciliation->heard);
+        free(reconciliation->heard_sandboxes);
         (void)sd_event_source_disable_unref(reconciliation->retry);
         free(reconciliation);
 }
 
-static void hold(struct reconciliation *reconciliation)
+void reconciliation_hold(struct reconciliation *reconciliation)
 {
         reconciliation->n_pending++;
         reconciliation->owner->n_pending++;
@@ -71,8 +65,12 @@ static void finish(struct reconciliation *reconciliation)
 {
         struct session *session = reconciliation->session;
 
-        log_info("the database and the runtime agree kept=%zu lost=%zu destroyed=%zu",
-                 reconciliation->n_kept, reconciliation->n_lost, reconciliation->n_destroyed);
+        log_info("the database and the runtime agree sandboxes_kept=%zu sandboxes_lost=%zu "
+                 "sandboxes_destroyed=%zu executions_resumed=%zu executions_requeued=%zu "
+                 "executions_lost=%zu",
+                 reconciliation->n_kept, reconciliation->n_lost, reconciliation->n_destroyed,
+                 reconciliation->takeover.n_resumed, reconciliation->takeover.n_requeued,
+                 reconciliation->n_executions_lost);
         session->was_reconciled = true;
         session->reconciliation = NULL;
         free_reconciliation(reconciliation);
@@ -80,7 +78,7 @@ static void finish(struct reconciliation *reconciliation)
 }
 
 /* An answer came. False: it was cancelled meanwhile, and is gone if this was the last answer. */
-static bool release(struct reconciliation *reconciliation)
+bool reconciliation_release(struct reconciliation *reconciliation)
 {
         struct session *owner = reconciliation->owner;
         bool is_alive = reconciliation->session;
@@ -94,9 +92,19 @@ static bool release(struct reconciliation *reconciliation)
         return is_alive;
 }
 
-static void check(struct reconciliation *reconciliation)
+static void settle(struct reconciliation *reconciliation);
+
+void reconciliation_check(struct reconciliation *reconciliation)
 {
-        if (reconciliation->is_compared && reconciliation->n_pending == 0)
+        if (!reconciliation->is_compared || reconciliation->n_pending > 0)
+                return;
+        if (!reconciliation->is_settled) {
+                reconciliation_hold(reconciliation); /* while it is settled */
+                settle(reconciliation);
+                if (!reconciliation_release(reconciliation))
+                        return;
+        }
+        if (reconciliation->n_pending == 0)
                 finish(reconciliation);
 }
 
@@ -107,16 +115,8 @@ static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE)
                 log_warning("a sandbox that nobody knows could not be destroyed message=\"%s\"",
                             answer->failure->message);
-        if (release(userdata))
-                check(userdata);
-}
-
-static void on_recorded(void *userdata, int result)
-{
-        if (result)
-                log_error("a loss could not be recorded result=%d", result);
-        if (release(userdata))
-                check(userdata);
+        if (reconciliation_release(userdata))
+                reconciliation_check(userdata);
 }
 
 static void destroy_found(struct reconciliation *reconciliation, const struct found *found)
@@ -126,7 +126,7 @@ static void destroy_found(struct reconciliation *reconciliation, const struct fo
         reconciliation->n_destroyed++;
         if (session_destroy_sandbox(reconciliation->session, found->sandbox_id, on_destroyed,
                                     reconciliation) == 0)
-                hold(reconciliation);
+                reconciliation_hold(reconciliation);
 }
 
 static void destroy_unknown(struct reconciliation *reconciliation)
@@ -141,58 +141,61 @@ static void destroy_unknown(struct reconciliation *reconciliation)
         }
 }
 
-/* Why a sandbox of the database is not there any more. */
-static enum cause explain_loss(const struct reconciliation *reconciliation,
-                               const struct sandbox_record *record, const struct found *found,
-                               const char **ret_message)
+static void on_taken(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                     struct runtime_fds *fds)
 {
-        const char *boot_id = runtime_client_welcome(reconciliation->session->runtime)->boot_id;
+        struct taking *taking = userdata;
+        struct reconciliation *reconciliation = taking->reconciliation;
+        bool is_taken = answer &&
+                        answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_TAKEN;
 
-        if (strcmp(record->boot_id, boot_id) != 0) {
-                *ret_message = "The machine was restarted.";
-                return CAUSE_HOST_LOST;
+        if (reconciliation_release(reconciliation)) {
+                if (!is_taken ||
+                    takeover_add_process(&reconciliation->takeover, taking->sandbox_id,
+                                         taking->process_id, answer->process_taken->n_pipes, fds))
+                        takeover_miss_process(&reconciliation->takeover, taking->sandbox_id,
+                                              taking->process_id);
+                reconciliation_check(reconciliation);
         }
-        if (!found || !found->is_running) {
-                *ret_message = "The runtime does not have it any more.";
-                return CAUSE_RUNTIME_LOST;
-        }
-        *ret_message = record->state == SANDBOX_RUNNING
-                               ? "The server was restarted while its execution ran."
-                               : "The server was restarted while it was made or ended.";
-        return CAUSE_HOST_LOST;
+        free(taking);
 }
 
-static void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record,
-                        const struct found *found)
+/* Of a context that exists; others are killed. */
+static void take_process(struct reconciliation *reconciliation, struct sandbox *sandbox,
+                         const char *process_id)
 {
-        struct sandbox_record ended = *record; /* shares what it owns: not freed */
-        const char *message;
+        struct taking *taking = calloc(1, sizeof(*taking));
+        char context_id[ID_BUFFER];
+        int64_t generation;
 
-        ended.state = SANDBOX_ENDED;
-        ended.end_cause = explain_loss(reconciliation, record, found, &message);
-        ended.end_time_usec = time_now_usec();
-        ended.environment = (struct pairs){ 0 };
-        (void)snprintf(ended.end_message, sizeof(ended.end_message), "%s", message);
-        log_warning("a sandbox is lost sandbox=%s cause=%d reason=\"%s\"", record->sandbox_id,
-                    (int)ended.end_cause, message);
-        reconciliation->n_lost++;
-        hold(reconciliation);
-        store_update_sandbox(reconciliation->session->store, &ended, SANDBOX_EVENT_ENDED,
-                             on_recorded, reconciliation);
+        if (taking && takeover_parse_process(process_id, context_id, &generation) &&
+            sandbox_find_context(sandbox, context_id) &&
+            session_can_keep(reconciliation->session)) {
+                taking->reconciliation = reconciliation;
+                (void)snprintf(taking->sandbox_id, sizeof(taking->sandbox_id), "%s",
+                               sandbox->record.sandbox_id);
+                (void)snprintf(taking->process_id, sizeof(taking->process_id), "%s", process_id);
+                if (session_take_process(reconciliation->session, taking->sandbox_id, process_id,
+                                         on_taken, taking) == 0) {
+                        reconciliation_hold(reconciliation);
+                        return;
+                }
+        }
+        free(taking);
+        takeover_miss_process(&reconciliation->takeover, sandbox->record.sandbox_id, process_id);
 }
 
 /* Process ids are never used twice: go on after the highest that the runtime knows. */
 static int64_t last_generation(const struct found *found, const struct context_record *record)
 {
-        size_t n = strlen(record->context_id);
+        char context_id[ID_BUFFER];
         int64_t last = record->generation;
+        int64_t generation;
 
-        for (size_t i = 0; i < found->n_processes; i++) {
-                const char *id = found->process_ids[i];
-
-                if (strncmp(id, record->context_id, n) == 0 && strncmp(id + n, "-g", 2) == 0)
-                        last = MAX(last, (int64_t)strtoll(id + n + 2, NULL, 10));
-        }
+        for (size_t i = 0; i < found->n_processes; i++)
+                if (takeover_parse_process(found->process_ids[i], context_id, &generation) &&
+                    strcmp(context_id, record->context_id) == 0)
+                        last = MAX(last, generation);
         return last;
 }
 
@@ -215,22 +218,20 @@ static int adopt_contexts(struct sandbox *sandbox, const struct living *living,
 static int adopt(struct reconciliation *reconciliation, const struct sandbox_record *record,
                  const struct living *living, struct found *found)
 {
-        struct session *session = reconciliation->session;
         struct sandbox *sandbox;
         int r;
 
-        r = sandbox_adopt(session, record, &sandbox);
+        r = sandbox_adopt(reconciliation->session, record, &sandbox);
         if (r == 0)
                 r = adopt_contexts(sandbox, living, found);
         if (r)
                 return error_fold(r);
-        log_info("a sandbox goes on without its interpreters sandbox=%s processes=%zu",
-                 record->sandbox_id, found->n_processes);
+        log_info("a sandbox goes on sandbox=%s processes=%zu", record->sandbox_id,
+                 found->n_processes);
         found->is_known = true;
         reconciliation->n_kept++;
         for (size_t i = 0; i < found->n_processes; i++)
-                session_signal_process(session, record->sandbox_id, found->process_ids[i], SIGKILL);
-        sandbox_arm_timers(sandbox);
+                take_process(reconciliation, sandbox, found->process_ids[i]);
         return 0;
 }
 
@@ -241,34 +242,86 @@ static void compare_sandbox(struct reconciliation *reconciliation,
         struct map_node *node =
                 map_find(&reconciliation->found, record->sandbox_id, strlen(record->sandbox_id));
         struct found *found = MAP_ITEM(node, struct found, by_id);
+        bool was_made = record->state == SANDBOX_RUNNING || record->state == SANDBOX_ENDING;
 
-        if (found && found->is_running && record->state == SANDBOX_RUNNING &&
-            !record->is_one_shot && strcmp(record->boot_id, boot_id) == 0 &&
+        if (found && found->is_running && was_made && strcmp(record->boot_id, boot_id) == 0 &&
             adopt(reconciliation, record, living, found) == 0)
                 return;
-        record_loss(reconciliation, record, found);
+        record_loss(reconciliation, record);
 }
 
-static void compare_execution(struct reconciliation *reconciliation,
-                              const struct execution_record *record)
+static void compare_execution(struct reconciliation *reconciliation, const struct living *living,
+                              size_t i)
 {
-        struct execution_record ended = *record;
-        bool is_kept = session_find_sandbox(reconciliation->session, NULL, record->sandbox_id);
+        const struct execution_record *record = &living->executions[i];
 
-        ended.state = EXECUTION_ENDED;
-        ended.outcome = OUTCOME_LOST;
-        ended.cause = CAUSE_HOST_LOST;
-        ended.state_lost = true;
-        ended.end_time_usec = time_now_usec();
-        (void)snprintf(
-                ended.message, sizeof(ended.message), "%s",
-                is_kept ? "The server was restarted; whether the code ran to its end is "
-                          "unknown."
-                        : "Its sandbox was lost; whether the code ran to its end is unknown.");
-        log_warning("an execution is lost execution=%s sandbox=%s", record->execution_id,
-                    record->sandbox_id);
-        hold(reconciliation);
-        store_update_execution(reconciliation->session->store, &ended, on_recorded, reconciliation);
+        if (!session_find_sandbox(reconciliation->session, NULL, record->sandbox_id))
+                record_gone_execution(reconciliation, record, living);
+        else if (takeover_add_execution(&reconciliation->takeover, record, &living->requests[i]))
+                record_execution_loss(reconciliation, record, OUTCOME_LOST, CAUSE_HOST_LOST,
+                                      "The server had no memory to go on with it.");
+}
+
+/* Whoever was being ended ends; a one-shot sandbox without its execution has nobody who waits. */
+static void end_unwanted(struct reconciliation *reconciliation)
+{
+        struct map_node *node, *next;
+
+        for (node = map_first(&reconciliation->session->sandboxes); node; node = next) {
+                struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
+
+                next = map_next(node);
+                if (sandbox->was_ending)
+                        sandbox_end(sandbox, sandbox->record.end_cause,
+                                    sandbox->record.end_message);
+                else if (sandbox->record.is_one_shot && sandbox->n_active == 0)
+                        sandbox_end(sandbox, CAUSE_HOST_LOST,
+                                    "The server was restarted before its execution was taken.");
+                else
+                        sandbox_arm_timers(sandbox);
+        }
+}
+
+/* Ends that were told before anybody knew whose they are. */
+static void deliver_heard(struct reconciliation *reconciliation)
+{
+        for (size_t i = 0; i < reconciliation->n_heard; i++)
+                session_on_process_ended(reconciliation->session,
+                                         reconciliation->heard[i]->process_ended);
+}
+
+static void on_outputs(void *userdata, int result, const struct execution_output *outputs, size_t n)
+{
+        struct reconciliation *reconciliation = userdata;
+
+        if (!reconciliation_release(reconciliation))
+                return;
+        if (result)
+                log_error("what ended executions said cannot be read result=%d", result);
+        for (size_t i = 0; i < n; i++)
+                session_retain_kept(reconciliation->session, &outputs[i].record,
+                                    &outputs[i].output);
+        reconciliation_check(reconciliation);
+}
+
+static void load_outputs(struct reconciliation *reconciliation)
+{
+        struct session *session = reconciliation->session;
+
+        reconciliation_hold(reconciliation);
+        store_load_outputs(session->store, time_now_usec() - session->config.rings_retained_usec,
+                           session->config.rings_retained_bytes, on_outputs, reconciliation);
+}
+
+/* All that the runtime and the database have is here. */
+static void settle(struct reconciliation *reconciliation)
+{
+        reconciliation->is_settled = true;
+        takeover_settle(&reconciliation->takeover);
+        record_unsettled(reconciliation);
+        takeover_go_on(&reconciliation->takeover);
+        end_unwanted(reconciliation);
+        deliver_heard(reconciliation);
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata);
@@ -277,7 +330,7 @@ static void on_living(void *userdata, int result, const struct living *living)
 {
         struct reconciliation *reconciliation = userdata;
 
-        if (!release(reconciliation))
+        if (!reconciliation_release(reconciliation))
                 return;
         if (result) {
                 log_error("what lives cannot be read, trying again result=%d", result);
@@ -285,15 +338,16 @@ static void on_living(void *userdata, int result, const struct living *living)
                                   on_retry, reconciliation);
                 return;
         }
-        hold(reconciliation); /* while it is compared */
+        reconciliation_hold(reconciliation); /* while it is compared */
         for (size_t i = 0; i < living->n_sandboxes; i++)
                 compare_sandbox(reconciliation, &living->sandboxes[i], living);
         for (size_t i = 0; i < living->n_executions; i++)
-                compare_execution(reconciliation, &living->executions[i]);
+                compare_execution(reconciliation, living, i);
         destroy_unknown(reconciliation);
+        load_outputs(reconciliation);
         reconciliation->is_compared = true;
-        if (release(reconciliation))
-                check(reconciliation);
+        if (reconciliation_release(reconciliation))
+                reconciliation_check(reconciliation);
 }
 
 static void compare(struct reconciliation *reconciliation)
@@ -303,13 +357,13 @@ static void compare(struct reconciliation *reconciliation)
         if (session->was_reconciled) {
                 /* What lived ended with the last connection: nothing of the runtime's is ours. */
                 reconciliation->is_compared = true;
-                hold(reconciliation);
+                reconciliation_hold(reconciliation);
                 destroy_unknown(reconciliation);
-                if (release(reconciliation))
-                        check(reconciliation);
+                if (reconciliation_release(reconciliation))
+                        reconciliation_check(reconciliation);
                 return;
         }
-        hold(reconciliation);
+        reconciliation_hold(reconciliation);
         store_load_living(session->store, on_living, reconciliation);
 }
 
@@ -352,7 +406,7 @@ static void on_listed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *a
         const Hotcell__Runtime__V1__SandboxList *list;
 
         (void)fds;
-        if (!release(reconciliation))
+        if (!reconciliation_release(reconciliation))
                 return;
         if (!answer || answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_LIST) {
                 if (answer)
@@ -380,7 +434,7 @@ static void list_after(struct reconciliation *reconciliation, const char *sandbo
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_LIST_SANDBOXES;
         request.list_sandboxes = &list;
         if (session_request(reconciliation->session, &request, on_listed, reconciliation) == 0)
-                hold(reconciliation);
+                reconciliation_hold(reconciliation);
 }
 
 void session_reconcile(struct session *session)
@@ -393,6 +447,7 @@ void session_reconcile(struct session *session)
         }
         reconciliation->session = session;
         reconciliation->owner = session;
+        takeover_init(&reconciliation->takeover, session);
         session->reconciliation = reconciliation;
         list_after(reconciliation, "");
 }
@@ -407,4 +462,60 @@ void session_reconcile_cancel(struct session *session)
         reconciliation->session = NULL;
         if (reconciliation->n_pending == 0)
                 free_reconciliation(reconciliation);
+}
+
+/* The whole message, for protobuf-c copies only by way of bytes. */
+static Hotcell__Runtime__V1__FromRuntime *
+copy_ended(const Hotcell__Runtime__V1__ProcessEnded *ended)
+{
+        Hotcell__Runtime__V1__FromRuntime message;
+        _cleanup_(freep) uint8_t *bytes = NULL;
+        size_t n;
+
+        hotcell__runtime__v1__from_runtime__init(&message);
+        message.body_case = HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_ENDED;
+        message.process_ended = (Hotcell__Runtime__V1__ProcessEnded *)(uintptr_t)ended;
+        n = hotcell__runtime__v1__from_runtime__get_packed_size(&message);
+        bytes = malloc(n + 1);
+        if (!bytes)
+                return NULL;
+        (void)hotcell__runtime__v1__from_runtime__pack(&message, bytes);
+        return hotcell__runtime__v1__from_runtime__unpack(NULL, n, bytes);
+}
+
+bool session_reconcile_hear_process(struct session *session,
+                                    const Hotcell__Runtime__V1__ProcessEnded *ended)
+{
+        struct reconciliation *reconciliation = session->reconciliation;
+        Hotcell__Runtime__V1__FromRuntime **heard, *copy;
+
+        if (!reconciliation || reconciliation->is_settled)
+                return false;
+        heard = reallocarray(reconciliation->heard, reconciliation->n_heard + 1, sizeof(*heard));
+        if (!heard)
+                return false;
+        reconciliation->heard = heard;
+        copy = copy_ended(ended);
+        if (!copy)
+                return false;
+        heard[reconciliation->n_heard++] = copy;
+        return true;
+}
+
+void session_reconcile_hear_sandbox(struct session *session,
+                                    const Hotcell__Runtime__V1__SandboxEnded *ended)
+{
+        struct reconciliation *reconciliation = session->reconciliation;
+        struct heard_sandbox *heard;
+
+        if (!reconciliation || reconciliation->is_settled)
+                return;
+        heard = reallocarray(reconciliation->heard_sandboxes, reconciliation->n_heard_sandboxes + 1,
+                             sizeof(*heard));
+        if (!heard)
+                return; /* it will be said that the runtime does not have it */
+        reconciliation->heard_sandboxes = heard;
+        heard += reconciliation->n_heard_sandboxes++;
+        *heard = (struct heard_sandbox){ .oom = ended->oom };
+        (void)snprintf(heard->sandbox_id, sizeof(heard->sandbox_id), "%s", ended->sandbox_id);
 }

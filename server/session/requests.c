@@ -7,6 +7,8 @@
 #include "runtime/base/text.h"
 #include "server/session/session_private.h"
 
+enum { PROTOCOL_KEEPS = 2 }; /* first version of the runtime's protocol with KeepDescriptors */
+
 static const int outcomes_of_reasons[] = {
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_UNSPECIFIED] =
                 SESSION_E_RUNTIME_UNAVAILABLE,
@@ -50,14 +52,18 @@ struct session_result result_of_runtime(const Hotcell__Runtime__V1__FromRuntime 
         return result_of(outcome, "The runtime refused %s: %.160s", what, failure->message);
 }
 
-int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *request,
-                    runtime_on_answer on_answer, void *userdata)
+static int outcome_of_client(int r)
 {
-        int r = runtime_client_request(session->runtime, request, on_answer, userdata);
-
         if (r == RUNTIME_CLIENT_E_BUSY)
                 return SESSION_E_HOST_EXHAUSTED;
         return r > 0 ? SESSION_E_RUNTIME_UNAVAILABLE : r;
+}
+
+int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *request,
+                    runtime_on_answer on_answer, void *userdata)
+{
+        return outcome_of_client(
+                runtime_client_request(session->runtime, request, on_answer, userdata));
 }
 
 int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,
@@ -92,6 +98,44 @@ void session_signal_process(struct session *session, const char *sandbox_id, con
         if (session_request(session, &request, NULL, NULL))
                 log_warning("a signal could not be sent sandbox=%s process=%s signal=%d",
                             sandbox_id, process_id, signal);
+}
+
+bool session_can_keep(const struct session *session)
+{
+        const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+
+        return welcome && welcome->protocol >= PROTOCOL_KEEPS;
+}
+
+int session_keep(struct session *session, const char *sandbox_id, const char *process_id,
+                 const int *fds, size_t n_fds, runtime_on_answer on_answer, void *userdata)
+{
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__KeepDescriptors keep;
+
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__keep_descriptors__init(&keep);
+        keep.sandbox_id = unconst(sandbox_id);
+        keep.process_id = unconst(process_id);
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_KEEP_DESCRIPTORS;
+        request.keep_descriptors = &keep;
+        return outcome_of_client(runtime_client_request_with(session->runtime, &request, fds, n_fds,
+                                                             on_answer, userdata));
+}
+
+int session_take_process(struct session *session, const char *sandbox_id, const char *process_id,
+                         runtime_on_answer on_answer, void *userdata)
+{
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__TakeProcess message;
+
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__take_process__init(&message);
+        message.sandbox_id = unconst(sandbox_id);
+        message.process_id = unconst(process_id);
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_TAKE_PROCESS;
+        request.take_process = &message;
+        return session_request(session, &request, on_answer, userdata);
 }
 
 void session_acknowledge_end(struct session *session, const char *sandbox_id,

@@ -3,6 +3,7 @@
  * the oldest go first, those that somebody reads last.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -106,4 +107,33 @@ void session_forget_all(struct session *session)
                 execution->n_pending = 0; /* the answers will not come any more */
                 forget(session, execution);
         }
+}
+
+void session_retain_kept(struct session *session, const struct execution_record *record,
+                         const struct store_blob *output)
+{
+        const struct ring_entry last = {
+                .kind = EXECUTION_EVENT_ENDED,
+                .time_usec = record->end_time_usec,
+        };
+        struct execution *execution;
+
+        if (map_find(&session->executions, record->execution_id, strlen(record->execution_id)))
+                return;
+        execution = calloc(1, sizeof(*execution));
+        if (!execution)
+                return;
+        execution->session = session;
+        execution->record = *record;
+        execution->phase = PHASE_ENDED;
+        LIST_INIT(&execution->readers);
+        if (ring_load(output->data, output->n, &last, &execution->ring)) {
+                log_warning("what an execution said cannot be read any more execution=%s",
+                            record->execution_id);
+                (void)execution_free(execution);
+                return;
+        }
+        map_add(&session->executions, &execution->by_id, execution->record.execution_id,
+                strlen(execution->record.execution_id));
+        session_retain(session, execution);
 }

@@ -6,6 +6,7 @@
 #include "server/session/runtime_client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ enum {
         RETRY_FIRST_USEC = 50 * 1000,
         RETRY_LAST_USEC = 2 * 1000 * 1000,
         PROTOCOL_OLDEST = 1,
-        PROTOCOL_NEWEST = 1,
+        PROTOCOL_NEWEST = 2,
 };
 
 /*
@@ -62,6 +63,8 @@ struct pending {
 /* Waits for room in the socket. */
 struct packet {
         STAILQ_ENTRY(packet) link;
+        int fds[RUNTIME_FDS_MAX]; /* owned */
+        size_t n_fds;
         size_t n;
         uint8_t bytes[];
 };
@@ -99,13 +102,20 @@ static void schedule_retry(struct runtime_client *client)
         client->retry_usec = MIN(client->retry_usec * 2, (uint64_t)RETRY_LAST_USEC);
 }
 
+static void packet_free(struct packet *packet)
+{
+        for (size_t i = 0; i < packet->n_fds; i++)
+                (void)close_fd(packet->fds[i]);
+        free(packet);
+}
+
 static void drop_packets(struct runtime_client *client)
 {
         while (!STAILQ_EMPTY(&client->packets)) {
                 struct packet *packet = STAILQ_FIRST(&client->packets);
 
                 STAILQ_REMOVE_HEAD(&client->packets, link);
-                free(packet);
+                packet_free(packet);
         }
 }
 
@@ -157,7 +167,8 @@ static void watch_writable(struct runtime_client *client)
         (void)sd_event_source_set_io_events(client->source, events);
 }
 
-static int queue_packet(struct runtime_client *client, const uint8_t *bytes, size_t n)
+static int queue_packet(struct runtime_client *client, const uint8_t *bytes, size_t n,
+                        const int *fds, size_t n_fds)
 {
         struct packet *packet = malloc(sizeof(*packet) + n);
 
@@ -165,12 +176,22 @@ static int queue_packet(struct runtime_client *client, const uint8_t *bytes, siz
                 return error_origin(-ENOMEM);
         packet->n = n;
         memcpy(packet->bytes, bytes, n);
+        for (packet->n_fds = 0; packet->n_fds < n_fds; packet->n_fds++) {
+                int copy = fcntl(fds[packet->n_fds], F_DUPFD_CLOEXEC, 3);
+
+                if (copy < 0) {
+                        packet_free(packet);
+                        return error_origin(-errno);
+                }
+                packet->fds[packet->n_fds] = copy;
+        }
         STAILQ_INSERT_TAIL(&client->packets, packet, link);
         watch_writable(client);
         return 0;
 }
 
-static int send_packet(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *message)
+static int send_packet(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *message,
+                       const int *fds, size_t n_fds)
 {
         size_t n = hotcell__runtime__v1__to_runtime__get_packed_size(message);
         _cleanup_(freep) uint8_t *bytes = NULL;
@@ -184,10 +205,10 @@ static int send_packet(struct runtime_client *client, Hotcell__Runtime__V1__ToRu
         (void)hotcell__runtime__v1__to_runtime__pack(message, bytes);
 
         if (!STAILQ_EMPTY(&client->packets))
-                return queue_packet(client, bytes, n);
-        r = io_send_packet(client->fd, bytes, n, NULL, 0);
+                return queue_packet(client, bytes, n, fds, n_fds);
+        r = io_send_packet(client->fd, bytes, n, fds, n_fds);
         if (r == -EAGAIN || r == -ENOBUFS)
-                return queue_packet(client, bytes, n);
+                return queue_packet(client, bytes, n, fds, n_fds);
         if (r == -EPIPE || r == -ECONNRESET)
                 return 0; /* the read side will see the end and fail the request */
         return r;
@@ -197,12 +218,13 @@ static void flush_packets(struct runtime_client *client)
 {
         while (!STAILQ_EMPTY(&client->packets)) {
                 struct packet *packet = STAILQ_FIRST(&client->packets);
-                int r = io_send_packet(client->fd, packet->bytes, packet->n, NULL, 0);
+                int r = io_send_packet(client->fd, packet->bytes, packet->n, packet->fds,
+                                       packet->n_fds);
 
                 if (r == -EAGAIN || r == -ENOBUFS)
                         break;
                 STAILQ_REMOVE_HEAD(&client->packets, link);
-                free(packet);
+                packet_free(packet);
         }
         watch_writable(client);
 }
@@ -231,7 +253,7 @@ static struct pending *take_pending(struct runtime_client *client, uint64_t id)
 }
 
 static int send_request(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *request,
-                        runtime_on_answer on_answer, void *userdata)
+                        const int *fds, size_t n_fds, runtime_on_answer on_answer, void *userdata)
 {
         int r;
 
@@ -239,7 +261,7 @@ static int send_request(struct runtime_client *client, Hotcell__Runtime__V1__ToR
         r = add_pending(client, request->request, on_answer, userdata);
         if (r)
                 return error_fold(r);
-        r = send_packet(client, request);
+        r = send_packet(client, request, fds, n_fds);
         if (r) {
                 free(take_pending(client, request->request));
                 return error_fold(r);
@@ -247,14 +269,21 @@ static int send_request(struct runtime_client *client, Hotcell__Runtime__V1__ToR
         return 0;
 }
 
-int runtime_client_request(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *request,
-                           runtime_on_answer on_answer, void *userdata)
+int runtime_client_request_with(struct runtime_client *client,
+                                Hotcell__Runtime__V1__ToRuntime *request, const int *fds,
+                                size_t n_fds, runtime_on_answer on_answer, void *userdata)
 {
         if (client->state != CLIENT_CONNECTED)
                 return RUNTIME_CLIENT_E_DISCONNECTED;
         if (map_count(&client->pending) >= PENDING_MAX)
                 return RUNTIME_CLIENT_E_BUSY;
-        return send_request(client, request, on_answer, userdata);
+        return send_request(client, request, fds, n_fds, on_answer, userdata);
+}
+
+int runtime_client_request(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *request,
+                           runtime_on_answer on_answer, void *userdata)
+{
+        return runtime_client_request_with(client, request, NULL, 0, on_answer, userdata);
 }
 
 static void on_event_packet(struct runtime_client *client,
@@ -390,7 +419,7 @@ static int greet(struct runtime_client *client)
         hello.version = unconst(HOTCELL_VERSION);
         message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_HELLO;
         message.hello = &hello;
-        return send_request(client, &message, NULL, NULL);
+        return send_request(client, &message, NULL, 0, NULL, NULL);
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)

@@ -18,7 +18,7 @@ struct runtime_client;
 enum {
         RUNTIME_CLIENT_E_DISCONNECTED = 1, /* there is no runtime now */
         RUNTIME_CLIENT_E_BUSY,             /* too many requests are unanswered */
-        RUNTIME_FDS_MAX = 8,               /* in one packet */
+        RUNTIME_FDS_MAX = 16,              /* in one packet */
 };
 
 /* Descriptors that came with an answer. Whoever wants one takes it with take_fd; the others are
@@ -58,5 +58,10 @@ const Hotcell__Runtime__V1__Welcome *runtime_client_welcome(const struct runtime
  */
 int runtime_client_request(struct runtime_client *client, Hotcell__Runtime__V1__ToRuntime *request,
                            runtime_on_answer on_answer, void *userdata);
+
+/* The same with descriptors, which are only borrowed. */
+int runtime_client_request_with(struct runtime_client *client,
+                                Hotcell__Runtime__V1__ToRuntime *request, const int *fds,
+                                size_t n_fds, runtime_on_answer on_answer, void *userdata);
 
 DEFINE_CLEANUP(struct runtime_client, runtime_client_free)

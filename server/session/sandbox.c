@@ -154,6 +154,8 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
                 sandbox->template = NULL; /* its root is not that template's any more */
         sandbox->is_in_store = true;
         sandbox->is_in_runtime = true;
+        sandbox->was_ending = record->state == SANDBOX_ENDING;
+        sandbox->record.state = SANDBOX_RUNNING;
         add_to_maps(sandbox);
         *ret_sandbox = sandbox;
         return 0;

@@ -56,6 +56,7 @@ struct sandbox {
         bool is_in_store;
         int failure; /* SESSION_E_ of the creation */
         char failure_message[MESSAGE_BUFFER];
+        bool was_ending; /* a predecessor had begun its end */
         /* While ENDING: */
         bool is_end_wanted;
         bool is_destroyed;     /* nothing of it runs any more */

@@ -216,6 +216,25 @@ static void read_last(struct sandbox *sandbox)
         reading_over(sandbox);
 }
 
+static void on_ending_recorded(void *userdata, int result)
+{
+        struct sandbox *sandbox = userdata;
+
+        sandbox->n_pending--;
+        if (result)
+                log_warning("the beginning of a sandbox's end was not recorded sandbox=%s",
+                            sandbox->record.sandbox_id);
+        sandbox_check(sandbox);
+}
+
+/* Nobody waits for it: it is for a successor, who is to know why. */
+static void record_ending(struct sandbox *sandbox)
+{
+        sandbox->n_pending++;
+        store_update_sandbox(sandbox->session->store, &sandbox->record, 0, on_ending_recorded,
+                             sandbox);
+}
+
 static void begin_end(struct sandbox *sandbox, enum cause cause, const char *message)
 {
         struct sandbox_record *record = &sandbox->record;
@@ -247,6 +266,7 @@ void sandbox_end(struct sandbox *sandbox, enum cause cause, const char *message)
         if (record->state != SANDBOX_RUNNING)
                 return;
         begin_end(sandbox, cause, message);
+        record_ending(sandbox);
         read_last(sandbox);
 }
 

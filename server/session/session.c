@@ -126,13 +126,19 @@ static void on_lost(void *userdata)
         session_check_ready(session);
 }
 
-static void on_process_ended(void *userdata, const Hotcell__Runtime__V1__ProcessEnded *ended)
+void session_on_process_ended(struct session *session,
+                              const Hotcell__Runtime__V1__ProcessEnded *ended)
 {
-        struct session *session = userdata;
         struct sandbox *sandbox = session_find_sandbox(session, NULL, ended->sandbox_id);
 
         if (!sandbox || !sandbox_on_process_ended(sandbox, ended))
                 session_acknowledge_end(session, ended->sandbox_id, ended->process_id);
+}
+
+static void on_process_ended(void *userdata, const Hotcell__Runtime__V1__ProcessEnded *ended)
+{
+        if (!session_reconcile_hear_process(userdata, ended))
+                session_on_process_ended(userdata, ended);
 }
 
 static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__SandboxEnded *ended)
@@ -142,6 +148,7 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
 
         log_warning("a sandbox ended by itself sandbox=%s oom=%d detail=\"%s\"", ended->sandbox_id,
                     ended->oom, ended->detail);
+        session_reconcile_hear_sandbox(session, ended);
         if (sandbox)
                 sandbox_end(sandbox, ended->oom ? CAUSE_LIMIT : CAUSE_PROGRAM,
                             ended->oom ? "It ran out of memory." : "Its first process ended.");

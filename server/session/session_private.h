@@ -93,6 +93,12 @@ int session_read_usage(struct session *session, const char *sandbox_id, const ch
                        bool reset_peak, runtime_on_answer on_answer, void *userdata);
 void session_signal_process(struct session *session, const char *sandbox_id, const char *process_id,
                             int signal);
+/* The runtime keeps descriptors, so that a successor can take a process over. */
+bool session_can_keep(const struct session *session);
+int session_keep(struct session *session, const char *sandbox_id, const char *process_id,
+                 const int *fds, size_t n_fds, runtime_on_answer on_answer, void *userdata);
+int session_take_process(struct session *session, const char *sandbox_id, const char *process_id,
+                         runtime_on_answer on_answer, void *userdata);
 void session_acknowledge_end(struct session *session, const char *sandbox_id,
                              const char *process_id);
 int session_destroy_sandbox(struct session *session, const char *sandbox_id,
@@ -121,10 +127,24 @@ void session_wake_reader_soon(struct session *session, struct execution_reader *
 void session_retain(struct session *session, struct execution *execution);
 void session_forget_all(struct session *session);
 
+/* One that a predecessor had seen end, with what it said. */
+void session_retain_kept(struct session *session, const struct execution_record *record,
+                         const struct store_blob *output);
+
 /* Reconciliation (reconcile.c). */
 void session_reconcile(struct session *session);
 void session_reconcile_cancel(struct session *session);
 void session_on_reconciled(struct session *session);
+
+/* An end that the runtime tells while they are compared. True: it will be delivered later. */
+bool session_reconcile_hear_process(struct session *session,
+                                    const Hotcell__Runtime__V1__ProcessEnded *ended);
+void session_reconcile_hear_sandbox(struct session *session,
+                                    const Hotcell__Runtime__V1__SandboxEnded *ended);
+
+/* A process ended; tells whose it is, or that it was nobody's. */
+void session_on_process_ended(struct session *session,
+                              const Hotcell__Runtime__V1__ProcessEnded *ended);
 
 /* What the runtime is and has (info.c). */
 int session_build_info(struct session *session);

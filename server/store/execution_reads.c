@@ -1,19 +1,15 @@
-/* Contexts, executions, and all that is not over. */
+/* Contexts and executions: one of them, and pages. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "server/store/execution_reads.h"
 #include "server/store/rows.h"
 #include "server/store/sandbox_reads.h"
 #include "server/store/store_private.h"
 
-struct executions {
-        struct execution_record *items;
-        size_t n;
-};
-
-static int executions_read(sqlite3_stmt *statement, struct executions *executions)
+int executions_read(sqlite3_stmt *statement, struct executions *executions)
 {
         int r;
 
@@ -213,94 +209,4 @@ void store_list_executions(struct store *store, const struct execution_query *qu
         list->cursor = query->cursor;
         list->limit = MIN(query->limit, (size_t)LIST_LIMIT_MAX);
         job_submit(&list->job);
-}
-
-/* All that is not over. */
-
-struct living_job {
-        struct job job;
-        store_on_living on_done;
-        struct sandboxes sandboxes;
-        struct context_record *contexts;
-        size_t n_contexts;
-        struct executions executions;
-};
-
-static int read_contexts(struct database *database, struct living_job *living)
-{
-        sqlite3_stmt *statement = database->statements[STATEMENT_ALL_CONTEXTS_LIVING];
-        int r;
-
-        while ((r = row_step(statement)) == ROW_E_ROW) {
-                r = array_grow(&living->contexts, living->n_contexts, sizeof(*living->contexts));
-                if (r == 0)
-                        r = row_read_context(statement, &living->contexts[living->n_contexts]);
-                if (r)
-                        break;
-                living->n_contexts++;
-        }
-        row_end(statement);
-        return r;
-}
-
-static int living_work(struct database *database, struct job *job)
-{
-        struct living_job *living = CONTAINER_OF(job, struct living_job, job);
-        int r;
-
-        r = sandboxes_read(database->statements[STATEMENT_ALL_SANDBOXES_LIVING], SIZE_MAX,
-                           &living->sandboxes);
-        for (size_t i = 0; r == 0 && i < living->sandboxes.n; i++) {
-                r = read_labels(database, &living->sandboxes.items[i]);
-                if (r == 0)
-                        r = read_environment(database, &living->sandboxes.items[i]);
-        }
-        if (r == 0)
-                r = read_contexts(database, living);
-        if (r == 0)
-                r = executions_read(database->statements[STATEMENT_ALL_EXECUTIONS_LIVING],
-                                    &living->executions);
-        return r;
-}
-
-static void living_deliver(struct job *job)
-{
-        struct living_job *living = CONTAINER_OF(job, struct living_job, job);
-        const struct living result = {
-                .sandboxes = living->sandboxes.items,
-                .n_sandboxes = living->sandboxes.n,
-                .contexts = living->contexts,
-                .n_contexts = living->n_contexts,
-                .executions = living->executions.items,
-                .n_executions = living->executions.n,
-        };
-
-        living->on_done(job->userdata, job->result, job->result ? NULL : &result);
-}
-
-static void living_deinit(struct job *job)
-{
-        struct living_job *living = CONTAINER_OF(job, struct living_job, job);
-
-        sandboxes_deinit(&living->sandboxes);
-        free(living->contexts);
-        free(living->executions.items);
-}
-
-static const struct job_class living_class = {
-        .work = living_work,
-        .deliver = living_deliver,
-        .deinit = living_deinit,
-};
-
-void store_load_living(struct store *store, store_on_living on_done, void *userdata)
-{
-        struct living_job *living = job_new(store, &living_class, sizeof(*living), userdata);
-
-        if (!living) {
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
-        living->on_done = on_done;
-        job_submit(&living->job);
 }

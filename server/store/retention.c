@@ -111,6 +111,37 @@ static int64_t time_before(const struct prune_job *prune, int64_t kept_usec)
         return kept_usec ? prune->now_usec - kept_usec : 0;
 }
 
+/* Raises *@before beyond the newest output that does not fit into @bytes_max with all newer ones.
+ */
+static int find_output_bound(struct database *database, int64_t bytes_max, int64_t *before)
+{
+        sqlite3_stmt *sizes = database->statements[STATEMENT_OUTPUT_SIZES];
+        int64_t n_bytes = 0;
+        int r;
+
+        while ((r = row_step(sizes)) == ROW_E_ROW) {
+                n_bytes += sqlite3_column_int64(sizes, 1);
+                if (n_bytes <= bytes_max)
+                        continue;
+                *before = MAX(*before, sqlite3_column_int64(sizes, 0) + 1);
+                r = 0;
+                break;
+        }
+        row_end(sizes);
+        return r;
+}
+
+static int prune_outputs(struct database *database, const struct prune_job *prune, int *n_full)
+{
+        const struct store_retention *retention = &prune->retention;
+        int64_t before = time_before(prune, retention->outputs_kept_usec);
+        int r = 0;
+
+        if (retention->outputs_max_bytes)
+                r = find_output_bound(database, retention->outputs_max_bytes, &before);
+        return r ? r : delete_before(database, STATEMENT_EXPIRE_OUTPUTS, before, n_full);
+}
+
 static int prune_work(struct database *database, struct job *job)
 {
         struct prune_job *prune = CONTAINER_OF(job, struct prune_job, change.job);
@@ -127,6 +158,8 @@ static int prune_work(struct database *database, struct job *job)
                 r = prune_events(database, prune, before, &n_full);
         if (r == 0)
                 r = delete_before(database, STATEMENT_EXPIRE_REQUESTS, requests_before, &n_full);
+        if (r == 0)
+                r = prune_outputs(database, prune, &n_full);
         prune->has_more = n_full > 0;
         return r;
 }
@@ -168,6 +201,17 @@ static void on_step_done(void *userdata, int result)
         if (result < 0)
                 log_warning("pruning the database failed error=%d", -result);
         (void)sd_event_source_set_time_relative(store->retention_timer, interval_usec);
+        (void)sd_event_source_set_enabled(store->retention_timer, SD_EVENT_ONESHOT);
+}
+
+void store_count_output(struct store *store, size_t n)
+{
+        store->output_bytes += (int64_t)n;
+        if (!store->retention_timer || store->retention.outputs_max_bytes == 0 ||
+            store->output_bytes < store->retention.outputs_max_bytes / 4)
+                return;
+        store->output_bytes = 0;
+        (void)sd_event_source_set_time_relative(store->retention_timer, 0);
         (void)sd_event_source_set_enabled(store->retention_timer, SD_EVENT_ONESHOT);
 }
 

@@ -319,6 +319,13 @@ void row_bind_text(sqlite3_stmt *statement, const char *parameter, const char *t
                 (void)sqlite3_bind_null(statement, index);
 }
 
+void row_bind_blob(sqlite3_stmt *statement, const char *parameter, const void *bytes, size_t n)
+{
+        int index = parameter_index(statement, parameter);
+
+        (void)sqlite3_bind_blob64(statement, index, bytes, n, SQLITE_STATIC);
+}
+
 void row_bind_int64(sqlite3_stmt *statement, const char *parameter, int64_t value)
 {
         (void)sqlite3_bind_int64(statement, parameter_index(statement, parameter), value);

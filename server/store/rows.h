@@ -27,6 +27,7 @@ int row_sandbox_n_columns(void);
 
 /* By name; @text NULL binds NULL. Errors show at the step. */
 void row_bind_text(sqlite3_stmt *statement, const char *parameter, const char *text);
+void row_bind_blob(sqlite3_stmt *statement, const char *parameter, const void *bytes, size_t n);
 void row_bind_int64(sqlite3_stmt *statement, const char *parameter, int64_t value);
 
 /*

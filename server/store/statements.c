@@ -165,6 +165,18 @@ static const char *const statement_sql[] = {
                 "SELECT " EXECUTION_COLUMNS
                 " FROM executions INDEXED BY executions_living WHERE state <> 3"
                 " ORDER BY create_time_usec, execution_id",
+        [STATEMENT_INSERT_KEPT] = "INSERT INTO execution_requests (execution_id, owner, request) "
+                                  "VALUES (:id, :owner, :blob)",
+        [STATEMENT_DELETE_KEPT] = "DELETE FROM execution_requests WHERE execution_id = :id",
+        [STATEMENT_KEPT] = "SELECT request FROM execution_requests WHERE execution_id = :id",
+        /* A second try of an end says the same. */
+        [STATEMENT_INSERT_OUTPUT] = "INSERT OR REPLACE INTO execution_outputs "
+                                    "(execution_id, owner, end_time_usec, size_bytes, output) "
+                                    "VALUES (:id, :owner, :time, :size, :blob)",
+        [STATEMENT_OUTPUTS] = "SELECT " EXECUTION_COLUMNS ", output FROM executions "
+                              "JOIN execution_outputs USING (execution_id, owner, end_time_usec) "
+                              "WHERE end_time_usec >= :time AND state = 3 "
+                              "ORDER BY execution_outputs.end_time_usec DESC",
 
         [STATEMENT_INSERT_REQUEST] =
                 "INSERT INTO requests (" REQUEST_COLUMNS ", number, create_time_usec) "
@@ -220,6 +232,12 @@ static const char *const statement_sql[] = {
                 "DELETE FROM requests WHERE (owner, method, request_id) IN (SELECT owner, method, "
                 "request_id FROM requests WHERE create_time_usec < :before "
                 "ORDER BY create_time_usec LIMIT :limit)",
+        [STATEMENT_EXPIRE_OUTPUTS] =
+                "DELETE FROM execution_outputs WHERE execution_id IN (SELECT execution_id "
+                "FROM execution_outputs WHERE end_time_usec < :before "
+                "ORDER BY end_time_usec LIMIT :limit)",
+        [STATEMENT_OUTPUT_SIZES] = "SELECT end_time_usec, size_bytes FROM execution_outputs "
+                                   "ORDER BY end_time_usec DESC",
         [STATEMENT_EXECUTION_TIME_AT_ROW] = "SELECT end_time_usec FROM executions WHERE state = 3 "
                                             "ORDER BY end_time_usec DESC LIMIT 1 OFFSET :offset",
         [STATEMENT_SANDBOX_TIME_AT_ROW] = "SELECT end_time_usec FROM sandboxes WHERE state = 4 "

@@ -64,7 +64,9 @@ struct store_retention {
         int64_t executions_max;
         int64_t events_max;
         int64_t requests_kept_usec;
-        int64_t requests_max; /* of each owner */
+        int64_t requests_max;      /* of each owner */
+        int64_t outputs_kept_usec; /* of ended executions */
+        int64_t outputs_max_bytes; /* of all together */
 };
 
 /* From now on prunes every few minutes, in small steps, and an owner's oldest requests at once.
@@ -76,6 +78,12 @@ typedef void (*store_on_done)(void *userdata, int result);
 /* One step of pruning, as of @now_usec; STORE_E_MORE: another one would find more. */
 void store_prune(struct store *store, const struct store_retention *retention, int64_t now_usec,
                  store_on_done on_done, void *userdata);
+
+/* Bytes that mean nothing to the store. Borrowed. */
+struct store_blob {
+        const void *data;
+        size_t n;
+};
 
 /* Sandboxes. A change and its event are one transaction. @event 0: none. */
 void store_insert_sandbox(struct store *store, const struct sandbox_record *record,
@@ -91,8 +99,13 @@ void store_update_context(struct store *store, const struct context_record *reco
 /* Whether the sandbox has or had that context: 0 or STORE_E_NOT_FOUND. */
 void store_find_context(struct store *store, const char *owner, const char *sandbox_id,
                         const char *context_id, store_on_done on_done, void *userdata);
+
 void store_insert_execution(struct store *store, const struct execution_record *record,
                             store_on_done on_done, void *userdata);
+
+/* It has ended. @output: what it said, kept for a while; empty: nothing. */
+void store_end_execution(struct store *store, const struct execution_record *record,
+                         const struct store_blob *output, store_on_done on_done, void *userdata);
 void store_update_execution(struct store *store, const struct execution_record *record,
                             store_on_done on_done, void *userdata);
 
@@ -107,8 +120,11 @@ void store_update_sandbox_for(struct store *store, const struct request_record *
 void store_insert_context_for(struct store *store, const struct request_record *request,
                               const struct context_record *record, store_on_done on_done,
                               void *userdata);
+
+/* @kept (may be NULL): what it was asked to do, for whoever must go on with it; until its end. */
 void store_insert_execution_for(struct store *store, const struct request_record *request,
-                                const struct execution_record *record, store_on_done on_done,
+                                const struct execution_record *record,
+                                const struct store_blob *kept, store_on_done on_done,
                                 void *userdata);
 void store_remember_request(struct store *store, const struct request_record *request,
                             store_on_done on_done, void *userdata);
@@ -211,12 +227,25 @@ struct living {
         size_t n_sandboxes;
         const struct context_record *contexts; /* existing ones of these sandboxes */
         size_t n_contexts;
-        const struct execution_record *executions; /* not ended ones */
+        const struct execution_record *executions; /* not ended ones, oldest first */
+        const struct store_blob *requests;         /* of each of them; empty: none was kept */
         size_t n_executions;
 };
 
 typedef void (*store_on_living)(void *userdata, int result, const struct living *living);
 void store_load_living(struct store *store, store_on_living on_done, void *userdata);
+
+/* Ended executions whose output is kept: those that ended at @end_time_usec or later, at most
+ * @bytes_max of output, the newest first to be chosen; told oldest first. */
+struct execution_output {
+        struct execution_record record;
+        struct store_blob output;
+};
+
+typedef void (*store_on_outputs)(void *userdata, int result, const struct execution_output *outputs,
+                                 size_t n);
+void store_load_outputs(struct store *store, int64_t end_time_usec, int64_t bytes_max,
+                        store_on_outputs on_done, void *userdata);
 
 /* Keys. */
 enum {

@@ -26,7 +26,11 @@ struct store {
 
         struct store_retention retention;
         sd_event_source *retention_timer;
+        int64_t output_bytes; /* that came since outputs were pruned */
 };
+
+/* So much output was kept: prunes soon when it has become much. */
+void store_count_output(struct store *store, size_t n);
 
 /* All changes: only a result is told. */
 struct change_job {

@@ -10,7 +10,7 @@ import grpc
 import daemons
 import scenario
 import stubs
-from scenario import create, delete, execute, fold, fold_until, get, request
+from scenario import attach, create, delete, execute, fold, fold_until, get, request
 from stubs import execution_service, sandbox, sandbox_service
 
 RUNNING, ENDED = sandbox.SANDBOX_STATE_RUNNING, sandbox.SANDBOX_STATE_ENDED
@@ -225,22 +225,24 @@ class Contexts(Case):
 class Daemons(unittest.TestCase):
     """Each with daemons of its own."""
 
-    def test_a_killed_hotcelld_comes_back_and_says_what_was_lost(self):
+    def test_what_runs_survives_a_killed_hotcelld(self):
         with daemons.Daemons() as mine, stubs.Client(mine.target) as own:
             made = create(own, name="survivor").sandbox_id
-            execute(own, made, "open('kept', 'w').write('yes'); x = 1")
-            stream = own.executions.Execute(request(made, "print(1, flush=True)\nimport time; time.sleep(60)"), timeout=120)
+            execute(own, made, "open('kept', 'w').write('yes'); x = 41")
+            code = "import os, time\nprint(1, flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint(2)\nx + 1"
+            stream = own.executions.Execute(request(made, code), timeout=120)
             run = fold_until(stream, lambda r: r.stdout)
             os.kill(mine.server_pid(), signal.SIGKILL)
             with self.assertRaises(grpc.RpcError):
                 fold(stream, run)
             daemons.wait_until(mine.is_ready, "ready again")
-            message = execution_service.GetExecutionRequest(execution_id=run.execution_id)
-            lost = own.executions.GetExecution(message, timeout=60, wait_for_ready=True).execution
-            self.assertEqual((lost.state, lost.ended.outcome), (3, 12))
-            again = execute(own, made, "open('kept').read()")
-            self.assertEqual((again.outcome, again.text), ("OK", "'yes'"))
-            self.assertEqual(again.started.context_generation, 2)
+            beside = own.executions.CreateContext(execution_service.CreateContextRequest(sandbox_id=made), timeout=60).context.context_id
+            execute(own, made, "open('go', 'w');", context_id=beside)
+            attach(own, run.execution_id, run.sequence, run)
+            self.assertEqual((run.outcome, run.stdout, run.text), ("OK", b"1\n2\n", "42"))
+            again = execute(own, made, "open('kept').read(), x")
+            self.assertEqual((again.outcome, again.text), ("OK", "('yes', 41)"))
+            self.assertEqual(again.started.context_generation, 1)
             delete(own, made)
 
     def test_a_stop_ends_sandboxes_and_streams_with_their_cause(self):

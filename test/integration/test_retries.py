@@ -295,7 +295,6 @@ class Kills(unittest.TestCase):
 
     def test_at_any_moment_of_an_execution(self):
         one = create(self.own).sandbox_id
-        n_ok = n_lost = 0
         for _ in range(8):
             retry(lambda: execute(self.own, one, "import os\nif os.path.exists('/tmp/count'): os.unlink('/tmp/count')"))
             message = request(one, COUNT, request_id=new_id(), on_disconnect=2)
@@ -306,10 +305,7 @@ class Kills(unittest.TestCase):
                 run = answer.result()
             daemons.wait_until(self.mine.is_ready, "ready again")
             n = retry(lambda: counted(self.own, one))
-            n_ok += run.outcome == "OK"
-            n_lost += run.outcome == "LOST"
-            self.assertIn((run.outcome, n), {("OK", 1), ("LOST", 0), ("LOST", 1)})
-        print(f"# 8 kills: {n_ok} ran once, {n_lost} were lost, 0 ran twice", flush=True)
+            self.assertEqual((run.outcome, n), ("OK", 1))
 
     def test_at_any_moment_of_a_creation(self):
         made = {}
@@ -338,10 +334,7 @@ class Kills(unittest.TestCase):
             daemons.wait_until(self.mine.is_ready, "ready again")
             self.assertEqual(retry(lambda: get(self.own, made.stdout.decode().strip())).name, f"cli-{i}")
             n = retry(lambda: execute(self.own, one, f"import os; os.path.exists('/tmp/count-{i}') and os.path.getsize('/tmp/count-{i}') or 0"))
-            if ran.returncode == 0:
-                self.assertEqual(n.text, "1")
-            else:
-                self.assertEqual((ran.returncode, b"LOST" in ran.stderr, n.text in "01"), (125, True, True), ran.stderr)
+            self.assertEqual((ran.returncode, n.text), (0, "1"), ran.stderr)
         listed = retry(lambda: self.own.sandboxes.ListSandboxes(sandbox_service.ListSandboxesRequest(), timeout=60))
         self.assertEqual({s.name for s in listed.sandboxes}, {"kept", *(f"cli-{i}" for i in range(6))})
 

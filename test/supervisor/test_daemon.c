@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,8 +58,13 @@ static void pause_msec(long msec)
                 NULL);
 }
 
-/* A script's loop that ends when nobody can read its output any more. */
-#define UNTIL_UNHEARD "trap '' PIPE; while echo .; do :; done 2>/dev/null; "
+/* A script's loop that ends when it is told to; it listens from "ready" on. */
+#define UNTIL_TOLD "trap told=1 TERM; echo ready; while [ -z \"$told\" ]; do sleep 0.01; done; "
+
+static void tell(int pidfd)
+{
+        ck_assert_int_eq(syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0), 0);
+}
 
 /* Until the process is a zombie, or gone. */
 static void await_exit(int pidfd)
@@ -424,9 +430,10 @@ START_TEST(unacknowledged_ends_are_repeated_to_the_next_hotcelld)
         answer = peer_shell(&peer, "sbx-a", "p", "exit 5");
         event_free(peer_await_event(&peer, EVENT(PROCESS_ENDED)));
         answer_deinit(&answer);
-        answer = peer_shell(&peer, "sbx-a", "q", UNTIL_UNHEARD "exit 6");
+        answer = peer_shell(&peer, "sbx-a", "q", UNTIL_TOLD "exit 6");
+        read_until(answer.fds[1], "ready");
         peer_disconnect(&peer);
-        answer.fds[1] = close_fd(answer.fds[1]);
+        tell(answer.fds[0]);
         await_exit(answer.fds[0]);
         answer_deinit(&answer);
 
@@ -724,7 +731,7 @@ START_TEST(spawner_that_died_is_replaced)
         char command[512];
 
         peer_create(&peer, "sbx-a");
-        answer = peer_shell(&peer, "sbx-a", "p", "echo ready; " UNTIL_UNHEARD "exit 4");
+        answer = peer_shell(&peer, "sbx-a", "p", UNTIL_TOLD "exit 4");
         read_until(answer.fds[1], "ready");
         /* Before any sandbox it was the only child; it is the one in the daemon's own group. */
         (void)snprintf(
@@ -736,6 +743,7 @@ START_TEST(spawner_that_died_is_replaced)
         ck_assert_int_eq(system(command), 0);
         daemon_await_log(&runtime, "the spawner ended");
         /* What it cloned lives on, and is still ours to reap. */
+        tell(answer.fds[0]);
         answer_deinit(&answer);
         event_free(peer_await_event(&peer, EVENT(PROCESS_ENDED)));
         event_free(peer_run(&peer, "sbx-a", "echo again", output));

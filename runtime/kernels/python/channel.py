@@ -8,6 +8,8 @@ display things while the main thread does. So:
 * The count of acknowledgements owed is lowered before one is read. If an exception strikes between, a later barrier ends
   one acknowledgement early (some output may then be out of order), but none ever waits for one that was already taken.
 * Waiting is poll(), which an exception may end at any time without harm.
+* Commands are numbered. A hotcelld that took over from one that was killed may say again what was heard already: that is
+  dropped. A gap is left by an exception that struck while a command was read: nobody waits for it.
 * Whoever speaks holds the lock until the answer is there, so there is one conversation at a time and no reader thread.
 
 A forked child inherits all of this and must stay silent: it is told so by the fork hook, and by its process id where a C
@@ -55,6 +57,7 @@ class Channel:
         self._lock = threading.RLock()
         self._unsent = None
         self._n_owed = 0
+        self._next_serial = 0
         # What was said by a signal handler or a finaliser while its own thread was speaking.
         self._interjections = collections.deque()
         # Goes out in front of the next message.
@@ -117,11 +120,21 @@ class Channel:
 
     def receive(self):
         """Returns (header, payload) of the next frame. Not for use while an execution runs."""
-        try:
-            header = frames.header(self._read(frames.HEADER.size))
-        except frames.Malformed as e:
-            leave(str(e))
-        return header, self._read(header.size)
+        pieces = []
+        while True:
+            try:
+                header = frames.header(self._read(frames.HEADER.size))
+            except frames.Malformed as e:
+                leave(str(e))
+            payload = self._read(header.size)
+            if (header.serial - self._next_serial) & 0xFFFF >= 0x8000:
+                continue
+            self._next_serial = (header.serial + 1) & 0xFFFF
+            pieces.append(payload)
+            if header.type != frames.MORE:
+                return header, b"".join(pieces)
+            if sum(map(len, pieces)) > frames.PAYLOAD_MAX:
+                leave("a command is too long")
 
     def _converse(self, messages):
         messages = (*self._delayed, *messages)

@@ -10,11 +10,12 @@ bytes that are not such a message.
 import struct
 from typing import NamedTuple
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 HELLO = 1
 EXECUTE = 2
 ACK = 3
+MORE = 4
 READY = 65
 STARTED = 66
 RESULT = 67
@@ -44,6 +45,7 @@ class Header(NamedTuple):
     size: int
     type: int
     flags: int
+    serial: int
     execution: int
 
 
@@ -70,10 +72,10 @@ def frame(type, execution, payload=b"", flags=0):
 
 
 def header(data):
-    size, type, flags, zero, execution = HEADER.unpack(data)
-    if size > PAYLOAD_MAX or zero:
+    size, type, flags, serial, execution = HEADER.unpack(data)
+    if size > PAYLOAD_MAX:
         raise Malformed("a frame's header is not one")
-    return Header(size, type, flags, execution)
+    return Header(size, type, flags, serial, execution)
 
 
 # What the kernel says.

@@ -77,9 +77,10 @@ class Peer:
         self.parts = []
         self.execution = 0
         self.n_frames = 0
+        self.serial = 0
         self.reads_outputs = True
         self._start(environment or {}, directory or "/home/user")
-        self.send("HELLO", self.pb.Hello(protocol=1, working_directory="/home/user"), 0)
+        self.send("HELLO", self.pb.Hello(protocol=2, working_directory="/home/user"), 0)
         self.wait_for("ready")
         self.kernel_pid = _leaf(self.process.pid)
 
@@ -112,7 +113,8 @@ class Peer:
     def send(self, type, message, execution, flags=0):
         payload = message.SerializeToString() if message is not None else b""
         number = self.pb.FrameType.Value(f"FRAME_TYPE_{type}")
-        self.send_raw(HEADER.pack(len(payload), number, flags, 0, execution) + payload)
+        self.send_raw(HEADER.pack(len(payload), number, flags, self.serial & 0xFFFF, execution) + payload)
+        self.serial += 1
 
     def send_raw(self, data):
         os.set_blocking(self._commands, True)

@@ -17,7 +17,7 @@ class Encoding(unittest.TestCase):
 
     def test_ready(self):
         message = pb.Ready.FromString(frames.ready("python", "3.13.5"))
-        self.assertEqual((message.protocol, message.language, message.language_version), (1, "python", "3.13.5"))
+        self.assertEqual((message.protocol, message.language, message.language_version), (2, "python", "3.13.5"))
 
     def test_started(self):
         for count in (0, 1, 127, 128, 300, 2**32 - 1):
@@ -61,8 +61,8 @@ class Decoding(unittest.TestCase):
     """What protobuf writes, frames.py reads."""
 
     def test_hello(self):
-        data = pb.Hello(protocol=1, working_directory="/home/ü").SerializeToString()
-        self.assertEqual(frames.parse_hello(data), (1, "/home/ü"))
+        data = pb.Hello(protocol=2, working_directory="/home/ü").SerializeToString()
+        self.assertEqual(frames.parse_hello(data), (2, "/home/ü"))
 
     def test_execute(self):
         message = pb.Execute(code="print('é')\n" * 1000, combine_output=True)
@@ -107,7 +107,7 @@ class Headers(unittest.TestCase):
     def test_round_trip(self):
         frame = frames.frame(frames.DISPLAY, 7, b"abc", frames.SYNC)
         self.assertEqual(frame, b"\x03\0\0\0\x44\x01\0\0\x07\0\0\0abc")
-        self.assertEqual(frames.header(frame[:12]), (3, frames.DISPLAY, frames.SYNC, 7))
+        self.assertEqual(frames.header(frame[:12]), (3, frames.DISPLAY, frames.SYNC, 0, 7))
 
     def test_numbers_are_those_of_the_protocol(self):
         for name, number in pb.FrameType.items():
@@ -119,8 +119,9 @@ class Headers(unittest.TestCase):
             frames.frame(frames.DONE, 1, bytes(frames.PAYLOAD_MAX + 1))
         with self.assertRaises(frames.Malformed):
             frames.header(frames.HEADER.pack(frames.PAYLOAD_MAX + 1, 2, 0, 0, 1))
-        with self.assertRaises(frames.Malformed):
-            frames.header(frames.HEADER.pack(0, 2, 0, 1, 1))
+
+    def test_commands_are_numbered(self):
+        self.assertEqual(frames.header(frames.HEADER.pack(0, frames.EXECUTE, 0, 0xFFFF, 1)).serial, 0xFFFF)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,9 @@ START_TEST(each_outcome_of_a_session_has_its_reason)
 
         (void)snprintf(result.message, sizeof(result.message), "It is so about %d.", _i);
         ck_assert(api_call_fail_result(call, &result, "sbx-a"));
-        ck_assert_str_eq(answer.status->message, result.message);
+        /* Some tell where more is to be read. */
+        ck_assert_int_eq(strncmp(answer.status->message, result.message, strlen(result.message)),
+                         0);
         assert_answer(outcomes[_i].code, outcomes[_i].reason);
         /* The second answer goes nowhere. */
         ck_assert(api_call_fail_result(call, &result, "sbx-a"));

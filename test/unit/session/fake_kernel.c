@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -73,18 +74,41 @@ static void read_fully(int fd, void *bytes, size_t n)
         }
 }
 
-static uint8_t *receive(struct frame *ret_frame)
+/* One frame that was not heard before; its payload goes to @payload, which has room. */
+static void receive_piece(struct frame *ret_frame, uint8_t *payload)
 {
-        uint8_t *bytes = malloc(FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX);
+        static uint16_t next_serial;
+        uint8_t bytes[PIPE_BUF];
         uint32_t n;
         size_t size;
 
-        read_fully(fds.commands, bytes, FRAME_HEADER_SIZE);
-        memcpy(&n, bytes, sizeof(n));
-        read_fully(fds.commands, bytes + FRAME_HEADER_SIZE, n);
-        if (frame_parse(bytes, FRAME_HEADER_SIZE + n, FRAME_PAYLOAD_MAX, ret_frame, &size))
-                _exit(92);
-        return bytes;
+        do {
+                read_fully(fds.commands, bytes, FRAME_HEADER_SIZE);
+                memcpy(&n, bytes, sizeof(n));
+                if (n > sizeof(bytes) - FRAME_HEADER_SIZE)
+                        _exit(94); /* such a write could be torn */
+                read_fully(fds.commands, bytes + FRAME_HEADER_SIZE, n);
+                if (frame_parse(bytes, FRAME_HEADER_SIZE + n, FRAME_PAYLOAD_MAX, ret_frame, &size))
+                        _exit(92);
+        } while ((uint16_t)(ret_frame->serial - next_serial) >= 0x8000);
+        if (ret_frame->serial != next_serial)
+                _exit(95); /* one is missing */
+        next_serial++;
+        memcpy(payload, bytes + FRAME_HEADER_SIZE, n);
+}
+
+static uint8_t *receive(struct frame *ret_frame)
+{
+        uint8_t *payload = malloc(FRAME_PAYLOAD_MAX + PIPE_BUF);
+        size_t n = 0;
+
+        do {
+                receive_piece(ret_frame, payload + n);
+                n += ret_frame->n_payload;
+        } while (ret_frame->type == FRAME_TYPE(MORE) && n <= FRAME_PAYLOAD_MAX);
+        ret_frame->payload = payload;
+        ret_frame->n_payload = n;
+        return payload;
 }
 
 static void send_frame(uint8_t type, uint8_t flags, uint32_t number,
@@ -113,7 +137,7 @@ static void send_ready(void)
         Hotcell__Sandbox__V1__Ready ready;
 
         hotcell__sandbox__v1__ready__init(&ready);
-        ready.protocol = 1;
+        ready.protocol = 2;
         ready.language = (char *)"fake";
         ready.language_version = (char *)"1.0";
         send_frame(FRAME_TYPE(READY), 0, 0, &ready.base);

@@ -33,6 +33,9 @@ struct process {
         sd_event_source *source;
         int status;
         bool oom;
+        int pipes[5]; /* a stand-in for a pidfd, output, error, commands, events; -1: none */
+        int kept[8];
+        size_t n_kept;
 };
 
 struct sandbox {
@@ -167,9 +170,18 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
         return 0;
 }
 
+static void drop_kept(struct process *process)
+{
+        while (process->n_kept > 0)
+                (void)close(process->kept[--process->n_kept]);
+}
+
 static void remove_process(struct process *process)
 {
         LIST_REMOVE(process, link);
+        drop_kept(process);
+        for (size_t i = 0; i < ARRAY_SIZE(process->pipes); i++)
+                (void)close_fd(process->pipes[i]);
         (void)sd_event_source_disable_unref(process->source);
         if (process->pid > 0) {
                 (void)kill(process->pid, SIGKILL);
@@ -197,6 +209,8 @@ static struct process *add_process(struct fake_runtime *runtime, const char *san
         struct process *process = calloc(1, sizeof(*process));
 
         process->runtime = runtime;
+        for (size_t i = 0; i < ARRAY_SIZE(process->pipes); i++)
+                process->pipes[i] = -1;
         (void)snprintf(process->sandbox_id, sizeof(process->sandbox_id), "%s", sandbox_id);
         (void)snprintf(process->process_id, sizeof(process->process_id), "%s", process_id);
         LIST_INSERT_HEAD(&runtime->processes, process, link);
@@ -282,8 +296,7 @@ static void on_start(struct fake_runtime *runtime, uint64_t request,
         Hotcell__Runtime__V1__ProcessStarted started;
         struct process *process;
         int pipes[4][2];
-        int fds[5];
-        int pidfd;
+        int *fds;
 
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__process_started__init(&started);
@@ -305,23 +318,65 @@ static void on_start(struct fake_runtime *runtime, uint64_t request,
                                  process);
         runtime->n_started++;
 
-        pidfd = dup(pipes[0][0]); /* stands for one: nobody looks at it */
-        fds[0] = pidfd;
+        fds = process->pipes;
+        fds[0] = dup(pipes[0][0]); /* stands for a pidfd: nobody looks at it */
         fds[1] = pipes[0][0];
         fds[2] = pipes[1][0];
         fds[3] = pipes[2][1];
         fds[4] = pipes[3][0];
         for (size_t i = 1; i < 5; i++)
                 (void)fcntl(fds[i], F_SETFL, O_NONBLOCK);
+        (void)close(pipes[0][1]);
+        (void)close(pipes[1][1]);
+        (void)close(pipes[2][0]);
+        (void)close(pipes[3][1]);
         started.pid = (uint32_t)process->pid;
         message.body_case = FROM(PROCESS_STARTED);
         message.process_started = &started;
         send_message(runtime, request, &message, fds, 5);
-        (void)close(pidfd);
-        for (size_t i = 0; i < 4; i++) {
-                (void)close(pipes[i][0]);
-                (void)close(pipes[i][1]);
+}
+
+static void on_keep(struct fake_runtime *runtime, uint64_t request,
+                    const Hotcell__Runtime__V1__KeepDescriptors *keep, const int *fds, size_t n_fds)
+{
+        struct process *process = find_process(runtime, keep->sandbox_id, keep->process_id);
+
+        if (!process || n_fds > ARRAY_SIZE(process->kept) || runtime->script.fail_keep) {
+                send_failure(runtime, request,
+                             process ? (int)REASON(EXHAUSTED) : (int)REASON(NOT_FOUND));
+                return;
         }
+        drop_kept(process);
+        for (size_t i = 0; i < n_fds; i++)
+                process->kept[process->n_kept++] = dup(fds[i]);
+        send_done(runtime, request);
+}
+
+static void on_take(struct fake_runtime *runtime, uint64_t request,
+                    const Hotcell__Runtime__V1__TakeProcess *take_process)
+{
+        struct process *process =
+                find_process(runtime, take_process->sandbox_id, take_process->process_id);
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__ProcessTaken taken;
+        int fds[16];
+        size_t n = 0;
+
+        if (!process || process->pipes[0] < 0) {
+                send_failure(runtime, request, REASON(NOT_FOUND));
+                return;
+        }
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__process_taken__init(&taken);
+        for (size_t i = 0; i < ARRAY_SIZE(process->pipes); i++)
+                fds[n++] = process->pipes[i];
+        for (size_t i = 0; i < process->n_kept; i++)
+                fds[n++] = process->kept[i];
+        taken.pid = (uint32_t)process->pid;
+        taken.n_pipes = ARRAY_SIZE(process->pipes);
+        message.body_case = FROM(PROCESS_TAKEN);
+        message.process_taken = &taken;
+        send_message(runtime, request, &message, fds, n);
 }
 
 static void on_signal(struct fake_runtime *runtime, uint64_t request,
@@ -431,7 +486,7 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
         template.kernels = kernels;
         template.n_kernels = 1;
         fill_wall(runtime, &wall);
-        welcome.protocol = 1;
+        welcome.protocol = runtime->script.protocol ? runtime->script.protocol : 2;
         welcome.version = (char *)"fake";
         welcome.boot_id =
                 (char *)(uintptr_t)(runtime->script.boot_id ? runtime->script.boot_id : "boot-1");
@@ -485,7 +540,8 @@ static void on_acknowledge(struct fake_runtime *runtime, uint64_t request,
         send_done(runtime, request);
 }
 
-static void on_message(struct fake_runtime *runtime, const Hotcell__Runtime__V1__ToRuntime *message)
+static void on_message(struct fake_runtime *runtime, const Hotcell__Runtime__V1__ToRuntime *message,
+                       const int *fds, size_t n_fds)
 {
         if (message->body_case == TO(HELLO))
                 on_hello(runtime, message->request);
@@ -505,6 +561,10 @@ static void on_message(struct fake_runtime *runtime, const Hotcell__Runtime__V1_
                 on_list(runtime, message->request);
         else if (message->body_case == TO(PROBE_WALLS))
                 on_probe(runtime, message->request);
+        else if (message->body_case == TO(KEEP_DESCRIPTORS))
+                on_keep(runtime, message->request, message->keep_descriptors, fds, n_fds);
+        else if (message->body_case == TO(TAKE_PROCESS))
+                on_take(runtime, message->request, message->take_process);
 }
 
 void fake_runtime_disconnect(struct fake_runtime *runtime)
@@ -519,12 +579,13 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
         struct fake_runtime *runtime = userdata;
         Hotcell__Runtime__V1__ToRuntime *message;
         size_t n = sizeof(bytes);
-        size_t n_fds = 0;
+        int fds[8];
+        size_t n_fds = ARRAY_SIZE(fds);
         int r;
 
         (void)source;
         (void)events;
-        r = io_receive_packet(fd, bytes, &n, NULL, &n_fds);
+        r = io_receive_packet(fd, bytes, &n, fds, &n_fds);
         if (r == -EAGAIN)
                 return 0;
         if (r) {
@@ -532,7 +593,9 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
                 return 0;
         }
         message = hotcell__runtime__v1__to_runtime__unpack(NULL, n, bytes);
-        on_message(runtime, message);
+        on_message(runtime, message, fds, n_fds);
+        for (size_t i = 0; i < n_fds; i++)
+                (void)close(fds[i]);
         hotcell__runtime__v1__to_runtime__free_unpacked(message, NULL);
         return 0;
 }

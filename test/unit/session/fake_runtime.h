@@ -20,6 +20,8 @@ struct fake_runtime_script {
         bool oom;         /* the next process that SIGKILL ends was short of memory */
         bool hold_create; /* creations are not answered until _release */
         const char *boot_id;
+        unsigned protocol; /* 0: the newest */
+        bool fail_keep;    /* descriptors are not kept */
 };
 
 int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret_runtime);

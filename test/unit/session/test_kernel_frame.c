@@ -233,7 +233,7 @@ static int take_ready(struct kernel_order *order)
         Hotcell__Sandbox__V1__Ready ready;
 
         hotcell__sandbox__v1__ready__init(&ready);
-        ready.protocol = 1;
+        ready.protocol = KERNEL_PROTOCOL;
         return take(order, FRAME_TYPE(READY), 0, &ready.base);
 }
 

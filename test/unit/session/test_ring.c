@@ -1,7 +1,15 @@
 /* The ring against a simple model, and its promises one by one. */
 #include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
@@ -116,7 +124,7 @@ END_TEST
 
 static void check_frozen(size_t n_block)
 {
-        _cleanup_(ring_freep) struct ring *spare = NULL;
+        struct ring *spare = NULL;
         _cleanup_(ring_freep) struct ring *ring = NULL;
         static uint8_t block[300 << 10];
         struct ring_record record;
@@ -146,12 +154,233 @@ static void check_frozen(size_t n_block)
                 ck_assert_uint_eq(record.payload[n_block - 1], 2);
         } else
                 ck_assert_ptr_null(spare);
+        (void)ring_free(spare);
 }
 
 START_TEST(a_frozen_ring_reads_the_same)
 {
         check_frozen(100);
         check_frozen(300 << 10);
+}
+END_TEST
+
+enum { PIPE_SIZE = 64 << 10 };
+
+/* One record of bytes that come through a pipe; returns how many it took of them. */
+static size_t fill(struct ring *ring, const int pipes[2], const uint8_t *bytes, size_t n)
+{
+        struct ring_entry entry = { .kind = 3 };
+        uint8_t rest[4096];
+        size_t n_taken;
+
+        ck_assert_int_eq(write(pipes[1], bytes, n), n);
+        ck_assert_int_eq(ring_fill(ring, &entry, pipes[0], n, &n_taken), 0);
+        ck_assert_uint_gt(n_taken, 0);
+        while (read(pipes[0], rest, sizeof(rest)) > 0)
+                ;
+        return n_taken;
+}
+
+/* As a successor does, but for the death of the one before. */
+static void take_over(struct ring **ring)
+{
+        struct ring *next;
+        int fd = dup(ring_fd(*ring));
+
+        ck_assert_int_eq(ring_open(fd, &next), 0);
+        (void)ring_free(*ring);
+        *ring = next;
+}
+
+START_TEST(a_pipe_that_is_empty_or_at_its_end_leaves_no_record)
+{
+        _cleanup_(ring_freep) struct ring *ring = NULL;
+        struct ring_entry entry = { .kind = 3 };
+        size_t n = 1;
+        int pipes[2];
+
+        ck_assert_int_eq(pipe2(pipes, O_CLOEXEC | O_NONBLOCK), 0);
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        ck_assert_int_eq(ring_fill(ring, &entry, pipes[0], 100, &n), -EAGAIN);
+        ck_assert_uint_eq(n, 0);
+        (void)close(pipes[1]);
+        ck_assert_int_eq(ring_fill(ring, &entry, pipes[0], 100, &n), 0);
+        ck_assert_uint_eq(n, 0);
+        take_over(&ring);
+        ck_assert_int_eq(ring_next_sequence(ring), 1);
+}
+END_TEST
+
+START_TEST(what_is_no_ring_is_refused)
+{
+        struct ring *opened = NULL;
+        struct ring *ring = NULL;
+        int fd, copy;
+
+        fd = memfd_create("empty", MFD_CLOEXEC);
+        ck_assert_int_eq(ring_open(fd, &opened), RING_E_BAD);
+        fd = memfd_create("zeros", MFD_CLOEXEC);
+        ck_assert_int_eq(ftruncate(fd, 8 << 20), 0);
+        ck_assert_int_eq(ring_open(fd, &opened), RING_E_BAD);
+
+        for (off_t offset = 0; offset < 300; offset += 8) {
+                uint64_t word = UINT64_MAX / 3;
+
+                ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+                append(ring, RING_STREAM_STDOUT, "abc", 3);
+                copy = dup(ring_fd(ring));
+                ck_assert_int_eq(pwrite(copy, &word, sizeof(word), offset), sizeof(word));
+                if (ring_open(copy, &opened) == 0)
+                        opened = ring_free(opened);
+                ring = ring_free(ring);
+        }
+}
+END_TEST
+
+START_TEST(a_tag_tells_what_was_recorded)
+{
+        _cleanup_(ring_freep) struct ring *ring = NULL;
+        struct ring_entry entry = { .kind = 3, .tag = 700 };
+
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        ck_assert_uint_eq(ring_tag(ring), 0);
+        (void)ring_append(ring, &entry, NULL, 0);
+        append(ring, 0, "x", 1);
+        take_over(&ring);
+        ck_assert_uint_eq(ring_tag(ring), 700);
+}
+END_TEST
+
+START_TEST(a_copy_goes_on_where_the_first_one_was)
+{
+        _cleanup_(ring_freep) struct ring *from = NULL;
+        _cleanup_(ring_freep) struct ring *to = NULL;
+        struct ring_record record;
+        uint64_t position;
+
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &from), 0);
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &to), 0);
+        append(to, RING_STREAM_STDERR, "old", 3);
+        append(from, RING_STREAM_STDOUT, "first", 5);
+        position = ring_seek(from, 1);
+        ring_copy(from, to);
+        ck_assert_int_eq(append(to, RING_STREAM_STDOUT, "second", 6), 2);
+        ck_assert(ring_read(to, &position, &record));
+        ck_assert_int_eq(record.before.stdout_bytes, 5);
+        ck_assert_int_eq(record.before.stderr_bytes, 0);
+        ck_assert_mem_eq(record.payload, "second", 6);
+}
+END_TEST
+
+enum { KILL_BYTES = 8 << 20 };
+
+static uint8_t stream_byte(size_t position)
+{
+        return (uint8_t)(position * 2654435761U >> 13);
+}
+
+/* Writes a stream whose every byte can be told from its place. */
+static void write_stream(int fd)
+{
+        static uint8_t block[8191];
+        size_t n_written = 0;
+
+        while (n_written < KILL_BYTES) {
+                size_t n = MIN(sizeof(block), KILL_BYTES - n_written);
+
+                for (size_t i = 0; i < n; i++)
+                        block[i] = stream_byte(n_written + i);
+                for (size_t sent = 0; sent < n;) {
+                        ssize_t now = write(fd, block + sent, n - sent);
+
+                        if (now < 0)
+                                _exit(1);
+                        sent += (size_t)now;
+                }
+                n_written += n;
+        }
+        _exit(0);
+}
+
+/* Takes from the pipe into the ring until it is killed or the stream is over. Evicts only what is
+ * before @floor. */
+static void fill_until_killed(struct ring *ring, int fd, int64_t floor)
+{
+        struct ring_entry entry = { .kind = 3, .stream = RING_STREAM_STDOUT };
+        struct pollfd readable = { .fd = fd, .events = POLLIN };
+        size_t n;
+        int r;
+
+        for (;;) {
+                (void)poll(&readable, 1, -1);
+                while (!ring_make_room(ring, PIPE_SIZE, floor))
+                        (void)pause();
+                r = ring_fill(ring, &entry, fd, PIPE_SIZE, &n);
+                if (r == 0 && n == 0)
+                        _exit(0);
+                if (r && r != -EAGAIN)
+                        _exit(1);
+        }
+}
+
+/* Compares what is new in the ring with the stream; returns how much of it was seen now. */
+static size_t compare_stream(const struct ring *ring, size_t n_seen, int64_t *sequence)
+{
+        uint64_t position = ring_seek(ring, *sequence);
+        struct ring_record record;
+        bool is_equal = true;
+
+        ck_assert_int_ge(*sequence + 1, ring_first_sequence(ring));
+        while (ring_read(ring, &position, &record)) {
+                size_t start = (size_t)record.before.stdout_bytes;
+
+                ck_assert_uint_ge(start, n_seen);
+                for (size_t i = 0; i < record.n_payload; i++)
+                        is_equal &= record.payload[i] == stream_byte(start + i);
+                ck_assert(is_equal);
+                n_seen = start + record.n_payload;
+                *sequence = record.sequence;
+        }
+        return n_seen;
+}
+
+START_TEST(a_kill_at_any_moment_loses_no_byte)
+{
+        struct ring *ring = NULL;
+        int64_t sequence = 0;
+        size_t n_seen = 0;
+        unsigned n_kills = 0;
+        int pipes[2];
+        int status;
+        pid_t writer;
+
+        srandom((unsigned)_i + 1);
+        ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        writer = fork();
+        if (writer == 0)
+                write_stream(pipes[1]);
+        (void)close(pipes[1]);
+        do {
+                struct timespec pause = { .tv_nsec = random() % 3000000 };
+                pid_t reader = fork();
+
+                if (reader == 0)
+                        fill_until_killed(ring, pipes[0], sequence + 1);
+                /* The moment is what is random here, nothing is waited for. */
+                (void)nanosleep(&pause, NULL);
+                (void)kill(reader, SIGKILL);
+                ck_assert_int_eq(waitpid(reader, &status, 0), reader);
+                ck_assert(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+                n_kills += WIFSIGNALED(status);
+                take_over(&ring);
+                n_seen = compare_stream(ring, n_seen, &sequence);
+        } while (WIFSIGNALED(status));
+        ck_assert_uint_eq(n_seen, KILL_BYTES);
+        ck_assert_uint_gt(n_kills, 3);
+        ck_assert_int_eq(waitpid(writer, &status, 0), writer);
+        (void)ring_free(ring);
+        (void)close(pipes[0]);
 }
 END_TEST
 
@@ -163,7 +392,9 @@ START_TEST(random_use_agrees_with_a_model)
         static uint8_t block[200 << 10];
         _cleanup_(ring_freep) struct ring *ring = NULL;
         int64_t floor = 1;
+        int pipes[2];
 
+        ck_assert_int_eq(pipe2(pipes, O_CLOEXEC | O_NONBLOCK), 0);
         srandom((unsigned)_i + 1);
         ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
         for (int64_t i = 1; i <= STEPS; i++) {
@@ -177,14 +408,14 @@ START_TEST(random_use_agrees_with_a_model)
                         floor = ring_next_sequence(ring) - random() % 3;
                         ck_assert(ring_make_room(ring, n, INT64_MAX));
                 }
-                if (random() % 2) {
-                        struct ring_entry entry = { .kind = 3 };
-
-                        memcpy(ring_reserve(ring, n), block, n);
-                        ck_assert_int_eq(ring_commit(ring, &entry, n), i);
-                } else
+                if (random() % 2 && n > 0 && n <= PIPE_SIZE)
+                        n = fill(ring, pipes, block, n);
+                else
                         ck_assert_int_eq(append(ring, 0, block, n), i);
+                ck_assert_int_eq(ring_next_sequence(ring), i + 1);
                 sizes[i] = n;
+                if (random() % 100 == 0)
+                        take_over(&ring);
 
                 position = ring_seek(ring, 0);
                 ck_assert(ring_read(ring, &position, &record));
@@ -211,6 +442,11 @@ int main(void)
         tcase_add_test(tcase, memory_grows_with_what_is_kept_and_not_beyond);
         tcase_add_test(tcase, totals_of_evicted_records_are_exact_at_first_and_near_later);
         tcase_add_test(tcase, a_frozen_ring_reads_the_same);
+        tcase_add_test(tcase, a_pipe_that_is_empty_or_at_its_end_leaves_no_record);
+        tcase_add_test(tcase, what_is_no_ring_is_refused);
+        tcase_add_test(tcase, a_tag_tells_what_was_recorded);
+        tcase_add_test(tcase, a_copy_goes_on_where_the_first_one_was);
+        tcase_add_loop_test(tcase, a_kill_at_any_moment_loses_no_byte, 0, 2);
         tcase_add_loop_test(tcase, random_use_agrees_with_a_model, 0, 4);
         suite_add_tcase(suite, tcase);
         runner = srunner_create(suite);

@@ -18,7 +18,7 @@ enum wrapped {
         INSERT_CONTEXT,
         FIND_CONTEXT,
         INSERT_EXECUTION,
-        UPDATE_EXECUTION,
+        END_EXECUTION,
         GET_REQUEST,
         _WRAPPED_N,
 };
@@ -77,19 +77,23 @@ void __wrap_store_insert_context_for(struct store *store, const struct request_r
                                      const struct context_record *record, store_on_done on_done,
                                      void *userdata);
 void __real_store_insert_execution_for(struct store *store, const struct request_record *request,
-                                       const struct execution_record *record, store_on_done on_done,
+                                       const struct execution_record *record,
+                                       const struct store_blob *kept, store_on_done on_done,
                                        void *userdata);
 void __wrap_store_insert_execution_for(struct store *store, const struct request_record *request,
-                                       const struct execution_record *record, store_on_done on_done,
+                                       const struct execution_record *record,
+                                       const struct store_blob *kept, store_on_done on_done,
                                        void *userdata);
 void __real_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
                                const char *context_id, store_on_done on_done, void *userdata);
 void __wrap_store_find_context(struct store *store, const char *owner, const char *sandbox_id,
                                const char *context_id, store_on_done on_done, void *userdata);
-void __real_store_update_execution(struct store *store, const struct execution_record *record,
-                                   store_on_done on_done, void *userdata);
-void __wrap_store_update_execution(struct store *store, const struct execution_record *record,
-                                   store_on_done on_done, void *userdata);
+void __real_store_end_execution(struct store *store, const struct execution_record *record,
+                                const struct store_blob *output, store_on_done on_done,
+                                void *userdata);
+void __wrap_store_end_execution(struct store *store, const struct execution_record *record,
+                                const struct store_blob *output, store_on_done on_done,
+                                void *userdata);
 
 void __wrap_store_insert_sandbox(struct store *store, const struct sandbox_record *record,
                                  store_on_done on_done, void *userdata)
@@ -129,18 +133,20 @@ void __wrap_store_find_context(struct store *store, const char *owner, const cha
 }
 
 void __wrap_store_insert_execution_for(struct store *store, const struct request_record *request,
-                                       const struct execution_record *record, store_on_done on_done,
+                                       const struct execution_record *record,
+                                       const struct store_blob *kept, store_on_done on_done,
                                        void *userdata)
 {
         if (!fails(INSERT_EXECUTION, on_done, userdata))
-                __real_store_insert_execution_for(store, request, record, on_done, userdata);
+                __real_store_insert_execution_for(store, request, record, kept, on_done, userdata);
 }
 
-void __wrap_store_update_execution(struct store *store, const struct execution_record *record,
-                                   store_on_done on_done, void *userdata)
+void __wrap_store_end_execution(struct store *store, const struct execution_record *record,
+                                const struct store_blob *output, store_on_done on_done,
+                                void *userdata)
 {
-        if (!fails(UPDATE_EXECUTION, on_done, userdata))
-                __real_store_update_execution(store, record, on_done, userdata);
+        if (!fails(END_EXECUTION, on_done, userdata))
+                __real_store_end_execution(store, record, output, on_done, userdata);
 }
 
 static bool nothing_lives(void *userdata)
@@ -257,9 +263,9 @@ START_TEST(the_end_of_code_is_shown_once_it_is_recorded)
         struct answer answer;
 
         run_code(sandbox.sandbox.sandbox_id, "out warm");
-        n_failures[UPDATE_EXECUTION] = 2;
+        n_failures[END_EXECUTION] = 2;
         seen = run_code(sandbox.sandbox.sandbox_id, "out x");
-        ck_assert_uint_eq(n_failures[UPDATE_EXECUTION], 0);
+        ck_assert_uint_eq(n_failures[END_EXECUTION], 0);
         ck_assert_int_eq(seen.ended.outcome, OUTCOME_OK);
         answer = get_execution(seen.ended.execution_id);
         ck_assert_int_eq(answer.execution.state, EXECUTION_ENDED);

@@ -107,7 +107,7 @@ static int insert_execution_for(const struct request_record *request,
 {
         struct answer answer = { 0 };
 
-        store_insert_execution_for(fixture.store, request, record, on_answer, &answer);
+        store_insert_execution_for(fixture.store, request, record, NULL, on_answer, &answer);
         wait_for(&fixture, &answer.n_calls, 1);
         return answer.result;
 }
