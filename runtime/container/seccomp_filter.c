@@ -7,11 +7,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
-#include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
@@ -38,7 +39,11 @@ enum {
         REFUSED = SECCOMP_RET_ERRNO | EPERM,
         UNSUPPORTED = SECCOMP_RET_ERRNO | EPROTONOSUPPORT,
         INVALID = SECCOMP_RET_ERRNO | EINVAL,
-        TYPE_MASK = 0xf, /* of a socket's type; the rest are flags */
+        WITHOUT_FAMILY = SECCOMP_RET_ERRNO | EAFNOSUPPORT, /* as kernels without it say */
+        WITHOUT_OPTION = SECCOMP_RET_ERRNO | ENOPROTOOPT,
+        WITHOUT_FLAG = SECCOMP_RET_ERRNO | EOPNOTSUPP,
+        DONE = SECCOMP_RET_ERRNO | 0, /* said, not done */
+        TYPE_MASK = 0xf,              /* of a socket's type; the rest are flags */
 };
 
 #define NAMESPACE_FLAGS                                                                            \
@@ -128,33 +133,22 @@ static void check_internet_socket(struct seccomp_filter *filter)
         emit_return(filter, UNSUPPORTED);
 }
 
-static void check_netlink_socket(struct seccomp_filter *filter)
-{
-        emit_load_argument(filter, 2);
-        emit_return_if(filter, BPF_JEQ, NETLINK_ROUTE, SECCOMP_RET_ALLOW);
-        emit_return(filter, REFUSED);
-}
-
 static void check_socket(struct seccomp_filter *filter)
 {
-        size_t netlink;
         size_t internet;
         size_t internet6;
 
         emit_load_argument(filter, 0);
         emit_return_if(filter, BPF_JEQ, AF_UNIX, SECCOMP_RET_ALLOW);
+        emit_return_if(filter, BPF_JEQ, AF_NETLINK, WITHOUT_FAMILY);
         internet = emit(filter,
                         (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 0, 0));
         internet6 = emit(filter,
-                         (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 0));
-        netlink = emit(filter,
-                       (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 1, 0));
+                         (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 1, 0));
         emit_return(filter, REFUSED);
-        assert(filter->n_code == netlink + 2);
-        check_netlink_socket(filter);
 
         filter->code[internet].jt = (uint8_t)(filter->n_code - internet - 1);
-        filter->code[internet6].jt = (uint8_t)(filter->n_code - internet6 - 1);
+        assert(filter->n_code == internet6 + 2);
         check_internet_socket(filter);
 }
 
@@ -209,22 +203,77 @@ static void check_limit(struct seccomp_filter *filter)
         emit_return(filter, SECCOMP_RET_ALLOW);
 }
 
-/* Programs for the kernel, by which packets are dropped or shared out; and what makes them stay. */
-static void check_socket_option(struct seccomp_filter *filter)
+struct option_verdict {
+        uint32_t option;
+        uint32_t verdict;
+};
+
+/* Checks the options of one level. Those of other levels go on to what follows. */
+static void check_options(struct seccomp_filter *filter, uint32_t level,
+                          const struct option_verdict *options, size_t n_options)
 {
-        static const uint32_t refused[] = {
-                SO_ATTACH_FILTER,         SO_ATTACH_BPF,  SO_ATTACH_REUSEPORT_CBPF,
-                SO_ATTACH_REUSEPORT_EBPF, SO_LOCK_FILTER,
-        };
+        size_t other;
 
         emit_load_argument(filter, 1);
-        (void)emit(filter,
-                   (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 1, 0));
-        emit_return(filter, SECCOMP_RET_ALLOW);
+        other = emit(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, level, 0, 0));
         emit_load_argument(filter, 2);
-        for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
-                emit_return_if(filter, BPF_JEQ, refused[i], REFUSED);
+        for (size_t i = 0; i < n_options; i++)
+                emit_return_if(filter, BPF_JEQ, options[i].option, options[i].verdict);
         emit_return(filter, SECCOMP_RET_ALLOW);
+        filter->code[other].jf = (uint8_t)(filter->n_code - other - 1);
+}
+
+/*
+ * Programs for the kernel, by which packets are dropped or shared out, and what makes them stay;
+ * and all by which a socket keeps packets that are not charged to the sandbox (seccomp_list.h).
+ */
+static void check_socket_option(struct seccomp_filter *filter)
+{
+        static const struct option_verdict of_sockets[] = {
+                { SO_ATTACH_FILTER, REFUSED },
+                { SO_ATTACH_BPF, REFUSED },
+                { SO_ATTACH_REUSEPORT_CBPF, REFUSED },
+                { SO_ATTACH_REUSEPORT_EBPF, REFUSED },
+                { SO_LOCK_FILTER, REFUSED },
+                { SO_TIMESTAMPING_OLD, WITHOUT_OPTION },
+                { SO_TIMESTAMPING_NEW, WITHOUT_OPTION },
+                { SO_WIFI_STATUS, WITHOUT_OPTION },
+                { SO_ZEROCOPY, WITHOUT_OPTION },
+                { SO_TXTIME, WITHOUT_OPTION },
+                { SO_RCVBUF, DONE },
+        };
+        static const struct option_verdict of_ip[] = { { IP_RECVERR, DONE } };
+        static const struct option_verdict of_ipv6[] = { { IPV6_RECVERR, DONE } };
+        static const struct option_verdict of_udp[] = { { UDP_CORK, WITHOUT_OPTION } };
+
+        check_options(filter, SOL_SOCKET, of_sockets, ARRAY_SIZE(of_sockets));
+        check_options(filter, IPPROTO_IP, of_ip, ARRAY_SIZE(of_ip));
+        check_options(filter, IPPROTO_IPV6, of_ipv6, ARRAY_SIZE(of_ipv6));
+        check_options(filter, IPPROTO_UDP, of_udp, ARRAY_SIZE(of_udp));
+        emit_return(filter, SECCOMP_RET_ALLOW);
+}
+
+/* With UDP, MSG_MORE keeps the packet in the sender's socket until there is more. */
+static void check_flag(struct seccomp_filter *filter, size_t argument, uint32_t refused)
+{
+        emit_load_argument(filter, argument);
+        emit_return_if(filter, BPF_JSET, refused, WITHOUT_FLAG);
+        emit_return(filter, SECCOMP_RET_ALLOW);
+}
+
+static void check_send(struct seccomp_filter *filter)
+{
+        check_flag(filter, 3, MSG_MORE);
+}
+
+static void check_send_message(struct seccomp_filter *filter)
+{
+        check_flag(filter, 2, MSG_MORE);
+}
+
+static void check_splice(struct seccomp_filter *filter)
+{
+        check_flag(filter, 5, SPLICE_F_MORE);
 }
 
 /* To ask what there is, and the strict mode, which needs no filter. */
@@ -259,7 +308,7 @@ static const struct {
         [SECCOMP_REFUSE] = { .action = REFUSED },
         [SECCOMP_ALLOW] = { .action = SECCOMP_RET_ALLOW },
         [SECCOMP_UNKNOWN] = { .action = SECCOMP_RET_ERRNO | ENOSYS },
-        [SECCOMP_NOTHING_TO_DO] = { .action = SECCOMP_RET_ERRNO | 0 },
+        [SECCOMP_NOTHING_TO_DO] = { .action = DONE },
         [SECCOMP_CHECK_CLONE] = { .check = check_clone },
         [SECCOMP_CHECK_SOCKET] = { .check = check_socket },
         [SECCOMP_CHECK_PAIR] = { .check = check_pair },
@@ -268,6 +317,10 @@ static const struct {
         [SECCOMP_CHECK_SET_LIMIT] = { .check = check_set_limit },
         [SECCOMP_CHECK_LIMIT] = { .check = check_limit },
         [SECCOMP_CHECK_SOCKET_OPTION] = { .check = check_socket_option },
+        [SECCOMP_CHECK_SEND] = { .check = check_send },
+        [SECCOMP_CHECK_SEND_MANY] = { .check = check_send },
+        [SECCOMP_CHECK_SEND_MESSAGE] = { .check = check_send_message },
+        [SECCOMP_CHECK_SPLICE] = { .check = check_splice },
         [SECCOMP_CHECK_SECCOMP] = { .check = check_seccomp },
         [SECCOMP_CHECK_PROCESS_CONTROL] = { .check = check_process_control },
 };

@@ -18,7 +18,11 @@ enum seccomp_verdict {
         SECCOMP_CHECK_PERSONALITY,
         SECCOMP_CHECK_SET_LIMIT,       /* refused for the size of core dumps */
         SECCOMP_CHECK_LIMIT,           /* the same, when there is a new limit */
-        SECCOMP_CHECK_SOCKET_OPTION,   /* refused for filters */
+        SECCOMP_CHECK_SOCKET_OPTION,   /* refused for filters, and what keeps packets uncharged */
+        SECCOMP_CHECK_SEND,            /* refused when it keeps the packet back */
+        SECCOMP_CHECK_SEND_MANY,       /* the same */
+        SECCOMP_CHECK_SEND_MESSAGE,    /* the same */
+        SECCOMP_CHECK_SPLICE,          /* the same */
         SECCOMP_CHECK_SECCOMP,         /* EINVAL for filters, as a kernel without them says */
         SECCOMP_CHECK_PROCESS_CONTROL, /* the same */
         _SECCOMP_VERDICT_N,

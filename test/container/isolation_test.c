@@ -137,7 +137,9 @@ START_TEST(there_is_no_network_device_but_lo)
         struct box box;
 
         box_start(&fixture, &box);
-        ck_assert_python(&box, "import socket; print(socket.if_nameindex())", "[(1, 'lo')]\n");
+        ck_assert_python(&box,
+                         "print([l.split(':')[0].strip() for l in open('/proc/net/dev')][2:])",
+                         "['lo']\n");
         ck_assert_python(&box,
                          "import socket\n"
                          "s = socket.create_server(('127.0.0.1', 0))\n"
@@ -286,7 +288,7 @@ START_TEST(dangerous_calls_are_refused)
 }
 END_TEST
 
-START_TEST(only_four_socket_families_exist)
+START_TEST(only_three_socket_families_exist)
 {
         struct box box;
 
@@ -297,14 +299,14 @@ START_TEST(only_four_socket_families_exist)
                          "    for kind in (1, 2, 3, 5):\n"
                          "        try: socket.socket(family, kind, 0); print(family, kind)\n"
                          "        except OSError: pass\n",
-                         "1 1\n1 2\n1 3\n1 5\n2 1\n2 2\n10 1\n10 2\n16 2\n16 3\n");
+                         "1 1\n1 2\n1 3\n1 5\n2 1\n2 2\n10 1\n10 2\n");
         ck_assert_python(
                 &box,
                 "import errno, socket\n"
-                "for family in (40, 17, 38):\n"
+                "for family in (40, 17, 38, 16):\n"
                 "    try: socket.socket(family, 1 if family == 40 else 3 if family == 17 else 5)\n"
                 "    except OSError as e: print(errno.errorcode[e.errno])\n",
-                "EPERM\nEPERM\nEPERM\n");
+                "EPERM\nEPERM\nEPERM\nEAFNOSUPPORT\n");
         box_end(&box);
 }
 END_TEST
@@ -525,7 +527,7 @@ int main(void)
                 &proc_sys_is_read_only,
                 &nothing_of_the_host_is_mounted,
                 &dangerous_calls_are_refused,
-                &only_four_socket_families_exist,
+                &only_three_socket_families_exist,
                 &two_sandboxes_do_not_see_each_other,
                 &two_sandboxes_do_not_share_locks_on_the_template,
                 &two_sandboxes_do_not_share_counters,

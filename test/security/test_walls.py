@@ -55,7 +55,7 @@ print(json.dumps(sets))""")
 
     def test_no_network_device_but_lo(self):
         found = self.inside("""
-print(json.dumps([[name for _, name in socket.if_nameindex()], open("/proc/net/dev").read().count(":")]))""")
+print(json.dumps([[line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]], open("/proc/net/dev").read().count(":")]))""")
         self.assertEqual(found, [["lo"], 1])
 
     def test_nothing_leaves(self):
@@ -122,12 +122,12 @@ for family in range(0, 46):
             os.close(result)
             allowed.append([family, kind])
 print(json.dumps(allowed))""")
-        unix, inet, netlink, inet6 = 1, 2, 16, 10
+        unix, inet, inet6 = 1, 2, 10
         for family, kind in found:
-            self.assertIn(family, (unix, inet, inet6, netlink), f"family {family} type {kind}")
+            self.assertIn(family, (unix, inet, inet6), f"family {family} type {kind}")
             if family in (inet, inet6):
                 self.assertNotEqual(kind, 3, "a raw socket")
-        for refused in (17, 38, 40, 44):  # AF_PACKET, AF_ALG, AF_VSOCK, AF_XDP
+        for refused in (16, 17, 38, 40, 44):  # AF_NETLINK, AF_PACKET, AF_ALG, AF_VSOCK, AF_XDP
             self.assertNotIn(refused, [family for family, _ in found])
 
     def test_open_descriptors_are_the_three_and_the_kernels_channel(self):
