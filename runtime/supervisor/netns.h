@@ -9,6 +9,10 @@
 
 enum { NETNS_POOL_MAX = 256 };
 
+/* Whether a packet may come back to its sender with its time. Of each network, or (in older
+ * kernels) of the whole host. */
+#define NETNS_PACKET_TIMES "/proc/sys/net/core/tstamp_allow_data"
+
 struct netns_pool {
         int home_fd; /* the runtime's own namespace */
         int parked[NETNS_POOL_MAX];
@@ -24,5 +28,5 @@ void netns_pool_deinit(struct netns_pool *pool);
 /* A parked namespace, or one made on the spot. The descriptor belongs to the caller. */
 int netns_pool_take(struct netns_pool *pool, int *ret_fd);
 
-/* Makes one. The process must have a single thread. */
+/* Makes one, with what it may keep uncharged made small. The process must have a single thread. */
 int netns_make(int home_fd, int *ret_fd);

@@ -160,7 +160,19 @@ static int network_child(const void *fd)
         return n == 1 ? 0 : -ENOTUNIQ;
 }
 
-int probe_network_namespace(void)
+static int packet_times_child(const void *fd)
+{
+        char text[16];
+        int r;
+
+        if (setns(*(const int *)fd, CLONE_NEWNET) < 0)
+                return -errno;
+        r = io_read_file(AT_FDCWD, NETNS_PACKET_TIMES, text, sizeof(text), NULL);
+        return r || text[0] == '0' ? r : -EPERM;
+}
+
+/* Tries @body, which is given the descriptor of a new network namespace. */
+static int in_network(int (*body)(const void *fd))
 {
         _cleanup_(closep) int home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
         _cleanup_(closep) int fd = -1;
@@ -169,7 +181,17 @@ int probe_network_namespace(void)
         if (home_fd < 0)
                 return -errno;
         r = netns_make(home_fd, &fd);
-        return r ? r : in_child(network_child, &fd);
+        return r ? r : in_child(body, &fd);
+}
+
+int probe_network_namespace(void)
+{
+        return in_network(network_child);
+}
+
+int probe_packet_times(void)
+{
+        return in_network(packet_times_child);
 }
 
 int probe_idmapped_mount(const char *directory)

@@ -15,6 +15,9 @@ int probe_namespace(int flag);
 /* A network namespace with `lo` up and nothing else. */
 int probe_network_namespace(void);
 
+/* That no packet comes back to its sender in one. -ENOENT: that is the whole host's to say here. */
+int probe_packet_times(void);
+
 /* An id-mapped clone of @directory. */
 int probe_idmapped_mount(const char *directory);
 

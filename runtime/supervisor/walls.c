@@ -215,6 +215,25 @@ static bool has_open_files(const struct wall_context *context, struct wall *wall
         return limit.rlim_max >= wanted;
 }
 
+/* Where a network has no setting of its own, the host's holds for all. */
+static bool has_no_packet_times(const struct wall_context *context, struct wall *wall)
+{
+        char text[16] = "";
+        int r = probe_packet_times();
+
+        (void)context;
+        if (!r) {
+                say(wall, "no packet comes back to a sandbox with its time");
+                return true;
+        }
+        if (r == -ENOENT)
+                r = io_read_file(AT_FDCWD, NETNS_PACKET_TIMES, text, sizeof(text), NULL);
+        if (r)
+                return judge(wall, r, "reading " NETNS_PACKET_TIMES);
+        say(wall, "this kernel has net.core.tstamp_allow_data for the whole host: %c", text[0]);
+        return text[0] == '0';
+}
+
 /* Programs cannot make the kernel start it (see set_limits()), but it need not be there at all. */
 static bool has_plain_core_pattern(const struct wall_context *context, struct wall *wall)
 {
@@ -364,6 +383,9 @@ static const struct wall_row rows[] = {
         { "open_files", false, has_open_files,
           "raise the hard limit on open files (systemd: LimitNOFILE), or lower "
           "--sandboxes-max" },
+        { "packet_times", false, has_no_packet_times,
+          "sandboxes can make the kernel keep packets beyond their limit: sysctl "
+          "net.core.tstamp_allow_data=0, or a kernel that has it for each network" },
         { "core_pattern", false, has_plain_core_pattern,
           "sandboxes make no dumps; if nothing else needs the helper: sysctl "
           "kernel.core_pattern=core" },
