@@ -173,8 +173,7 @@ static int limit_sockets(const struct cgroup *group, uint64_t bytes)
         return r == -ENOENT ? 0 : r;
 }
 
-/* A small part of the sandbox's memory, which comes on top of it. */
-static uint64_t socket_bytes(uint64_t memory_bytes)
+uint64_t cgroup_socket_bytes(uint64_t memory_bytes)
 {
         return MIN(MAX(memory_bytes / 8, SOCKET_MEMORY_MIN), SOCKET_MEMORY_MAX);
 }
@@ -185,7 +184,7 @@ static int limit_memory(const struct cgroup *group, uint64_t memory_bytes)
 
         if (!r)
                 r = forbid_swap(group, memory_bytes);
-        return r ? r : limit_sockets(group, socket_bytes(memory_bytes));
+        return r ? r : limit_sockets(group, cgroup_socket_bytes(memory_bytes));
 }
 
 static int limit_cpu(const struct cgroup *group, uint32_t cpu_millis)

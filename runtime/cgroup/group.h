@@ -72,6 +72,9 @@ int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const ch
 /* Puts other limits in force. */
 int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *limits);
 
+/* What sockets may hold where they are not charged as memory: a small part that comes on top. */
+uint64_t cgroup_socket_bytes(uint64_t memory_bytes);
+
 /* Whether what sockets hold is limited here: v1 of some kernels cannot. */
 bool cgroup_limits_sockets(const struct cgroup_tree *tree);
 

@@ -440,6 +440,7 @@ static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandb
         sandbox->created_nsec = clock_monotonic_nsec();
         sandbox->create_ticket = spec->ticket;
         sandbox->open_files = spec->request->limits->open_files;
+        sandbox->memory_bytes = spec->request->limits->memory_bytes;
         sandbox->init_pidfd = sandbox->status_fd = sandbox->oom_fd = -1;
         (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", spec->request->sandbox_id);
         return sandbox;

@@ -81,6 +81,7 @@ struct sandbox {
         bool has_init_leaf;
         uint32_t id_base;
         uint32_t open_files;
+        uint64_t memory_bytes; /* its limit */
 
         struct child init;
         bool is_init_reaped;
@@ -92,7 +93,7 @@ struct sandbox {
         sd_event_source *oom_source;
         sd_event_source *oom_recheck;
         unsigned n_oom_rechecks;
-        sd_event_source *socket_guard; /* cgroup v1 only */
+        sd_event_source *socket_guard;
 
         struct process *processes; /* by id */
         unsigned n_processes_alive;

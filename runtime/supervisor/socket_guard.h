@@ -1,11 +1,10 @@
 /*
- * Looks, on cgroup v1, whether a sandbox's sockets hold far more than their limit, and ends the
- * process that made them, as if it had run out of memory.
+ * Looks whether the sockets of a sandbox make the host keep far more than it is charged for, and
+ * ends the processes that made them, as if they had run out of memory.
  */
 #pragma once
 
 struct sandbox;
 
-/* Begins to look, until @sandbox->socket_guard is released. Nothing to do where it is not needed.
- */
+/* Begins to look, until @sandbox->socket_guard is released. */
 int socket_guard_start(struct sandbox *sandbox);
