@@ -31,10 +31,7 @@
 #define SCRATCH_UPPER STAGE_SCRATCH "/upper"
 #define SCRATCH_WORK  STAGE_SCRATCH "/work"
 
-enum {
-        TTY_GID = 5,         /* of group tty, in Debian and elsewhere */
-        TERMINALS_MAX = 128, /* the host's own are taken from the same, global number */
-};
+enum { TTY_GID = 5 }; /* of group tty, in Debian and elsewhere */
 
 /* A file costs kernel memory even when it is empty: one for every 4 KiB of the limit, not fewer
  * than a small system needs. */
@@ -187,8 +184,8 @@ static int mount_terminals(struct spawn *spawn)
 
         /* A terminal belongs to whom opens /dev/ptmx. */
         (void)snprintf(options, sizeof(options),
-                       "newinstance,ptmxmode=0666,mode=0620,gid=%u,max=%d",
-                       spawn->header->id_base + TTY_GID, TERMINALS_MAX);
+                       "newinstance,ptmxmode=0666,mode=0620,gid=%u,max=%u",
+                       spawn->header->id_base + TTY_GID, spawn->header->terminals);
         return mount("devpts", STAGE_ROOT "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options) < 0
                        ? -errno
                        : 0;

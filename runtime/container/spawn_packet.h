@@ -36,7 +36,7 @@ struct spawn_header {
         uint32_t n_streams;
         uint32_t n_arguments;
         uint32_t n_variables;
-        uint32_t reserved;
+        uint32_t terminals;
         uint64_t disk_bytes;
         uint64_t shm_bytes;
 };

@@ -126,7 +126,7 @@ int spawner_start_sandbox(struct spawner *spawner, const struct spawn_sandbox *s
 
         assert(sandbox->cgroup.n_tasks <= SPAWN_TASKS_MAX);
         /* A tmpfs takes a size of zero for no limit. */
-        assert(sandbox->disk_bytes > 0 && sandbox->shm_bytes > 0);
+        assert(sandbox->disk_bytes > 0 && sandbox->shm_bytes > 0 && sandbox->terminals > 0);
         assert(sandbox->id_base > 0 && sandbox->id_base <= UINT32_MAX - SPAWN_IDS);
 
         template_fd =
@@ -139,6 +139,7 @@ int spawner_start_sandbox(struct spawner *spawner, const struct spawn_sandbox *s
         spawner->packet.header = (struct spawn_header){
                 .kind = SPAWN_SANDBOX,
                 .id_base = sandbox->id_base,
+                .terminals = sandbox->terminals,
                 .disk_bytes = sandbox->disk_bytes,
                 .shm_bytes = sandbox->shm_bytes,
                 .n_tasks = (uint32_t)sandbox->cgroup.n_tasks,

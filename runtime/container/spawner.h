@@ -46,6 +46,7 @@ struct spawn_sandbox {
         uint32_t id_base;    /* first of its SPAWN_IDS ids on the host */
         uint64_t disk_bytes; /* size of the tmpfs that takes what it writes */
         uint64_t shm_bytes;  /* size of /dev/shm */
+        uint32_t terminals;  /* that it may have open; the kernel has a number of them for all */
         int netns_fd; /* a parked network namespace, `lo` up, owned by the initial user namespace */
         struct spawn_cgroup cgroup;
 };

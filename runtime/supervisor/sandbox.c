@@ -389,6 +389,7 @@ static int spawn(struct sandbox *sandbox, const struct sandbox_spec *spec, struc
                 .id_base = sandbox->id_base,
                 .disk_bytes = spec->request->limits->disk_bytes,
                 .shm_bytes = shm_bytes(spec->request->limits),
+                .terminals = sandbox->host->terminals,
                 .netns_fd = netns_fd,
                 .cgroup = spawn_cgroup_from(&entry),
         };

@@ -62,6 +62,7 @@ struct sandbox_host {
         struct netns_pool *netns;
         struct id_ranges *ids;
         struct sweeper *sweeper;
+        uint32_t terminals; /* each sandbox's */
         const struct sandbox_observer *observer;
         void *userdata; /* the observer's */
 };

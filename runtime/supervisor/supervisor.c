@@ -269,6 +269,8 @@ static int make_parts(struct supervisor *supervisor)
                 r = sweeper_new(supervisor->event, &supervisor->ids, &supervisor->sweeper);
         if (!r)
                 r = netns_pool_init(&supervisor->netns, supervisor->event, options->netns_pool);
+        if (!r)
+                r = terminals_read(options->sandboxes_max, &supervisor->terminals);
         if (r)
                 return error_fold(r);
         supervisor->host = (struct sandbox_host){
@@ -278,6 +280,7 @@ static int make_parts(struct supervisor *supervisor)
                 .netns = &supervisor->netns,
                 .ids = &supervisor->ids,
                 .sweeper = supervisor->sweeper,
+                .terminals = supervisor->terminals.n_sandbox,
                 .observer = &requests_observer,
                 .userdata = supervisor,
         };
@@ -314,6 +317,7 @@ void supervisor_probe_walls(struct supervisor *supervisor)
                 .has_server_user = supervisor->has_server_user,
                 .ids = &supervisor->ids,
                 .sandboxes_max = supervisor->options->sandboxes_max,
+                .terminals = supervisor->terminals,
         };
         walls_probe(&context, &supervisor->walls);
 }
@@ -435,8 +439,9 @@ int supervisor_run(struct supervisor *supervisor)
                 if (r)
                         return r;
         }
-        log_info("ready: socket=%s instance=%s sandboxes_max=%u", path, supervisor->instance_id,
-                 supervisor->options->sandboxes_max);
+        log_info("ready: socket=%s instance=%s sandboxes_max=%u terminals=%u", path,
+                 supervisor->instance_id, supervisor->options->sandboxes_max,
+                 supervisor->terminals.n_sandbox);
         r = sd_event_loop(supervisor->event);
         if (r < 0)
                 return error_origin(r);

@@ -16,6 +16,7 @@
 #include "runtime/supervisor/run_dir.h"
 #include "runtime/supervisor/sandbox.h"
 #include "runtime/supervisor/templates.h"
+#include "runtime/supervisor/terminals.h"
 #include "runtime/supervisor/walls.h"
 
 struct channel;
@@ -43,6 +44,7 @@ struct supervisor {
         struct sweeper *sweeper;
         struct template_store templates;
         struct wall_list walls;
+        struct terminals terminals;
 
         bool has_server_user;
         uid_t server_uid;

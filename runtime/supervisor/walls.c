@@ -215,6 +215,14 @@ static bool has_open_files(const struct wall_context *context, struct wall *wall
         return limit.rlim_max >= wanted;
 }
 
+/* What others on the host have open is not seen: it has a reserve of its own. */
+static bool has_terminals(const struct wall_context *context, struct wall *wall)
+{
+        say(wall, "%u for each sandbox: %u for up to %u of them", context->terminals.n_sandbox,
+            context->terminals.n_host, context->sandboxes_max);
+        return context->terminals.is_enough;
+}
+
 /* Where a network has no setting of its own, the host's holds for all. */
 static bool has_no_packet_times(const struct wall_context *context, struct wall *wall)
 {
@@ -282,6 +290,7 @@ static int start_sandbox(const struct wall_context *context, const struct cgroup
                                 .id_base = id_base,
                                 .disk_bytes = 16 << 20,
                                 .shm_bytes = 1 << 20,
+                                .terminals = context->terminals.n_sandbox,
                                 .netns_fd = netns_fd,
                                 .cgroup = spawn_cgroup_from(&entry),
                         },
@@ -383,6 +392,9 @@ static const struct wall_row rows[] = {
         { "open_files", false, has_open_files,
           "raise the hard limit on open files (systemd: LimitNOFILE), or lower "
           "--sandboxes-max" },
+        { "terminals", false, has_terminals,
+          "raise kernel.pty.max (and lower kernel.pty.reserve), or lower --sandboxes-max; then "
+          "start hotcell-runtime anew" },
         { "packet_times", false, has_no_packet_times,
           "sandboxes can make the kernel keep packets beyond their limit: sysctl "
           "net.core.tstamp_allow_data=0, or a kernel that has it for each network" },

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "runtime/supervisor/templates.h"
+#include "runtime/supervisor/terminals.h"
 
 struct cgroup_tree;
 struct id_ranges;
@@ -44,6 +45,7 @@ struct wall_context {
         bool has_server_user;
         struct id_ranges *ids;
         uint32_t sandboxes_max;
+        struct terminals terminals;
 };
 
 /* Tries all of them. Takes some milliseconds; the last one makes a real sandbox. */

@@ -224,6 +224,7 @@ struct spawn_sandbox fixture_sandbox(struct fixture *f)
                 .id_base = f->next_id_base,
                 .disk_bytes = MIB(64),
                 .shm_bytes = MIB(16),
+                .terminals = 16,
                 .netns_fd = f->netns_fd,
                 .cgroup = f->cgroup,
         };

@@ -288,6 +288,22 @@ START_TEST(dangerous_calls_are_refused)
 }
 END_TEST
 
+START_TEST(terminals_are_as_many_as_given)
+{
+        struct box box;
+
+        box_start(&fixture, &box);
+        ck_assert_python(&box,
+                         "import errno, os\n"
+                         "kept = []\n"
+                         "try:\n"
+                         "    while True: kept.append(os.open('/dev/ptmx', os.O_RDWR))\n"
+                         "except OSError as e: print(len(kept), errno.errorcode[e.errno])\n",
+                         "16 ENOSPC\n");
+        box_end(&box);
+}
+END_TEST
+
 START_TEST(only_three_socket_families_exist)
 {
         struct box box;
@@ -527,6 +543,7 @@ int main(void)
                 &proc_sys_is_read_only,
                 &nothing_of_the_host_is_mounted,
                 &dangerous_calls_are_refused,
+                &terminals_are_as_many_as_given,
                 &only_three_socket_families_exist,
                 &two_sandboxes_do_not_see_each_other,
                 &two_sandboxes_do_not_share_locks_on_the_template,
