@@ -46,6 +46,15 @@ static void closedirp(DIR **directory)
                 (void)closedir(*directory);
 }
 
+/*
+ * Counters of the whole host that a program can move: what one sandbox writes by opening files or
+ * terminals another would read. Nothing but people look at them.
+ */
+static const char *const counters[] = {
+        "sys/kernel/pty/nr",  "sys/fs/file-nr",      "sys/fs/inode-nr",
+        "sys/fs/inode-state", "sys/fs/dentry-state", "sys/fs/aio-nr",
+};
+
 /* The top-level entry @name stays visible. Processes do by being numbers. */
 static bool procfs_is_visible(const char *name)
 {
@@ -65,14 +74,13 @@ static bool is_masked(const struct dirent *entry)
         return !procfs_is_visible(entry->d_name);
 }
 
-static int mask(int proc_fd, const struct dirent *entry)
+static int mask(int proc_fd, const char *path, const char *source)
 {
-        const char *source = entry->d_type == DT_DIR ? STAGE_MASKED_DIR : STAGE_MASKED_FILE;
         _cleanup_(closep) int fd = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
         if (fd < 0)
                 return -errno;
-        return move_mount(fd, "", proc_fd, entry->d_name, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
+        return move_mount(fd, "", proc_fd, path, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
 /* Second to the permissions of its files, which let nobody in the sandbox write. */
@@ -91,20 +99,35 @@ static int make_sys_read_only(int proc_fd)
         return move_mount(fd, "", proc_fd, "sys", MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
+/* Not every kernel has all of them. */
+static int mask_counters(int proc_fd)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
+                int r = mask(proc_fd, counters[i], STAGE_MASKED_FILE);
+
+                if (r && r != -ENOENT)
+                        return r;
+        }
+        return 0;
+}
+
 int procfs_mask(const char *path)
 {
         _cleanup_(closedirp) DIR *directory = opendir(path);
         const struct dirent *entry;
+        int r;
 
         if (!directory)
                 return -errno;
         while ((errno = 0, entry = readdir(directory))) {
-                int r = is_masked(entry) ? mask(dirfd(directory), entry) : 0;
+                const char *source = entry->d_type == DT_DIR ? STAGE_MASKED_DIR : STAGE_MASKED_FILE;
 
+                r = is_masked(entry) ? mask(dirfd(directory), entry->d_name, source) : 0;
                 if (r)
                         return r;
         }
         if (errno)
                 return -errno;
-        return make_sys_read_only(dirfd(directory));
+        r = make_sys_read_only(dirfd(directory));
+        return r ? r : mask_counters(dirfd(directory));
 }

@@ -304,6 +304,20 @@ START_TEST(terminals_are_as_many_as_given)
 }
 END_TEST
 
+START_TEST(counters_of_the_host_cannot_be_read)
+{
+        struct box box;
+
+        box_start(&fixture, &box);
+        ck_assert_shell(&box,
+                        "cd /proc/sys; cat kernel/pty/nr fs/file-nr fs/inode-nr fs/inode-state "
+                        "fs/dentry-state fs/aio-nr 2>/dev/null; cat kernel/pty/max >/dev/null && "
+                        "cat fs/file-max >/dev/null && echo others",
+                        "others\n");
+        box_end(&box);
+}
+END_TEST
+
 START_TEST(only_three_socket_families_exist)
 {
         struct box box;
@@ -544,6 +558,7 @@ int main(void)
                 &nothing_of_the_host_is_mounted,
                 &dangerous_calls_are_refused,
                 &terminals_are_as_many_as_given,
+                &counters_of_the_host_cannot_be_read,
                 &only_three_socket_families_exist,
                 &two_sandboxes_do_not_see_each_other,
                 &two_sandboxes_do_not_share_locks_on_the_template,
