@@ -241,6 +241,7 @@ static void check_socket_option(struct seccomp_filter *filter)
                 { SO_ZEROCOPY, WITHOUT_OPTION },
                 { SO_TXTIME, WITHOUT_OPTION },
                 { SO_RCVBUF, DONE },
+                { SO_RCVLOWAT, DONE },
         };
         static const struct option_verdict of_ip[] = { { IP_RECVERR, DONE } };
         static const struct option_verdict of_ipv6[] = { { IPV6_RECVERR, DONE } };

@@ -36,7 +36,8 @@
  *   IP_RECVERR     the same for errors. The C library's resolver insists on it, so it is answered
  *                  with success and not made; a connected socket is told of errors all the same.
  *   SO_RCVBUF      a connection that was not accepted yet has the buffer of its listener, and is
- *                  not charged. Answered with success, as the kernel does when it gives less.
+ *                  not charged; SO_RCVLOWAT makes it larger, too. Answered with success, as the
+ *                  kernel does when it gives less.
  *
  * Allowed although one might wonder:
  *   landlock_*           can only narrow

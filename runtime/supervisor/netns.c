@@ -58,7 +58,7 @@ static const struct {
         { "/proc/sys/net/core/somaxconn", "512" },
         { "/proc/sys/net/ipv4/tcp_max_syn_backlog", "512" },
         { "/proc/sys/net/ipv4/tcp_synack_retries", "1" },
-        { "/proc/sys/net/ipv4/tcp_rmem", "4096 32768 6291456" },
+        { "/proc/sys/net/ipv4/tcp_rmem", "4096 32768 1048576" },
         /* Connections that are over. */
         { "/proc/sys/net/ipv4/tcp_max_tw_buckets", "4096" },
         /* Fragments of packets. */

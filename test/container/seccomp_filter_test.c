@@ -398,6 +398,7 @@ static int verdict_on_option(uint64_t level, uint64_t option)
                 { SOL_SOCKET, SO_ZEROCOPY, ENOPROTOOPT },
                 { SOL_SOCKET, SO_TXTIME, ENOPROTOOPT },
                 { SOL_SOCKET, SO_RCVBUF, PRETENDED },
+                { SOL_SOCKET, SO_RCVLOWAT, PRETENDED },
                 { IPPROTO_IP, IP_RECVERR, PRETENDED },
                 { IPPROTO_IPV6, IPV6_RECVERR, PRETENDED },
                 { IPPROTO_UDP, UDP_CORK, ENOPROTOOPT },

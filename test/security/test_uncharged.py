@@ -159,9 +159,12 @@ s = socket.socket(type=socket.SOCK_DGRAM); six = socket.socket(socket.AF_INET6, 
 s.setsockopt(0, 11, 1); six.setsockopt(41, 25, 1)
 before = s.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF); s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
 n = [s.getsockopt(0, 11), six.getsockopt(41, 25), s.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) - before]
+listener = socket.socket(); before = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 22)
+n.append(listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) - before)
 n += [tried(s.setsockopt, socket.SOL_SOCKET, option, 1)[0] for option in (37, 65, 41, 60, 61)]
 """)
-        self.assertEqual(made, [0, 0, 0] + ["ENOPROTOOPT"] * 5)
+        self.assertEqual(made, [0, 0, 0, 0] + ["ENOPROTOOPT"] * 5)
 
     def test_echoes_in_ping_sockets(self):
         self.hold("""
