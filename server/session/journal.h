@@ -44,8 +44,9 @@ struct journal {
         struct execution *holders[JOURNAL_RINGS]; /* whose ring it is; NULL: free */
         struct journal_state state;               /* as it was saved last */
         struct context *context;                  /* whose kernel it is; NULL: that is over */
-        bool is_kept;                             /* the runtime has the descriptors */
-        bool is_end_seen;                         /* to be acknowledged */
+        unsigned n_keeping; /* how often the runtime was asked to keep it and did not answer yet */
+        bool is_kept;       /* the runtime has the descriptors */
+        bool is_end_seen;   /* to be acknowledged */
 };
 
 /* For @process_id; owned by the caller as its first user. */

@@ -448,18 +448,18 @@ static void on_kept(void *userdata, const Hotcell__Runtime__V1__FromRuntime *ans
         struct context *context = journal->context;
 
         (void)fds;
+        journal->n_keeping--;
         /* Without an answer the runtime is lost, and with it all of this. */
-        if (context && answer) {
-                if (answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_DONE) {
-                        journal->is_kept = true;
-                        check_ready(context);
-                        context_pump(context);
-                } else {
-                        log_error("the runtime does not keep an interpreter's journal context=%s",
-                                  context->record.context_id);
-                        fail_start(&context->kernel, CAUSE_LIMIT);
-                        kernel_kill(context);
-                }
+        if (context && answer &&
+            answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_DONE) {
+                log_error("the runtime does not keep an interpreter's journal context=%s",
+                          context->record.context_id);
+                fail_start(&context->kernel, CAUSE_LIMIT);
+                kernel_kill(context);
+        } else if (context && answer && journal->n_keeping == 0) {
+                journal->is_kept = true;
+                check_ready(context);
+                context_pump(context);
         }
         (void)journal_unref(journal);
 }
@@ -484,7 +484,9 @@ static void keep_journal(struct context *context)
                 (void)journal_unref(journal);
                 log_error("an interpreter's journal cannot be kept context=%s",
                           context->record.context_id);
+                return;
         }
+        journal->n_keeping++;
 }
 
 void kernel_on_ring_released(struct context *context)
