@@ -64,6 +64,19 @@ static const char exit_codes[] =
         "128+N after signal N.\nCtrl-C interrupts the code, the second time kills it, the third "
         "time just leaves.";
 
+/* What is shown at the end, when nobody is there. */
+static int check_detached(const char *command, const struct code_options *code,
+                          const struct show_options *show)
+{
+        if (!code->is_detached || (!show->save && !show->usage))
+                return 0;
+        say_of(command,
+               "--detach leaves before there is anything for %s; see it with: hotcell logs "
+               "EXECUTION %s",
+               show->save ? "--save" : "--usage", show->save ? "--save DIR" : "--usage");
+        return EXIT_OURS;
+}
+
 /* What run and exec have in common once the request says where. */
 static int execute(struct client *client, const struct code_options *code,
                    const struct show_options *show, Hotcell__V1__ExecuteRequest *request)
@@ -92,7 +105,9 @@ static int run_one_shot(const struct spec_options *spec, const struct code_optio
         _cleanup_(client_freep) struct client *client = NULL;
         int r;
 
-        r = code_options_apply("run", code, source, request);
+        r = check_detached("run", code, show);
+        if (r == 0)
+                r = code_options_apply("run", code, source, request);
         if (r)
                 return r;
         request->target_case = HOTCELL__V1__EXECUTE_REQUEST__TARGET_SANDBOX;
@@ -146,7 +161,10 @@ static int run_in_sandbox(const struct exec_options *exec, const struct code_opt
         char *context_id = NULL;
         int r;
 
-        r = code_options_apply("exec", code, operands->n > 1 ? operands->items[1] : NULL, request);
+        r = check_detached("exec", code, show);
+        if (r == 0)
+                r = code_options_apply("exec", code, operands->n > 1 ? operands->items[1] : NULL,
+                                       request);
         if (r)
                 return r;
         r = connect_open(&client);

@@ -14,7 +14,7 @@ extern const char *const output_format_names[];
 #define OUTPUT_ROW(offset_)                                                                        \
         {                                                                                          \
                 'o', "output", OPTION_CHOICE, (offset_), "text|json|jsonl",                        \
-                        "for people, one JSON value, or one a line", output_format_names, 0        \
+                        "for people, JSON, or JSON one value a line", output_format_names, 0       \
         }
 
 struct option_group output_options_group(struct output_options *options);

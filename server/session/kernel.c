@@ -363,9 +363,11 @@ static struct session_result explain_refusal(const struct context *context,
         if (failure->reason ==
             HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_WORKING_DIRECTORY)
                 return result_of(SESSION_E_WORKING_DIRECTORY,
-                                 "There is no directory %.100s in sandbox %s for context %s.",
-                                 context->record.working_directory, context->record.sandbox_id,
-                                 context->record.context_id);
+                                 "Context %s cannot begin in %.100s of sandbox %s: %s.",
+                                 context->record.context_id, context->record.working_directory,
+                                 context->record.sandbox_id,
+                                 failure->error_number > 0 ? strerror(failure->error_number)
+                                                           : "no such directory");
         if (failure->reason == HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EXEC)
                 return result_of(SESSION_E_KERNEL_FAILED,
                                  "The interpreter of context %s could not be executed: %.100s",

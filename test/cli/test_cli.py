@@ -700,6 +700,15 @@ class Requests(CliTest):
         self.assertEqual(server.requests[0][1].on_disconnect, executions.ON_DISCONNECT_CONTINUE)
         self.assertEqual(server.interrupts, [])
 
+    def test_detach_takes_nothing_for_an_end_that_it_does_not_see(self):
+        server = self.serve(play())
+        for option in (("--save", "pictures"), ("--usage",)):
+            for command in (("run",), ("exec", "sbx")):
+                ran = self.hotcell(server, *command, "--detach", *option, "-c", "pass")
+                self.assertEqual(ran.returncode, 125)
+                self.assertIn(f"--detach leaves before there is anything for {option[0]}".encode(), ran.stderr)
+        self.assertEqual(server.requests, [])
+
     def test_tcp_works_too(self):
         server = FakeServer(play({"stdout": chunk(b"tcp")}), "127.0.0.1:0")
         self.addCleanup(server.close)
