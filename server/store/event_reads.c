@@ -83,6 +83,24 @@ static int read_event_labels(struct database *database, struct sandbox_event_rec
         return row_read_pairs(statement, &record->sandbox.labels);
 }
 
+/* Up to the limit of records, or of bytes. */
+static int read_page_labels(struct database *database, struct events_job *events)
+{
+        size_t n_bytes = 0;
+        size_t n = 0;
+        int r = 0;
+
+        for (; r == 0 && n < MIN(events->n_records, events->limit); n++) {
+                r = read_event_labels(database, &events->records[n]);
+                n_bytes += sandbox_message_bytes(&events->records[n].sandbox);
+                if (n_bytes > STORE_PAGE_BYTES && n > 0)
+                        break;
+        }
+        events->list.n = n;
+        events->list.more = n < events->n_records;
+        return r;
+}
+
 static int read_page(struct database *database, struct events_job *events)
 {
         sqlite3_stmt *page = page_statement(database, events);
@@ -94,9 +112,7 @@ static int read_page(struct database *database, struct events_job *events)
         row_bind_int64(page, ":after", events->after_sequence);
         row_bind_int64(page, ":limit", (int64_t)events->limit + 1);
         r = read_records(page, events);
-        for (size_t i = 0; r == 0 && i < events->n_records; i++)
-                r = read_event_labels(database, &events->records[i]);
-        return r;
+        return r ? r : read_page_labels(database, events);
 }
 
 static int events_work(struct database *database, struct job *job)
@@ -116,8 +132,6 @@ static int events_work(struct database *database, struct job *job)
                 return r;
 
         list->records = events->records;
-        list->n = MIN(events->n_records, events->limit);
-        list->more = events->n_records > events->limit;
         /* At the end of the page only those of others follow, up to the newest: skip them. */
         if (list->more)
                 list->last_sequence =

@@ -7,6 +7,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/store/rows.h"
+#include "server/store/store.h"
 #include "server/store/store_private.h"
 
 int array_grow(void *items_pointer, size_t n, size_t size)
@@ -38,6 +39,19 @@ int read_environment(struct database *database, struct sandbox_record *record)
 
         row_bind_text(statement, ":id", record->sandbox_id);
         return row_read_pairs(statement, &record->environment);
+}
+
+size_t sandbox_message_bytes(const struct sandbox_record *record)
+{
+        enum { FIXED = 400, LABEL = 16 }; /* tags, lengths and numbers */
+        size_t n_bytes = FIXED + strlen(record->sandbox_id) + strlen(record->name) +
+                         strlen(record->template_name) + strlen(record->template_digest) +
+                         strlen(record->end_message);
+
+        for (size_t i = 0; i < record->labels.n; i++)
+                n_bytes += LABEL + strlen(record->labels.items[i].name) +
+                           strlen(record->labels.items[i].value);
+        return n_bytes;
 }
 
 int read_newest_sequence(struct database *database, int64_t *ret_sequence)
@@ -143,7 +157,7 @@ struct list_job {
         unsigned states;
         struct store_cursor cursor;
         size_t limit;
-        struct sandboxes found;
+        struct sandboxes found; /* with those after the page, which lack labels */
         struct sandbox_list list;
 };
 
@@ -171,6 +185,24 @@ static int want_labels(struct database *database, const struct pairs *labels)
         return r;
 }
 
+/* Up to the limit of records, or of bytes. */
+static int read_page_labels(struct database *database, struct list_job *list)
+{
+        size_t n_bytes = 0;
+        size_t n = 0;
+        int r = 0;
+
+        for (; r == 0 && n < MIN(list->found.n, list->limit); n++) {
+                r = read_labels(database, &list->found.items[n]);
+                n_bytes += sandbox_message_bytes(&list->found.items[n]);
+                if (n_bytes > STORE_PAGE_BYTES && n > 0)
+                        break;
+        }
+        list->list.n = n;
+        list->list.more = n < list->found.n;
+        return r;
+}
+
 static int read_page(struct database *database, struct list_job *list)
 {
         sqlite3_stmt *page = page_statement(database, list);
@@ -187,9 +219,7 @@ static int read_page(struct database *database, struct list_job *list)
         row_bind_text(page, ":id", list->cursor.id);
         row_bind_int64(page, ":limit", (int64_t)list->limit + 1); /* one more tells of more */
         r = sandboxes_read(page, list->limit + 1, &list->found);
-        for (size_t i = 0; r == 0 && i < list->found.n; i++)
-                r = read_labels(database, &list->found.items[i]);
-        return r;
+        return r ? r : read_page_labels(database, list);
 }
 
 static int list_work(struct database *database, struct job *job)
@@ -201,8 +231,6 @@ static int list_work(struct database *database, struct job *job)
         if (r == 0)
                 r = read_newest_sequence(database, &list->list.watch_sequence);
         list->list.records = list->found.items;
-        list->list.n = MIN(list->found.n, list->limit);
-        list->list.more = list->found.n > list->limit;
         return r;
 }
 

@@ -11,6 +11,9 @@ enum {
 int read_labels(struct database *database, struct sandbox_record *record);
 int read_environment(struct database *database, struct sandbox_record *record);
 
+/* At least what it takes in a message, with its time and number in a list of events. */
+size_t sandbox_message_bytes(const struct sandbox_record *record);
+
 /* A growing array of records. */
 struct sandboxes {
         struct sandbox_record *items;

@@ -164,6 +164,10 @@ struct sandbox_query {
 };
 
 /* Records without environment. */
+/* A page of sandboxes or of their events also ends, with `more`, before it would take a message of
+ * STORE_PAGE_BYTES; one record always fits. */
+enum { STORE_PAGE_BYTES = 900 << 10 };
+
 struct sandbox_list {
         const struct sandbox_record *records;
         size_t n;

@@ -1,6 +1,7 @@
 /* What goes in comes out; outcomes; lists and watches. */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -351,6 +352,23 @@ START_TEST(paging_under_change_neither_skips_nor_repeats)
 }
 END_TEST
 
+/* With the most labels that one may have. */
+enum { LARGE_BYTES = 64 * (63 + 1024) };
+
+static void insert_large(int number)
+{
+        struct sandbox_record record = make_sandbox(number, number);
+        char name[64], value[1025] = { 0 };
+
+        memset(value, 'v', sizeof(value) - 1);
+        for (int i = 0; i < 64; i++) {
+                (void)snprintf(name, sizeof(name), "%063d", i);
+                ck_assert_int_eq(pairs_add(&record.labels, name, value), 0);
+        }
+        ck_assert_int_eq(insert_sandbox(&fixture, &record), 0);
+        sandbox_record_deinit(&record);
+}
+
 START_TEST(a_limit_is_capped_at_a_thousand)
 {
         struct answer answer = { 0 };
@@ -367,6 +385,50 @@ START_TEST(a_limit_is_capped_at_a_thousand)
 
         ck_assert_uint_eq(page->n, 1000);
         ck_assert(page->more);
+}
+END_TEST
+
+START_TEST(a_page_ends_before_it_is_too_large_for_a_message)
+{
+        struct store_cursor cursor = { 0 };
+        const struct page *page;
+        size_t n = 0;
+
+        for (int i = 1; i <= 30; i++)
+                insert_large(i);
+        do {
+                page = list_sandboxes(&fixture,
+                                      &(struct sandbox_query){ .limit = 100, .cursor = cursor });
+                ck_assert_int_eq(page->result, 0);
+                ck_assert_uint_le(page->n * LARGE_BYTES, STORE_PAGE_BYTES);
+                ck_assert_uint_le(n + page->n, 30);
+                n += page->n;
+                ck_assert_int_eq(page->more, n < 30);
+                ck_assert(!page->more || (page->n + 2) * LARGE_BYTES > STORE_PAGE_BYTES);
+                cursor = cursor_after(page);
+        } while (page->more);
+        ck_assert_uint_eq(n, 30);
+}
+END_TEST
+
+START_TEST(so_does_a_page_of_events)
+{
+        int64_t after = 0;
+        const struct page *page;
+        size_t n = 0;
+
+        for (int i = 1; i <= 30; i++)
+                insert_large(i);
+        do {
+                page = list_events(&fixture, &(struct sandbox_event_query){ .after_sequence = after,
+                                                                            .limit = 100 });
+                ck_assert_int_eq(page->result, 0);
+                ck_assert_uint_gt(page->n, 0);
+                ck_assert_uint_le(page->n * LARGE_BYTES, STORE_PAGE_BYTES);
+                n += page->n;
+                after = page->sequence;
+        } while (page->more);
+        ck_assert_uint_eq(n, 30);
 }
 END_TEST
 
@@ -642,6 +704,8 @@ int main(void)
                 executions_are_listed_by_sandbox_context_and_state,
                 paging_under_change_neither_skips_nor_repeats,
                 a_limit_is_capped_at_a_thousand,
+                a_page_ends_before_it_is_too_large_for_a_message,
+                so_does_a_page_of_events,
                 events_follow_changes_and_go_on_after_a_token,
                 an_event_shows_the_sandbox_as_it_was_then,
                 a_token_from_the_future_is_expired,
