@@ -54,9 +54,12 @@ struct config {
         int64_t retention_sandboxes, retention_executions, retention_events;
         int64_t request_ids_kept_usec, request_ids_max;
 
-        int64_t connections_max;
-        int64_t streams_max;
+        int64_t connections_max, connections_per_owner_max;
+        int64_t identify_timeout_usec;
+        int64_t streams_max, calls_per_owner_max;
         int64_t receive_max_bytes;
+        int64_t request_timeout_usec;
+        int64_t unread_per_owner_max_bytes;
         int64_t stop_grace_usec;
 };
 

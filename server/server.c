@@ -137,12 +137,25 @@ static int start_api(struct server *server)
         return api_new(&api_config, &server->api);
 }
 
+static unsigned connections_per_owner(const struct config *config)
+{
+        if (config->connections_per_owner_max > 0)
+                return (unsigned)config->connections_per_owner_max;
+        return (unsigned)(config->connections_max + 3) / 4;
+}
+
 static int make_rpc(struct server *server)
 {
+        const struct config *config = &server->config;
         struct rpc_server_config rpc_config = {
-                .receive_max_bytes = (size_t)server->config.receive_max_bytes,
-                .connections_max = (unsigned)server->config.connections_max,
-                .streams_max = (unsigned)server->config.streams_max,
+                .receive_max_bytes = (size_t)config->receive_max_bytes,
+                .streams_max = (unsigned)config->streams_max,
+                .connections_max = (unsigned)config->connections_max,
+                .connections_per_owner_max = connections_per_owner(config),
+                .calls_per_owner_max = (unsigned)config->calls_per_owner_max,
+                .unread_per_owner_max_bytes = (size_t)config->unread_per_owner_max_bytes,
+                .identify_timeout_usec = (uint64_t)config->identify_timeout_usec,
+                .request_timeout_usec = (uint64_t)config->request_timeout_usec,
         };
 
         rpc_config.services = api_services(server->api, &rpc_config.n_services);

@@ -138,11 +138,23 @@ const struct setting settings[] = {
                 "How many of them, of each owner; the oldest go first."),
 
         TITLED("The gRPC server", connections_max, COUNT, connections_max, "256", 1, 65536,
-               "Connections at once; further ones are closed."),
+               "Connections at once, an eighth of them only for the unix socket. When there is no "
+               "place, those over TCP that have not shown a key are closed first."),
+        SETTING(connections_per_owner_max, COUNT, connections_per_owner_max, "0", 0, 65536,
+                "How many of them one API key may have. 0: a quarter of connections_max. Operators "
+                "have no bound of their own."),
+        SETTING(identify_timeout, DURATION, identify_timeout_usec, "10s", SEC, HOUR,
+                "How long a connection over TCP may go on without a call with an API key."),
         SETTING(streams_max, COUNT, streams_max, "256", 1, 65536,
                 "Calls at once on one connection."),
+        SETTING(calls_per_owner_max, COUNT, calls_per_owner_max, "256", 1, 65536,
+                "Calls at once of one API key. Operators have no bound of their own."),
         SETTING(receive_max, BYTES, receive_max_bytes, "4MiB", 64 * KIB_, 64 * MIB_,
                 "Highest size of a request."),
+        SETTING(request_timeout, DURATION, request_timeout_usec, "20s", SEC, HOUR,
+                "How long a request may take to come, once its call has begun."),
+        SETTING(unread_per_owner_max, BYTES, unread_per_owner_max_bytes, "32MiB", 1 * MIB_,
+                1 * GIB_, "Answers that the clients of one owner have not read yet."),
         SETTING(stop_grace, DURATION, stop_grace_usec, "5s", 0, HOUR,
                 "When stopping: how long calls that run may go on."),
 };

@@ -82,12 +82,18 @@ static const struct api_method *find_method(const char *path)
         return NULL;
 }
 
-static void dispatch(struct rpc_call *rpc, const void *request, size_t n_request, void *userdata)
+static void admit(struct rpc_call *rpc, void *userdata)
 {
         const struct api_method *method = find_method(rpc_call_path(rpc));
 
         assert(method); /* only paths of the table are registered */
-        api_call_run(userdata, rpc, method, request, n_request);
+        api_call_admit(userdata, rpc, method);
+}
+
+static void dispatch(struct rpc_call *rpc, const void *request, size_t n_request, void *userdata)
+{
+        (void)userdata;
+        api_call_run(rpc, request, n_request);
 }
 
 static int make_services(struct api *api)
@@ -95,8 +101,9 @@ static int make_services(struct api *api)
         int r;
 
         for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
-                api->methods[i] =
-                        (struct rpc_method){ .path = methods[i].path, .handle = dispatch };
+                api->methods[i] = (struct rpc_method){ .path = methods[i].path,
+                                                       .admit = admit,
+                                                       .handle = dispatch };
         r = health_new(service_names, ARRAY_SIZE(service_names), &api->health);
         if (r)
                 return error_fold(r);

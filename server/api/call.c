@@ -16,8 +16,10 @@
 #include "server/session/session.h"
 #include "server/store/store.h"
 
-/* What clients are told to wait before they try again. */
-enum { RETRY_USEC = 1000000 };
+enum {
+        RETRY_USEC = 1000000,     /* what clients are told to wait before they try again */
+        ANSWER_SMALL = 128 << 10, /* all of what changed something, which is told in any case */
+};
 
 void api_call_hold(struct api_call *call)
 {
@@ -159,6 +161,12 @@ static const struct {
         [SESSION_E_CONFLICT] = { REASON_CONFLICT, "sandbox", NULL },
 };
 
+static void set_exhausted(struct status *status, const char *whose)
+{
+        status_set_quota(status, whose, "%s", reason_info(status->reason)->sentence);
+        status_set_retry(status, RETRY_USEC);
+}
+
 /* Names what to look at. The server's files are for operators only. */
 static void init_store_status(struct status *status, const struct api_call *call,
                               const char *sentence)
@@ -189,10 +197,8 @@ static void describe_result(struct status *status, const struct api_call *call,
                 status_set_resource(status, type, resource);
         if (field)
                 status_add_field(status, field, "%s", status->message);
-        if (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED) {
-                status_set_quota(status, "server", "%s", reason_info(reason)->sentence);
-                status_set_retry(status, RETRY_USEC);
-        }
+        if (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED)
+                set_exhausted(status, "server");
         if (reason_info(reason)->code == RPC_UNAVAILABLE)
                 status_set_retry(status, RETRY_USEC);
 }
@@ -232,6 +238,15 @@ void api_call_fail_store(struct api_call *call, int result)
         send_status(call, &status);
 }
 
+static void fail_exhausted(struct api_call *call, enum reason reason)
+{
+        struct status status;
+
+        status_init(&status, reason, NULL);
+        set_exhausted(&status, call->identity.owner);
+        send_status(call, &status);
+}
+
 bool api_call_pack(struct api_call *call, const ProtobufCMessage *response)
 {
         size_t n_bytes = protobuf_c_message_get_packed_size(response);
@@ -251,6 +266,10 @@ void api_call_send(struct api_call *call)
 {
         if (!api_call_is_open(call))
                 return;
+        if (call->n_answer > ANSWER_SMALL && !rpc_call_has_room(call->rpc, call->n_answer)) {
+                fail_exhausted(call, REASON_ANSWERS_UNREAD);
+                return;
+        }
         rpc_call_reply(take_rpc(call), call->answer, call->n_answer);
         close_call(call);
 }
@@ -342,33 +361,40 @@ static bool authorize(struct api_call *call)
         return false;
 }
 
-static void run(struct api_call *call, const void *bytes, size_t n_bytes)
+/* What the owner may have at once; false when that was already answered. */
+static bool charge(struct api_call *call)
+{
+        int r = rpc_call_charge(call->rpc, call->identity.owner, !call->identity.is_operator);
+
+        if (r == 0)
+                return true;
+        if (r < 0) {
+                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                return false;
+        }
+        fail_exhausted(call,
+                       r == RPC_E_CONNECTION_LIMIT ? REASON_CONNECTION_LIMIT : REASON_CALL_LIMIT);
+        return false;
+}
+
+/* Fails the call if it may not be; else its request may come. */
+static void admit(struct api_call *call)
 {
         if (call->api->is_shutting_down) {
                 api_call_fail(call, REASON_SHUTTING_DOWN, "the server stops");
                 return;
         }
-        if (!identify(call) || !authorize(call))
+        if (!identify(call) || !charge(call) || !authorize(call))
                 return;
-        call->request = decode_request(call->rpc, call->method->request, bytes, n_bytes);
-        if (!call->request) {
-                /* Already answered, with the reason. */
-                close_call(call);
-                return;
-        }
+        rpc_call_set_context(call->rpc, call);
         rpc_call_observe(call->rpc, &call_observer, call);
         if (*call->identity.key_id) {
                 call->is_of_key = true;
                 LIST_INSERT_HEAD(&call->api->key_calls, call, key_calls);
         }
-        if (call->method->retry)
-                request_id_run(call);
-        else
-                call->method->handle(call, call->request);
 }
 
-void api_call_run(struct api *api, struct rpc_call *rpc, const struct api_method *method,
-                  const void *bytes, size_t n_bytes)
+void api_call_admit(struct api *api, struct rpc_call *rpc, const struct api_method *method)
 {
         struct api_call *call = calloc(1, sizeof(*call));
 
@@ -378,6 +404,35 @@ void api_call_run(struct api *api, struct rpc_call *rpc, const struct api_method
         }
         *call = (struct api_call){ .api = api, .rpc = rpc, .method = method, .n_holders = 2 };
         /* One hold is the open rpc call's, the other this function's. */
+        admit(call);
+        api_call_release(call);
+}
+
+static void run(struct api_call *call, const void *bytes, size_t n_bytes)
+{
+        if (call->api->is_shutting_down) {
+                api_call_fail(call, REASON_SHUTTING_DOWN, "the server stops");
+                return;
+        }
+        rpc_call_observe(call->rpc, NULL, NULL);
+        call->request = decode_request(call->rpc, call->method->request, bytes, n_bytes);
+        if (!call->request) {
+                /* Already answered, with the reason. */
+                close_call(call);
+                return;
+        }
+        rpc_call_observe(call->rpc, &call_observer, call);
+        if (call->method->retry)
+                request_id_run(call);
+        else
+                call->method->handle(call, call->request);
+}
+
+void api_call_run(struct rpc_call *rpc, const void *bytes, size_t n_bytes)
+{
+        struct api_call *call = rpc_call_context(rpc);
+
+        api_call_hold(call);
         run(call, bytes, n_bytes);
         api_call_release(call);
 }

@@ -58,9 +58,11 @@ struct api_call {
         void *stream;
 };
 
-/* Makes the call of a request: who is it, may they, is it a message; then the method's handler. */
-void api_call_run(struct api *api, struct rpc_call *rpc, const struct api_method *method,
-                  const void *bytes, size_t n_bytes);
+/* Makes the call of what has only its head: who is it, may they, have they too much already. */
+void api_call_admit(struct api *api, struct rpc_call *rpc, const struct api_method *method);
+
+/* The request of a call that was admitted: is it a message; then the method's handler. */
+void api_call_run(struct rpc_call *rpc, const void *bytes, size_t n_bytes);
 
 void api_call_hold(struct api_call *call);
 void api_call_release(struct api_call *call);

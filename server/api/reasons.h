@@ -52,6 +52,12 @@
         X(KEY_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many keys as there may be.")             \
         X(QUEUE_FULL, RPC_RESOURCE_EXHAUSTED,                                                       \
           "As many executions, or as much code, wait as may wait.")                                 \
+        X(CONNECTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                 \
+          "The key has as many connections as it may have; use one of them for many calls.")        \
+        X(CALL_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                       \
+          "The key has as many calls under way as it may have; try again when some are over.")      \
+        X(ANSWERS_UNREAD, RPC_RESOURCE_EXHAUSTED,                                                   \
+          "As many answers as may wait were not read by the owner's clients; read them first.")     \
         X(HOST_EXHAUSTED, RPC_RESOURCE_EXHAUSTED,                                                   \
           "The host lacks the memory, disk or numbers that this takes.")                            \
         X(SANDBOX_ENDED, RPC_FAILED_PRECONDITION, "The sandbox is over; it can only be read.")      \

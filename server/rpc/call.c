@@ -2,8 +2,8 @@
  * A call is held by what is owed to it (one hold for each batch in flight) and by its handler
  * (until that has answered or heard on_gone); the last one frees it.
  *
- *      arrival ──▶ handler ──▶ written … ──▶ answered ──▶ status sent ──▶ over
- *                     └──────── gone: the client left, or its deadline passed ──▲
+ *      arrival ──▶ admitted ──▶ read ──▶ handler ──▶ written … ──▶ answered ──▶ status sent ──▶
+ * over └──────── gone: the client left, or its deadline passed ──▲
  *
  * gRPC allows one batch of each kind at a time, and a status only after the last message went out:
  * call_pump() decides what comes next, and every event ends by calling it.
@@ -17,7 +17,9 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/rpc/accounts.h"
 #include "server/rpc/payload.h"
+#include "server/rpc/peers.h"
 
 /* Metadata handed out as text; lives as long as its call. */
 struct call_text {
@@ -29,6 +31,9 @@ struct rpc_call {
         struct rpc_server *server;
         const struct rpc_binding *binding;
         struct rpc_peer peer;
+        struct seat *seat; /* only during admit */
+        struct account *account;
+        void *context;
         grpc_call *call;
         grpc_metadata_array metadata;
         struct call_text *texts;
@@ -42,7 +47,12 @@ struct rpc_call {
         struct rpc_op write;  /* one message */
         struct rpc_op status; /* the end */
         struct rpc_op tell;   /* on_gone for a late observer */
-        int was_cancelled;    /* written by gRPC */
+        struct rpc_op room;   /* on_writable, now that the owner has room */
+        struct account_turn reading_turn;
+        struct account_turn room_turn;
+        struct rpc_deadline deadline; /* of the request */
+        size_t n_unread;              /* bytes of `outgoing` that its account counts */
+        int was_cancelled;            /* written by gRPC */
         grpc_byte_buffer *incoming;
         grpc_byte_buffer *outgoing;
 
@@ -54,7 +64,10 @@ struct rpc_call {
         bool is_answered;    /* `code` and so on are set */
         bool is_head_sent;   /* initial metadata */
         bool is_closing;     /* the status is on its way */
-        bool is_reading;     /* `incoming` is gRPC's */
+        bool is_counted;     /* as one of its account's calls */
+        bool is_reading;     /* `incoming` is gRPC's, or it waits for its turn to read */
+        bool is_heard;       /* its request, or the first of them, has come */
+        bool is_waking;      /* `room` is on its way */
         bool is_writing;     /* `outgoing` is gRPC's */
         bool is_half_closed; /* no more messages come from the client */
         bool is_telling;     /* `tell` is on its way */
@@ -67,18 +80,36 @@ static void call_pump(struct rpc_call *call);
 
 void call_arrival_deinit(struct call_arrival *arrival)
 {
-        if (arrival->payload)
-                grpc_byte_buffer_destroy(arrival->payload);
         grpc_metadata_array_destroy(&arrival->metadata);
         if (arrival->call)
                 grpc_call_unref(arrival->call);
         *arrival = (struct call_arrival){ 0 };
 }
 
+static void call_forget_unread(struct rpc_call *call)
+{
+        if (call->n_unread)
+                account_remove_unread(call->account, call->n_unread);
+        call->n_unread = 0;
+}
+
+static void call_leave_account(struct rpc_call *call)
+{
+        if (!call->account)
+                return;
+        account_cancel(&call->room_turn);
+        call_forget_unread(call);
+        if (call->is_counted)
+                account_end_call(call->account);
+        account_release(take(call->account));
+}
+
 static void call_free(struct rpc_call *call)
 {
         assert(!call->is_held);
 
+        rpc_server_forget_deadline(call->server, &call->deadline);
+        call_leave_account(call);
         for (struct call_text *text = call->texts; text;) {
                 struct call_text *next = text->next;
 
@@ -180,7 +211,10 @@ static void call_watch_close(struct rpc_call *call)
 
 static void on_status(struct rpc_op *op)
 {
-        call_release(CONTAINER_OF(op, struct rpc_call, status));
+        struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, status);
+
+        call_forget_unread(call);
+        call_release(call);
 }
 
 /* Head, if it has not gone out, then @outgoing, if there is a message, then the status. */
@@ -214,6 +248,27 @@ static void call_send_status(struct rpc_call *call)
 
 /* --- reading --- */
 
+/* Whoever admitted it hears that it is gone. */
+static void call_fail_itself(struct rpc_call *call, enum rpc_code code, const char *message)
+{
+        const struct rpc_call_observer *observer = call->observer;
+        void *userdata = call->observer_userdata;
+
+        call_hold(call);
+        rpc_call_fail(call, code, message, NULL, 0);
+        if (observer)
+                observer->on_gone(call, userdata);
+        call_release(call);
+}
+
+static void on_late(struct rpc_deadline *deadline)
+{
+        struct rpc_call *call = CONTAINER_OF(deadline, struct rpc_call, deadline);
+
+        if (call->is_held && !call->is_answered)
+                call_fail_itself(call, RPC_DEADLINE_EXCEEDED, "The request did not come in time.");
+}
+
 /* Refuses what cannot be read; true when *@ret_payload is good. */
 static bool call_read_payload(struct rpc_call *call, grpc_byte_buffer *buffer,
                               struct payload *ret_payload)
@@ -223,13 +278,12 @@ static bool call_read_payload(struct rpc_call *call, grpc_byte_buffer *buffer,
         if (r == 0)
                 return true;
         if (r == PAYLOAD_E_TOO_BIG)
-                rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "The request is too large.", NULL, 0);
+                call_fail_itself(call, RPC_RESOURCE_EXHAUSTED, "The request is too large.");
         else if (r == PAYLOAD_E_MALFORMED)
-                rpc_call_fail(call, RPC_INVALID_ARGUMENT,
-                              "The request is not compressed as it says.", NULL, 0);
+                call_fail_itself(call, RPC_INVALID_ARGUMENT,
+                                 "The request is not compressed as it says.");
         else
-                rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL,
-                              0);
+                call_fail_itself(call, RPC_RESOURCE_EXHAUSTED, "The server is out of memory.");
         return false;
 }
 
@@ -238,7 +292,9 @@ static void call_handle(struct rpc_call *call, grpc_byte_buffer *buffer)
         const struct rpc_binding *binding = call->binding;
         _cleanup_(payload_deinit) struct payload payload = { 0 };
 
-        if (!buffer)
+        if (!buffer && !binding->method.streams_requests)
+                call_fail_itself(call, RPC_INVALID_ARGUMENT, "The call has no request.");
+        else if (!buffer)
                 binding->method.handle(call, NULL, 0, binding->userdata);
         else if (call_read_payload(call, buffer, &payload))
                 binding->method.handle(call, payload.bytes, payload.n_bytes, binding->userdata);
@@ -250,7 +306,10 @@ static void on_read(struct rpc_op *op)
         grpc_byte_buffer *buffer = take(call->incoming);
 
         call->is_reading = false;
+        call->is_heard = true;
         call->is_half_closed = !buffer;
+        rpc_server_forget_deadline(call->server, &call->deadline);
+        account_end_reading(call->account);
         if (call->is_held)
                 call_handle(call, buffer);
         if (buffer)
@@ -259,15 +318,41 @@ static void on_read(struct rpc_op *op)
         call_release(call);
 }
 
-static void call_read(struct rpc_call *call)
+static void call_read_now(struct rpc_call *call)
 {
         const grpc_op op = {
                 .op = GRPC_OP_RECV_MESSAGE,
                 .data.recv_message.recv_message = &call->incoming,
         };
 
-        call->is_reading = true;
         call_start(call, &op, 1, &call->read, on_read);
+}
+
+static void on_turn_to_read(struct account_turn *turn)
+{
+        struct rpc_call *call = CONTAINER_OF(turn, struct rpc_call, reading_turn);
+
+        call_read_now(call);
+        call_release(call);
+}
+
+/* One that was answered meanwhile reads, too, when its turn comes: that ends at once. */
+static void call_read(struct rpc_call *call)
+{
+        call->is_reading = true;
+        call->deadline.on_late = on_late;
+        rpc_server_expect_soon(call->server, &call->deadline);
+        call->reading_turn.on_turn = on_turn_to_read;
+        if (account_begin_reading(call->account, &call->reading_turn))
+                call_read_now(call);
+        else
+                call_hold(call);
+}
+
+static bool call_wants_to_read(const struct rpc_call *call)
+{
+        return call->is_held && !call->is_answered && !call->is_reading && !call->is_half_closed &&
+               (call->binding->method.streams_requests || !call->is_heard);
 }
 
 static void call_pump(struct rpc_call *call)
@@ -276,8 +361,7 @@ static void call_pump(struct rpc_call *call)
                 return;
         if (call->is_answered && !call->is_over)
                 call_send_status(call);
-        else if (call->is_held && !call->is_answered && call->binding->method.streams_requests &&
-                 !call->is_reading && !call->is_half_closed)
+        else if (call->account && call_wants_to_read(call))
                 call_read(call); /* also when over: the half-close tells the handler */
 }
 
@@ -304,8 +388,31 @@ static struct rpc_call *call_new(struct rpc_server *server, const struct rpc_bin
         return call;
 }
 
+/* What no owner was charged with. */
+static void call_charge_default(struct rpc_call *call, const struct seat *seat)
+{
+        call->account = rpc_server_default_account(call->server, seat);
+        call->is_counted = call->account && account_begin_call(call->account);
+        if (!call->is_counted)
+                call_fail_itself(call, RPC_RESOURCE_EXHAUSTED,
+                                 "There are as many such calls as there may be; try again.");
+}
+
+static void call_admit(struct rpc_call *call, struct seat *seat)
+{
+        const struct rpc_binding *binding = call->binding;
+
+        call->peer = *seat_peer(seat);
+        call->seat = seat;
+        if (binding->method.admit)
+                binding->method.admit(call, binding->userdata);
+        call->seat = NULL;
+        if (!call->is_answered && !call->account)
+                call_charge_default(call, seat);
+}
+
 void call_begin(struct rpc_server *server, const struct rpc_binding *binding,
-                struct call_arrival *arrival, const struct rpc_peer *peer)
+                struct call_arrival *arrival, struct seat *seat)
 {
         struct rpc_call *call = call_new(server, binding, arrival);
 
@@ -316,17 +423,11 @@ void call_begin(struct rpc_server *server, const struct rpc_binding *binding,
         }
 
         call_hold(call);
-        if (!peer) {
+        if (seat)
+                call_admit(call, seat);
+        else
                 rpc_call_fail(call, RPC_INTERNAL, "The server does not know who is calling.", NULL,
                               0);
-        } else {
-                call->peer = *peer;
-                if (!binding->method.streams_requests && !arrival->payload)
-                        rpc_call_fail(call, RPC_INVALID_ARGUMENT, "The call has no request.", NULL,
-                                      0);
-                else if (!binding->method.streams_requests)
-                        call_handle(call, arrival->payload);
-        }
         call_pump(call);
         call_release(call);
 }
@@ -343,6 +444,29 @@ void call_refuse_unknown(struct rpc_server *server, struct call_arrival *arrival
 }
 
 /* --- for handlers --- */
+
+int rpc_call_charge(struct rpc_call *call, const char *owner, bool is_bounded)
+{
+        int r;
+
+        assert(call->seat && !call->account);
+
+        r = rpc_server_account(call->server, call->seat, owner, is_bounded, &call->account);
+        if (r)
+                return r;
+        call->is_counted = account_begin_call(call->account);
+        return call->is_counted ? 0 : RPC_E_CALL_LIMIT;
+}
+
+void rpc_call_set_context(struct rpc_call *call, void *context)
+{
+        call->context = context;
+}
+
+void *rpc_call_context(const struct rpc_call *call)
+{
+        return call->context;
+}
 
 const struct rpc_peer *rpc_call_peer(const struct rpc_call *call)
 {
@@ -392,11 +516,23 @@ static void call_answer(struct rpc_call *call, enum rpc_code code, const char *m
         call_let_go(call);
 }
 
+static void call_set_outgoing(struct rpc_call *call, const void *bytes, size_t n_bytes)
+{
+        call->outgoing = payload_write(bytes, n_bytes);
+        call->n_unread = n_bytes;
+        account_add_unread(call->account, n_bytes);
+}
+
+bool rpc_call_has_room(const struct rpc_call *call, size_t n_bytes)
+{
+        return account_has_room_for(call->account, n_bytes);
+}
+
 void rpc_call_reply(struct rpc_call *call, const void *response, size_t n_response)
 {
         assert(!call->is_head_sent);
 
-        call->outgoing = payload_write(response, n_response);
+        call_set_outgoing(call, response, n_response);
         call_answer(call, RPC_OK, NULL, NULL, 0);
 }
 
@@ -413,9 +549,50 @@ void rpc_call_finish(struct rpc_call *call)
         call_answer(call, RPC_OK, NULL, NULL, 0);
 }
 
-bool rpc_call_is_writable(const struct rpc_call *call)
+static bool call_may_write(const struct rpc_call *call)
 {
         return call->is_held && !call->is_writing && !call->is_over;
+}
+
+static void call_tell_writable(struct rpc_call *call);
+
+static void on_room(struct rpc_op *op)
+{
+        struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, room);
+
+        call->is_waking = false;
+        call_tell_writable(call);
+        call_pump(call);
+        call_release(call);
+}
+
+/* Not at once: it may be in the midst of another call's event. */
+static void on_turn_to_write(struct account_turn *turn)
+{
+        struct rpc_call *call = CONTAINER_OF(turn, struct rpc_call, room_turn);
+
+        if (call->is_waking)
+                return;
+        call->is_waking = true;
+        call_hold(call);
+        rpc_server_defer(call->server, &call->room, on_room);
+}
+
+bool rpc_call_is_writable(struct rpc_call *call)
+{
+        if (!call_may_write(call))
+                return false;
+        if (account_has_room(call->account))
+                return true;
+        call->room_turn.on_turn = on_turn_to_write;
+        account_wait_for_room(call->account, &call->room_turn);
+        return false;
+}
+
+static void call_tell_writable(struct rpc_call *call)
+{
+        if (call->observer && call->observer->on_writable && rpc_call_is_writable(call))
+                call->observer->on_writable(call, call->observer_userdata);
 }
 
 static void on_write(struct rpc_op *op)
@@ -425,10 +602,10 @@ static void on_write(struct rpc_op *op)
 
         call->is_writing = false;
         grpc_byte_buffer_destroy(take(call->outgoing));
+        call_forget_unread(call);
         /* One that did not go out is followed by the close, which tells the observer. */
-        if (is_out && call->is_held && !call->is_over && call->observer &&
-            call->observer->on_writable)
-                call->observer->on_writable(call, call->observer_userdata);
+        if (is_out)
+                call_tell_writable(call);
         call_pump(call);
         call_release(call);
 }
@@ -438,9 +615,9 @@ void rpc_call_write(struct rpc_call *call, const void *message, size_t n_message
         grpc_op ops[2] = { 0 };
         size_t n_ops = 0;
 
-        assert(rpc_call_is_writable(call));
+        assert(call_may_write(call));
 
-        call->outgoing = payload_write(message, n_message);
+        call_set_outgoing(call, message, n_message);
         if (!call->is_head_sent)
                 ops[n_ops++].op = GRPC_OP_SEND_INITIAL_METADATA;
         ops[n_ops].op = GRPC_OP_SEND_MESSAGE;

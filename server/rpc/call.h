@@ -7,14 +7,13 @@
 struct call_arrival {
         grpc_call *call;
         grpc_metadata_array metadata;
-        grpc_byte_buffer *payload; /* of methods that take one message; NULL: it never came */
 };
 
 void call_arrival_deinit(struct call_arrival *arrival);
 
-/* Hands the request to the method's handler, or refuses it. @peer NULL: unknown, refused. */
+/* Lets the method admit it and reads its request, or refuses it. @seat NULL: unknown, refused. */
 void call_begin(struct rpc_server *server, const struct rpc_binding *binding,
-                struct call_arrival *arrival, const struct rpc_peer *peer);
+                struct call_arrival *arrival, struct seat *seat);
 
 /* A call of a method that does not exist: UNIMPLEMENTED. */
 void call_refuse_unknown(struct rpc_server *server, struct call_arrival *arrival);

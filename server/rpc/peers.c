@@ -7,6 +7,12 @@
  * on their way are handled within a few turns, since handling and accepting share the loop.
  *
  * gRPC owns the descriptors and does not say when it closes them: the socket's cookie tells.
+ *
+ *      free ──▶ taken ──▶ resting ──▶ free
+ *                 └──▶ dropped ──▲ (we have shut it down, and gRPC has not closed it yet)
+ *
+ * A TCP connection is a stranger's until a call has shown whose it is: it has so much time for
+ * that, and when places run out those of the oldest strangers are given to newcomers.
  */
 #include "server/rpc/peers.h"
 
@@ -20,6 +26,8 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/rpc/accounts.h"
+#include "server/rpc/tap.h"
 
 enum {
         WINDOW_MAX = 16384, /* numbers; the kernel's table grows with the highest one */
@@ -30,21 +38,35 @@ enum {
 enum seat_state {
         SEAT_FREE = 0,
         SEAT_TAKEN,   /* by a connection, as far as we know */
+        SEAT_DROPPED, /* hung up on; gRPC is about to close it */
         SEAT_RESTING, /* closed; not to be given yet */
 };
 
 struct seat {
         enum seat_state state;
+        bool is_stranger;
+        TAILQ_ENTRY(seat) open;      /* taken and dropped ones */
+        TAILQ_ENTRY(seat) strangers; /* is_stranger */
         struct rpc_peer peer;
+        struct http2_guard *guard;
+        struct account *account; /* NULL: nobody's yet */
+        uint64_t begin_msec;
         uint64_t cookie;
         uint64_t rest_until; /* ms */
         uint64_t rest_turn;  /* of the loop */
 };
 
+TAILQ_HEAD(seat_list, seat);
+
 struct peers {
         sd_event *loop;
-        unsigned connections_max;
+        struct peers_limits limits;
         unsigned n_taken;
+        unsigned n_tcp; /* of these */
+        struct seat_list open;
+        struct seat_list strangers; /* oldest first */
+        bool is_full;               /* said so already */
+        uint64_t log_msec;
         int first; /* number of the first seat */
         unsigned n_seats;
         unsigned next; /* where the circle goes on */
@@ -85,7 +107,7 @@ static void choose_window(struct peers *peers)
         (void)close_fd(fd);
 }
 
-int peers_new(sd_event *loop, unsigned connections_max, struct peers **ret_peers)
+int peers_new(sd_event *loop, const struct peers_limits *limits, struct peers **ret_peers)
 {
         _cleanup_(peers_freep) struct peers *peers = NULL;
 
@@ -94,12 +116,14 @@ int peers_new(sd_event *loop, unsigned connections_max, struct peers **ret_peers
                 return error_origin(-ENOMEM);
 
         peers->loop = sd_event_ref(loop);
-        peers->connections_max = connections_max;
+        peers->limits = *limits;
+        TAILQ_INIT(&peers->open);
+        TAILQ_INIT(&peers->strangers);
         choose_window(peers);
-        if (peers->n_seats < connections_max)
+        if (peers->n_seats < limits->connections_max)
                 log_warning("fewer connections than configured, for the limit of open files "
                             "configured=%u possible=%u",
-                            connections_max, peers->n_seats);
+                            limits->connections_max, peers->n_seats);
 
         peers->seats = calloc(peers->n_seats, sizeof(*peers->seats));
         if (!peers->seats)
@@ -109,10 +133,56 @@ int peers_new(sd_event *loop, unsigned connections_max, struct peers **ret_peers
         return 0;
 }
 
+static int seat_fd(const struct peers *peers, const struct seat *seat)
+{
+        return peers->first + (int)(seat - peers->seats);
+}
+
+/* Its place is free for another connection. */
+static void seat_give_up(struct peers *peers, struct seat *seat)
+{
+        peers->n_taken--;
+        if (!seat->peer.is_unix)
+                peers->n_tcp--;
+        if (seat->is_stranger)
+                TAILQ_REMOVE(&peers->strangers, seat, strangers);
+        seat->is_stranger = false;
+        if (seat->account)
+                account_end_connection(take(seat->account));
+}
+
+/* Many are closed by what their guards saw in a flood: one line a second tells. */
+static void log_verdict(struct peers *peers, const struct seat *seat)
+{
+        enum http2_verdict verdict = http2_guard_verdict(seat->guard);
+        uint64_t now_msec = clock_monotonic_msec();
+
+        if (!verdict || now_msec < peers->log_msec)
+                return;
+        peers->log_msec = now_msec + 1000;
+        log_warning("a connection was closed for what it sent reason=\"%s\" uid=%d",
+                    http2_verdict_text(verdict), seat->peer.is_unix ? (int)seat->peer.uid : -1);
+}
+
+/* Nobody reads its socket any more. */
+static void seat_close(struct peers *peers, struct seat *seat)
+{
+        if (seat->state == SEAT_TAKEN)
+                seat_give_up(peers, seat);
+        log_verdict(peers, seat);
+        tap_set(seat_fd(peers, seat), NULL);
+        seat->guard = http2_guard_free(seat->guard);
+        TAILQ_REMOVE(&peers->open, seat, open);
+}
+
 struct peers *peers_free(struct peers *peers)
 {
+        struct seat *seat;
+
         if (!peers)
                 return NULL;
+        while ((seat = TAILQ_FIRST(&peers->open)))
+                seat_close(peers, seat);
         (void)sd_event_unref(peers->loop);
         free(peers->seats);
         free(peers);
@@ -122,18 +192,16 @@ struct peers *peers_free(struct peers *peers)
 /* Lets the seat rest when its connection is gone. */
 static void seat_check(struct peers *peers, struct seat *seat)
 {
-        int fd = peers->first + (int)(seat - peers->seats);
         uint64_t cookie;
 
-        if (seat->state != SEAT_TAKEN)
+        if (seat->state != SEAT_TAKEN && seat->state != SEAT_DROPPED)
                 return;
-        if (socket_cookie(fd, &cookie) == 0 && cookie == seat->cookie)
+        if (socket_cookie(seat_fd(peers, seat), &cookie) == 0 && cookie == seat->cookie)
                 return;
-
+        seat_close(peers, seat);
         seat->state = SEAT_RESTING;
         seat->rest_until = clock_monotonic_msec() + REST_MSEC;
         seat->rest_turn = now_turn(peers) + REST_TURNS;
-        peers->n_taken--;
 }
 
 static bool has_rested(const struct peers *peers, const struct seat *seat)
@@ -175,37 +243,145 @@ static int seat_take(struct peers *peers, int fd, struct seat **ret_seat, int *r
         return PEERS_E_NO_NUMBER;
 }
 
+/* --- places --- */
+
+static bool has_place(const struct peers *peers, const struct rpc_peer *peer)
+{
+        unsigned max = peers->limits.connections_max;
+
+        return peers->n_taken < max && (peer->is_unix || peers->n_tcp < max - max / 8);
+}
+
+void peers_check(struct peers *peers)
+{
+        struct seat *next;
+
+        for (struct seat *seat = TAILQ_FIRST(&peers->open); seat; seat = next) {
+                next = TAILQ_NEXT(seat, open);
+                seat_check(peers, seat);
+        }
+}
+
+/* gRPC reads the end of the connection, and closes it. */
+static void seat_drop(struct peers *peers, struct seat *seat)
+{
+        (void)shutdown(seat_fd(peers, seat), SHUT_RDWR);
+        seat_give_up(peers, seat);
+        seat->state = SEAT_DROPPED;
+}
+
+static int make_place(struct peers *peers, const struct rpc_peer *peer)
+{
+        struct seat *oldest;
+
+        if (has_place(peers, peer))
+                return 0;
+        peers_check(peers);
+        peers->is_full &= !has_place(peers, peer);
+        while (!has_place(peers, peer)) {
+                if (!peers->is_full)
+                        log_warning("connections are as many as there may be: the oldest of those "
+                                    "without a key are closed, else new ones");
+                peers->is_full = true;
+                oldest = TAILQ_FIRST(&peers->strangers);
+                if (!oldest)
+                        return PEERS_E_FULL;
+                seat_drop(peers, oldest);
+        }
+        return 0;
+}
+
+static void seat_open(struct peers *peers, struct seat *seat, const struct rpc_peer *peer,
+                      struct http2_guard *guard, uint64_t cookie)
+{
+        *seat = (struct seat){
+                .state = SEAT_TAKEN,
+                .is_stranger = !peer->is_unix,
+                .peer = *peer,
+                .guard = guard,
+                .cookie = cookie,
+                .begin_msec = clock_monotonic_msec(),
+        };
+        peers->n_taken++;
+        TAILQ_INSERT_TAIL(&peers->open, seat, open);
+        if (seat->is_stranger) {
+                peers->n_tcp++;
+                TAILQ_INSERT_TAIL(&peers->strangers, seat, strangers);
+        }
+        tap_set(seat_fd(peers, seat), guard);
+}
+
 int peers_admit(struct peers *peers, int fd, const struct rpc_peer *peer, int *ret_fd)
 {
+        _cleanup_(http2_guard_freep) struct http2_guard *guard = NULL;
         struct seat *seat = NULL;
         uint64_t cookie;
         int r;
 
-        for (unsigned i = 0; peers->n_taken >= peers->connections_max && i < peers->n_seats; i++)
-                seat_check(peers, &peers->seats[i]);
-        if (peers->n_taken >= peers->connections_max)
-                return PEERS_E_FULL;
-
+        r = make_place(peers, peer);
+        if (r)
+                return r;
         r = socket_cookie(fd, &cookie);
         if (r)
                 return error_origin(r);
+        r = http2_guard_new(&peers->limits.http2, &guard);
+        if (r)
+                return error_fold(r);
         r = seat_take(peers, fd, &seat, ret_fd);
         if (r)
                 return r;
 
         assert(seat);
-        *seat = (struct seat){ .state = SEAT_TAKEN, .peer = *peer, .cookie = cookie };
-        peers->n_taken++;
+        seat_open(peers, seat, peer, take(guard), cookie);
         (void)close_fd(fd);
         return 0;
 }
 
-const struct rpc_peer *peers_find(const struct peers *peers, int fd)
+struct seat *peers_find(const struct peers *peers, int fd)
 {
-        const struct seat *seat;
+        struct seat *seat;
 
         if (fd < peers->first || (unsigned)(fd - peers->first) >= peers->n_seats)
                 return NULL;
         seat = &peers->seats[fd - peers->first];
-        return seat->state == SEAT_FREE ? NULL : &seat->peer;
+        if (seat->state == SEAT_FREE)
+                return NULL;
+        return !seat->guard || http2_guard_has_begun(seat->guard) ? seat : NULL;
+}
+
+const struct rpc_peer *seat_peer(const struct seat *seat)
+{
+        return &seat->peer;
+}
+
+struct account *seat_account(const struct seat *seat)
+{
+        return seat->account;
+}
+
+void seat_set_account(struct peers *peers, struct seat *seat, struct account *account)
+{
+        assert(!seat->account);
+        if (seat->state != SEAT_TAKEN) {
+                account_end_connection(account); /* it is gone already */
+                return;
+        }
+        seat->account = account;
+        http2_guard_trust(seat->guard);
+        if (seat->is_stranger)
+                TAILQ_REMOVE(&peers->strangers, seat, strangers);
+        seat->is_stranger = false;
+}
+
+bool peers_tend(struct peers *peers)
+{
+        uint64_t now_msec = clock_monotonic_msec();
+        uint64_t timeout_msec = peers->limits.identify_timeout_msec;
+        struct seat *oldest;
+
+        peers_check(peers);
+        while (timeout_msec && (oldest = TAILQ_FIRST(&peers->strangers)) &&
+               now_msec - oldest->begin_msec >= timeout_msec)
+                seat_drop(peers, oldest);
+        return !TAILQ_EMPTY(&peers->open);
 }

@@ -46,6 +46,9 @@ struct rpc_peer {
 /* One row of a method table. */
 struct rpc_method {
         const char *path; /* `/package.Service/Method` */
+        /* May be NULL. Called when only the head of the call has come: who calls is known, and not
+         * a byte of the request is kept yet. It lets the request come, or fails the call. */
+        void (*admit)(struct rpc_call *call, void *userdata);
         /* @request is only good during the call. The handler answers now or later, exactly once:
          * rpc_call_reply, rpc_call_fail, or for streams rpc_call_write … rpc_call_finish. */
         void (*handle)(struct rpc_call *call, const void *request, size_t n_request,
@@ -66,8 +69,17 @@ struct rpc_server_config {
         const struct rpc_service *services; /* only read by rpc_server_new */
         size_t n_services;
         size_t receive_max_bytes; /* larger requests, also decompressed: RESOURCE_EXHAUSTED */
-        unsigned connections_max; /* further ones are closed at accept */
         unsigned streams_max;     /* concurrent calls of one connection */
+        /* An eighth of them only for unix sockets. When there is no place, TCP connections that
+         * have not shown whose they are give theirs, the oldest first; else new ones are closed. */
+        unsigned connections_max;
+
+        /* Zero: no bound. */
+        unsigned connections_per_owner_max;
+        unsigned calls_per_owner_max;
+        size_t unread_per_owner_max_bytes; /* of answers that clients have not read */
+        uint64_t identify_timeout_usec;    /* for a TCP connection to show whose it is */
+        uint64_t request_timeout_usec;     /* for a request to come, once its head has */
 };
 
 enum {
@@ -92,6 +104,22 @@ int rpc_server_listen_unix(struct rpc_server *server, const char *path, gid_t gi
 /* Listens on `127.0.0.1:PORT`, `[::1]:PORT` or `localhost:PORT`; port 0 picks one. */
 int rpc_server_listen_tcp(struct rpc_server *server, const char *address, uint16_t *ret_port);
 
+enum {
+        RPC_E_CALL_LIMIT = 1,   /* the owner has as many calls as it may */
+        RPC_E_CONNECTION_LIMIT, /* the same of connections */
+};
+
+/*
+ * From a method's admit: the call is @owner's, and so is its connection if it was nobody's. What is
+ * not bounded has as many calls and connections as it likes. A call that is never charged counts as
+ * its connection's owner's, or as one of all strangers.
+ */
+int rpc_call_charge(struct rpc_call *call, const char *owner, bool is_bounded);
+
+/* For admit to leave something for handle. */
+void rpc_call_set_context(struct rpc_call *call, void *context);
+void *rpc_call_context(const struct rpc_call *call);
+
 /* Starts to serve. */
 int rpc_server_start(struct rpc_server *server);
 
@@ -109,6 +137,9 @@ const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
 const char *rpc_call_metadata(struct rpc_call *call, const char *key);
 const char *rpc_call_path(const struct rpc_call *call);
 
+/* Whether an answer of @n_bytes may be given: what the owner's clients have not read is bounded. */
+bool rpc_call_has_room(const struct rpc_call *call, size_t n_bytes);
+
 /* Unary answer. Copies. */
 void rpc_call_reply(struct rpc_call *call, const void *response, size_t n_response);
 
@@ -120,8 +151,9 @@ void rpc_call_reply(struct rpc_call *call, const void *response, size_t n_respon
 void rpc_call_fail(struct rpc_call *call, enum rpc_code code, const char *message,
                    const void *details, size_t n_details);
 
-/* Streams. One message is in flight at a time; write only when writable (asserted). Copies. */
-bool rpc_call_is_writable(const struct rpc_call *call);
+/* Streams. One message is in flight at a time; write only when writable. Copies. Whoever was told
+ * that it is not writable hears on_writable once it is. */
+bool rpc_call_is_writable(struct rpc_call *call);
 void rpc_call_write(struct rpc_call *call, const void *message, size_t n_message);
 
 /* Ends a stream with OK, after what is in flight. */

@@ -18,11 +18,13 @@
 #include <grpc/support/time.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/inbox.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "server/rpc/accounts.h"
 #include "server/rpc/call.h"
 #include "server/rpc/core_log.h"
 #include "server/rpc/listener.h"
@@ -31,7 +33,14 @@
 enum {
         SLOTS_PER_METHOD = 4, /* calls that wait in them need one turn of the loop together */
         LISTENERS_MAX = 8,
+        READINGS_MAX = 16, /* requests of one owner on their way in; further ones wait */
+        TEND_USEC = 1000000,
+        /* What a stream may send before it is read. gRPC asks for more when it reads a message. */
+        LOOKAHEAD_BYTES = 16 << 10,
 };
+
+/* Calls that show no owner, such as health checks, of connections that have none. */
+static const char *const stranger_names[] = { "strangers over TCP", "strangers over unix sockets" };
 
 /* Where gRPC puts a new call. */
 struct rpc_slot {
@@ -54,6 +63,8 @@ enum stage {
         STAGE_STOPPED,  /* gRPC owes nothing; only rpc_server_free is left */
 };
 
+TAILQ_HEAD(rpc_deadline_list, rpc_deadline);
+
 struct rpc_server {
         enum stage stage;
         sd_event *loop;
@@ -70,7 +81,10 @@ struct rpc_server {
         size_t n_slots;
 
         struct peers *peers;
-        bool is_full; /* said so already */
+        struct accounts *accounts;
+        uint64_t request_timeout_msec;
+        struct rpc_deadline_list deadlines; /* the next one first */
+        sd_event_source *tend;
         struct listener *listeners[LISTENERS_MAX];
         size_t n_listeners;
 
@@ -161,9 +175,93 @@ void rpc_server_call_over(struct rpc_server *server)
         server_check_stopped(server);
 }
 
+/* --- owners --- */
+
+struct account *rpc_server_default_account(struct rpc_server *server, const struct seat *seat)
+{
+        struct account *account = seat_account(seat);
+
+        if (account)
+                return account_hold_again(account);
+        return account_hold(server->accounts, stranger_names[seat_peer(seat)->is_unix], true);
+}
+
+/* The places of connections that are gone are found when they are missed. */
+static bool begin_connection(struct rpc_server *server, struct account *account)
+{
+        if (account_begin_connection(account))
+                return true;
+        peers_check(server->peers);
+        return account_begin_connection(account);
+}
+
+int rpc_server_account(struct rpc_server *server, struct seat *seat, const char *owner,
+                       bool is_bounded, struct account **ret_account)
+{
+        struct account *account = account_hold(server->accounts, owner, is_bounded);
+
+        if (!account)
+                return error_origin(-ENOMEM);
+        if (!seat_account(seat)) {
+                if (!begin_connection(server, account)) {
+                        account_release(account);
+                        return RPC_E_CONNECTION_LIMIT;
+                }
+                seat_set_account(server->peers, seat, account);
+        }
+        *ret_account = account;
+        return 0;
+}
+
+/* --- what is late --- */
+
+static void server_tend_later(struct rpc_server *server)
+{
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(server->tend, &enabled);
+        if (enabled != SD_EVENT_OFF)
+                return;
+        (void)sd_event_source_set_time_relative(server->tend, TEND_USEC);
+        (void)sd_event_source_set_enabled(server->tend, SD_EVENT_ONESHOT);
+}
+
+static int on_tend(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct rpc_server *server = userdata;
+        uint64_t now_msec = clock_monotonic_msec();
+        struct rpc_deadline *first;
+
+        (void)source;
+        (void)usec;
+        while ((first = TAILQ_FIRST(&server->deadlines)) && first->at_msec <= now_msec) {
+                rpc_server_forget_deadline(server, first);
+                first->on_late(first);
+        }
+        if (peers_tend(server->peers) || !TAILQ_EMPTY(&server->deadlines))
+                server_tend_later(server);
+        return 0;
+}
+
+void rpc_server_expect_soon(struct rpc_server *server, struct rpc_deadline *deadline)
+{
+        if (!server->request_timeout_msec || deadline->at_msec)
+                return;
+        deadline->at_msec = clock_monotonic_msec() + server->request_timeout_msec;
+        TAILQ_INSERT_TAIL(&server->deadlines, deadline, deadlines);
+        server_tend_later(server);
+}
+
+void rpc_server_forget_deadline(struct rpc_server *server, struct rpc_deadline *deadline)
+{
+        if (deadline->at_msec)
+                TAILQ_REMOVE(&server->deadlines, deadline, deadlines);
+        deadline->at_msec = 0;
+}
+
 /* --- new calls --- */
 
-static const struct rpc_peer *peer_of_call(struct rpc_server *server, grpc_call *call)
+static struct seat *seat_of_call(struct rpc_server *server, grpc_call *call)
 {
         char *name = grpc_call_get_peer(call);
         uint64_t fd = 0;
@@ -183,14 +281,12 @@ static void on_slot(struct rpc_op *op);
 static void slot_post(struct rpc_server *server, struct rpc_slot *slot)
 {
         void *tag = rpc_server_expect(server, &slot->op, on_slot);
-        bool is_read = slot->binding && !slot->binding->method.streams_requests;
         grpc_call_error error;
 
         if (slot->binding)
                 error = grpc_server_request_registered_call(
                         server->server, slot->registration, &slot->arrival.call, &slot->deadline,
-                        &slot->arrival.metadata, is_read ? &slot->arrival.payload : NULL,
-                        server->queue, server->queue, tag);
+                        &slot->arrival.metadata, NULL, server->queue, server->queue, tag);
         else
                 error = grpc_server_request_call(server->server, &slot->arrival.call,
                                                  &slot->details, &slot->arrival.metadata,
@@ -219,7 +315,7 @@ static void on_slot(struct rpc_op *op)
                 slot_post(server, slot);
 
         if (slot->binding)
-                call_begin(server, slot->binding, &arrival, peer_of_call(server, arrival.call));
+                call_begin(server, slot->binding, &arrival, seat_of_call(server, arrival.call));
         else
                 call_refuse_unknown(server, &arrival);
 }
@@ -234,15 +330,12 @@ static int on_connection(int fd, const struct rpc_peer *peer, void *userdata)
 
         r = peers_admit(server->peers, fd, peer, &number);
         if (r == PEERS_E_FULL) {
-                if (!server->is_full)
-                        log_warning("connections are closed, there are as many as there may be");
-                server->is_full = true;
                 (void)close_fd(fd);
                 return 0;
         }
         if (r)
                 return r;
-        server->is_full = false;
+        server_tend_later(server);
         grpc_server_add_channel_from_fd(server->server, number, server->credentials);
         return 0;
 }
@@ -296,6 +389,9 @@ static grpc_server *create_core(const struct rpc_server_config *config)
                             (int)MIN(config->receive_max_bytes, (size_t)INT_MAX)),
                 arg_integer(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
                 arg_integer(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10),
+                /* Else a fast client's window grows to megabytes for each of its streams. */
+                arg_integer(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+                arg_integer(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, LOOKAHEAD_BYTES),
                 /* See payload.c. */
                 arg_integer(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
                 /* Clients may ping twice a second, also without calls; gRPC's default hangs up. */
@@ -337,6 +433,31 @@ static int create_bindings(struct rpc_server *server, const struct rpc_server_co
         return 0;
 }
 
+static int create_bounds(struct rpc_server *server, const struct rpc_server_config *config)
+{
+        const struct account_limits account_limits = {
+                .connections_max = config->connections_per_owner_max,
+                .calls_max = config->calls_per_owner_max,
+                .readings_max = READINGS_MAX,
+                .unread_max_bytes = config->unread_per_owner_max_bytes,
+        };
+        const struct peers_limits peers_limits = {
+                .connections_max = config->connections_max,
+                .identify_timeout_msec = config->identify_timeout_usec / 1000,
+                /* What is a little too large is read, so that it can be told; beyond that, nothing
+                 * is kept of it. */
+                .http2 = { .message_max_bytes = config->receive_max_bytes * 2,
+                           .streams_max = config->streams_max },
+        };
+        int r;
+
+        server->request_timeout_msec = config->request_timeout_usec / 1000;
+        r = accounts_new(&account_limits, &server->accounts);
+        if (r)
+                return error_fold(r);
+        return peers_new(server->loop, &peers_limits, &server->peers);
+}
+
 static int create_slots(struct rpc_server *server)
 {
         struct rpc_slot *slot;
@@ -350,11 +471,7 @@ static int create_slots(struct rpc_server *server)
         for (size_t i = 0; i < server->n_bindings; i++) {
                 const struct rpc_binding *binding = &server->bindings[i];
                 void *registration = grpc_server_register_method(
-                        server->server, binding->method.path, NULL,
-                        binding->method.streams_requests
-                                ? GRPC_SRM_PAYLOAD_NONE
-                                : GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER,
-                        0);
+                        server->server, binding->method.path, NULL, GRPC_SRM_PAYLOAD_NONE, 0);
 
                 if (!registration)
                         return error_origin(-EEXIST); /* two rows with one path */
@@ -399,6 +516,11 @@ static int create_sources(struct rpc_server *server)
         if (r < 0)
                 return error_origin(r);
         (void)sd_event_source_set_enabled(server->grace, SD_EVENT_OFF);
+        r = sd_event_add_time_relative(server->loop, &server->tend, CLOCK_MONOTONIC, 0, 0, on_tend,
+                                       server);
+        if (r < 0)
+                return error_origin(r);
+        (void)sd_event_source_set_enabled(server->tend, SD_EVENT_OFF);
         r = sd_event_add_defer(server->loop, &server->stopped, on_all_over, server);
         if (r < 0)
                 return error_origin(r);
@@ -418,6 +540,7 @@ int rpc_server_new(sd_event *loop, const struct rpc_server_config *config,
         core_log_route();
         grpc_init();
         server->loop = sd_event_ref(loop);
+        TAILQ_INIT(&server->deadlines);
         server->receive_max_bytes = config->receive_max_bytes;
         server->queue = grpc_completion_queue_create_for_next(NULL);
         server->server = create_core(config);
@@ -433,7 +556,7 @@ int rpc_server_new(sd_event *loop, const struct rpc_server_config *config,
         r = create_sources(server);
         if (r)
                 return error_fold(r);
-        r = peers_new(loop, config->connections_max, &server->peers);
+        r = create_bounds(server, config);
         if (r)
                 return error_fold(r);
 
@@ -527,6 +650,8 @@ struct rpc_server *rpc_server_free(struct rpc_server *server)
         for (size_t i = 0; i < server->n_listeners; i++)
                 (void)listener_free(server->listeners[i]);
         (void)peers_free(server->peers);
+        (void)accounts_free(server->accounts);
+        (void)sd_event_source_disable_unref(server->tend);
         (void)sd_event_source_disable_unref(server->stopped);
         (void)sd_event_source_disable_unref(server->grace);
         (void)inbox_free(server->inbox);

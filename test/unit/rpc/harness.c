@@ -137,8 +137,10 @@ static void on_pour(struct rpc_call *call, const void *request, size_t n_request
 {
         (void)request;
         (void)n_request;
+        atomic_fetch_add(&((struct harness *)userdata)->n_poured, 1);
         rpc_call_observe(call, &pour_observer, userdata);
-        rpc_call_write(call, chunk, sizeof(chunk));
+        if (rpc_call_is_writable(call))
+                rpc_call_write(call, chunk, sizeof(chunk));
 }
 
 static void on_chat(struct rpc_call *call, const void *request, size_t n_request, void *userdata)
@@ -154,7 +156,63 @@ static void on_chat(struct rpc_call *call, const void *request, size_t n_request
         rpc_call_finish(call);
 }
 
+static void charge(struct rpc_call *call, void *userdata)
+{
+        (void)userdata;
+        switch (rpc_call_charge(call, "owner", true)) {
+        case 0:
+                return;
+        case RPC_E_CALL_LIMIT:
+                rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "calls", NULL, 0);
+                return;
+        case RPC_E_CONNECTION_LIMIT:
+                rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "connections", NULL, 0);
+                return;
+        default:
+                rpc_call_fail(call, RPC_INTERNAL, "memory", NULL, 0);
+                return;
+        }
+}
+
+static const struct rpc_call_observer admitted_observer = { .on_gone = on_gone };
+
+static void charge_and_observe(struct rpc_call *call, void *userdata)
+{
+        rpc_call_observe(call, &admitted_observer, userdata);
+        charge(call, userdata);
+}
+
+static void refuse(struct rpc_call *call, void *userdata)
+{
+        (void)userdata;
+        rpc_call_fail(call, RPC_UNAUTHENTICATED, "nobody gets in", NULL, 0);
+}
+
+/* As large an answer as the request says in its first four bytes, if there is room. */
+static void on_large(struct rpc_call *call, const void *request, size_t n_request, void *userdata)
+{
+        uint32_t n = 0;
+        void *bytes;
+
+        (void)userdata;
+        assert(n_request == sizeof(n));
+        memcpy(&n, request, sizeof(n));
+        if (!rpc_call_has_room(call, n)) {
+                rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "no room", NULL, 0);
+                return;
+        }
+        bytes = calloc(1, n);
+        assert(bytes);
+        rpc_call_reply(call, bytes, n);
+        free(bytes);
+}
+
 static const struct rpc_method methods[] = {
+        { .path = "/test.Test/Refused", .admit = refuse, .handle = on_echo },
+        { .path = "/test.Test/OwnedEcho", .admit = charge, .handle = on_echo },
+        { .path = "/test.Test/OwnedHold", .admit = charge_and_observe, .handle = on_hold },
+        { .path = "/test.Test/OwnedPour", .admit = charge, .handle = on_pour },
+        { .path = "/test.Test/OwnedLarge", .admit = charge, .handle = on_large },
         { .path = "/test.Test/Echo", .handle = on_echo },
         { .path = "/test.Test/Who", .handle = on_who },
         { .path = "/test.Test/Fail", .handle = on_fail },

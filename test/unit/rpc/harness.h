@@ -17,6 +17,10 @@ struct reflection;
  *   /test.Test/Blind  unary: not observed; harness_answer_blind or harness_observe_blind take it
  *   /test.Test/Pour   stream: 64 KiB messages for ever
  *   /test.Test/Chat   bidi: answers each message with itself
+ *   /test.Test/Refused     unary: not admitted
+ *   /test.Test/OwnedEcho, OwnedHold, OwnedPour   the same, charged to one owner; OwnedHold is
+ *                          observed from its admission on
+ *   /test.Test/OwnedLarge  unary: answers with so many zeroes, if there is room
  */
 struct harness {
         struct rpc_server_config config;
@@ -28,6 +32,7 @@ struct harness {
         atomic_uint n_held;
         atomic_uint n_gone;
         atomic_uint n_written;
+        atomic_uint n_poured; /* streams that began */
         atomic_uint n_blind;
         atomic_uint n_ended; /* chats, by half-close */
         atomic_bool is_stopped;
