@@ -237,6 +237,12 @@ bool channel_saved_needs_code(const struct channel_saved *saved)
         return saved->n_sent < saved->code_end && saved->code_end > 1;
 }
 
+void channel_saved_drop_code(struct channel_saved *saved)
+{
+        if (channel_saved_needs_code(saved))
+                saved->n_sent = saved->code_end;
+}
+
 static int allocate(const struct channel_config *config, struct channel_fds *fds,
                     struct channel **ret_channel)
 {

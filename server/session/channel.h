@@ -107,6 +107,9 @@ int channel_restore(const struct channel_config *config, struct channel_fds *fds
 /* Some frames of the code sent last may not have arrived: channel_restore needs it. */
 bool channel_saved_needs_code(const struct channel_saved *saved);
 
+/* What it was sent for is over: so it arrived, or nobody reads it any more. */
+void channel_saved_drop_code(struct channel_saved *saved);
+
 /* READY was seen and no execution is between its EXECUTE and its DONE. */
 bool channel_is_idle(const struct channel *channel);
 

@@ -158,6 +158,9 @@ static void execution_close(struct execution *execution)
         else
                 record->start_time_usec = 0;
         execution_end_message(record);
+        /* Nobody else saves it for a kernel that is over; a successor would take it as running. */
+        if (execution->journal && !execution->journal->context)
+                journal_save_execution(execution->journal, execution->journal_ring);
 
         /* Before the context goes on: the next code's first reading must come after this. */
         execution_record_end(execution);

@@ -191,6 +191,23 @@ int journal_find_ring(const struct journal *journal)
         return -1;
 }
 
+bool journal_on_process_ended(struct session *session, const char *sandbox_id,
+                              const char *process_id)
+{
+        struct map_node *node;
+
+        for (node = map_first(&session->executions); node; node = map_next(node)) {
+                struct journal *journal = CONTAINER_OF(node, struct execution, by_id)->journal;
+
+                if (!journal || strcmp(journal->state.sandbox_id, sandbox_id) != 0 ||
+                    strcmp(journal->state.process_id, process_id) != 0)
+                        continue;
+                journal->is_end_seen = true;
+                return true;
+        }
+        return false;
+}
+
 void journal_release_ring(struct journal *journal, int ring, struct ring *spare)
 {
         journal->holders[ring] = NULL;
@@ -199,6 +216,12 @@ void journal_release_ring(struct journal *journal, int ring, struct ring *spare)
         journal_commit(journal);
         if (journal->context)
                 kernel_on_ring_released(journal->context);
+}
+
+void journal_save_execution(struct journal *journal, int ring)
+{
+        execution_save(journal->holders[ring], &journal->state.executions[ring]);
+        journal_commit(journal);
 }
 
 void journal_commit(struct journal *journal)

@@ -69,11 +69,18 @@ struct journal *journal_unref(struct journal *journal);
  * is missing. */
 bool journal_fds(const struct journal *journal, int ret_fds[static JOURNAL_FDS]);
 
+/* The kernel ended. False: no execution has its journal, so it can be acknowledged at once. */
+bool journal_on_process_ended(struct session *session, const char *sandbox_id,
+                              const char *process_id);
+
 /* A ring that no execution has and that is kept, or -1. */
 int journal_find_ring(const struct journal *journal);
 
 /* An execution is recorded: its ring becomes @spare (NULL: none was left). */
 void journal_release_ring(struct journal *journal, int ring, struct ring *spare);
+
+/* Saves only the execution that has @ring. */
+void journal_save_execution(struct journal *journal, int ring);
 
 /* What journal->state says is what a successor finds from now on. */
 void journal_commit(struct journal *journal);

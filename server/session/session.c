@@ -15,6 +15,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/journal.h"
 #include "server/session/session_private.h"
 
 static void session_freep(struct session **session)
@@ -131,7 +132,9 @@ void session_on_process_ended(struct session *session,
 {
         struct sandbox *sandbox = session_find_sandbox(session, NULL, ended->sandbox_id);
 
-        if (!sandbox || !sandbox_on_process_ended(sandbox, ended))
+        if (sandbox && sandbox_on_process_ended(sandbox, ended))
+                return;
+        if (!journal_on_process_ended(session, ended->sandbox_id, ended->process_id))
                 session_acknowledge_end(session, ended->sandbox_id, ended->process_id);
 }
 

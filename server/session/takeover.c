@@ -172,7 +172,15 @@ static int open_journal(struct takeover *takeover, struct taken_process *process
         return JOURNAL_E_BAD;
 }
 
-/* What ran or closed in it. An older interpreter's can only be closing. */
+/* An older interpreter's can only be closing. */
+static bool can_go_on(const struct context *context, const struct execution_saved *saved)
+{
+        if (saved->phase == PHASE_RUNNING)
+                return !context->current && context->kernel.state == KERNEL_NONE;
+        return saved->phase == PHASE_CLOSING;
+}
+
+/* What ran or closed in it. */
 static int restore_executions(struct takeover *takeover, struct context *context,
                               struct journal *journal)
 {
@@ -181,9 +189,10 @@ static int restore_executions(struct takeover *takeover, struct context *context
                 struct taken_execution *taken = find(takeover, saved->record.execution_id);
                 int r;
 
-                if (!taken || taken->is_settled ||
-                    (saved->phase != PHASE_RUNNING && saved->phase != PHASE_CLOSING) ||
-                    (saved->phase == PHASE_RUNNING && context->current)) {
+                if (!taken || taken->is_settled || !can_go_on(context, saved)) {
+                        /* It was sent to a kernel: whatever became of it, it never runs again. */
+                        if (taken)
+                                kept_request_drop(&taken->request);
                         memset(saved, 0, sizeof(*saved));
                         continue;
                 }
@@ -205,6 +214,8 @@ static int restore_kernel(struct takeover *takeover, struct context *context,
 
         if (context->current)
                 taken = find(takeover, context->current->record.execution_id);
+        else
+                channel_saved_drop_code(&journal->state.channel);
         if (taken && channel_saved_needs_code(&journal->state.channel))
                 message = kept_request_open(&taken->request);
         return kernel_take_over(context, journal, process->fds.fds + 1,
@@ -212,13 +223,14 @@ static int restore_kernel(struct takeover *takeover, struct context *context,
 }
 
 static void give_up_kernel(struct takeover *takeover, struct context *context,
-                           struct taken_process *process)
+                           struct taken_process *process, int error)
 {
         const struct kernel_end end = { .process.kind = PROCESS_END_RUNTIME_LOST };
         struct execution *execution = context->current;
 
-        log_error("an interpreter cannot be taken over, it is killed sandbox=%s process=%s",
-                  process->sandbox_id, process->process_id);
+        log_error("an interpreter cannot be taken over, it is killed sandbox=%s process=%s "
+                  "error=\"%s\"",
+                  process->sandbox_id, process->process_id, strerror(-error));
         kill_process(takeover, process);
         if (!execution)
                 return;
@@ -250,7 +262,7 @@ static void settle_process(struct takeover *takeover, struct taken_process *proc
         else
                 (void)journal_unref(journal); /* its executions have it */
         if (r)
-                give_up_kernel(takeover, context, process);
+                give_up_kernel(takeover, context, process, r);
 }
 
 static void settle_execution(struct takeover *takeover, struct taken_execution *taken)

@@ -64,6 +64,8 @@ struct fake_runtime {
         uint64_t cpu_usec;
 };
 
+static int on_child(sd_event_source *source, const siginfo_t *info, void *userdata);
+
 static void send_message(struct fake_runtime *runtime, uint64_t request,
                          Hotcell__Runtime__V1__FromRuntime *message, const int *fds, size_t n_fds)
 {
@@ -268,6 +270,19 @@ void fake_runtime_release(struct fake_runtime *runtime)
         }
 }
 
+/* Standard ones, and those of the kernel as 3 to 6. */
+static void keep_only(struct fake_kernel_fds *fds)
+{
+        enum { FIRST = 3, N = 4 };
+        int *all[N] = { &fds->commands, &fds->events, &fds->out, &fds->err };
+
+        for (int i = 0; i < N; i++)
+                *all[i] = fcntl(*all[i], F_DUPFD, FIRST + N);
+        for (int i = 0; i < N; i++)
+                *all[i] = dup2(*all[i], FIRST + i);
+        (void)close_range(FIRST + N, ~0U, 0);
+}
+
 static _Noreturn void run_child(struct fake_runtime *runtime, int pipes[4][2])
 {
         struct fake_kernel_fds fds = {
@@ -282,9 +297,7 @@ static _Noreturn void run_child(struct fake_runtime *runtime, int pipes[4][2])
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         (void)setpgid(0, 0);
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (int fd = 3; fd < 1024; fd++)
-                if (fd != fds.commands && fd != fds.events && fd != fds.out && fd != fds.err)
-                        (void)close(fd);
+        keep_only(&fds);
         fake_kernel_run(&fds, runtime->script.kernel_mode ? runtime->script.kernel_mode : "");
 }
 
@@ -613,6 +626,14 @@ static int on_accept(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
+static void listen_on(struct fake_runtime *runtime, sd_event *loop)
+{
+        runtime->loop = loop;
+        (void)sd_event_source_disable_unref(runtime->accept);
+        (void)sd_event_add_io(loop, &runtime->accept, runtime->listen_fd, EPOLLIN, on_accept,
+                              runtime);
+}
+
 int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret_runtime)
 {
         struct fake_runtime *runtime = calloc(1, sizeof(*runtime));
@@ -622,7 +643,6 @@ int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret
         sigemptyset(&child);
         sigaddset(&child, SIGCHLD);
         (void)sigprocmask(SIG_BLOCK, &child, NULL);
-        runtime->loop = loop;
         runtime->path = strdup(path);
         runtime->fd = -1;
         (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
@@ -631,10 +651,24 @@ int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret
         if (bind(runtime->listen_fd, (struct sockaddr *)&address, sizeof(address)) ||
             listen(runtime->listen_fd, 4))
                 return -errno;
-        (void)sd_event_add_io(loop, &runtime->accept, runtime->listen_fd, EPOLLIN, on_accept,
-                              runtime);
+        listen_on(runtime, loop);
         *ret_runtime = runtime;
         return 0;
+}
+
+void fake_runtime_move(struct fake_runtime *runtime, sd_event *loop)
+{
+        struct process *process;
+
+        fake_runtime_disconnect(runtime);
+        listen_on(runtime, loop);
+        LIST_FOREACH(process, &runtime->processes, link)
+        {
+                process->source = sd_event_source_disable_unref(process->source);
+                if (process->pid > 0)
+                        (void)sd_event_add_child(loop, &process->source, process->pid, WEXITED,
+                                                 on_child, process);
+        }
 }
 
 void fake_runtime_break(struct fake_runtime *runtime)

@@ -38,6 +38,9 @@ void fake_runtime_break(struct fake_runtime *runtime);
 /* Only the client's connection breaks: its sandboxes stay. */
 void fake_runtime_disconnect(struct fake_runtime *runtime);
 
+/* Its client was killed; its sandboxes and what it keeps stay, and from now on it is on @loop. */
+void fake_runtime_move(struct fake_runtime *runtime, sd_event *loop);
+
 /* Ends a sandbox as if its init had died. */
 void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_id, bool oom);
 

@@ -1,10 +1,15 @@
 #include "test/unit/session/fixture.h"
 
 #include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -84,13 +89,81 @@ void crash(void)
         ck_assert_int_eq(fake_runtime_new(f.loop, f.socket_path, &f.runtime), 0);
 }
 
+static void copy_file(const char *folder, const char *name)
+{
+        char from[128], to[128];
+        static char block[65536];
+        int in, out;
+        ssize_t n;
+
+        (void)snprintf(from, sizeof(from), "%s/%s", f.folder, name);
+        (void)snprintf(to, sizeof(to), "%s/%s", folder, name);
+        in = open(from, O_RDONLY | O_CLOEXEC);
+        if (in < 0 && errno == ENOENT)
+                return;
+        out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        ck_assert_int_ge(in, 0);
+        ck_assert_int_ge(out, 0);
+        while ((n = read(in, block, sizeof(block))) > 0)
+                ck_assert_int_eq(write(out, block, (size_t)n), n);
+        (void)close(in);
+        (void)close(out);
+}
+
+/* What is committed now, in a folder of its own. Its worker may be writing: a reader keeps the log
+ * from being begun anew meanwhile, and what is torn at its end does not count. */
+static void copy_database(const char *folder)
+{
+        char path[128];
+        sqlite3 *reader;
+
+        (void)snprintf(path, sizeof(path), "%s/hotcell.db", f.folder);
+        ck_assert_int_eq(mkdir(folder, 0700), 0);
+        ck_assert_int_eq(sqlite3_open_v2(path, &reader, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+        ck_assert_int_eq(
+                sqlite3_exec(reader, "BEGIN; SELECT count(*) FROM sandboxes", NULL, NULL, NULL),
+                SQLITE_OK);
+        copy_file(folder, "hotcell.db");
+        copy_file(folder, "hotcell.db-wal");
+        (void)sqlite3_close(reader);
+}
+
+void crash_server(void)
+{
+        static struct fixture crashed[512]; /* reachable, so that it is no leak */
+        static size_t n_crashed;
+        char folder[sizeof(f.folder)];
+
+        ck_assert_uint_lt(n_crashed, ARRAY_SIZE(crashed));
+        (void)snprintf(folder, sizeof(folder), "%s/after-%zu", f.home, n_crashed);
+        copy_database(folder);
+        crashed[n_crashed++] = f;
+        (void)strcpy(f.folder, folder);
+        f.session = NULL;
+        f.store = NULL;
+        ck_assert_int_ge(sd_event_new(&f.loop), 0);
+        fake_runtime_move(f.runtime, f.loop);
+}
+
+/* What a crashed session had open stays open. */
+static void allow_many_files(void)
+{
+        struct rlimit limit;
+
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 void fixture_setup(void)
 {
         log_init("test", getenv("HOTCELL_TEST_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
         memset(&f, 0, sizeof(f));
-        (void)strcpy(f.folder, "/tmp/hotcell-session-XXXXXX");
-        ck_assert_ptr_nonnull(mkdtemp(f.folder));
-        (void)snprintf(f.socket_path, sizeof(f.socket_path), "%s/runtime.sock", f.folder);
+        (void)strcpy(f.home, "/tmp/hotcell-session-XXXXXX");
+        ck_assert_ptr_nonnull(mkdtemp(f.home));
+        (void)strcpy(f.folder, f.home);
+        (void)snprintf(f.socket_path, sizeof(f.socket_path), "%s/runtime.sock", f.home);
+        allow_many_files();
         ck_assert_int_ge(sd_event_new(&f.loop), 0);
         ck_assert_int_eq(fake_runtime_new(f.loop, f.socket_path, &f.runtime), 0);
         f.config = (struct session_config){
@@ -120,7 +193,7 @@ void fixture_teardown(void)
                 stop_session();
         f.runtime = fake_runtime_free(f.runtime);
         f.loop = sd_event_unref(f.loop);
-        (void)snprintf(command, sizeof(command), "rm -r %s", f.folder);
+        (void)snprintf(command, sizeof(command), "rm -r %s", f.home);
         ck_assert_int_eq(system(command), 0);
 }
 

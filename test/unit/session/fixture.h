@@ -15,7 +15,8 @@
 
 struct fixture {
         sd_event *loop;
-        char folder[64];
+        char home[64];   /* has all folders */
+        char folder[96]; /* of the database */
         char socket_path[96];
         struct fake_runtime *runtime;
         struct store *store;
@@ -68,6 +69,12 @@ void stop_session(void);
 /* As if the server and, with new ids of its processes, the runtime were killed: their memory is
  * gone, only the database is left. A new runtime listens; start_session comes next. */
 void crash(void);
+/*
+ * As if the server alone were killed at this moment: nothing that it had begun goes on, what it had
+ * committed is there, and so are the runtime, its processes and what it keeps. start_session comes
+ * next.
+ */
+void crash_server(void);
 bool session_serves(void *userdata);
 
 /* Defaults for requests. */
