@@ -273,8 +273,8 @@ static void settle_execution(struct takeover *takeover, struct taken_execution *
                 sandbox ? sandbox_find_context(sandbox, record->context_id) : NULL;
         int r;
 
-        if (!context || taken->request.n == 0 ||
-            (context->is_in_doubt && record->state == EXECUTION_RUNNING))
+        /* In doubt also while its row does not say that it began: that may have been on its way. */
+        if (!context || taken->request.n == 0 || context->is_in_doubt)
                 return;
         r = execution_requeue(context, record, taken->request.bytes, taken->request.n,
                               &taken->execution);
