@@ -92,11 +92,13 @@ static int64_t n_allowed(const struct execution *execution)
         return MAX(limit - n_produced(execution), (int64_t)0);
 }
 
-/* Output went beyond the limit, or came too late for a client that does not read. */
+/* Output went beyond the limit, or came too late for a client that does not read. The ring does not
+ * know of it, so it is saved at once. */
 static void cut(struct execution *execution, int64_t n)
 {
         execution->is_cut = true;
         execution->record.truncated_bytes += n;
+        kernel_save(execution->context);
         if (!execution->truncate_output && n_allowed(execution) == 0)
                 execution_stop(execution, OUTCOME_OUTPUT_LIMIT, CAUSE_LIMIT, false);
 }
