@@ -443,6 +443,28 @@ static void drain(struct context *context)
                 kernel_over(context);
 }
 
+/* A restart of the server would lose what runs in it: so nothing runs in it. */
+static void not_kept(struct context *context, const char *why)
+{
+        struct kernel *kernel = &context->kernel;
+        struct execution *execution = running(context);
+
+        if (kernel->state != KERNEL_STARTING && kernel->state != KERNEL_READY)
+                return; /* it ends anyway */
+        log_error("an interpreter's journal is not kept context=%s reason=\"%s\"",
+                  context->record.context_id, why);
+        if (!kernel->end.failure.outcome) {
+                kernel->end.failure = result_of(SESSION_E_KERNEL_FAILED,
+                                                "The interpreter of context %s cannot "
+                                                "be used: %s",
+                                                context->record.context_id, why);
+                kernel->end.failure_cause = CAUSE_LIMIT;
+        }
+        if (execution)
+                execution_stop(execution, OUTCOME_KILLED, CAUSE_LIMIT, true);
+        kernel_kill(context);
+}
+
 static void on_kept(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                     struct runtime_fds *fds)
 {
@@ -454,10 +476,9 @@ static void on_kept(void *userdata, const Hotcell__Runtime__V1__FromRuntime *ans
         /* Without an answer the runtime is lost, and with it all of this. */
         if (context && answer &&
             answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_DONE) {
-                log_error("the runtime does not keep an interpreter's journal context=%s",
-                          context->record.context_id);
-                fail_start(&context->kernel, CAUSE_LIMIT);
-                kernel_kill(context);
+                struct session_result result = result_of_runtime(answer, "what outlives a restart");
+
+                not_kept(context, result.message);
         } else if (context && answer && journal->n_keeping == 0) {
                 journal->is_kept = true;
                 check_ready(context);
@@ -484,8 +505,7 @@ static void keep_journal(struct context *context)
                          fds, JOURNAL_FDS, on_kept, journal_ref(journal));
         if (r) {
                 (void)journal_unref(journal);
-                log_error("an interpreter's journal cannot be kept context=%s",
-                          context->record.context_id);
+                not_kept(context, "the runtime cannot be asked to keep its state.");
                 return;
         }
         journal->n_keeping++;
@@ -494,19 +514,21 @@ static void keep_journal(struct context *context)
 void kernel_on_ring_released(struct context *context)
 {
         struct journal *journal = context->kernel.journal;
-        bool is_missing = false;
+        size_t n_missing = 0;
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < JOURNAL_RINGS; i++) {
+        for (size_t i = 0; i < JOURNAL_RINGS; i++) {
                 if (journal->rings[i])
                         continue;
-                is_missing = true;
+                n_missing++;
                 r = ring_new((size_t)context->session->config.ring_bytes, &journal->rings[i]);
         }
-        if (r)
+        if (r && n_missing == JOURNAL_RINGS)
+                not_kept(context, "there is no memory for its output."); /* nobody will try again */
+        else if (r)
                 log_error("there is no memory for the output of a context context=%s",
                           context->record.context_id);
-        else if (is_missing)
+        else if (n_missing > 0)
                 keep_journal(context);
 }
 
