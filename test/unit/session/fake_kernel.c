@@ -4,7 +4,7 @@
  * next SIGINT is not heard, the one after it is) · deaf (SIGINT is ignored from here on) · exit N ·
  * kill SIGNAL · sysexit N · badheader · badframe · ready · foreign (frames of another execution) ·
  * close (the events) · touch PATH · background PATH (`late` is written after DONE, then the file
- * made) · variable NAME (its value to stdout) · hold (never ends)
+ * made) · variable NAME (its value to stdout) · hold (never ends) · await PATH (until it exists)
  */
 #include "test/unit/session/fake_kernel.h"
 
@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/frame.h"
@@ -253,6 +254,14 @@ static void touch(const char *path)
         close(fd);
 }
 
+static void await(const char *path)
+{
+        const struct timespec moment = { .tv_nsec = 1000000 };
+
+        while (!interrupted && access(path, F_OK))
+                (void)nanosleep(&moment, NULL);
+}
+
 /* 0: go on; 1: raised; 2: asked to exit with *@ret_code. */
 static int run_line(char *line, const Hotcell__Sandbox__V1__Execute *code, int *ret_code)
 {
@@ -307,6 +316,8 @@ static int run_line(char *line, const Hotcell__Sandbox__V1__Execute *code, int *
                 return 1;
         } else if (!strcmp(line, "deaf"))
                 signal(SIGINT, SIG_IGN);
+        else if (!strcmp(line, "await"))
+                await(argument);
         else if (!strcmp(line, "hold")) {
                 for (;;)
                         pause();

@@ -534,6 +534,8 @@ static void on_destroy(struct fake_runtime *runtime, uint64_t request, const cha
 {
         struct sandbox *sandbox = find_sandbox(runtime, sandbox_id);
 
+        if (runtime->script.deaf_destroy)
+                return;
         if (!sandbox) {
                 send_failure(runtime, request, REASON(NOT_FOUND));
                 return;
@@ -732,6 +734,34 @@ size_t fake_runtime_n_processes(const struct fake_runtime *runtime)
         LIST_FOREACH(process, &runtime->processes, link)
         n++;
         return n;
+}
+
+size_t fake_runtime_n_living(const struct fake_runtime *runtime)
+{
+        const struct process *process;
+        size_t n = 0;
+
+        LIST_FOREACH(process, &runtime->processes, link)
+        n += process->pid > 0;
+        return n;
+}
+
+void fake_runtime_signal(struct fake_runtime *runtime, int signal)
+{
+        const struct process *process;
+
+        LIST_FOREACH(process, &runtime->processes, link)
+        if (process->pid > 0)
+                (void)kill(process->pid, signal);
+}
+
+void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept)
+{
+        const struct process *process;
+
+        LIST_FOREACH(process, &runtime->processes, link)
+        if (kept >= process->n_kept || ftruncate(process->kept[kept], 4096))
+                abort();
 }
 
 size_t fake_runtime_n_started(const struct fake_runtime *runtime)

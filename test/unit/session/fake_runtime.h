@@ -22,6 +22,7 @@ struct fake_runtime_script {
         const char *boot_id;
         unsigned protocol; /* 0: the newest */
         bool fail_keep;    /* descriptors are not kept */
+        bool deaf_destroy; /* requests to destroy are neither heard nor answered */
 };
 
 int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret_runtime);
@@ -50,4 +51,11 @@ void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_
 
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */
+size_t fake_runtime_n_living(const struct fake_runtime *runtime);    /* processes */
+
+/* To all its processes, as nobody but it could. */
+void fake_runtime_signal(struct fake_runtime *runtime, int signal);
+
+/* One of the descriptors that it keeps with each process is no more what it was. */
+void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept);
 size_t fake_runtime_n_started(const struct fake_runtime *runtime);

@@ -407,7 +407,7 @@ static void say_bundle(struct seen *seen, const char *name, const struct executi
         }
 }
 
-static void see(struct seen *seen, const struct execution_event *event)
+void see(struct seen *seen, const struct execution_event *event)
 {
         if (event->kind != EXECUTION_EVENT_GAP)
                 ck_assert_int_eq(event->sequence, seen->last_sequence + 1);

@@ -103,6 +103,7 @@ void detach(struct seen *seen);
 void wait_for_end(struct seen *seen);
 void wait_for_text(struct seen *seen, const char *text);
 void read_all(struct seen *seen);
+void see(struct seen *seen, const struct execution_event *event); /* one that was read */
 
 void on_sandbox_answer(void *userdata, const struct session_result *result,
                        const struct sandbox_record *record, bool created);
