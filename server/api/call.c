@@ -414,6 +414,12 @@ static void run(struct api_call *call, const void *bytes, size_t n_bytes)
                 api_call_fail(call, REASON_SHUTTING_DOWN, "the server stops");
                 return;
         }
+        if (call->method->is_about_living && !session_is_settled(call->api->session)) {
+                api_call_fail(call, REASON_RUNTIME_UNAVAILABLE,
+                              "hotcelld has just started and does not know yet what goes on; try "
+                              "again");
+                return;
+        }
         rpc_call_observe(call->rpc, NULL, NULL);
         call->request = decode_request(call->rpc, call->method->request, bytes, n_bytes);
         if (!call->request) {

@@ -32,6 +32,8 @@ struct api_method {
         /* Of methods with a request_id: answers a request that was run before, of which call->asked
          * tells what came. */
         void (*retry)(struct api_call *call, const void *request);
+        bool is_about_living; /* asks for what a predecessor may have left: not before that has its
+                                 place */
 };
 
 struct api_call {

@@ -106,6 +106,7 @@ static int append_frame(struct channel *channel, struct frame frame, uint64_t se
         if (r)
                 return r;
         frame.serial = (uint16_t)serial;
+        assert(channel->commands);
         frame_write_header(channel->commands + channel->n_commands, &frame);
         if (frame.n_payload > 0)
                 memcpy(channel->commands + channel->n_commands + FRAME_HEADER_SIZE, frame.payload,
@@ -272,6 +273,7 @@ int channel_new(const struct channel_config *config, struct channel_fds *fds,
 
         if (r)
                 return r;
+        assert(channel);
         kernel_order_init(&channel->state.order, config->part_max_bytes);
         r = channel_watch(channel);
         if (r)
@@ -308,6 +310,7 @@ int channel_restore(const struct channel_config *config, struct channel_fds *fds
 
         if (r)
                 return r;
+        assert(channel);
         channel->state = *saved;
         channel->is_paused = true;
         r = queue_again(channel, working_directory, execute);

@@ -427,6 +427,8 @@ int execution_run(struct execution *execution, struct channel *channel, struct j
 {
         int r;
 
+        assert(!channel_is_handling(
+                channel)); /* nothing is saved then, and the code is sent below */
         r = queue_code(execution, channel);
         if (r)
                 return error_fold(r);

@@ -127,6 +127,9 @@ static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRunt
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
                 usage->cpu_usec = (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
                 usage->memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes;
+                /* A successor would read what the next one used, too. */
+                execution->has_usage = true;
+                journal_save_execution(execution->journal, execution->journal_ring);
         }
         record_end(execution);
 }

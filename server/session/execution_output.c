@@ -196,7 +196,7 @@ static void on_bundle(struct execution *execution, const struct kernel_frame *fr
         if (fits) {
                 append_frame(execution,
                              is_result ? EXECUTION_EVENT_RESULT : EXECUTION_EVENT_DISPLAY, frame);
-                execution->bundle_sequence = ring_next_sequence(execution->ring) - 1;
+                execution->bundle_sequence = ring_tag_sequence(execution->ring);
                 return;
         }
         execution->record.truncated_bytes += here;

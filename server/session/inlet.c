@@ -28,8 +28,8 @@ struct inlet {
 
 static int map(struct inlet *inlet)
 {
-        uint8_t *range =
-                mmap(NULL, INLET_CAPACITY * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        uint8_t *range = mmap(NULL, 2 * (size_t)INLET_CAPACITY, PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         if (range == MAP_FAILED)
                 return error_origin(-errno);
@@ -91,7 +91,7 @@ struct inlet *inlet_free(struct inlet *inlet)
         if (!inlet)
                 return NULL;
         if (inlet->data)
-                (void)munmap(inlet->data, INLET_CAPACITY * 2);
+                (void)munmap(inlet->data, 2 * (size_t)INLET_CAPACITY);
         (void)close_fd(inlet->fd);
         free(inlet);
         return NULL;

@@ -113,6 +113,7 @@ int journal_new(struct session *session, const char *sandbox_id, const char *pro
         state = &journal->state;
         (void)snprintf(state->sandbox_id, sizeof(state->sandbox_id), "%s", sandbox_id);
         (void)snprintf(state->process_id, sizeof(state->process_id), "%s", process_id);
+        assert(journal->file);
         journal->file->magic = JOURNAL_MAGIC;
         journal->file->size = sizeof(*state);
         journal_commit(journal);

@@ -30,6 +30,7 @@ struct journal_state {
         char process_id[ID_BUFFER];
         bool is_ready; /* the kernel was, once */
         bool is_killed;
+        char protocol_error[64]; /* what it was killed for; empty: not for that */
         struct channel_saved channel;
         struct execution_saved executions[JOURNAL_RINGS]; /* by ring; without an id: it is free */
 };

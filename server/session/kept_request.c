@@ -15,7 +15,7 @@ static int list_variables(const struct pairs *environment, Hotcell__Sandbox__V1_
         size_t n = environment ? environment->n : 0;
         _cleanup_(freep) Hotcell__Sandbox__V1__Variable *variables =
                 calloc(n + 1, sizeof(*variables));
-        Hotcell__Sandbox__V1__Variable **pointers = calloc(n + 1, sizeof(*pointers));
+        Hotcell__Sandbox__V1__Variable **pointers = calloc(n + 1, sizeof(void *));
 
         if (!variables || !pointers) {
                 free(pointers);

@@ -141,6 +141,8 @@ void kernel_save(struct context *context)
         state = &journal->state;
         state->is_ready = kernel->has_said_ready;
         state->is_killed = kernel->state == KERNEL_KILLED;
+        (void)snprintf(state->protocol_error, sizeof(state->protocol_error), "%s",
+                       kernel->end.protocol_error ? kernel->end.protocol_error : "");
         channel_save(kernel->channel, &state->channel);
         for (size_t i = 0; i < JOURNAL_RINGS; i++)
                 if (journal->holders[i])
@@ -569,6 +571,9 @@ int kernel_take_over(struct context *context, struct journal *journal, int fds[s
         kernel->journal = journal;
         journal->context = context;
         kernel->has_said_ready = state->is_ready;
+        if (state->protocol_error[0])
+                kernel->end.protocol_error =
+                        state->protocol_error; /* the journal is the kernel's */
         config = channel_config(context);
         r = channel_restore(&config, &pipes, &state->channel, context->record.working_directory,
                             execute, &kernel->channel);

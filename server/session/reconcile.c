@@ -1,11 +1,14 @@
 /*
- * What the database says lives is compared with what the runtime has. First the runtime is asked
- * for everything, then the database; the comparison happens in the answer of the database.
+ * What the database says lives is compared with what the runtime has: first the runtime is asked
+ * for everything, then the database, then for each process what is kept with it. Only when all of
+ * that is here it is decided, in one go and without waiting, what becomes of each sandbox, kernel
+ * and execution; until then nothing of it is in the session, so nobody can find, end or use it
+ * half-way. Whatever fails before that begins anew after a second.
  *
- * A sandbox that both know goes on, with its interpreters and what runs in them: the runtime hands
- * their pipes and journals over (takeover.c). Everything that is gone is recorded as lost, with the
- * reason. Whatever the runtime has that nobody knows is destroyed. Ends that the runtime tells
- * meanwhile wait until it is known whose they are.
+ * A sandbox that both know goes on, with its interpreters and what runs in them (takeover.c).
+ * Everything that is gone is recorded as lost, with the reason (reconcile_losses.c). Whatever the
+ * runtime has that nobody knows is destroyed. Ends that the runtime tells meanwhile wait until it
+ * is known whose they are.
  */
 #include <errno.h>
 #include <signal.h>
@@ -19,16 +22,34 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "server/session/living_copy.h"
 #include "server/session/reconcile_private.h"
 
-enum { RETRY_USEC = 1000 * 1000 };
-
-/* A process that the runtime was asked to hand over. */
-struct taking {
-        struct reconciliation *reconciliation;
-        char sandbox_id[ID_BUFFER];
-        char process_id[ID_BUFFER];
+enum {
+        RETRY_USEC = 1000 * 1000,
+        TAKING_MAX = 32, /* asked for at once: their descriptors wait in the runtime's queue */
 };
+
+static const struct {
+        const char *name;
+        unsigned next;
+} steps[] = {
+        [RECONCILE_LISTING] = { "listing", BIT(RECONCILE_LISTING) | BIT(RECONCILE_LOADING) |
+                                                   BIT(RECONCILE_SETTLED) },
+        [RECONCILE_LOADING] = { "loading", BIT(RECONCILE_LISTING) | BIT(RECONCILE_TAKING) },
+        [RECONCILE_TAKING] = { "taking", BIT(RECONCILE_LISTING) | BIT(RECONCILE_SETTLED) },
+        [RECONCILE_SETTLED] = { "settled", 0 },
+};
+static_assert(ARRAY_SIZE(steps) == _RECONCILIATION_STEP_N, "every step has a row");
+
+static void enter(struct reconciliation *reconciliation, enum reconciliation_step next)
+{
+        assert(steps[reconciliation->step].next & BIT(next));
+
+        log_debug("the reconciliation moves from=%s to=%s", steps[reconciliation->step].name,
+                  steps[next].name);
+        reconciliation->step = next;
+}
 
 static void free_found(struct reconciliation *reconciliation)
 {
@@ -43,10 +64,24 @@ static void free_found(struct reconciliation *reconciliation)
         }
 }
 
-static void free_reconciliation(struct reconciliation *reconciliation)
+/* What was asked for: it is asked for again. What was heard is not told twice. */
+static void forget_answers(struct reconciliation *reconciliation)
 {
         free_found(reconciliation);
+        living_deinit(&reconciliation->living);
         takeover_deinit(&reconciliation->takeover);
+        takeover_init(&reconciliation->takeover, reconciliation->session);
+        while (!STAILQ_EMPTY(&reconciliation->to_take)) {
+                struct taking *taking = STAILQ_FIRST(&reconciliation->to_take);
+
+                STAILQ_REMOVE_HEAD(&reconciliation->to_take, link);
+                free(taking);
+        }
+}
+
+static void free_reconciliation(struct reconciliation *reconciliation)
+{
+        forget_answers(reconciliation);
         for (size_t i = 0; i < reconciliation->n_heard; i++)
                 hotcell__runtime__v1__from_runtime__free_unpacked(reconciliation->heard[i], NULL);
         free(reconciliation->heard);
@@ -59,6 +94,53 @@ void reconciliation_hold(struct reconciliation *reconciliation)
 {
         reconciliation->n_pending++;
         reconciliation->owner->n_pending++;
+}
+
+bool reconciliation_release(struct reconciliation *reconciliation)
+{
+        struct session *owner = reconciliation->owner;
+        bool is_alive = reconciliation->session;
+
+        owner->n_pending--;
+        reconciliation->n_pending--;
+        if (!is_alive && reconciliation->n_pending == 0)
+                free_reconciliation(reconciliation);
+        if (!is_alive)
+                session_check_stopped(owner);
+        return is_alive;
+}
+
+static void list_after(struct reconciliation *reconciliation, const char *sandbox_id);
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct reconciliation *reconciliation = userdata;
+
+        (void)source;
+        (void)usec;
+        list_after(reconciliation, "");
+        return 0;
+}
+
+/* Begins anew once nothing is awaited any more. */
+static void fail(struct reconciliation *reconciliation, const char *what)
+{
+        if (!reconciliation->has_failed)
+                log_error(
+                        "the database and the runtime cannot be compared, trying again reason=\"%s\"",
+                        what);
+        reconciliation->has_failed = true;
+        reconciliation_check(reconciliation);
+}
+
+static void begin_anew(struct reconciliation *reconciliation)
+{
+        reconciliation->has_failed = false;
+        enter(reconciliation, RECONCILE_LISTING);
+        forget_answers(reconciliation);
+        /* Without a timer only the next connection begins anew. */
+        (void)session_arm(reconciliation->session, &reconciliation->retry, RETRY_USEC, on_retry,
+                          reconciliation);
 }
 
 static void finish(struct reconciliation *reconciliation)
@@ -77,36 +159,27 @@ static void finish(struct reconciliation *reconciliation)
         session_on_reconciled(session);
 }
 
-/* An answer came. False: it was cancelled meanwhile, and is gone if this was the last answer. */
-bool reconciliation_release(struct reconciliation *reconciliation)
-{
-        struct session *owner = reconciliation->owner;
-        bool is_alive = reconciliation->session;
-
-        owner->n_pending--;
-        reconciliation->n_pending--;
-        if (!is_alive && reconciliation->n_pending == 0)
-                free_reconciliation(reconciliation);
-        if (!is_alive)
-                session_check_stopped(owner);
-        return is_alive;
-}
-
 static void settle(struct reconciliation *reconciliation);
 
 void reconciliation_check(struct reconciliation *reconciliation)
 {
-        if (!reconciliation->is_compared || reconciliation->n_pending > 0)
+        if (reconciliation->n_pending > 0)
                 return;
-        if (!reconciliation->is_settled) {
+        if (reconciliation->has_failed) {
+                begin_anew(reconciliation);
+                return;
+        }
+        if (reconciliation->step == RECONCILE_TAKING) {
                 reconciliation_hold(reconciliation); /* while it is settled */
                 settle(reconciliation);
                 if (!reconciliation_release(reconciliation))
                         return;
         }
-        if (reconciliation->n_pending == 0)
+        if (reconciliation->step == RECONCILE_SETTLED && reconciliation->n_pending == 0)
                 finish(reconciliation);
 }
+
+/* Deciding. */
 
 static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                          struct runtime_fds *fds)
@@ -141,50 +214,6 @@ static void destroy_unknown(struct reconciliation *reconciliation)
         }
 }
 
-static void on_taken(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
-                     struct runtime_fds *fds)
-{
-        struct taking *taking = userdata;
-        struct reconciliation *reconciliation = taking->reconciliation;
-        bool is_taken = answer &&
-                        answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_TAKEN;
-
-        if (reconciliation_release(reconciliation)) {
-                if (!is_taken ||
-                    takeover_add_process(&reconciliation->takeover, taking->sandbox_id,
-                                         taking->process_id, answer->process_taken->n_pipes, fds))
-                        takeover_miss_process(&reconciliation->takeover, taking->sandbox_id,
-                                              taking->process_id);
-                reconciliation_check(reconciliation);
-        }
-        free(taking);
-}
-
-/* Of a context that exists; others are killed. */
-static void take_process(struct reconciliation *reconciliation, struct sandbox *sandbox,
-                         const char *process_id)
-{
-        struct taking *taking = calloc(1, sizeof(*taking));
-        char context_id[ID_BUFFER];
-        int64_t generation;
-
-        if (taking && takeover_parse_process(process_id, context_id, &generation) &&
-            sandbox_find_context(sandbox, context_id) &&
-            session_can_keep(reconciliation->session)) {
-                taking->reconciliation = reconciliation;
-                (void)snprintf(taking->sandbox_id, sizeof(taking->sandbox_id), "%s",
-                               sandbox->record.sandbox_id);
-                (void)snprintf(taking->process_id, sizeof(taking->process_id), "%s", process_id);
-                if (session_take_process(reconciliation->session, taking->sandbox_id, process_id,
-                                         on_taken, taking) == 0) {
-                        reconciliation_hold(reconciliation);
-                        return;
-                }
-        }
-        free(taking);
-        takeover_miss_process(&reconciliation->takeover, sandbox->record.sandbox_id, process_id);
-}
-
 /* Process ids are never used twice: go on after the highest that the runtime knows. */
 static int64_t last_generation(const struct found *found, const struct context_record *record)
 {
@@ -215,51 +244,81 @@ static int adopt_contexts(struct sandbox *sandbox, const struct living *living,
         return 0;
 }
 
+/* All of it or nothing. */
 static int adopt(struct reconciliation *reconciliation, const struct sandbox_record *record,
-                 const struct living *living, struct found *found)
+                 struct found *found)
 {
         struct sandbox *sandbox;
         int r;
 
         r = sandbox_adopt(reconciliation->session, record, &sandbox);
-        if (r == 0)
-                r = adopt_contexts(sandbox, living, found);
         if (r)
                 return error_fold(r);
+        r = adopt_contexts(sandbox, &reconciliation->living, found);
+        if (r) {
+                (void)sandbox_free(sandbox);
+                return error_fold(r);
+        }
         log_info("a sandbox goes on sandbox=%s processes=%zu", record->sandbox_id,
                  found->n_processes);
         found->is_known = true;
         reconciliation->n_kept++;
-        for (size_t i = 0; i < found->n_processes; i++)
-                take_process(reconciliation, sandbox, found->process_ids[i]);
         return 0;
 }
 
-static void compare_sandbox(struct reconciliation *reconciliation,
-                            const struct sandbox_record *record, const struct living *living)
+static struct found *find_found(const struct reconciliation *reconciliation, const char *sandbox_id)
 {
-        const char *boot_id = runtime_client_welcome(reconciliation->session->runtime)->boot_id;
-        struct map_node *node =
-                map_find(&reconciliation->found, record->sandbox_id, strlen(record->sandbox_id));
-        struct found *found = MAP_ITEM(node, struct found, by_id);
-        bool was_made = record->state == SANDBOX_RUNNING || record->state == SANDBOX_ENDING;
+        struct map_node *node = map_find(&reconciliation->found, sandbox_id, strlen(sandbox_id));
 
-        if (found && found->is_running && was_made && strcmp(record->boot_id, boot_id) == 0 &&
-            adopt(reconciliation, record, living, found) == 0)
-                return;
-        record_loss(reconciliation, record);
+        return MAP_ITEM(node, struct found, by_id);
 }
 
-static void compare_execution(struct reconciliation *reconciliation, const struct living *living,
-                              size_t i)
+/* The runtime has it as it was made, and nobody has told of its end. */
+static bool lives(const struct reconciliation *reconciliation, const struct sandbox_record *record)
 {
-        const struct execution_record *record = &living->executions[i];
+        const char *boot_id = runtime_client_welcome(reconciliation->session->runtime)->boot_id;
+        const struct found *found = find_found(reconciliation, record->sandbox_id);
+        bool was_made = record->state == SANDBOX_RUNNING || record->state == SANDBOX_ENDING;
 
-        if (!session_find_sandbox(reconciliation->session, NULL, record->sandbox_id))
-                record_gone_execution(reconciliation, record, living);
-        else if (takeover_add_execution(&reconciliation->takeover, record, &living->requests[i]))
-                record_execution_loss(reconciliation, record, OUTCOME_LOST, CAUSE_HOST_LOST,
-                                      "The server had no memory to go on with it.");
+        return found && found->is_running && was_made && strcmp(record->boot_id, boot_id) == 0 &&
+               !find_heard(reconciliation, record->sandbox_id);
+}
+
+static void decide_sandboxes(struct reconciliation *reconciliation)
+{
+        const struct living *living = &reconciliation->living;
+
+        for (size_t i = 0; i < living->n_sandboxes; i++) {
+                const struct sandbox_record *record = &living->sandboxes[i];
+
+                /* What a lost connection ended may still be on its way to its row. */
+                if (session_find_sandbox(reconciliation->session, NULL, record->sandbox_id))
+                        continue;
+                if (!lives(reconciliation, record) ||
+                    adopt(reconciliation, record, find_found(reconciliation, record->sandbox_id)))
+                        record_loss(reconciliation, record);
+        }
+        destroy_unknown(reconciliation);
+}
+
+static void decide_executions(struct reconciliation *reconciliation)
+{
+        const struct living *living = &reconciliation->living;
+
+        for (size_t i = 0; i < living->n_executions; i++) {
+                const struct execution_record *record = &living->executions[i];
+
+                if (session_find_execution(reconciliation->session, NULL, record->execution_id))
+                        continue;
+                if (!session_find_sandbox(reconciliation->session, NULL, record->sandbox_id))
+                        record_gone_execution(reconciliation, record);
+                else if (takeover_add_execution(&reconciliation->takeover, record,
+                                                &living->requests[i]))
+                        record_execution_loss(reconciliation, record, OUTCOME_LOST, CAUSE_HOST_LOST,
+                                              "The server had no memory to go on with it.");
+        }
+        takeover_settle(&reconciliation->takeover);
+        record_unsettled(reconciliation);
 }
 
 /* Whoever was being ended ends; a one-shot sandbox without its execution has nobody who waits. */
@@ -290,6 +349,19 @@ static void deliver_heard(struct reconciliation *reconciliation)
                                          reconciliation->heard[i]->process_ended);
 }
 
+/* All that the runtime and the database have is here. From here on ends are told to the session. */
+static void settle(struct reconciliation *reconciliation)
+{
+        enter(reconciliation, RECONCILE_SETTLED);
+        decide_sandboxes(reconciliation);
+        decide_executions(reconciliation);
+        takeover_go_on(&reconciliation->takeover);
+        end_unwanted(reconciliation);
+        deliver_heard(reconciliation);
+}
+
+/* Asking. */
+
 static void on_outputs(void *userdata, int result, const struct execution_output *outputs, size_t n)
 {
         struct reconciliation *reconciliation = userdata;
@@ -310,21 +382,89 @@ static void load_outputs(struct reconciliation *reconciliation)
 
         reconciliation_hold(reconciliation);
         store_load_outputs(session->store, time_now_usec() - session->config.rings_retained_usec,
-                           session->config.rings_retained_bytes, on_outputs, reconciliation);
+                           (int64_t)session->config.rings_retained_bytes, on_outputs,
+                           reconciliation);
 }
 
-/* All that the runtime and the database have is here. */
-static void settle(struct reconciliation *reconciliation)
+static void take_more(struct reconciliation *reconciliation);
+
+static void on_taken(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                     struct runtime_fds *fds)
 {
-        reconciliation->is_settled = true;
-        takeover_settle(&reconciliation->takeover);
-        record_unsettled(reconciliation);
-        takeover_go_on(&reconciliation->takeover);
-        end_unwanted(reconciliation);
-        deliver_heard(reconciliation);
+        struct taking *taking = userdata;
+        struct reconciliation *reconciliation = taking->reconciliation;
+        bool is_taken = answer &&
+                        answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_TAKEN;
+        struct runtime_fds none = { 0 };
+        int r;
+
+        reconciliation->n_taking--;
+        if (reconciliation_release(reconciliation)) {
+                r = takeover_add_process(
+                        &reconciliation->takeover, taking->sandbox_id, taking->process_id,
+                        is_taken ? answer->process_taken->n_pipes : 0, is_taken ? fds : &none);
+                take_more(reconciliation);
+                if (r)
+                        fail(reconciliation, "there is no memory");
+                else
+                        reconciliation_check(reconciliation);
+        }
+        free(taking);
 }
 
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata);
+static void take_more(struct reconciliation *reconciliation)
+{
+        while (!STAILQ_EMPTY(&reconciliation->to_take) && reconciliation->n_taking < TAKING_MAX) {
+                struct taking *taking = STAILQ_FIRST(&reconciliation->to_take);
+
+                STAILQ_REMOVE_HEAD(&reconciliation->to_take, link);
+                if (session_take_process(reconciliation->session, taking->sandbox_id,
+                                         taking->process_id, on_taken, taking)) {
+                        free(taking);
+                        fail(reconciliation, "the runtime cannot be asked for a process");
+                        return;
+                }
+                reconciliation->n_taking++;
+                reconciliation_hold(reconciliation);
+        }
+}
+
+/* A process that is no kernel's has no place in what goes on. */
+static int want_process(struct reconciliation *reconciliation, const char *sandbox_id,
+                        const char *process_id)
+{
+        struct runtime_fds none = { 0 };
+        struct taking *taking;
+
+        if (!session_can_keep(reconciliation->session))
+                return takeover_add_process(&reconciliation->takeover, sandbox_id, process_id, 0,
+                                            &none);
+        taking = calloc(1, sizeof(*taking));
+        if (!taking)
+                return error_origin(-ENOMEM);
+        taking->reconciliation = reconciliation;
+        (void)snprintf(taking->sandbox_id, sizeof(taking->sandbox_id), "%s", sandbox_id);
+        (void)snprintf(taking->process_id, sizeof(taking->process_id), "%s", process_id);
+        STAILQ_INSERT_TAIL(&reconciliation->to_take, taking, link);
+        return 0;
+}
+
+static int want_processes(struct reconciliation *reconciliation)
+{
+        const struct living *living = &reconciliation->living;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < living->n_sandboxes; i++) {
+                const char *sandbox_id = living->sandboxes[i].sandbox_id;
+                const struct found *found = find_found(reconciliation, sandbox_id);
+
+                if (!lives(reconciliation, &living->sandboxes[i]))
+                        continue;
+                for (size_t k = 0; r == 0 && k < found->n_processes; k++)
+                        r = want_process(reconciliation, sandbox_id, found->process_ids[k]);
+        }
+        return r;
+}
 
 static void on_living(void *userdata, int result, const struct living *living)
 {
@@ -332,47 +472,33 @@ static void on_living(void *userdata, int result, const struct living *living)
 
         if (!reconciliation_release(reconciliation))
                 return;
-        if (result) {
-                log_error("what lives cannot be read, trying again result=%d", result);
-                (void)session_arm(reconciliation->session, &reconciliation->retry, RETRY_USEC,
-                                  on_retry, reconciliation);
+        if (result || living_copy(living, &reconciliation->living)) {
+                fail(reconciliation, "what lives cannot be read");
                 return;
         }
-        reconciliation_hold(reconciliation); /* while it is compared */
-        for (size_t i = 0; i < living->n_sandboxes; i++)
-                compare_sandbox(reconciliation, &living->sandboxes[i], living);
-        for (size_t i = 0; i < living->n_executions; i++)
-                compare_execution(reconciliation, living, i);
-        destroy_unknown(reconciliation);
+        enter(reconciliation, RECONCILE_TAKING);
+        if (want_processes(reconciliation)) {
+                fail(reconciliation, "there is no memory");
+                return;
+        }
         load_outputs(reconciliation);
-        reconciliation->is_compared = true;
-        if (reconciliation_release(reconciliation))
-                reconciliation_check(reconciliation);
+        take_more(reconciliation);
 }
 
-static void compare(struct reconciliation *reconciliation)
+static void load(struct reconciliation *reconciliation)
 {
         struct session *session = reconciliation->session;
 
         if (session->was_reconciled) {
                 /* What lived ended with the last connection: nothing of the runtime's is ours. */
-                reconciliation->is_compared = true;
-                reconciliation_hold(reconciliation);
+                enter(reconciliation, RECONCILE_SETTLED);
                 destroy_unknown(reconciliation);
-                if (reconciliation_release(reconciliation))
-                        reconciliation_check(reconciliation);
+                reconciliation_check(reconciliation);
                 return;
         }
+        enter(reconciliation, RECONCILE_LOADING);
         reconciliation_hold(reconciliation);
         store_load_living(session->store, on_living, reconciliation);
-}
-
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        (void)source;
-        (void)usec;
-        compare(userdata);
-        return 0;
 }
 
 static int add_found(struct reconciliation *reconciliation,
@@ -397,8 +523,6 @@ static int add_found(struct reconciliation *reconciliation,
         return 0;
 }
 
-static void list_after(struct reconciliation *reconciliation, const char *sandbox_id);
-
 static void on_listed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                       struct runtime_fds *fds)
 {
@@ -408,19 +532,22 @@ static void on_listed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *a
         (void)fds;
         if (!reconciliation_release(reconciliation))
                 return;
-        if (!answer || answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_LIST) {
-                if (answer)
-                        log_error("the runtime does not list its sandboxes");
-                return; /* a loss of the connection begins anew */
+        if (!answer)
+                return; /* the next connection begins anew */
+        if (answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_LIST) {
+                fail(reconciliation, "the runtime does not list its sandboxes");
+                return;
         }
         list = answer->sandbox_list;
         for (size_t i = 0; i < list->n_sandboxes; i++)
-                if (add_found(reconciliation, list->sandboxes[i]))
+                if (add_found(reconciliation, list->sandboxes[i])) {
+                        fail(reconciliation, "there is no memory");
                         return;
+                }
         if (list->more && list->n_sandboxes > 0)
                 list_after(reconciliation, list->sandboxes[list->n_sandboxes - 1]->sandbox_id);
         else
-                compare(reconciliation);
+                load(reconciliation);
 }
 
 static void list_after(struct reconciliation *reconciliation, const char *sandbox_id)
@@ -435,6 +562,8 @@ static void list_after(struct reconciliation *reconciliation, const char *sandbo
         request.list_sandboxes = &list;
         if (session_request(reconciliation->session, &request, on_listed, reconciliation) == 0)
                 reconciliation_hold(reconciliation);
+        else
+                fail(reconciliation, "the runtime cannot be asked");
 }
 
 void session_reconcile(struct session *session)
@@ -443,10 +572,13 @@ void session_reconcile(struct session *session)
 
         if (!reconciliation) {
                 log_error("there is no memory to reconcile");
+                runtime_client_reconnect(session->runtime);
                 return;
         }
         reconciliation->session = session;
         reconciliation->owner = session;
+        STAILQ_INIT(&reconciliation->to_take);
+        LIST_INIT(&reconciliation->losses);
         takeover_init(&reconciliation->takeover, session);
         session->reconciliation = reconciliation;
         list_after(reconciliation, "");
@@ -460,6 +592,7 @@ void session_reconcile_cancel(struct session *session)
                 return;
         session->reconciliation = NULL;
         reconciliation->session = NULL;
+        forget_losses(reconciliation);
         if (reconciliation->n_pending == 0)
                 free_reconciliation(reconciliation);
 }
@@ -489,9 +622,9 @@ bool session_reconcile_hear_process(struct session *session,
         struct reconciliation *reconciliation = session->reconciliation;
         Hotcell__Runtime__V1__FromRuntime **heard, *copy;
 
-        if (!reconciliation || reconciliation->is_settled)
+        if (!reconciliation || reconciliation->step == RECONCILE_SETTLED)
                 return false;
-        heard = reallocarray(reconciliation->heard, reconciliation->n_heard + 1, sizeof(*heard));
+        heard = reallocarray(reconciliation->heard, reconciliation->n_heard + 1, sizeof(void *));
         if (!heard)
                 return false;
         reconciliation->heard = heard;
@@ -502,20 +635,21 @@ bool session_reconcile_hear_process(struct session *session,
         return true;
 }
 
-void session_reconcile_hear_sandbox(struct session *session,
+bool session_reconcile_hear_sandbox(struct session *session,
                                     const Hotcell__Runtime__V1__SandboxEnded *ended)
 {
         struct reconciliation *reconciliation = session->reconciliation;
         struct heard_sandbox *heard;
 
-        if (!reconciliation || reconciliation->is_settled)
-                return;
+        if (!reconciliation || reconciliation->step == RECONCILE_SETTLED)
+                return false;
         heard = reallocarray(reconciliation->heard_sandboxes, reconciliation->n_heard_sandboxes + 1,
                              sizeof(*heard));
         if (!heard)
-                return; /* it will be said that the runtime does not have it */
+                return true; /* it will be said that the runtime does not have it */
         reconciliation->heard_sandboxes = heard;
         heard += reconciliation->n_heard_sandboxes++;
         *heard = (struct heard_sandbox){ .oom = ended->oom };
         (void)snprintf(heard->sandbox_id, sizeof(heard->sandbox_id), "%s", ended->sandbox_id);
+        return true;
 }

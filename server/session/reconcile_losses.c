@@ -3,6 +3,7 @@
  * the end that the runtime told, another boot of the machine, another runtime.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
@@ -10,17 +11,84 @@
 #include "server/session/reconcile_private.h"
 #include "server/session/sandbox.h"
 
+enum { RETRY_USEC = 1000 * 1000 };
+
+static void write_loss(struct loss *loss);
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        write_loss(userdata);
+        return 0;
+}
+
+static void free_loss(struct loss *loss)
+{
+        LIST_REMOVE(loss, link);
+        (void)sd_event_source_disable_unref(loss->retry);
+        free(loss);
+}
+
+/* Until it is written the session does not serve: a full disk may pass. */
 static void on_recorded(void *userdata, int result)
 {
-        if (result)
-                log_error("a loss could not be recorded result=%d", result);
-        if (reconciliation_release(userdata))
-                reconciliation_check(userdata);
+        struct loss *loss = userdata;
+        struct reconciliation *reconciliation = loss->reconciliation;
+        struct session *session = reconciliation->session;
+
+        if (result && result != STORE_E_NOT_FOUND && session && !session->is_stopping &&
+            session_arm(session, &loss->retry, RETRY_USEC, on_retry, loss) == 0) {
+                log_error("a loss could not be recorded, trying again result=%d", result);
+                return;
+        }
+        free_loss(loss);
+        if (reconciliation_release(reconciliation))
+                reconciliation_check(reconciliation);
+}
+
+static void write_loss(struct loss *loss)
+{
+        struct store *store = loss->reconciliation->owner->store;
+
+        if (loss->is_sandbox)
+                store_update_sandbox(store, &loss->sandbox, SANDBOX_EVENT_ENDED, on_recorded, loss);
+        else
+                store_end_execution(store, &loss->execution, NULL, on_recorded, loss);
+}
+
+static struct loss *add_loss(struct reconciliation *reconciliation)
+{
+        struct loss *loss = calloc(1, sizeof(*loss));
+
+        if (!loss) {
+                /* The next start finds it again. */
+                log_error("there is no memory to record a loss");
+                return NULL;
+        }
+        loss->reconciliation = reconciliation;
+        LIST_INSERT_HEAD(&reconciliation->losses, loss, link);
+        reconciliation_hold(reconciliation);
+        return loss;
+}
+
+void forget_losses(struct reconciliation *reconciliation)
+{
+        struct loss *loss, *next;
+
+        for (loss = LIST_FIRST(&reconciliation->losses); loss; loss = next) {
+                next = LIST_NEXT(loss, link);
+                if (!loss->retry)
+                        continue; /* its answer comes and finds that nobody waits */
+                free_loss(loss);
+                reconciliation->owner->n_pending--;
+                reconciliation->n_pending--;
+        }
 }
 
 /* A sandbox that ended by itself while nobody was there. */
-static const struct heard_sandbox *find_heard(const struct reconciliation *reconciliation,
-                                              const char *sandbox_id)
+const struct heard_sandbox *find_heard(const struct reconciliation *reconciliation,
+                                       const char *sandbox_id)
 {
         for (size_t i = 0; i < reconciliation->n_heard_sandboxes; i++)
                 if (strcmp(reconciliation->heard_sandboxes[i].sandbox_id, sandbox_id) == 0)
@@ -57,47 +125,53 @@ static enum cause explain_loss(const struct reconciliation *reconciliation,
 
 void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record)
 {
-        struct sandbox_record ended = *record; /* shares what it owns: not freed */
+        struct loss *loss = add_loss(reconciliation);
         const char *message;
+        enum cause cause = explain_loss(reconciliation, record, &message);
 
-        ended.state = SANDBOX_ENDED;
-        ended.end_cause = explain_loss(reconciliation, record, &message);
-        ended.end_time_usec = time_now_usec();
-        ended.environment = (struct pairs){ 0 };
-        if (message != record->end_message)
-                (void)snprintf(ended.end_message, sizeof(ended.end_message), "%s", message);
         log_warning("a sandbox is lost sandbox=%s cause=%d reason=\"%s\"", record->sandbox_id,
-                    (int)ended.end_cause, message);
+                    (int)cause, message);
         reconciliation->n_lost++;
-        reconciliation_hold(reconciliation);
-        store_update_sandbox(reconciliation->session->store, &ended, SANDBOX_EVENT_ENDED,
-                             on_recorded, reconciliation);
+        if (!loss)
+                return;
+        loss->is_sandbox = true;
+        loss->sandbox = *record; /* shares what it owns: not freed */
+        loss->sandbox.state = SANDBOX_ENDED;
+        loss->sandbox.end_cause = cause;
+        loss->sandbox.end_time_usec = time_now_usec();
+        loss->sandbox.environment = (struct pairs){ 0 };
+        if (message != record->end_message)
+                (void)snprintf(loss->sandbox.end_message, sizeof(loss->sandbox.end_message), "%s",
+                               message);
+        write_loss(loss);
 }
 
 void record_execution_loss(struct reconciliation *reconciliation,
                            const struct execution_record *record, enum outcome outcome,
                            enum cause cause, const char *message)
 {
-        struct execution_record ended = *record;
+        struct loss *loss = add_loss(reconciliation);
 
-        ended.state = EXECUTION_ENDED;
-        ended.outcome = outcome;
-        ended.cause = cause;
-        ended.state_lost = true;
-        ended.end_time_usec = time_now_usec();
-        (void)snprintf(ended.message, sizeof(ended.message), "%s", message);
         log_warning("an execution is lost execution=%s sandbox=%s outcome=%d cause=%d",
                     record->execution_id, record->sandbox_id, (int)outcome, (int)cause);
         reconciliation->n_executions_lost++;
-        reconciliation_hold(reconciliation);
-        store_end_execution(reconciliation->session->store, &ended, NULL, on_recorded,
-                            reconciliation);
+        if (!loss)
+                return;
+        loss->execution = *record;
+        loss->execution.state = EXECUTION_ENDED;
+        loss->execution.outcome = outcome;
+        loss->execution.cause = cause;
+        loss->execution.state_lost = true;
+        loss->execution.end_time_usec = time_now_usec();
+        (void)snprintf(loss->execution.message, sizeof(loss->execution.message), "%s", message);
+        write_loss(loss);
 }
 
 /* It went with its sandbox. What the host saw of that one's end is also its own. */
 void record_gone_execution(struct reconciliation *reconciliation,
-                           const struct execution_record *record, const struct living *living)
+                           const struct execution_record *record)
 {
+        const struct living *living = &reconciliation->living;
         enum cause cause = CAUSE_HOST_LOST;
         const char *message;
 

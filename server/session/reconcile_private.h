@@ -1,9 +1,10 @@
-/* What the two halves of a reconciliation share: `reconcile.c` asks and goes on,
+/* What the two halves of a reconciliation share: `reconcile.c` asks and decides,
  * `reconcile_losses.c` records what is gone. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/queue.h>
 
 #include "server/session/session_private.h"
 #include "server/session/takeover.h"
@@ -24,15 +25,52 @@ struct heard_sandbox {
         bool oom;
 };
 
+/* A process that the runtime is to hand over. */
+struct taking {
+        STAILQ_ENTRY(taking) link; /* while it was not asked for */
+        struct reconciliation *reconciliation;
+        char sandbox_id[ID_BUFFER];
+        char process_id[ID_BUFFER];
+};
+
+/* A row that says that something is gone; tried until it is written. */
+struct loss {
+        LIST_ENTRY(loss) link;
+        struct reconciliation *reconciliation;
+        sd_event_source *retry;
+        bool is_sandbox;
+        union {
+                struct sandbox_record sandbox; /* what it owns is the living's */
+                struct execution_record execution;
+        };
+};
+
+/*
+ *   LISTING --all listed--> LOADING --living read--> TAKING --all taken--> SETTLED --all written-->
+ * over
+ *      ^----- anything failed: again after a second -----'
+ */
+enum reconciliation_step {
+        RECONCILE_LISTING, /* the runtime tells what it has */
+        RECONCILE_LOADING, /* the database tells what lives */
+        RECONCILE_TAKING,  /* processes and outputs are fetched */
+        RECONCILE_SETTLED, /* everything has its place; losses are being written */
+        _RECONCILIATION_STEP_N,
+};
+
 struct reconciliation {
         struct session *session; /* NULL: cancelled, the last answer frees it */
         struct session *owner;   /* whose pending answers are counted */
-        struct map found;
-        struct takeover takeover;
+        enum reconciliation_step step;
+        bool has_failed; /* what is still answered is for nothing */
         unsigned n_pending;
-        bool is_compared;
-        bool is_settled;
         sd_event_source *retry;
+        struct map found;
+        struct living living;
+        STAILQ_HEAD(, taking) to_take;
+        unsigned n_taking;
+        struct takeover takeover;
+        LIST_HEAD(, loss) losses;
         Hotcell__Runtime__V1__FromRuntime **heard; /* ends of processes */
         size_t n_heard;
         struct heard_sandbox *heard_sandboxes;
@@ -49,6 +87,10 @@ bool reconciliation_release(struct reconciliation *reconciliation);
 /* Goes on when nothing is awaited any more. May be the end of it. */
 void reconciliation_check(struct reconciliation *reconciliation);
 
+/* The end that the runtime told of a sandbox, or NULL. */
+const struct heard_sandbox *find_heard(const struct reconciliation *reconciliation,
+                                       const char *sandbox_id);
+
 /* Losses, each recorded with the reason. */
 void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record);
 void record_execution_loss(struct reconciliation *reconciliation,
@@ -57,7 +99,10 @@ void record_execution_loss(struct reconciliation *reconciliation,
 
 /* It went with its sandbox. */
 void record_gone_execution(struct reconciliation *reconciliation,
-                           const struct execution_record *record, const struct living *living);
+                           const struct execution_record *record);
 
 /* What neither ran nor waits again: its context is gone, or what was kept of it cannot be read. */
 void record_unsettled(struct reconciliation *reconciliation);
+
+/* They are not written any more. */
+void forget_losses(struct reconciliation *reconciliation);

@@ -40,6 +40,7 @@ struct ring_state {
         uint64_t mark_stride;
         uint64_t n_marks; /* RING_MARKS of them follow the header */
         uint64_t tag;
+        int64_t tag_sequence;      /* of the record with that tag */
         struct ring_entry filling; /* the record that bytes are taken for; kind zero: none */
 };
 
@@ -183,6 +184,7 @@ int ring_new(size_t capacity, struct ring **ret_ring)
                 r = map_data(ring);
         if (r)
                 return error_fold(r);
+        assert(ring->header);
         ring->header->magic = RING_MAGIC;
         ring->header->capacity = ring->capacity;
         ring_clear(ring);
@@ -245,6 +247,8 @@ static int record_what_was_taken(struct ring *ring)
 
 static int check_header(struct ring *ring)
 {
+        assert(ring->header);
+
         uint64_t current = atomic_load_explicit(&ring->header->current, memory_order_acquire);
         struct stat status;
 
@@ -300,6 +304,7 @@ void ring_copy(const struct ring *from, struct ring *to)
         assert(!from->is_compact && !to->is_compact && from->capacity == to->capacity);
         assert(from->state.n_evicted == 0);
 
+        ring_clear(to); /* whose records are overwritten now */
         /* The records first: nobody may find a state without them. */
         memcpy(record_at(to, from->state.tail), record_at(from, from->state.tail),
                from->state.head - from->state.tail);
@@ -517,7 +522,10 @@ static int64_t commit(struct ring *ring, const struct ring_entry *entry, size_t 
         if (entry->stream == RING_STREAM_STDERR)
                 state->totals.stderr_bytes += (int64_t)n_payload;
         state->head += size;
-        state->tag = MAX(state->tag, entry->tag);
+        if (entry->tag > state->tag) {
+                state->tag = entry->tag;
+                state->tag_sequence = state->next_sequence;
+        }
         state->next_sequence++;
         ring->high_water = MAX(ring->high_water, state->head);
         publish(ring);
@@ -576,6 +584,11 @@ int ring_fill(struct ring *ring, const struct ring_entry *entry, int fd, size_t 
 uint64_t ring_tag(const struct ring *ring)
 {
         return ring->state.tag;
+}
+
+int64_t ring_tag_sequence(const struct ring *ring)
+{
+        return ring->state.tag_sequence;
 }
 
 int64_t ring_first_sequence(const struct ring *ring)

@@ -119,6 +119,9 @@ int ring_fill(struct ring *ring, const struct ring_entry *entry, int fd, size_t 
 /* Highest tag of a record so far, the evicted ones included. */
 uint64_t ring_tag(const struct ring *ring);
 
+/* Sequence of the record with that tag. */
+int64_t ring_tag_sequence(const struct ring *ring);
+
 /* Sequence of the oldest record kept and of the next to come; equal when it is empty. */
 int64_t ring_first_sequence(const struct ring *ring);
 int64_t ring_next_sequence(const struct ring *ring);

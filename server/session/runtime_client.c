@@ -492,6 +492,13 @@ struct runtime_client *runtime_client_free(struct runtime_client *client)
         return NULL;
 }
 
+/* The read side sees the end. */
+void runtime_client_reconnect(struct runtime_client *client)
+{
+        if (client->fd >= 0)
+                (void)shutdown(client->fd, SHUT_RDWR);
+}
+
 const Hotcell__Runtime__V1__Welcome *runtime_client_welcome(const struct runtime_client *client)
 {
         return client->welcome ? client->welcome->welcome : NULL;

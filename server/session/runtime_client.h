@@ -49,6 +49,9 @@ int runtime_client_new(sd_event *loop, const char *path,
 /* Pending requests are not answered any more. */
 struct runtime_client *runtime_client_free(struct runtime_client *client);
 
+/* Drops the connection and makes a new one after a while, from the loop. */
+void runtime_client_reconnect(struct runtime_client *client);
+
 /* Of the runtime that is connected, else NULL. */
 const Hotcell__Runtime__V1__Welcome *runtime_client_welcome(const struct runtime_client *client);
 

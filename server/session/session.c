@@ -97,6 +97,8 @@ static void on_connected(void *userdata, const Hotcell__Runtime__V1__Welcome *we
         int r;
 
         (void)welcome;
+        if (session->is_stopping)
+                return;
         r = session_build_info(session);
         if (r)
                 log_error("what the runtime said cannot be kept error=\"%s\"", strerror(-r));
@@ -107,6 +109,12 @@ static void on_connected(void *userdata, const Hotcell__Runtime__V1__Welcome *we
 void session_on_reconciled(struct session *session)
 {
         session_enter(session, SESSION_SERVING);
+        session_check_stopped(session);
+}
+
+bool session_is_settled(const struct session *session)
+{
+        return session->was_reconciled;
 }
 
 static void on_lost(void *userdata)
@@ -115,7 +123,8 @@ static void on_lost(void *userdata)
         struct map_node *node, *next;
 
         session_reconcile_cancel(session);
-        session_enter(session, SESSION_WAITING);
+        if (session->phase != SESSION_WAITING)
+                session_enter(session, SESSION_WAITING);
         for (node = map_first(&session->sandboxes); node; node = next) {
                 next = map_next(node);
                 sandbox_on_runtime_lost(CONTAINER_OF(node, struct sandbox, by_id));
@@ -151,7 +160,8 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
 
         log_warning("a sandbox ended by itself sandbox=%s oom=%d detail=\"%s\"", ended->sandbox_id,
                     ended->oom, ended->detail);
-        session_reconcile_hear_sandbox(session, ended);
+        if (session_reconcile_hear_sandbox(session, ended))
+                return;
         if (sandbox)
                 sandbox_end(sandbox, ended->oom ? CAUSE_LIMIT : CAUSE_PROGRAM,
                             ended->oom ? "It ran out of memory." : "Its first process ended.");

@@ -81,6 +81,10 @@ void session_stop(struct session *session, void (*on_stopped)(void *userdata), v
  * reconciliation is over. */
 bool session_is_ready(const struct session *session);
 
+/* What a predecessor left has its place. Before that nothing that lives can be found: only what the
+ * database alone answers may be asked. */
+bool session_is_settled(const struct session *session);
+
 /* Called on every change of session_is_ready. */
 void session_on_ready_change(struct session *session, void (*on_change)(void *userdata),
                              void *userdata);

@@ -139,7 +139,7 @@ void session_on_reconciled(struct session *session);
 /* An end that the runtime tells while they are compared. True: it will be delivered later. */
 bool session_reconcile_hear_process(struct session *session,
                                     const Hotcell__Runtime__V1__ProcessEnded *ended);
-void session_reconcile_hear_sandbox(struct session *session,
+bool session_reconcile_hear_sandbox(struct session *session,
                                     const Hotcell__Runtime__V1__SandboxEnded *ended);
 
 /* A process ended; tells whose it is, or that it was nobody's. */

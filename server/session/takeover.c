@@ -50,22 +50,6 @@ void takeover_deinit(struct takeover *takeover)
         takeover->n_executions = 0;
 }
 
-void takeover_miss_process(struct takeover *takeover, const char *sandbox_id,
-                           const char *process_id)
-{
-        struct sandbox *sandbox = session_find_sandbox(takeover->session, NULL, sandbox_id);
-        char context_id[ID_BUFFER];
-        int64_t generation;
-        struct context *context;
-
-        session_signal_process(takeover->session, sandbox_id, process_id, SIGKILL);
-        if (!sandbox || !takeover_parse_process(process_id, context_id, &generation))
-                return;
-        context = sandbox_find_context(sandbox, context_id);
-        if (context)
-                context->is_in_doubt = true;
-}
-
 bool takeover_parse_process(const char *process_id, char ret_context_id[static ID_BUFFER],
                             int64_t *ret_generation)
 {
@@ -249,7 +233,7 @@ static void settle_process(struct takeover *takeover, struct taken_process *proc
 
         if (r) {
                 /* One that was started and not kept yet has run nothing. */
-                if (context && process->fds.n != N_PIPES)
+                if (context && (process->n_pipes != N_PIPES || process->fds.n != N_PIPES))
                         context->is_in_doubt = true;
                 log_info("an interpreter is not taken over, it is killed sandbox=%s process=%s",
                          process->sandbox_id, process->process_id);

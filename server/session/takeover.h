@@ -47,13 +47,11 @@ void takeover_deinit(struct takeover *takeover);
 bool takeover_parse_process(const char *process_id, char ret_context_id[static ID_BUFFER],
                             int64_t *ret_generation);
 
-/* Takes what came with a ProcessTaken. */
+/* Takes what came with a ProcessTaken; without descriptors: it was not handed over, it is killed
+ * and what ran in it is lost. */
 int takeover_add_process(struct takeover *takeover, const char *sandbox_id, const char *process_id,
                          size_t n_pipes, struct runtime_fds *fds);
 
-/* It was not handed over: it is killed, and what ran in it is lost. */
-void takeover_miss_process(struct takeover *takeover, const char *sandbox_id,
-                           const char *process_id);
 int takeover_add_execution(struct takeover *takeover, const struct execution_record *record,
                            const struct store_blob *request);
 

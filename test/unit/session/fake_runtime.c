@@ -443,7 +443,14 @@ static void on_list(struct fake_runtime *runtime, uint64_t request)
         list.n_sandboxes = n;
         message.body_case = FROM(SANDBOX_LIST);
         message.sandbox_list = &list;
+        if (runtime->script.n_fail_list > 0) {
+                runtime->script.n_fail_list--;
+                send_failure(runtime, request, REASON(EXHAUSTED));
+                return;
+        }
         send_message(runtime, request, &message, NULL, 0);
+        if (runtime->script.end_on_list)
+                fake_runtime_end_sandbox(runtime, runtime->script.end_on_list, true);
 }
 
 static void fill_wall(struct fake_runtime *runtime, Hotcell__Runtime__V1__Wall *wall)

@@ -20,9 +20,11 @@ struct fake_runtime_script {
         bool oom;         /* the next process that SIGKILL ends was short of memory */
         bool hold_create; /* creations are not answered until _release */
         const char *boot_id;
-        unsigned protocol; /* 0: the newest */
-        bool fail_keep;    /* descriptors are not kept */
-        bool deaf_destroy; /* requests to destroy are neither heard nor answered */
+        unsigned protocol;       /* 0: the newest */
+        bool fail_keep;          /* descriptors are not kept */
+        unsigned n_fail_list;    /* so many lists are refused first */
+        const char *end_on_list; /* this sandbox ends right after it was listed; NULL: none */
+        bool deaf_destroy;       /* requests to destroy are neither heard nor answered */
 };
 
 int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret_runtime);

@@ -223,8 +223,8 @@ START_TEST(code_that_is_not_recorded_does_not_run)
 {
         struct answer sandbox = new_sandbox();
         const char *id = sandbox.sandbox.sandbox_id;
-        char path[96];
-        char code[160];
+        char path[128];
+        char code[192];
         struct execute_request request;
         struct seen seen;
 
