@@ -423,8 +423,8 @@ int ring_load(const void *bytes, size_t n_bytes, const struct ring_entry *last,
         if (!ring->data)
                 return error_origin(-ENOMEM);
         memcpy(ring->data, (const uint8_t *)bytes + sizeof(header), n_data);
-        if (header.magic != RING_MAGIC || header.state.head - header.state.tail != n_data ||
-            !is_sound(ring))
+        if (header.magic != RING_MAGIC || header.state.n_marks != 0 ||
+            header.state.head - header.state.tail != n_data || !is_sound(ring))
                 return RING_E_BAD;
         ring->capacity += sizeof(struct record_header);
         (void)commit(ring, last, 0);

@@ -272,6 +272,92 @@ START_TEST(a_copy_goes_on_where_the_first_one_was)
 }
 END_TEST
 
+static const struct ring_entry ended = { .kind = 11, .time_usec = 7 };
+
+START_TEST(a_dump_comes_back_with_one_record_more)
+{
+        _cleanup_(ring_freep) struct ring *ring = NULL;
+        struct ring_record record, other;
+        uint64_t position, at;
+        static uint8_t block[300000];
+
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        /* Empty, with little, over its end, with evicted records. */
+        for (int i = 0; i < 9; i++) {
+                _cleanup_(ring_freep) struct ring *loaded = NULL;
+                size_t n = ring_dump_size(ring);
+                uint8_t *bytes = malloc(n);
+
+                ring_dump(ring, bytes);
+                ck_assert_int_eq(ring_load(bytes, n, &ended, &loaded), 0);
+                free(bytes);
+                ck_assert_int_eq(ring_first_sequence(loaded), ring_first_sequence(ring));
+                ck_assert_int_eq(ring_next_sequence(loaded), ring_next_sequence(ring) + 1);
+                position = ring_seek(ring, 0);
+                at = ring_seek(loaded, 0);
+                while (ring_read(ring, &position, &record)) {
+                        ck_assert(ring_read(loaded, &at, &other));
+                        ck_assert_int_eq(other.sequence, record.sequence);
+                        ck_assert_int_eq(other.stream, record.stream);
+                        ck_assert_int_eq(other.before.stdout_bytes, record.before.stdout_bytes);
+                        ck_assert_uint_eq(other.n_payload, record.n_payload);
+                        ck_assert_mem_eq(other.payload, record.payload, record.n_payload);
+                }
+                ck_assert(ring_read(loaded, &at, &other));
+                ck_assert_int_eq(other.kind, ended.kind);
+                ck_assert_int_eq(other.time_usec, ended.time_usec);
+                ck_assert_uint_eq(other.n_payload, 0);
+                ck_assert(!ring_read(loaded, &at, &other));
+                memset(block, i + 1, sizeof(block));
+                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX));
+                append(ring, RING_STREAM_STDOUT, block, i == 0 ? 5 : sizeof(block));
+        }
+}
+END_TEST
+
+START_TEST(a_dump_that_was_spoiled_is_refused_or_reads_within_its_bounds)
+{
+        _cleanup_(ring_freep) struct ring *ring = NULL;
+        struct ring *loaded = NULL;
+        size_t n;
+        uint8_t *bytes, *spoiled;
+
+        srandom((unsigned)_i + 1);
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        append(ring, RING_STREAM_STDOUT, "first", 5);
+        append(ring, RING_STREAM_STDERR, "second one", 10);
+        append(ring, RING_STREAM_NONE, "", 0);
+        n = ring_dump_size(ring);
+        bytes = malloc(n);
+        ring_dump(ring, bytes);
+        for (size_t cut = 0; cut < n; cut++) {
+                spoiled = malloc(cut + 1);
+                memcpy(spoiled, bytes, cut);
+                ck_assert_int_eq(ring_load(spoiled, cut, &ended, &loaded), RING_E_BAD);
+                free(spoiled);
+        }
+        for (int i = 0; i < 20000; i++) {
+                struct ring_record record;
+                uint64_t position;
+
+                spoiled = malloc(n);
+                memcpy(spoiled, bytes, n);
+                for (int j = 0; j <= i % 3; j++)
+                        spoiled[(size_t)random() % n] = (uint8_t)random();
+                if (ring_load(spoiled, n, &ended, &loaded) == 0) {
+                        position = ring_seek(loaded, 0);
+                        while (ring_read(loaded, &position, &record))
+                                ck_assert_uint_le(record.n_payload, n);
+                        (void)ring_totals_at(loaded, 1);
+                        loaded = ring_free(loaded);
+                }
+                ck_assert_ptr_null(loaded);
+                free(spoiled);
+        }
+        free(bytes);
+}
+END_TEST
+
 enum { KILL_BYTES = 8 << 20 };
 
 static uint8_t stream_byte(size_t position)
@@ -446,6 +532,9 @@ int main(void)
         tcase_add_test(tcase, what_is_no_ring_is_refused);
         tcase_add_test(tcase, a_tag_tells_what_was_recorded);
         tcase_add_test(tcase, a_copy_goes_on_where_the_first_one_was);
+        tcase_add_test(tcase, a_dump_comes_back_with_one_record_more);
+        tcase_add_loop_test(tcase, a_dump_that_was_spoiled_is_refused_or_reads_within_its_bounds, 0,
+                            4);
         tcase_add_loop_test(tcase, a_kill_at_any_moment_loses_no_byte, 0, 2);
         tcase_add_loop_test(tcase, random_use_agrees_with_a_model, 0, 4);
         suite_add_tcase(suite, tcase);
