@@ -239,7 +239,8 @@ void peer_send_bytes(struct peer *peer, const void *bytes, size_t n_bytes)
         must(send(peer->fd, bytes, n_bytes, MSG_NOSIGNAL) == (ssize_t)n_bytes);
 }
 
-uint64_t peer_send(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message)
+uint64_t peer_send_with(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message, const int *fds,
+                        size_t n_fds)
 {
         static uint8_t bytes[PACKET_MAX];
         size_t n_bytes;
@@ -247,8 +248,13 @@ uint64_t peer_send(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message)
         message->request = peer->next_request++;
         ck_assert_uint_le(hotcell__runtime__v1__to_runtime__get_packed_size(message), PACKET_MAX);
         n_bytes = hotcell__runtime__v1__to_runtime__pack(message, bytes);
-        peer_send_bytes(peer, bytes, n_bytes);
+        ck_assert_int_eq(io_send_packet(peer->fd, bytes, n_bytes, fds, n_fds), 0);
         return message->request;
+}
+
+uint64_t peer_send(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message)
+{
+        return peer_send_with(peer, message, NULL, 0);
 }
 
 static struct answer receive(struct peer *peer)

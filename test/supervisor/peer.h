@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 enum {
-        PEER_FDS_MAX = 8,
+        PEER_FDS_MAX = 16, /* in a packet */
         PEER_EVENTS_MAX = 256,
         OUTPUT_MAX = 64 << 10,
 };
@@ -75,6 +75,10 @@ void peer_send_bytes(struct peer *peer, const void *bytes, size_t n_bytes);
 
 /* Sends a message with the next request number, which it returns. */
 uint64_t peer_send(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message);
+
+/* With descriptors, which stay the caller's. */
+uint64_t peer_send_with(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message, const int *fds,
+                        size_t n_fds);
 
 /* Waits for the answer to @request; events on the way are kept. */
 struct answer peer_await(struct peer *peer, uint64_t request);

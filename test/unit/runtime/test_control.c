@@ -24,6 +24,8 @@ struct samples {
         char *argv[2];
         Hotcell__Runtime__V1__SignalProcess signal;
         Hotcell__Runtime__V1__AcknowledgeEnd acknowledge;
+        Hotcell__Runtime__V1__KeepDescriptors keep;
+        Hotcell__Runtime__V1__TakeProcess take;
         Hotcell__Runtime__V1__ReadUsage read;
         Hotcell__Runtime__V1__ListSandboxes list;
         Hotcell__Runtime__V1__ProbeWalls probe;
@@ -74,6 +76,12 @@ static void init_samples(void)
         hotcell__runtime__v1__acknowledge_end__init(&samples.acknowledge);
         samples.acknowledge.sandbox_id = text("sbx-a");
         samples.acknowledge.process_id = text("exe-b");
+        hotcell__runtime__v1__keep_descriptors__init(&samples.keep);
+        samples.keep.sandbox_id = text("sbx-a");
+        samples.keep.process_id = text("exe-b");
+        hotcell__runtime__v1__take_process__init(&samples.take);
+        samples.take.sandbox_id = text("sbx-a");
+        samples.take.process_id = text("exe-b");
         hotcell__runtime__v1__read_usage__init(&samples.read);
         samples.read.sandbox_id = text("sbx-a");
         hotcell__runtime__v1__list_sandboxes__init(&samples.list);
@@ -91,6 +99,8 @@ static const struct {
         { BODY(START_PROCESS), &samples.start },
         { BODY(SIGNAL_PROCESS), &samples.signal },
         { BODY(ACKNOWLEDGE_END), &samples.acknowledge },
+        { BODY(KEEP_DESCRIPTORS), &samples.keep },
+        { BODY(TAKE_PROCESS), &samples.take },
         { BODY(READ_USAGE), &samples.read },
         { BODY(LIST_SANDBOXES), &samples.list },
         { BODY(PROBE_WALLS), &samples.probe },
@@ -198,6 +208,14 @@ START_TEST(bad_ids_are_refused)
                 expect_refused(BODY(ACKNOWLEDGE_END), "sandbox_id");
                 samples.acknowledge.process_id = text(bad[i]);
                 expect_refused(BODY(ACKNOWLEDGE_END), "process_id");
+                samples.keep.sandbox_id = text(bad[i]);
+                expect_refused(BODY(KEEP_DESCRIPTORS), "sandbox_id");
+                samples.keep.process_id = text(bad[i]);
+                expect_refused(BODY(KEEP_DESCRIPTORS), "process_id");
+                samples.take.sandbox_id = text(bad[i]);
+                expect_refused(BODY(TAKE_PROCESS), "sandbox_id");
+                samples.take.process_id = text(bad[i]);
+                expect_refused(BODY(TAKE_PROCESS), "process_id");
                 samples.read.sandbox_id = text(bad[i]);
                 expect_refused(BODY(READ_USAGE), "sandbox_id");
                 samples.create.hostname = text(bad[i]);
