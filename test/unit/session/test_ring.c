@@ -244,10 +244,14 @@ START_TEST(a_tag_tells_what_was_recorded)
 
         ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
         ck_assert_uint_eq(ring_tag(ring), 0);
+        ck_assert_int_eq(ring_tag_sequence(ring), 0);
+        append(ring, 0, "w", 1);
         (void)ring_append(ring, &entry, NULL, 0);
         append(ring, 0, "x", 1);
         take_over(&ring);
+        append(ring, 0, "y", 1);
         ck_assert_uint_eq(ring_tag(ring), 700);
+        ck_assert_int_eq(ring_tag_sequence(ring), 2);
 }
 END_TEST
 
