@@ -230,6 +230,7 @@ START_TEST(waiting_requests_count_against_the_budget_again)
 
         make_sandbox();
         (void)begin(code_that_waits("ran", ""), &first);
+        wait_for_text(&first, "stdout:one");
         memset(code, '#', sizeof(code) - 1);
         code[1 << 20] = '\0';
         code[0] = '\n';
@@ -548,8 +549,9 @@ START_TEST(what_was_cut_stays_counted)
         char code[400];
 
         make_sandbox();
-        (void)snprintf(code, sizeof(code), "outbytes 3000\ntouch %s\nawait %s\noutbytes 2000",
-                       file("said"), file("go"));
+        (void)snprintf(code, sizeof(code),
+                       "barrier\noutbytes 3000\ntouch %s\nawait %s\noutbytes 2000", file("said"),
+                       file("go"));
         request = execute_request(sandbox_id, code);
         request.truncate_output = true;
         request.has_output_bytes = true;
