@@ -86,7 +86,7 @@ enum {
                 (sizeof(struct ring_header) + RING_MARKS * sizeof(struct ring_mark) + PAGE - 1) /
                 PAGE * PAGE,
 };
-static const uint64_t RING_MAGIC = 0x32676e6972636868; /* "hhcring2" */
+static const uint64_t RING_MAGIC = 0x33676e6972636868; /* "hhcring3" */
 
 static size_t round_up(size_t n, size_t unit)
 {
