@@ -1,11 +1,15 @@
 #include "runtime/base/log.h"
 
+#include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
+#include "runtime/base/log_limit.h"
 #include "runtime/base/macros.h"
 
 static const char *const level_names[] = {
@@ -18,6 +22,10 @@ static_assert(ARRAY_SIZE(level_names) == _LOG_LEVEL_N, "every level has a name")
 
 static const char *log_program = "hotcell";
 static enum log_level log_max = LOG_LEVEL_WARNING;
+
+/* One for each level: a flood of one keeps nothing out of the others. */
+static struct log_limit log_limits[_LOG_LEVEL_N];
+static pthread_mutex_t log_limits_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void log_init(const char *program, enum log_level level)
 {
@@ -49,17 +57,27 @@ static void escape_controls(char *line)
                         *line = '?';
 }
 
-void log_write(enum log_level level, const char *format, ...)
+static bool may_write(enum log_level level, uint64_t *ret_n_left_out)
+{
+        bool may;
+
+        *ret_n_left_out = 0;
+        if (level == LOG_LEVEL_DEBUG)
+                return true; /* whoever asked for it wants all of it */
+        (void)pthread_mutex_lock(&log_limits_lock);
+        may = log_limit_take(&log_limits[level], clock_monotonic_msec(), ret_n_left_out);
+        (void)pthread_mutex_unlock(&log_limits_lock);
+        return may;
+}
+
+__attribute__((format(printf, 2, 0))) static void write_line(enum log_level level,
+                                                             const char *format, va_list arguments)
 {
         char line[2048];
         struct timespec now;
         struct tm utc;
-        va_list arguments;
         size_t used;
         int n;
-
-        if (!log_is_enabled(level))
-                return;
 
         (void)clock_gettime(CLOCK_REALTIME, &now);
         (void)gmtime_r(&now.tv_sec, &utc);
@@ -68,9 +86,7 @@ void log_write(enum log_level level, const char *format, ...)
                      log_program, level_names[level]);
         used += (size_t)n;
 
-        va_start(arguments, format);
         n = vsnprintf(line + used, sizeof(line) - used - 1, format, arguments);
-        va_end(arguments);
         if (n < 0)
                 return;
 
@@ -80,4 +96,28 @@ void log_write(enum log_level level, const char *format, ...)
 
         /* One write a line, so that lines of threads and processes do not mix. */
         (void)!write(STDERR_FILENO, line, used);
+}
+
+__attribute__((format(printf, 2, 3))) static void write_own(enum log_level level,
+                                                            const char *format, ...)
+{
+        va_list arguments;
+
+        va_start(arguments, format);
+        write_line(level, format, arguments);
+        va_end(arguments);
+}
+
+void log_write(enum log_level level, const char *format, ...)
+{
+        va_list arguments;
+        uint64_t n_left_out;
+
+        if (!log_is_enabled(level) || !may_write(level, &n_left_out))
+                return;
+        if (n_left_out)
+                write_own(level, "too much to log, left out lines=%" PRIu64, n_left_out);
+        va_start(arguments, format);
+        write_line(level, format, arguments);
+        va_end(arguments);
 }

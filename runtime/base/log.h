@@ -1,6 +1,8 @@
 /*
  * One line an event on standard error: level, a fixed sentence, then `key=value` pairs. Program
- * output and environment values are never logged. Safe from any thread.
+ * output and environment values are never logged. Safe from any thread. What happens with each
+ * execution is debug. Of all other levels so much is written as log_limit.h says, and then how many
+ * lines were left out.
  */
 #pragma once
 

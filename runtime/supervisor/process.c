@@ -293,7 +293,7 @@ void process_end_for_memory(struct process *process)
         if (process->is_oom_killed)
                 return;
         process->is_oom_killed = true;
-        log_info("out of memory: sandbox=%s process=%s", process->sandbox->id, process->id);
+        log_debug("out of memory: sandbox=%s process=%s", process->sandbox->id, process->id);
         (void)cgroup_kill(&process->leaf);
 }
 

@@ -71,10 +71,11 @@ static void log_end(const struct execution *execution)
 {
         const struct execution_record *record = &execution->record;
 
-        log_info("an execution ended execution=%s sandbox=%s outcome=%d cause=%d cpu_usec=%lld "
-                 "wall_usec=%lld",
-                 record->execution_id, record->sandbox_id, (int)record->outcome, (int)record->cause,
-                 (long long)record->usage.cpu_usec, (long long)record->usage.wall_usec);
+        log_debug("an execution ended execution=%s sandbox=%s outcome=%d cause=%d cpu_usec=%lld "
+                  "wall_usec=%lld",
+                  record->execution_id, record->sandbox_id, (int)record->outcome,
+                  (int)record->cause, (long long)record->usage.cpu_usec,
+                  (long long)record->usage.wall_usec);
 }
 
 /* What it says goes to the heap; the ring is for the next one. */

@@ -164,9 +164,9 @@ static void check_ready(struct context *context)
             !kernel->journal->is_kept)
                 return;
         kernel_enter(context, KERNEL_READY);
-        log_info("an interpreter is ready context=%s sandbox=%s generation=%lld",
-                 context->record.context_id, context->record.sandbox_id,
-                 (long long)context->record.generation);
+        log_debug("an interpreter is ready context=%s sandbox=%s generation=%lld",
+                  context->record.context_id, context->record.sandbox_id,
+                  (long long)context->record.generation);
         context_on_kernel_ready(context);
 }
 
@@ -308,11 +308,11 @@ static void kernel_over(struct context *context)
                                         kernel->process_id);
         kernel_deinit(kernel);
         kernel_enter(context, KERNEL_NONE);
-        log_info("an interpreter is gone context=%s sandbox=%s exit_code=%d signal=%d oom=%d "
-                 "background_bytes=%llu dropped_frames=%llu",
-                 context->record.context_id, context->record.sandbox_id, end->exit_code,
-                 end->signal, end->oom, (unsigned long long)context->n_background_bytes,
-                 (unsigned long long)n_dropped);
+        log_debug("an interpreter is gone context=%s sandbox=%s exit_code=%d signal=%d oom=%d "
+                  "background_bytes=%llu dropped_frames=%llu",
+                  context->record.context_id, context->record.sandbox_id, end->exit_code,
+                  end->signal, end->oom, (unsigned long long)context->n_background_bytes,
+                  (unsigned long long)n_dropped);
         told = kernel->end;
         context_on_kernel_over(context, &told);
 }
