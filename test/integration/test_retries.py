@@ -1,9 +1,7 @@
 """Requests with a request_id: however often and whenever they come, also over kills of hotcelld, they happen once."""
 
 import concurrent.futures
-import os
 import random
-import signal
 import sqlite3
 import time
 import unittest
@@ -14,6 +12,7 @@ import grpc
 import daemons
 import scenario
 import stubs
+from kills import kill, retry
 from scenario import create, delete, execute, fold, fold_until, get, request, spec
 from stubs import execution_service, key_rpc, sandbox, sandbox_service
 
@@ -249,22 +248,6 @@ class Contexts(Case):
         message = execution_service.DeleteContextRequest(sandbox_id=one, context_id=run.context_id, request_id=new_id())
         for _ in range(2):
             client.executions.DeleteContext(message, timeout=60)
-
-
-def kill(mine):
-    os.kill(mine.server_pid(), signal.SIGKILL)
-
-
-def retry(call):
-    """Calls until the server answers; kills in between show as UNAVAILABLE."""
-    end = time.monotonic() + 60
-    while True:
-        try:
-            return call()
-        except grpc.RpcError as error:
-            if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
-                raise
-            time.sleep(0.05)
 
 
 class Kills(unittest.TestCase):
