@@ -204,13 +204,23 @@ static void on_step_done(void *userdata, int result)
         (void)sd_event_source_set_enabled(store->retention_timer, SD_EVENT_ONESHOT);
 }
 
-void store_count_output(struct store *store, size_t n)
+static bool is_worth_pruning(const struct store *store)
 {
-        store->output_bytes += (int64_t)n;
-        if (!store->retention_timer || store->retention.outputs_max_bytes == 0 ||
-            store->output_bytes < store->retention.outputs_max_bytes / 4)
+        const struct store_retention *retention = &store->retention;
+
+        return store->n_rows >= STORE_ROWS_WORTH_PRUNING ||
+               (retention->outputs_max_bytes > 0 &&
+                store->output_bytes >= retention->outputs_max_bytes / 4);
+}
+
+void store_count_kept(struct store *store, size_t n_output_bytes)
+{
+        store->output_bytes += (int64_t)n_output_bytes;
+        store->n_rows++;
+        if (!store->retention_timer || !is_worth_pruning(store))
                 return;
         store->output_bytes = 0;
+        store->n_rows = 0;
         (void)sd_event_source_set_time_relative(store->retention_timer, 0);
         (void)sd_event_source_set_enabled(store->retention_timer, SD_EVENT_ONESHOT);
 }

@@ -146,17 +146,26 @@ static void change_deinit(struct job *job)
         sandbox_record_deinit(&CONTAINER_OF(job, struct sandbox_change, change.job)->record);
 }
 
+static void sandbox_change_deliver(struct job *job)
+{
+        const struct sandbox_change *change = CONTAINER_OF(job, struct sandbox_change, change.job);
+
+        if (job->result == 0 && change->event)
+                store_count_kept(job->store, 0);
+        change_deliver(job);
+}
+
 static const struct job_class insert_class = {
         .is_write = true,
         .work = insert_work,
-        .deliver = change_deliver,
+        .deliver = sandbox_change_deliver,
         .deinit = change_deinit,
 };
 
 static const struct job_class update_class = {
         .is_write = true,
         .work = update_work,
-        .deliver = change_deliver,
+        .deliver = sandbox_change_deliver,
         .deinit = change_deinit,
 };
 

@@ -69,8 +69,13 @@ struct store_retention {
         int64_t outputs_max_bytes; /* of all together */
 };
 
-/* From now on prunes every few minutes, in small steps, and an owner's oldest requests at once.
- * Without it nothing is pruned. */
+enum {
+        /* Ended executions and events of sandboxes: after so many more, bounds are kept again. */
+        STORE_ROWS_WORTH_PRUNING = 4096,
+};
+
+/* From now on prunes every few minutes, in small steps, and earlier when much was added; an owner's
+ * oldest requests at once. Without it nothing is pruned. */
 int store_set_retention(struct store *store, const struct store_retention *retention);
 
 typedef void (*store_on_done)(void *userdata, int result);

@@ -26,11 +26,12 @@ struct store {
 
         struct store_retention retention;
         sd_event_source *retention_timer;
-        int64_t output_bytes; /* that came since outputs were pruned */
+        int64_t output_bytes; /* that came since it was pruned */
+        int64_t n_rows;       /* likewise */
 };
 
-/* So much output was kept: prunes soon when it has become much. */
-void store_count_output(struct store *store, size_t n);
+/* One more row is kept, and so many bytes of output: prunes soon when they have become many. */
+void store_count_kept(struct store *store, size_t n_output_bytes);
 
 /* All changes: only a result is told. */
 struct change_job {

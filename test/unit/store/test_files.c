@@ -17,6 +17,8 @@
 #include "server/store/migrate.h"
 #include "test/unit/store/fixture.h"
 
+enum { LOG_MAX_BYTES = 8 << 20 }; /* journal_size_limit */
+
 static struct fixture fixture;
 
 static void set_up(void)
@@ -112,6 +114,56 @@ START_TEST(its_log_is_private_too)
         ck_assert_int_eq(insert_sandbox(&fixture, &record), 0);
         ck_assert_int_eq(stat(fixture_path(&fixture, "hotcell.db-wal"), &status), 0);
         ck_assert_int_eq(status.st_mode & 0777, 0600);
+}
+END_TEST
+
+static off_t log_size(void)
+{
+        struct stat status;
+
+        ck_assert_int_eq(stat(fixture_path(&fixture, "hotcell.db-wal"), &status), 0);
+        return status.st_size;
+}
+
+/* Writes and reads without a pause; returns how large the log became. */
+static off_t write_much(int first_number)
+{
+        off_t largest = 0;
+
+        for (int i = 0; i < 1500; i++) {
+                struct sandbox_record record = make_sandbox(first_number + i, 1 + i);
+
+                ck_assert_int_eq(insert_sandbox(&fixture, &record), 0);
+                (void)list_sandboxes(&fixture, &(struct sandbox_query){ .limit = 1 });
+                largest = log_size() > largest ? log_size() : largest;
+        }
+        return largest;
+}
+
+START_TEST(its_log_is_bounded_while_there_is_no_pause)
+{
+        fixture_open(&fixture);
+        ck_assert_int_le(write_much(1), LOG_MAX_BYTES);
+}
+END_TEST
+
+START_TEST(its_log_grows_for_a_foreign_reader_and_shrinks_when_that_has_gone)
+{
+        sqlite3_stmt *read = NULL;
+        sqlite3 *reader = NULL;
+
+        fixture_open(&fixture);
+        ck_assert_int_eq(sqlite3_open(database(), &reader), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_exec(reader, "BEGIN", NULL, NULL, NULL), SQLITE_OK);
+        ck_assert_int_eq(
+                sqlite3_prepare_v2(reader, "SELECT count(*) FROM sandboxes", -1, &read, NULL),
+                SQLITE_OK);
+        ck_assert_int_eq(sqlite3_step(read), SQLITE_ROW);
+        ck_assert_int_gt(write_much(1), LOG_MAX_BYTES);
+        (void)sqlite3_finalize(read);
+        ck_assert_int_eq(sqlite3_close(reader), SQLITE_OK);
+        (void)write_much(3001);
+        ck_assert_int_le(log_size(), LOG_MAX_BYTES);
 }
 END_TEST
 
@@ -511,6 +563,8 @@ int main(void)
         const TTest *const tests[] = {
                 a_new_database_is_private_and_complete,
                 its_log_is_private_too,
+                its_log_is_bounded_while_there_is_no_pause,
+                its_log_grows_for_a_foreign_reader_and_shrinks_when_that_has_gone,
                 the_last_folder_is_made_and_strange_names_are_none,
                 a_making_that_was_interrupted_is_begun_anew,
                 a_second_process_is_refused,

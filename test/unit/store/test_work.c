@@ -263,12 +263,13 @@ static int prune(const struct store_retention *retention, int64_t now_usec)
         return n_steps;
 }
 
-/* Sandboxes 1 … n that ended at their number's time, each with a context and an execution. */
-static void insert_ended(int n)
+/* Sandboxes @first … @last that ended at their number's time, each with a context and an execution.
+ */
+static void insert_ended_from(int first, int last)
 {
         struct answer answer = { 0 };
 
-        for (int i = 1; i <= n; i++) {
+        for (int i = first; i <= last; i++) {
                 struct sandbox_record sandbox = make_sandbox(i, i);
                 struct context_record context = make_context(i, sandbox.sandbox_id);
                 struct execution_record execution =
@@ -286,7 +287,12 @@ static void insert_ended(int n)
                                      &answer);
                 sandbox_record_deinit(&sandbox);
         }
-        wait_for(&fixture, &answer.n_calls, 4 * n);
+        wait_for(&fixture, &answer.n_calls, 4 * (last - first + 1));
+}
+
+static void insert_ended(int n)
+{
+        insert_ended_from(1, n);
 }
 
 START_TEST(what_is_over_is_pruned_by_age_in_steps)
@@ -373,6 +379,22 @@ START_TEST(a_token_from_before_the_pruning_is_expired)
 }
 END_TEST
 
+/* Not only every few minutes: what is added within them would be without a bound. */
+START_TEST(much_that_is_added_is_pruned_soon)
+{
+        const struct store_retention retention = { .sandboxes_max = 20, .executions_max = 10 };
+        struct sandbox_query query = { .states = ~0U, .limit = 1000 };
+
+        ck_assert_int_eq(store_set_retention(fixture.store, &retention), 0);
+        insert_ended(10);
+        for (int i = 0; i < 10; i++) /* what comes at the start is over */
+                (void)sd_event_run(fixture.loop, 100000);
+        insert_ended_from(11, STORE_ROWS_WORTH_PRUNING / 2 + 10);
+        while (list_sandboxes(&fixture, &query)->n > 40)
+                (void)sd_event_run(fixture.loop, 1000000);
+}
+END_TEST
+
 START_TEST(retention_works_by_itself)
 {
         const struct store_retention retention = { .kept_usec = 1000 };
@@ -440,6 +462,7 @@ int main(void)
                 no_bound_prunes_nothing,
                 a_token_from_before_the_pruning_is_expired,
                 retention_works_by_itself,
+                much_that_is_added_is_pruned_soon,
                 queries_find_their_rows_by_index,
         };
         TCase *tcase = tcase_create("work");
