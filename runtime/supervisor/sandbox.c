@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -130,6 +131,7 @@ static void ended(struct sandbox *sandbox)
         sandbox->is_oom = count_oom_kills(sandbox) > 0;
         stop_watching_oom(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
+        sandbox->template_fd = close_fd(sandbox->template_fd);
         sandbox_enter(sandbox, SANDBOX_ENDED);
         gone = *sandbox;
         if (sandbox->failure.reason)
@@ -442,23 +444,34 @@ static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandb
         sandbox->create_ticket = spec->ticket;
         sandbox->open_files = spec->request->limits->open_files;
         sandbox->memory_bytes = spec->request->limits->memory_bytes;
-        sandbox->init_pidfd = sandbox->status_fd = sandbox->oom_fd = -1;
+        sandbox->init_pidfd = sandbox->status_fd = sandbox->oom_fd = sandbox->template_fd = -1;
         (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", spec->request->sandbox_id);
         return sandbox;
 }
 
-int sandbox_create(struct sandbox_host *host, const struct sandbox_spec *spec,
-                   struct sandbox **ret_sandbox, struct failure *ret_failure)
+/* Shared by all that run on it; hotcell-template takes it alone to remove the root. */
+static int lock_template(struct sandbox *sandbox, const struct template *template,
+                         struct failure *ret_failure)
 {
-        _cleanup_(freep) struct sandbox *sandbox = sandbox_new(host, spec);
+        sandbox->template_fd = open(template->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (sandbox->template_fd >= 0 && flock(sandbox->template_fd, LOCK_SH | LOCK_NB) == 0)
+                return 0;
+        failure_set(ret_failure, FAILURE(TEMPLATE_NOT_FOUND), errno,
+                    "template %s is being removed or cannot be read: %s", template->message.digest,
+                    strerrordesc_np(errno));
+        sandbox->template_fd = close_fd(sandbox->template_fd);
+        return 1;
+}
+
+/* 0, or 1 with @ret_failure: then nothing of it is left but @sandbox itself. */
+static int begin_creation(struct sandbox *sandbox, const struct sandbox_spec *spec,
+                          struct failure *ret_failure)
+{
+        struct sandbox_host *host = sandbox->host;
         struct spawn_failure found = { 0 };
         struct spawned spawned;
         int r;
 
-        if (!sandbox) {
-                failure_set(ret_failure, FAILURE(EXHAUSTED), ENOMEM, "out of memory");
-                return 1;
-        }
         if (id_ranges_take(host->ids, &sandbox->id_base)) {
                 failure_set(ret_failure, FAILURE(EXHAUSTED), 0,
                             "all %u id ranges of sandboxes are in use", host->ids->n_ranges);
@@ -476,6 +489,24 @@ int sandbox_create(struct sandbox_host *host, const struct sandbox_spec *spec,
                 return 1;
         }
         adopt(sandbox, &spawned);
+        return 0;
+}
+
+int sandbox_create(struct sandbox_host *host, const struct sandbox_spec *spec,
+                   struct sandbox **ret_sandbox, struct failure *ret_failure)
+{
+        _cleanup_(freep) struct sandbox *sandbox = sandbox_new(host, spec);
+
+        if (!sandbox) {
+                failure_set(ret_failure, FAILURE(EXHAUSTED), ENOMEM, "out of memory");
+                return 1;
+        }
+        if (lock_template(sandbox, spec->template, ret_failure))
+                return 1;
+        if (begin_creation(sandbox, spec, ret_failure)) {
+                sandbox->template_fd = close_fd(sandbox->template_fd);
+                return 1;
+        }
         *ret_sandbox = take(sandbox);
         return 0;
 }

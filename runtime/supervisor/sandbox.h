@@ -83,6 +83,7 @@ struct sandbox {
         uint32_t id_base;
         uint32_t open_files;
         uint64_t memory_bytes; /* its limit */
+        int template_fd;       /* of its root, locked: nobody removes it while it is in use */
 
         struct child init;
         bool is_init_reaped;

@@ -1,6 +1,7 @@
 """The life of sandboxes, contexts and the daemons: lists, watches, lifetimes, restarts."""
 
 import os
+import pathlib
 import signal
 import threading
 import unittest
@@ -162,6 +163,23 @@ class Lifetimes(Case):
         message.ttl.seconds = 30
         changed = client.sandboxes.UpdateSandbox(message, timeout=60).sandbox
         self.assertLess(changed.expire_time.seconds, made.expire_time.seconds)
+
+    def test_a_sandbox_holds_the_lock_of_its_template_until_it_ends(self):
+        """So that hotcell-template removes none that is in use."""
+        root = os.stat(os.path.join(os.environ.get("HOTCELL_STORE", "/var/lib/hotcell/templates"), "by-name/python/root")).st_ino
+
+        def held():
+            locks = [line.split() for line in pathlib.Path("/proc/locks").read_text().splitlines()]
+            return sum(words[1:5] == ["FLOCK", "ADVISORY", "READ", str(running.process.pid)] and words[5].endswith(f":{root}")
+                       for words in locks)
+
+        before = held()
+        one, two = (self.sandbox().sandbox_id for _ in range(2))
+        self.assertEqual(held(), before + 2)
+        delete(client, one)
+        self.assertEqual(held(), before + 1)
+        delete(client, two)
+        self.assertEqual(held(), before)
 
     def test_usage_is_seen_from_outside(self):
         made = self.sandbox()

@@ -1,6 +1,7 @@
 """hotcell-template: its inputs, its digest, its store, and what an interrupted build leaves. No network."""
 
 import base64
+import fcntl
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -378,7 +379,7 @@ class Stores(Case):
         temporary = self.store.temporary()
         os.mkdir(os.path.join(temporary, "root"))
         digest = "sha256-" + letter * 64
-        return digest, self.store.publish(temporary, {"digest": digest}, tree.HEADER), temporary
+        return digest, self.store.publish(temporary, {"digest": digest, "size_bytes": 1}, tree.HEADER), temporary
 
     def test_is_closed_to_others(self):
         self.assertEqual(os.stat(self.store.path).st_mode & 0o777, 0o700)
@@ -388,7 +389,7 @@ class Stores(Case):
         self.assertTrue(new)
         self.assertFalse(os.path.exists(temporary))
         self.assertEqual(sorted(os.listdir(self.store.directory(digest))), ["manifest.json", "root", "tree"])
-        self.assertEqual(self.store.manifest(digest), {"digest": digest})
+        self.assertEqual(self.store.manifest(digest)["digest"], digest)
 
     def test_the_same_digest_again_changes_nothing(self):
         digest, _, _ = self.publish("a")
@@ -456,6 +457,20 @@ class Stores(Case):
         self.store.forget(old)
         self.assertEqual(self.store.digests(), [new])
         self.assertEqual(os.listdir(os.path.join(self.store.path, "by-input")), [])
+
+    def test_what_sandboxes_run_on_is_kept_until_they_have_ended(self):
+        named, used, idle = (self.publish(letter)[0] for letter in "abc")
+        self.store.point("by-name", "python", named)
+        root = os.open(self.store.root(used), os.O_RDONLY)
+        fcntl.flock(root, fcntl.LOCK_SH)
+        self.assert_fails("IN_USE", self.store.forget, used)
+        command = [SCRIPT, "gc", "--store", self.store.path]
+        first = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        self.assertEqual([line.split("\t")[:2] for line in first], [["kept", used], ["removed", idle]])
+        os.close(root)
+        second = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        self.assertEqual([line.split("\t")[:2] for line in second], [["removed", used]])
+        self.assertEqual(self.store.digests(), [named])
 
 
 class FakeRecipe(recipe.Recipe):

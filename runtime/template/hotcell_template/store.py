@@ -1,5 +1,6 @@
 """Keeps finished roots, named after their digest, and publishes them atomically."""
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -131,10 +132,31 @@ class Store:
         return {name: digest for name, digest in found.items() if digest}
 
     def forget(self, digest):
-        """Removes a root that no name means. Nobody may run on it any more: that is the caller's word."""
+        """Removes a root that no name means and no sandbox runs on."""
         for name, other in self.names().items():
             if other == digest:
                 raise TemplateError("IN_USE", f"{digest} is what the name {name} means", f"build {name} anew first")
+        with self._alone(digest):
+            self._remove(digest)
+
+    @contextlib.contextmanager
+    def _alone(self, digest):
+        """hotcell-runtime shares the lock of a root with all sandboxes that run on it."""
+        root = os.open(self.root(digest), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise TemplateError("IN_USE", f"sandboxes run on {digest}", "try again when they have ended") from None
+        finally:
+            os.close(root)
+
+    def unused(self):
+        """Digests that no name means."""
+        named = set(self.names().values())
+        return [digest for digest in self.digests() if digest not in named]
+
+    def _remove(self, digest):
         for kind in _LINKS:
             directory = os.path.join(self.path, kind)
             for name in os.listdir(directory):
