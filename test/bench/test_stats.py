@@ -7,6 +7,7 @@ import bench
 import figures
 import report
 import rounds
+import soak_figures
 import stats
 
 
@@ -144,3 +145,41 @@ class Reports(unittest.TestCase):
         self.assertEqual(row["hotcell"]["p99"], 2e6)
         self.assertEqual(row["beside"][0]["ratio"], 2)
         self.assertEqual([bar["verdict"] for bar in row["bars"]], ["met"])
+
+
+def minute(msec=10, **sizes):
+    look = {"hotcelld_rss": 40 << 20, "runtime_rss": 4 << 20, "spawner_rss": 2 << 20, "hotcelld_fds": 90, "runtime_fds": 100,
+            "database": 12 << 20, "wal": 4 << 20, "log": 1000, "processes": 20, "groups": 70}
+    return soak_figures.Minute([msec] * 100, [look | {"hotcelld_rss": 1 << 20}, look | sizes])
+
+
+class Soaks(unittest.TestCase):
+    def missed(self, minutes):
+        return [row["name"] for row in soak_figures.judge(minutes) if row["verdict"] != stats.MET]
+
+    def test_what_stays_as_it_was_after_two_minutes_is_met(self):
+        self.assertEqual(self.missed([minute(1), minute(1)] + [minute()] * 3), [])
+
+    def test_each_figure_that_grows_is_missed(self):
+        grown = {"hotcelld_rss": "hotcelld RSS", "runtime_rss": "runtime RSS", "spawner_rss": "spawner RSS", "hotcelld_fds": "hotcelld fds",
+                 "runtime_fds": "runtime fds", "database": "database", "wal": "WAL", "processes": "processes", "groups": "groups"}
+        usual = minute()
+        for name, shown in grown.items():
+            with self.subTest(name):
+                self.assertEqual(self.missed([usual] * 3 + [minute(**{name: 3 * usual.looks[-1][name]})]), [shown])
+
+    def test_slow_cells_and_a_flooded_log_are_missed(self):
+        self.assertEqual(self.missed([minute()] * 3 + [minute(1000)]), ["median", "p99"])
+        self.assertEqual(self.missed([minute()] * 3 + [minute(log=5 << 20)]), ["log a minute"])
+
+    def test_growth_before_the_third_minute_is_no_matter(self):
+        self.assertEqual(self.missed([minute(database=1), minute(database=1)] + [minute()] * 2), [])
+
+    def test_the_table_names_every_figure(self):
+        minutes = [minute()] * 4
+        text = soak_figures.table({
+            "by_minute": [{name: figure.of(one) for name, figure in soak_figures.FIGURES.items()} for one in minutes],
+            "restarts_msec": [300, 500], "counts": {"cells": 7}, "bars": soak_figures.judge(minutes), "failures": ["it fell"],
+        })
+        for words in (*soak_figures.FIGURES, "log a minute", "2 times", "7 cells", "FAILED: it fell"):
+            self.assertIn(words, text)
