@@ -18,8 +18,8 @@ from lab import Lab
 from programs import Failed
 
 # How many samples of each; how much output a sample of stdout is.
-FULL = {"create": 100, "delete": 30, "cold": 15, "warm": 200, "stdout": 7, "stdout_mib": 256, "memory": 5}
-QUICK = {"create": 15, "delete": 5, "cold": 3, "warm": 30, "stdout": 3, "stdout_mib": 64, "memory": 2}
+FULL = {"create": 100, "delete": 30, "cold": 15, "warm": 200, "stdout": 7, "stdout_mib": 256, "memory": 5, "restart": 9}
+QUICK = {"create": 15, "delete": 5, "cold": 3, "warm": 30, "stdout": 3, "stdout_mib": 64, "memory": 2, "restart": 3}
 
 
 def parse_arguments():

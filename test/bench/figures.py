@@ -267,4 +267,24 @@ def _daemons(runtime_pid):
     return found
 
 
-ALL = {"create": create, "delete": delete, "cold": cold, "warm": warm, "stdout": stdout, "memory": memory}
+def restart(lab, counts):
+    """hotcelld is killed while code runs: how long nobody is answered, and until what runs is heard of again."""
+    import restarts  # pylint: disable=import-outside-toplevel  # it generates a client first
+
+    answers, events = restarts.measure(lab.target, lab.runtime_pid, counts["restart"])
+    ours = Series(
+        "hotcell, to an event", "ns",
+        "kill -9 of hotcelld to the next event of an execution that printed all the time, attached again after its last "
+        "sequence; 100 ms of it are the wait before the new start", events,
+    )
+    return Figure(
+        "restart", ours,
+        [Series("hotcell, to an answer", "ns", "the same kills to the first answer of GetSandbox; a new connection each try", answers, True)],
+        [Bar("at most 1 s", 1e9), slow_bar(ours, None, 500)],
+    )
+
+
+ALL = {
+    "create": create, "delete": delete, "cold": cold, "warm": warm, "stdout": stdout, "memory": memory,
+    "restart": restart,  # last: the others measure a hotcelld that has run for a while
+}
