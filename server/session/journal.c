@@ -132,6 +132,7 @@ static int read_state(struct journal *journal)
         r = map(journal);
         if (r)
                 return error_fold(r);
+        assert(journal->file);
         current = atomic_load_explicit(&journal->file->current, memory_order_acquire);
         if (journal->file->magic != JOURNAL_MAGIC ||
             journal->file->size != sizeof(struct journal_state) || current > 1)
