@@ -27,9 +27,7 @@
 enum {
         BACKOFF_MIN_USEC = 100000,
         BACKOFF_MAX_USEC = 10000000,
-        /* After running for so long, the next failure starts from the minimum: a start every five
-         * seconds harms nobody, and whoever waits for it is served sooner. */
-        SETTLED_MSEC = 5 * 1000,
+        HALVING_MSEC = 100, /* of running, that make up for one failure */
         STOP_TIMEOUT_USEC = 10000000,
         ARGUMENTS_MAX = 128,
         N_ENVIRONMENT = 6,
@@ -193,10 +191,22 @@ static void give_up(struct service *service, int exit_code)
         service->config.on_given_up(service->config.userdata, exit_code);
 }
 
+/*
+ * Each failure doubles the pause, and running halves it again: one that fails while it starts is
+ * tried ever more rarely, one that ran for some seconds is back at once, however often it is
+ * killed.
+ */
+static void forgive(struct service *service)
+{
+        uint64_t n = (clock_monotonic_msec() - service->started_msec) / HALVING_MSEC;
+
+        service->backoff_usec =
+                MAX(service->backoff_usec >> MIN(n, (uint64_t)63), (uint64_t)BACKOFF_MIN_USEC);
+}
+
 static void start_later(struct service *service)
 {
-        if (clock_monotonic_msec() - service->started_msec >= SETTLED_MSEC)
-                service->backoff_usec = BACKOFF_MIN_USEC;
+        forgive(service);
         log_warning("starting hotcelld again: in_msec=%llu",
                     (unsigned long long)service->backoff_usec / 1000);
         if (set_timer(service, service->backoff_usec))
