@@ -136,6 +136,9 @@ static grpc_channel *channel_new(const char *target)
                   { .integer = RECEIVE_MAX } },
                 /* Whether and when to try again is decided in retry.c. */
                 { GRPC_ARG_INTEGER, (char *)GRPC_ARG_ENABLE_RETRIES, { .integer = 0 } },
+                /* A window that does not grow: what was sent and not received when the server is
+                 * killed must fit in what the server keeps of it. */
+                { GRPC_ARG_INTEGER, (char *)GRPC_ARG_HTTP2_BDP_PROBE, { .integer = 0 } },
                 /* Despite its name: how long at least one try to connect may take. */
                 { GRPC_ARG_INTEGER,
                   (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,

@@ -20,7 +20,7 @@
 enum {
         /* A message is sent when it has this many bytes; with the largest single event it stays
            below 1 MiB. */
-        MESSAGE_FULL_BYTES = 256 << 10,
+        MESSAGE_FULL_BYTES = 64 << 10,
         VARINT_MAX = 10,
 };
 

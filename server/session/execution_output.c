@@ -26,24 +26,32 @@ enum {
 
 static uint8_t scratch[READ_CHUNK]; /* thrown away; loop thread only */
 
-/* Events below this sequence may be evicted. */
-static int64_t floor_sequence(const struct execution *execution)
+/*
+ * Half of the ring behind each reader stays: what was sent and not received yet is wanted again
+ * when the connection breaks. The largest record fits in the other half.
+ */
+static bool make_room_for(struct execution *execution, size_t n)
 {
         const struct execution_reader *reader;
+        struct ring *ring = execution->ring;
+        uint64_t n_kept = ring_capacity(ring) / 2;
         int64_t floor = INT64_MAX;
+        uint64_t kept = UINT64_MAX;
 
         if (execution->n_readers == 0)
-                return execution->is_detached ? INT64_MAX : 0;
+                return ring_make_room(ring, n, execution->is_detached ? INT64_MAX : 0, kept);
         LIST_FOREACH(reader, &execution->readers, link)
         {
                 floor = MIN(floor, reader->next_sequence);
+                if (reader->has_position)
+                        kept = MIN(kept, reader->position - MIN(reader->position, n_kept));
         }
-        return floor;
+        return ring_make_room(ring, n, floor, kept);
 }
 
 static bool make_room(struct execution *execution, size_t n_payload)
 {
-        return ring_make_room(execution->ring, n_payload + SPARE, floor_sequence(execution));
+        return make_room_for(execution, n_payload + SPARE);
 }
 
 /* What it is made of was handled by a predecessor, which was killed before it could say so. */
@@ -68,8 +76,7 @@ void execution_append(struct execution *execution, enum execution_event_kind kin
 
         for (size_t i = 0; i < n_pieces; i++)
                 n_payload += pieces[i].n;
-        if (!ring_has_room(execution->ring, n_payload) &&
-            !ring_make_room(execution->ring, n_payload, floor_sequence(execution)))
+        if (!ring_has_room(execution->ring, n_payload) && !make_room_for(execution, n_payload))
                 return; /* only after is_cut: SPARE is for the few events that do not ask */
         sequence = ring_append(execution->ring, &entry, pieces, n_pieces);
         execution->record.last_sequence = sequence;

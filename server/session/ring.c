@@ -483,14 +483,20 @@ static void evict_oldest(struct ring *ring)
         state->tail += record->size;
 }
 
-bool ring_make_room(struct ring *ring, size_t n_payload, int64_t floor)
+size_t ring_capacity(const struct ring *ring)
+{
+        return ring->capacity;
+}
+
+bool ring_make_room(struct ring *ring, size_t n_payload, int64_t floor, uint64_t kept)
 {
         size_t size = record_size(n_payload);
         uint64_t tail = ring->state.tail;
         bool has_room = true;
 
         while (has_room && !has_room_for(ring, size)) {
-                if (ring->state.tail == ring->state.head || ring->state.first_sequence >= floor)
+                if (ring->state.tail == ring->state.head || ring->state.tail >= kept ||
+                    ring->state.first_sequence >= floor)
                         has_room = false;
                 else
                         evict_oldest(ring);

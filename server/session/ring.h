@@ -100,9 +100,11 @@ size_t ring_memory(const struct ring *ring);
 /* A record of @n_payload bytes fits without evicting anything. */
 bool ring_has_room(const struct ring *ring, size_t n_payload);
 
-/* Evicts records with a sequence below @floor, oldest first, until @n_payload bytes fit. False when
- * they do not even then. */
-bool ring_make_room(struct ring *ring, size_t n_payload, int64_t floor);
+/* Evicts records with a sequence below @floor that begin before the position @kept, oldest first,
+ * until @n_payload bytes fit. False when they do not even then. */
+bool ring_make_room(struct ring *ring, size_t n_payload, int64_t floor, uint64_t kept);
+
+size_t ring_capacity(const struct ring *ring);
 
 /* Appends one record; there must be room. Returns its sequence. */
 int64_t ring_append(struct ring *ring, const struct ring_entry *entry,

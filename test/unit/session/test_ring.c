@@ -56,9 +56,9 @@ START_TEST(a_floor_keeps_what_is_still_to_be_read)
         append(ring, RING_STREAM_STDOUT, block, sizeof(block));
 
         ck_assert(!ring_has_room(ring, sizeof(block)));
-        ck_assert(!ring_make_room(ring, sizeof(block), 1));
+        ck_assert(!ring_make_room(ring, sizeof(block), 1, UINT64_MAX));
         ck_assert_int_eq(ring_first_sequence(ring), 1);
-        ck_assert(ring_make_room(ring, sizeof(block), 2));
+        ck_assert(ring_make_room(ring, sizeof(block), 2, UINT64_MAX));
         ck_assert_int_eq(ring_first_sequence(ring), 2);
         ck_assert_int_eq(ring_totals_at(ring, 1).stdout_bytes, sizeof(block));
 }
@@ -75,7 +75,7 @@ START_TEST(a_record_may_wrap_around)
                 uint64_t position;
 
                 memset(block, (int)i, sizeof(block));
-                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX));
+                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX, UINT64_MAX));
                 append(ring, RING_STREAM_STDOUT, block, sizeof(block));
                 position = ring_seek(ring, i);
                 ck_assert(ring_read(ring, &position, &record));
@@ -93,7 +93,7 @@ START_TEST(memory_grows_with_what_is_kept_and_not_beyond)
         append(ring, 0, "x", 1);
         ck_assert_uint_le(ring_memory(ring), 3 * 4096);
         for (unsigned i = 0; i < 100; i++) {
-                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX));
+                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX, UINT64_MAX));
                 append(ring, 0, block, sizeof(block));
         }
         ck_assert_uint_le(ring_memory(ring), RING_CAPACITY_MIN + 10 * 4096);
@@ -108,7 +108,7 @@ START_TEST(totals_of_evicted_records_are_exact_at_first_and_near_later)
 
         ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
         for (int i = 0; i < n; i++) {
-                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX));
+                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX, UINT64_MAX));
                 append(ring, RING_STREAM_STDOUT, block, sizeof(block));
                 if (ring_first_sequence(ring) == RING_MARKS)
                         ck_assert_int_eq(ring_totals_at(ring, 500).stdout_bytes, 500 * 4096);
@@ -313,7 +313,7 @@ START_TEST(a_dump_comes_back_with_one_record_more)
                 ck_assert_uint_eq(other.n_payload, 0);
                 ck_assert(!ring_read(loaded, &at, &other));
                 memset(block, i + 1, sizeof(block));
-                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX));
+                ck_assert(ring_make_room(ring, sizeof(block), INT64_MAX, UINT64_MAX));
                 append(ring, RING_STREAM_STDOUT, block, i == 0 ? 5 : sizeof(block));
         }
 }
@@ -403,7 +403,7 @@ static void fill_until_killed(struct ring *ring, int fd, int64_t floor)
 
         for (;;) {
                 (void)poll(&readable, 1, -1);
-                while (!ring_make_room(ring, PIPE_SIZE, floor))
+                while (!ring_make_room(ring, PIPE_SIZE, floor, UINT64_MAX))
                         (void)pause();
                 r = ring_fill(ring, &entry, fd, PIPE_SIZE, &n);
                 if (r == 0 && n == 0)
@@ -493,10 +493,10 @@ START_TEST(random_use_agrees_with_a_model)
                 uint64_t position;
 
                 memset(block, (int)(i & 0xff), n);
-                if (!ring_make_room(ring, n, floor)) {
+                if (!ring_make_room(ring, n, floor, UINT64_MAX)) {
                         ck_assert_int_ge(ring_first_sequence(ring), floor);
                         floor = ring_next_sequence(ring) - random() % 3;
-                        ck_assert(ring_make_room(ring, n, INT64_MAX));
+                        ck_assert(ring_make_room(ring, n, INT64_MAX, UINT64_MAX));
                 }
                 if (random() % 2 && n > 0 && n <= PIPE_SIZE)
                         n = fill(ring, pipes, block, n);
