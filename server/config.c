@@ -293,7 +293,10 @@ void config_print(const struct config *config, FILE *file)
 void config_print_help(FILE *file)
 {
         (void)fputs("usage: hotcelld [--FLAG VALUE]...\n"
-                    "Serves the hotcell API: runs code in sandboxes of hotcell-runtime.\n\n",
+                    "Serves the hotcell API: runs code in sandboxes of hotcell-runtime.\n"
+                    "SIGTERM ends it and all sandboxes. SIGHUP ends it alone, with exit code 75: "
+                    "the next one\n"
+                    "to be started goes on where it was.\n\n",
                     file);
         for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
                 (void)fprintf(file, "  --%s %s\n", actions[i].flag, actions[i].doc);

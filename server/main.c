@@ -33,6 +33,20 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
         return 0;
 }
 
+/* A terminal that goes away takes with it what was started from it; whoever sends the signal
+ * himself wants a successor. */
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+        struct server **server = userdata;
+
+        (void)source;
+        if (info->ssi_code == SI_KERNEL)
+                server_stop(*server);
+        else
+                server_restart(*server);
+        return 0;
+}
+
 /* Blocked in all threads, those of gRPC included, so that only the loop takes them. */
 static int block_signals(void)
 {
@@ -50,15 +64,24 @@ static int block_signals(void)
 
 static int watch_signals(sd_event *loop, struct server **server)
 {
-        static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+        static const int stops[] = { SIGTERM, SIGINT };
+        int r;
 
-        for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-                int r = sd_event_add_signal(loop, NULL, signals[i], on_stop_signal, server);
+        r = sd_event_add_signal(loop, NULL, SIGHUP, on_hangup, server);
+        for (size_t i = 0; i < ARRAY_SIZE(stops) && r >= 0; i++) {
+                sd_event_source *source;
 
+                r = sd_event_add_signal(loop, &source, stops[i], on_stop_signal, server);
                 if (r < 0)
-                        return error_origin(r);
+                        break;
+                /* Before the end that SIGHUP leads to: a stop is heard as long as there is one who
+                 * hears. */
+                r = sd_event_source_set_priority(source, SD_EVENT_PRIORITY_IMPORTANT);
+                if (r >= 0)
+                        r = sd_event_source_set_floating(source, true);
+                sd_event_source_unref(source);
         }
-        return 0;
+        return r < 0 ? error_origin(r) : 0;
 }
 
 static int serve(const struct config *config, gid_t socket_group)

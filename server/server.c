@@ -6,6 +6,7 @@
 #include "server/server.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
@@ -21,9 +22,13 @@
 #include "server/session/session.h"
 #include "server/store/store.h"
 
+/* How long calls that run may go on before a successor comes: most are over in milliseconds. */
+enum { LEAVE_GRACE_USEC = 1000 * 1000 };
+
 enum server_state {
         SERVER_STARTING, /* owns the store, reads the keys */
         SERVER_SERVING,  /* owns all */
+        SERVER_LEAVING,  /* for a successor: the gRPC server comes to its end */
         SERVER_STOPPING, /* the sessions, then the gRPC server come to their end */
         SERVER_STOPPED,
 };
@@ -33,7 +38,8 @@ struct server {
         struct config config;
         gid_t socket_group;
         enum server_state state;
-        bool stop_is_wanted; /* before it served */
+        bool stop_is_wanted;    /* before it served, or while it leaves */
+        bool restart_is_wanted; /* before it served */
         struct store *store;
         struct auth *auth;
         struct session *session;
@@ -241,6 +247,8 @@ static void on_keys_loaded(void *userdata, int result)
         }
         if (server->stop_is_wanted)
                 give_up(server, 0);
+        if (server->restart_is_wanted)
+                give_up(server, SERVER_EXIT_RESTART);
         exit_code = start_parts(server);
         if (exit_code)
                 give_up(server, exit_code);
@@ -311,6 +319,46 @@ static void on_rpc_stopped(void *userdata)
         (void)sd_event_exit(server->loop, 0);
 }
 
+/* The gRPC server has stopped already. */
+static void on_left_sessions_stopped(void *userdata)
+{
+        on_rpc_stopped(userdata);
+}
+
+/* Sent, and not read by the loop yet. */
+static bool is_stop_pending(void)
+{
+        sigset_t pending;
+
+        return sigpending(&pending) == 0 &&
+               (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
+/* Nobody is connected any more. What runs is in the journals, what was told is in the database. */
+static void on_left(void *userdata)
+{
+        struct server *server = userdata;
+
+        if (server->stop_is_wanted || is_stop_pending()) {
+                session_stop(server->session, on_left_sessions_stopped, server);
+                return;
+        }
+        log_info("left to the successor");
+        give_up(server, SERVER_EXIT_RESTART);
+}
+
+static void begin_restart(struct server *server)
+{
+        uint64_t grace = MIN((uint64_t)server->config.stop_grace_usec, (uint64_t)LEAVE_GRACE_USEC);
+
+        log_info("leaving to a successor");
+        server->state = SERVER_LEAVING;
+        update_serving(server);
+        api_shut_down(server->api);
+        session_leave(server->session);
+        rpc_server_stop(server->rpc, grace, on_left, server);
+}
+
 static void on_sessions_stopped(void *userdata)
 {
         struct server *server = userdata;
@@ -338,12 +386,23 @@ void server_stop(struct server *server)
         case SERVER_SERVING:
                 begin_stop(server);
                 break;
+        case SERVER_LEAVING:
+                server->stop_is_wanted = true;
+                break;
         case SERVER_STOPPING:
                 log_warning("ending at once: asked to stop twice");
                 _exit(SERVER_EXIT_FAILURE);
         case SERVER_STOPPED:
                 break;
         }
+}
+
+void server_restart(struct server *server)
+{
+        if (server->state == SERVER_STARTING)
+                server->restart_is_wanted = true;
+        else if (server->state == SERVER_SERVING)
+                begin_restart(server);
 }
 
 struct server *server_free(struct server *server)

@@ -10,7 +10,8 @@ struct server;
 
 enum {
         SERVER_EXIT_FAILURE = 1,
-        SERVER_EXIT_CONFIG = 78, /* EX_CONFIG: starting again will not help */
+        SERVER_EXIT_RESTART = 75, /* EX_TEMPFAIL: to be started again at once */
+        SERVER_EXIT_CONFIG = 78,  /* EX_CONFIG: starting again will not help */
 };
 
 /*
@@ -24,6 +25,10 @@ int server_new(sd_event *loop, const struct config *config, gid_t socket_group,
 /* Graceful: clients are told, sandboxes end, the loop ends with 0. Once more: the process ends at
  * once. */
 void server_stop(struct server *server);
+
+/* For an update: clients are told to come back, nothing in the sandboxes is ended, and the process
+ * ends with SERVER_EXIT_RESTART. Its successor goes on where it was. */
+void server_restart(struct server *server);
 
 /* When the loop has ended. */
 struct server *server_free(struct server *server);

@@ -149,6 +149,8 @@ static void print_help(void)
                                table[i].value ? "=" : "", table[i].value ? table[i].value : "");
                 printf("  %-24s %s\n", left, table[i].help);
         }
+        printf("\nSIGHUP starts hotcelld anew from its file; nothing in the sandboxes is ended.\n"
+               "SIGTERM ends hotcelld and all sandboxes.\n");
 }
 
 static int usage_error(const char *text, const char *value)

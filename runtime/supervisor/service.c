@@ -1,18 +1,10 @@
 #include "runtime/supervisor/service.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -21,7 +13,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
-#include "runtime/supervisor/host_privilege.h"
+#include "runtime/supervisor/program.h"
 #include "runtime/supervisor/reaper.h"
 
 enum {
@@ -30,14 +22,15 @@ enum {
         HALVING_MSEC = 100, /* of running, that make up for one failure */
         STOP_TIMEOUT_USEC = 10000000,
         ARGUMENTS_MAX = 128,
-        N_ENVIRONMENT = 6,
-        ENVIRONMENT_TEXT_MAX = 512,
 };
 
 struct service {
         struct service_config config;
         struct reaper *reaper;
         int program_fd; /* the sealed copy */
+        int newer_fd;   /* of a newer file, while it is tried; else -1 */
+        struct child trial;
+        bool is_renewal_wanted; /* once more, after the trial */
         struct child child;
         bool is_running;
         bool is_stopping;
@@ -45,60 +38,6 @@ struct service {
         uint64_t started_msec;
         sd_event_source *timer; /* next start, or the end of patience when stopping */
 };
-
-static int copy_program(const char *path, int *ret_fd)
-{
-        _cleanup_(closep) int from = open(path, O_RDONLY | O_CLOEXEC);
-        _cleanup_(closep) int to = memfd_create("hotcelld", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        struct stat status;
-        off_t copied = 0;
-
-        if (from < 0 || to < 0 || fstat(from, &status) < 0)
-                return error_origin(-errno);
-        if (!S_ISREG(status.st_mode))
-                return error_origin(-EACCES);
-        while (copied < status.st_size) {
-                ssize_t n = sendfile(to, from, NULL, (size_t)(status.st_size - copied));
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n <= 0)
-                        return error_origin(n < 0 ? -errno : -EIO);
-                copied += n;
-        }
-        if (fchmod(to, 0555) < 0 ||
-            fcntl(to, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
-                return error_origin(-errno);
-        *ret_fd = take_fd(&to);
-        return 0;
-}
-
-/* In the child. Order: groups before user, capabilities last of what needs them, NNP any time. */
-static int become_server(const struct service *service, pid_t runtime)
-{
-        gid_t gid = service->config.gid;
-        sigset_t none;
-
-        (void)sigemptyset(&none);
-        if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0)
-                return -errno;
-        /* While it still may: the bounding set. Capabilities proper go with the user. */
-        if (service->config.uid != 0) {
-                for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++)
-                        (void)prctl(PR_CAPBSET_DROP, capability);
-                if (setresuid(service->config.uid, service->config.uid, service->config.uid) < 0)
-                        return -errno;
-        }
-        if (host_privilege_give_up() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-                return -errno;
-        /* After the change of user, which would clear it. */
-        if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
-                return -errno;
-        if (getppid() != runtime)
-                return -ESRCH;
-        (void)umask(022);
-        return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
-}
 
 static size_t count_arguments(const struct service *service)
 {
@@ -109,67 +48,36 @@ static size_t count_arguments(const struct service *service)
         return n;
 }
 
-/* Nothing of the runtime's environment but the path and the time zone's. */
-static void fill_environment(const struct service *service, char *environment[N_ENVIRONMENT],
-                             char *text)
-{
-        const char *zone = getenv("TZ");
-        size_t n = 0;
-        char *at = text;
-        char *end = text + ENVIRONMENT_TEXT_MAX;
-
-        environment[n++] = unconst("PATH=/usr/local/bin:/usr/bin:/bin");
-        environment[n++] = at;
-        at += snprintf(at, (size_t)(end - at), "USER=%.64s", service->config.user) + 1;
-        environment[n++] = at;
-        at += snprintf(at, (size_t)(end - at), "HOME=%.128s", service->config.home) + 1;
-        if (zone) {
-                environment[n++] = at;
-                (void)snprintf(at, (size_t)(end - at), "TZ=%.64s", zone);
-        }
-        environment[n] = NULL;
-}
-
-static void run_program(const struct service *service, pid_t runtime, char *argv[])
-{
-        char *environment[N_ENVIRONMENT];
-        char text[ENVIRONMENT_TEXT_MAX];
-        int program_fd;
-        int r;
-
-        r = become_server(service, runtime);
-        if (r) {
-                log_error("cannot become the server's user: user=%s error=%s", service->config.user,
-                          strerrorname_np(-r));
-                _exit(SERVICE_EXIT_CONFIG);
-        }
-        fill_environment(service, environment, text);
-        program_fd = dup3(service->program_fd, STDERR_FILENO + 1, O_CLOEXEC);
-        if (program_fd < 0)
-                program_fd = service->program_fd; /* it was that one */
-        (void)close_range((unsigned)program_fd + 1, ~0U, 0);
-        (void)fexecve(program_fd, argv, environment);
-        log_error("cannot execute hotcelld: error=%s", strerrorname_np(errno));
-        _exit(SERVICE_EXIT_CONFIG);
-}
-
 static void on_exit_of_service(struct child *child, int status);
 
-static int start(struct service *service)
+/* The child, or a negative errno. @extra: one more argument, or NULL. */
+static pid_t fork_program(const struct service *service, int fd, const char *extra)
 {
-        char *argv[ARGUMENTS_MAX + 2] = { unconst("hotcelld") };
+        char *argv[ARGUMENTS_MAX + 3] = { unconst("hotcelld") };
         pid_t runtime = getpid();
+        size_t n = 1;
         pid_t pid;
 
         for (size_t i = 0; service->config.arguments[i]; i++)
-                argv[i + 1] = service->config.arguments[i];
-
-        service->started_msec = clock_monotonic_msec();
+                argv[n++] = service->config.arguments[i];
+        if (extra)
+                argv[n++] = unconst(extra);
         pid = fork();
         if (pid < 0)
                 return error_origin(-errno);
         if (pid == 0)
-                run_program(service, runtime, argv);
+                program_run(&service->config, fd, runtime, argv);
+        return pid;
+}
+
+static int start(struct service *service)
+{
+        pid_t pid;
+
+        service->started_msec = clock_monotonic_msec();
+        pid = fork_program(service, service->program_fd, NULL);
+        if (pid < 0)
+                return error_fold((int)pid);
         service->child = (struct child){ .pid = pid, .on_exit = on_exit_of_service };
         service->is_running = true;
         reaper_watch(service->reaper, &service->child);
@@ -214,6 +122,27 @@ static void start_later(struct service *service)
         service->backoff_usec = MIN(service->backoff_usec * 2, BACKOFF_MAX_USEC);
 }
 
+static void start_or_later(struct service *service)
+{
+        int r = start(service);
+
+        if (!r)
+                return;
+        log_warning("cannot start hotcelld: error=%s", strerrorname_np(-r));
+        start_later(service);
+}
+
+/* It was asked to. Not more often than a failure would have it, whatever it says. */
+static void start_successor(struct service *service)
+{
+        log_info("hotcelld makes room for its successor");
+        service->backoff_usec = BACKOFF_MIN_USEC;
+        if (clock_monotonic_msec() - service->started_msec < BACKOFF_MIN_USEC / 1000)
+                start_later(service);
+        else
+                start_or_later(service);
+}
+
 static void on_exit_of_service(struct child *child, int status)
 {
         struct service *service = CONTAINER_OF(child, struct service, child);
@@ -230,6 +159,10 @@ static void on_exit_of_service(struct child *child, int status)
                 give_up(service, SERVICE_EXIT_CONFIG);
                 return;
         }
+        if (WIFEXITED(status) && WEXITSTATUS(status) == SERVICE_EXIT_RESTART) {
+                start_successor(service);
+                return;
+        }
         if (WIFSIGNALED(status))
                 log_warning("hotcelld ended: signal=%d", WTERMSIG(status));
         else
@@ -240,7 +173,6 @@ static void on_exit_of_service(struct child *child, int status)
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct service *service = userdata;
-        int r;
 
         (void)source;
         (void)usec;
@@ -250,12 +182,75 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
                         (void)kill(service->child.pid, SIGKILL);
                 return 0;
         }
-        r = start(service);
-        if (r) {
-                log_warning("cannot start hotcelld: error=%s", strerrorname_np(-r));
-                start_later(service);
-        }
+        start_or_later(service);
         return 0;
+}
+
+/* Renewal: the newer program says first that it takes the configuration as it is now. */
+
+static void use_newer(struct service *service)
+{
+        (void)close_fd(service->program_fd);
+        service->program_fd = take_fd(&service->newer_fd);
+        if (service->is_running) {
+                (void)kill(service->child.pid, SIGHUP);
+                return;
+        }
+        (void)sd_event_source_set_enabled(service->timer, SD_EVENT_OFF);
+        start_or_later(service);
+}
+
+static void on_exit_of_trial(struct child *child, int status)
+{
+        struct service *service = CONTAINER_OF(child, struct service, trial);
+
+        if (service->is_stopping || status != 0)
+                service->newer_fd = close_fd(service->newer_fd);
+        if (service->is_stopping)
+                return;
+        if (status != 0)
+                log_error("hotcelld goes on as it is: the program or its configuration is not good "
+                          "any more: program=%s status=%#x",
+                          service->config.program, status);
+        else
+                use_newer(service);
+        if (service->is_renewal_wanted)
+                service_renew(service);
+}
+
+static int try_newer(struct service *service)
+{
+        pid_t pid;
+        int r;
+
+        r = program_copy(service->config.program, &service->newer_fd);
+        if (r)
+                return r;
+        pid = fork_program(service, service->newer_fd, "--check-config");
+        if (pid < 0) {
+                service->newer_fd = close_fd(service->newer_fd);
+                return error_fold((int)pid);
+        }
+        service->trial = (struct child){ .pid = pid, .on_exit = on_exit_of_trial };
+        reaper_watch(service->reaper, &service->trial);
+        return 0;
+}
+
+void service_renew(struct service *service)
+{
+        int r;
+
+        if (service->is_stopping)
+                return;
+        service->is_renewal_wanted = service->newer_fd >= 0;
+        if (service->is_renewal_wanted)
+                return;
+        log_info("renewing hotcelld: program=%s", service->config.program);
+        r = try_newer(service);
+        if (r)
+                log_error("hotcelld goes on as it is: its program cannot be used: program=%s "
+                          "error=%s",
+                          service->config.program, strerrorname_np(-r));
 }
 
 DEFINE_CLEANUP(struct service, service_free)
@@ -272,9 +267,10 @@ int service_new(sd_event *event, struct reaper *reaper, const struct service_con
         service->reaper = reaper;
         service->backoff_usec = BACKOFF_MIN_USEC;
         service->program_fd = -1;
+        service->newer_fd = -1;
         if (count_arguments(service) > ARGUMENTS_MAX)
                 return error_origin(-E2BIG); /* NOLINT(clang-analyzer-unix.Malloc): _cleanup_ */
-        r = copy_program(config->program, &service->program_fd);
+        r = program_copy(config->program, &service->program_fd);
         if (r)
                 return r;
         r = sd_event_add_time_relative(event, &service->timer, CLOCK_MONOTONIC, 0, 1000, on_timer,
@@ -295,6 +291,8 @@ void service_stop(struct service *service)
         if (service->is_stopping)
                 return;
         service->is_stopping = true;
+        if (service->newer_fd >= 0)
+                (void)kill(service->trial.pid, SIGKILL);
         if (!service->is_running) {
                 service->config.on_stopped(service->config.userdata);
                 return;
@@ -310,6 +308,9 @@ struct service *service_free(struct service *service)
                 return NULL;
         assert(!service->is_running);
         sd_event_source_disable_unref(service->timer);
+        if (service->newer_fd >= 0)
+                reaper_forget(service->reaper, &service->trial);
+        (void)close_fd(service->newer_fd);
         (void)close_fd(service->program_fd);
         free(service);
         return NULL;

@@ -1,7 +1,6 @@
 /*
  * hotcelld as the runtime's child: started as the server user with nothing else, started again when
- * it fails, stopped with the runtime. From a sealed copy of its program, so that the file may be
- * anywhere (in a clone that only its owner may read) and may change while it runs.
+ * it fails, renewed when its program or its configuration changed, stopped with the runtime.
  */
 #pragma once
 
@@ -13,7 +12,8 @@ struct reaper;
 struct service;
 
 enum {
-        SERVICE_EXIT_CONFIG = 78, /* sysexits.h EX_CONFIG: starting it again would not help */
+        SERVICE_EXIT_RESTART = 75, /* sysexits.h EX_TEMPFAIL: it makes room for its successor */
+        SERVICE_EXIT_CONFIG = 78,  /* sysexits.h EX_CONFIG: starting it again would not help */
 };
 
 struct service_config {
@@ -33,6 +33,10 @@ struct service_config {
 /* Borrows the config's texts. Starts it. */
 int service_new(sd_event *event, struct reaper *reaper, const struct service_config *config,
                 struct service **ret_service);
+
+/* Copies the program anew. If that one takes the configuration, hotcelld is asked by SIGHUP to make
+ * room for it; if not, it goes on as it is. */
+void service_renew(struct service *service);
 
 /* SIGTERM, and SIGKILL after ten seconds. on_stopped follows, at once if it does not run. */
 void service_stop(struct service *service);

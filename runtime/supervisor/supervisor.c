@@ -156,6 +156,22 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
         return 0;
 }
 
+/* A terminal that goes away takes with it what was started from it; whoever sends the signal
+ * himself wants a new hotcelld. */
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+        struct supervisor *supervisor = userdata;
+
+        (void)source;
+        if (info->ssi_code == SI_KERNEL)
+                stop(supervisor, EXIT_SUCCESS);
+        else if (supervisor->service)
+                service_renew(supervisor->service);
+        else
+                log_warning("hotcelld is not supervised here: send it SIGHUP itself");
+        return 0;
+}
+
 /* --- starting --------------------------------------------------------------------------------- */
 
 /* As many descriptors as the host allows: each sandbox needs some. */
@@ -247,6 +263,7 @@ static int make_loop(struct supervisor *supervisor)
         (void)sigaddset(&blocked, SIGCHLD);
         (void)sigaddset(&blocked, SIGTERM);
         (void)sigaddset(&blocked, SIGINT);
+        (void)sigaddset(&blocked, SIGHUP);
         if (sigprocmask(SIG_BLOCK, &blocked, NULL) < 0)
                 return error_origin(-errno);
         (void)signal(SIGPIPE, SIG_IGN);
@@ -254,6 +271,8 @@ static int make_loop(struct supervisor *supervisor)
         for (size_t i = 0; i < ARRAY_SIZE(signals) && r >= 0; i++)
                 r = sd_event_add_signal(supervisor->event, NULL, signals[i], on_terminate,
                                         supervisor);
+        if (r >= 0)
+                r = sd_event_add_signal(supervisor->event, NULL, SIGHUP, on_hangup, supervisor);
         return r < 0 ? error_origin(r) : 0;
 }
 

@@ -43,6 +43,10 @@ int execution_reader_new(struct session *session, const char *owner, const char 
         struct execution *execution = session_find_execution(session, owner, execution_id);
         struct execution_reader *reader;
 
+        if (session->is_leaving) {
+                *ret_result = result_of(SESSION_E_SHUTTING_DOWN, "The server is being renewed.");
+                return ret_result->outcome;
+        }
         if (!execution || session->is_stopped) {
                 *ret_result = result_of(SESSION_E_EXECUTION_NOT_FOUND,
                                         "There is no execution %s whose events are retained.",

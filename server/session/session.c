@@ -345,20 +345,32 @@ struct session *session_free(struct session *session)
         return NULL;
 }
 
-static int on_stop_checked(sd_event_source *source, void *userdata)
+static void end_readers(struct session *session)
 {
-        struct session *session = userdata;
         struct map_node *node;
 
-        (void)source;
-        session->stop_check = sd_event_source_disable_unref(session->stop_check);
-        wake_all(session); /* readers see `ended` first */
         for (node = map_first(&session->executions); node; node = map_next(node)) {
                 struct execution *execution = CONTAINER_OF(node, struct execution, by_id);
 
                 while (!LIST_EMPTY(&execution->readers))
                         execution_reader_orphan(LIST_FIRST(&execution->readers));
         }
+}
+
+void session_leave(struct session *session)
+{
+        session->is_leaving = true;
+        end_readers(session);
+}
+
+static int on_stop_checked(sd_event_source *source, void *userdata)
+{
+        struct session *session = userdata;
+
+        (void)source;
+        session->stop_check = sd_event_source_disable_unref(session->stop_check);
+        wake_all(session); /* readers see `ended` first */
+        end_readers(session);
         session->on_stopped(session->stopped_userdata);
         return 0;
 }

@@ -71,6 +71,9 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
 /* After session_stop only. */
 struct session *session_free(struct session *session);
 
+/* For a successor: ends all readers, and that they are gone changes nothing for what they read. */
+void session_leave(struct session *session);
+
 /*
  * Stops: executions end (outcome LOST or SANDBOX_ENDED as fits, cause SHUTDOWN), readers are told,
  * sandboxes are destroyed with cause SHUTDOWN and recorded. @on_stopped comes when all is recorded.

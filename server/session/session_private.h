@@ -65,6 +65,7 @@ struct session {
         bool is_ready;      /* as last told */
         void (*on_ready_change)(void *userdata);
         void *ready_userdata;
+        bool is_leaving; /* to a successor */
         bool is_stopping;
         bool is_stopped;
         sd_event_source *stop_check;

@@ -84,9 +84,17 @@ class Hotcelld(unittest.TestCase):
         return self.state / "hotcell.db"
 
     def test_it_starts_without_a_runtime_and_stops_on_each_signal(self):
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             self.stopped(self.started(), number)
             self.assertFalse(self.socket.exists())
+
+    def test_a_hangup_makes_room_for_a_successor(self):
+        process = self.started()
+        process.send_signal(signal.SIGHUP)
+        _, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 75, errors)
+        self.assertIn("left to the successor", errors)
+        self.stopped(self.started())
 
     def test_it_gave_up_what_it_does_not_need(self):
         process = self.started()
