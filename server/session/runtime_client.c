@@ -387,6 +387,12 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
+void runtime_client_look(struct runtime_client *client)
+{
+        if (client->state == CLIENT_CONNECTED)
+                (void)on_socket(client->source, client->fd, EPOLLIN, client);
+}
+
 static int open_connection(struct runtime_client *client)
 {
         struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -52,6 +52,9 @@ struct runtime_client *runtime_client_free(struct runtime_client *client);
 /* Drops the connection and makes a new one after a while, from the loop. */
 void runtime_client_reconnect(struct runtime_client *client);
 
+/* Takes what has come, so that it is known now whether the runtime is lost. */
+void runtime_client_look(struct runtime_client *client);
+
 /* Of the runtime that is connected, else NULL. */
 const Hotcell__Runtime__V1__Welcome *runtime_client_welcome(const struct runtime_client *client);
 

@@ -390,6 +390,8 @@ void session_stop(struct session *session, void (*on_stopped)(void *userdata), v
         struct map_node *node, *next;
 
         assert(!session->is_stopping);
+        /* A supervisor that dies has its child stopped: that is no stop of the service. */
+        runtime_client_look(session->runtime);
         session->is_stopping = true;
         session->on_stopped = on_stopped;
         session->stopped_userdata = userdata;
