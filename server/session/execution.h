@@ -215,7 +215,10 @@ void execution_start_discarding(struct execution *execution);
 void execution_resume(struct execution *execution);
 void execution_on_output_frame(struct execution *execution, const struct kernel_frame *frame,
                                bool is_too_large);
+/* A client came or left. */
 void execution_on_readers_changed(struct execution *execution);
+/* A predecessor's: its clients did not leave but were cut off. */
+void execution_await_readers(struct execution *execution);
 void execution_wake_readers(struct execution *execution);
 void execution_drop_request(struct execution *execution);
 void execution_drop_timers(struct execution *execution);

@@ -19,9 +19,10 @@
 #include "server/session/session_private.h"
 
 enum {
-        READ_CHUNK = 64 << 10, /* bytes: what a pipe holds */
-        SPARE = 4 << 10,       /* bytes kept free for `started` and `ended` */
-        FRAME_SLACK = 64,      /* bytes that a frame's record has besides its payload */
+        RETURN_USEC = 10 * 1000 * 1000, /* for clients to find the successor of a server */
+        READ_CHUNK = 64 << 10,          /* bytes: what a pipe holds */
+        SPARE = 4 << 10,                /* bytes kept free for `started` and `ended` */
+        FRAME_SLACK = 64,               /* bytes that a frame's record has besides its payload */
 };
 
 static uint8_t scratch[READ_CHUNK]; /* thrown away; loop thread only */
@@ -296,28 +297,44 @@ static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata)
         (void)source;
         (void)usec;
         execution->is_detached = true;
-        execution_stop(execution, OUTCOME_INTERRUPTED, CAUSE_CLIENT_GONE, false);
+        if (execution->goes_on_without_client)
+                session_resume_soon(execution->session, execution);
+        else
+                execution_stop(execution, OUTCOME_INTERRUPTED, CAUSE_CLIENT_GONE, false);
         return 0;
 }
 
-/* A client came or left. */
+static void wait_for_client(struct execution *execution, int64_t grace_usec)
+{
+        (void)session_arm(execution->session, &execution->grace_timer,
+                          (uint64_t)MAX(grace_usec, (int64_t)1), on_grace_over, execution);
+        session_resume_soon(execution->session, execution);
+}
+
 void execution_on_readers_changed(struct execution *execution)
 {
-        if (execution_is_over(execution) || execution->phase == PHASE_ACCEPTING)
+        if (execution_is_over(execution) || execution->phase == PHASE_ACCEPTING ||
+            execution->session->is_leaving)
                 return;
         if (execution->n_readers > 0) {
                 execution->is_detached = false;
                 (void)session_arm(execution->session, &execution->grace_timer, 0, on_grace_over,
                                   execution);
-                return;
-        }
-        if (execution->goes_on_without_client)
+        } else if (execution->goes_on_without_client) {
                 execution->is_detached = true;
-        else
-                (void)session_arm(execution->session, &execution->grace_timer,
-                                  (uint64_t)MAX(execution->disconnect_grace_usec, (int64_t)1),
-                                  on_grace_over, execution);
-        session_resume_soon(execution->session, execution);
+                session_resume_soon(execution->session, execution);
+        } else {
+                wait_for_client(execution, execution->disconnect_grace_usec);
+        }
+}
+
+/* Also one that goes on without: a client that reads it misses nothing. */
+void execution_await_readers(struct execution *execution)
+{
+        int64_t grace_usec =
+                execution->goes_on_without_client ? 0 : execution->disconnect_grace_usec;
+
+        wait_for_client(execution, MAX(grace_usec, (int64_t)RETURN_USEC));
 }
 
 static const char *const stop_messages[_OUTCOME_N] = {

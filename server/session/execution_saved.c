@@ -151,11 +151,11 @@ void execution_go_on(struct execution *execution)
 {
         switch (execution->phase) {
         case PHASE_QUEUED:
-                execution_on_readers_changed(execution);
+                execution_await_readers(execution);
                 execution_arm_queue(execution);
                 break;
         case PHASE_RUNNING:
-                execution_on_readers_changed(execution);
+                execution_await_readers(execution);
                 if (execution->stop.outcome == OUTCOME_NONE)
                         (void)execution_arm_wall(execution);
                 else
