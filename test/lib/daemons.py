@@ -4,6 +4,7 @@ Environment: HOTCELL_BUILD (build folder; `build`), HOTCELL_STORE (template stor
 longer than usual to wait before giving up, on a slow machine; 1).
 """
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -33,10 +34,27 @@ def wait_until(condition, what, seconds=60):
     raise AssertionError(f"after {seconds * PATIENCE} s still not: {what}")
 
 
-class Daemons:
-    """One runtime with its hotcelld. Use as a context manager."""
+@contextlib.contextmanager
+def folder():
+    """Where everybody may read."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="hotcell-test.", dir="/run"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
-    def __init__(self, server_arguments=(), runtime_arguments=(), wait=True):
+
+class Daemons:
+    """One runtime with its hotcelld. Use as a context manager.
+
+    @program: hotcelld's, if not the build's. @apart: hotcelld is a process of ours, not of the runtime.
+    """
+
+    def __init__(self, server_arguments=(), runtime_arguments=(), wait=True, program=None, apart=False):
+        self.program = program or build_folder() / "server/hotcelld"
+        self.apart = apart
+        self.server = None
         self.server_arguments = list(server_arguments)
         self.runtime_arguments = list(runtime_arguments)
         self.wait = wait
@@ -68,8 +86,11 @@ class Daemons:
             "--init", str(build / "runtime/init/hotcell-init"),
             "--server-user", SERVER_USER,
             *self.runtime_arguments,
-            "--supervise", str(build / "server/hotcelld"),
-            "--",
+            *([] if self.apart else ["--supervise", str(self.program), "--", *self.server_options()]),
+        ]
+
+    def server_options(self):
+        return [
             "--unix", str(self.socket),
             "--runtime-socket", str(self.folder / "runtime.sock"),
             "--state-dir", str(self.state),
@@ -80,8 +101,18 @@ class Daemons:
     def start(self):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if self.apart and not self.server:
+            # Before that only root may make a socket in the folder.
+            wait_until((self.folder / "runtime.sock").exists, "the runtime listens")
+            self.start_server()
         if self.wait:
             wait_until(self.is_ready, "ready")
+
+    def start_server(self):
+        """hotcelld as a process of ours."""
+        with open(self.log_path, "ab") as log:
+            self.server = subprocess.Popen([str(self.program), *self.server_options()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                           user=SERVER_USER, group=SERVER_USER, extra_groups=[], cwd="/")
 
     def is_ready(self):
         if self.process.poll() is not None:
@@ -94,9 +125,12 @@ class Daemons:
 
     def server_pid(self):
         """Process id of hotcelld: the runtime's child with that name."""
+        if self.apart:
+            return self.server.pid
         for child in children(self.process.pid):
-            if "hotcelld" in (pathlib.Path("/proc") / str(child) / "cmdline").read_bytes().decode(errors="replace").split("\0")[0]:
-                return child
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if b"hotcelld" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0]:
+                    return child
         return None
 
     def instance(self):
@@ -113,7 +147,16 @@ class Daemons:
         """The runtime and all that comes from it."""
         return {self.process.pid, *descendants(self.process.pid)}
 
+    def kill(self):
+        """The runtime at once, without any order."""
+        self.process.kill()
+        self.process.wait()
+
     def stop(self):
+        if self.server:
+            self.server.terminate()
+            self.server.wait(60 * PATIENCE)
+            self.server = None
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
