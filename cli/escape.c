@@ -19,15 +19,16 @@ static size_t character_length(uint8_t first)
         return 0;
 }
 
-/* C1 controls (U+0080 to U+009F) and bidirectional overrides (U+202A to U+202E, U+2066 to U+2069).
- */
-static bool is_hidden(const uint8_t *at, size_t length)
+/* C1 controls (U+0080 to U+009F), and what changes the direction of writing or the line unseen:
+ * U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069. */
+bool escape_is_hidden(const uint8_t *at, size_t length)
 {
         if (length == 2)
-                return at[0] == 0xc2 && at[1] < 0xa0;
+                return (at[0] == 0xc2 && at[1] < 0xa0) || (at[0] == 0xd8 && at[1] == 0x9c);
         if (length != 3 || at[0] != 0xe2)
                 return false;
-        return (at[1] == 0x80 && at[2] >= 0xaa && at[2] <= 0xae) ||
+        return (at[1] == 0x80 && (at[2] == 0x8e || at[2] == 0x8f)) ||
+               (at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) ||
                (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9);
 }
 
@@ -51,7 +52,7 @@ static void write_character(FILE *out, const uint8_t *at, size_t length)
 {
         if (length == 1)
                 write_ascii(out, *at);
-        else if (text_is_utf8(at, length) && !is_hidden(at, length))
+        else if (text_is_utf8(at, length) && !escape_is_hidden(at, length))
                 (void)fwrite(at, 1, length, out);
         else
                 write_hex(out, at, length);

@@ -21,5 +21,8 @@ void escaper_write(struct escaper *escaper, FILE *out, const void *bytes, size_t
 /* Writes what is left of a cut character. */
 void escaper_finish(struct escaper *escaper, FILE *out);
 
+/* A character of two or three bytes that a terminal obeys instead of showing it. */
+bool escape_is_hidden(const uint8_t *at, size_t length);
+
 /* One line of text: newlines and tabs are escaped too. The caller frees. */
 char *escape_line(const char *text);

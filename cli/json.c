@@ -9,6 +9,7 @@
 #include "google/protobuf/timestamp.pb-c.h"
 
 #include "cli/enum_name.h"
+#include "cli/escape.h"
 #include "cli/memory.h"
 #include "cli/message.h"
 #include "runtime/base/text.h"
@@ -237,18 +238,58 @@ struct json_object *json_from_message(const ProtobufCMessage *message)
         return object;
 }
 
+static unsigned code_point(const uint8_t *at, size_t length)
+{
+        if (length == 2)
+                return (at[0] & 0x1fU) << 6 | (at[1] & 0x3fU);
+        return (at[0] & 0x0fU) << 12 | (at[1] & 0x3fU) << 6 | (at[2] & 0x3fU);
+}
+
+/* Bytes of the character at @at that a terminal would obey; 0: it is harmless. JSON itself asks
+ * only for those below U+0020 to be escaped, which json-c has done. */
+static size_t hidden_length(const char *at)
+{
+        size_t left = strnlen(at, 3);
+
+        if (*at == 0x7f)
+                return 1;
+        for (size_t length = 2; length <= left; length++)
+                if (escape_is_hidden((const uint8_t *)at, length))
+                        return length;
+        return 0;
+}
+
+/* Such characters are only in strings, where they can also be written as escapes. */
+static void write_json(FILE *out, struct json_object *object, int flags)
+{
+        const char *at = json_object_to_json_string_ext(object, flags), *begin = at;
+
+        while (*at) {
+                size_t length = hidden_length(at);
+
+                if (length == 0) {
+                        at++;
+                        continue;
+                }
+                (void)fwrite(begin, 1, (size_t)(at - begin), out);
+                (void)fprintf(out, "\\u%04x",
+                              length == 1 ? 0x7fU : code_point((const uint8_t *)at, length));
+                at += length;
+                begin = at;
+        }
+        (void)fwrite(begin, 1, (size_t)(at - begin), out);
+        (void)fputc('\n', out);
+        (void)fflush(out);
+}
+
 void json_print_line(FILE *out, struct json_object *object)
 {
-        (void)fprintf(out, "%s\n", json_object_to_json_string_ext(object, PLAIN_FLAGS));
-        (void)fflush(out);
+        write_json(out, object, PLAIN_FLAGS);
 }
 
 void json_print(FILE *out, struct json_object *object)
 {
-        (void)fprintf(out, "%s\n",
-                      json_object_to_json_string_ext(object, PLAIN_FLAGS | JSON_C_TO_STRING_PRETTY |
-                                                                     JSON_C_TO_STRING_SPACED));
-        (void)fflush(out);
+        write_json(out, object, PLAIN_FLAGS | JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
 }
 
 void json_print_message(FILE *out, const ProtobufCMessage *message)

@@ -1,7 +1,7 @@
 /*
  * Messages as JSON, by their descriptors: field names as in the proto files, times as RFC 3339,
  * durations as `1.5s`, enums by their names without prefix, 64-bit numbers as numbers, bytes as
- * base64 with a `text` beside them when they are UTF-8.
+ * base64 with a `text` beside them when they are UTF-8. What a terminal would obey is escaped.
  */
 #pragma once
 

@@ -40,6 +40,25 @@ START_TEST(exit_codes_never_pretend_success)
 }
 END_TEST
 
+START_TEST(json_hides_nothing_from_a_terminal)
+{
+        _cleanup_(json_putp) struct json_object *text =
+                json_from_text("\x1b[2J \x7f \xc2\x9b"
+                               "31m \u202eevil \u200f \u061c \u2028 gr\u00fcn \u2603 \"\\");
+        char *printed = NULL;
+        size_t n_printed = 0;
+        FILE *out = open_memstream(&printed, &n_printed);
+
+        ck_assert_ptr_nonnull(out);
+        json_print_line(out, text);
+        (void)fclose(out);
+        ck_assert_str_eq(printed,
+                         "\"\\u001b[2J \\u007f \\u009b31m \\u202eevil \\u200f \\u061c \\u2028 "
+                         "gr\u00fcn \u2603 \\\"\\\\\"\n");
+        free(printed);
+}
+END_TEST
+
 START_TEST(exit_codes_beyond_a_byte_stay_failures)
 {
         static const struct {
@@ -461,6 +480,7 @@ int main(void)
         int n_failed;
 
         tcase_add_test(tests, exit_codes_never_pretend_success);
+        tcase_add_test(tests, json_hides_nothing_from_a_terminal);
         tcase_add_test(tests, exit_codes_beyond_a_byte_stay_failures);
         tcase_add_loop_test(tests, lines_are_safe_for_terminals, 0, ARRAY_SIZE(escapes));
         tcase_add_test(tests, cutting_anywhere_changes_nothing);
