@@ -12,6 +12,8 @@
 #include "runtime/base/log_limit.h"
 #include "runtime/base/macros.h"
 
+enum { LINE_SIZE = 2048 };
+
 static const char *const level_names[] = {
         [LOG_LEVEL_ERROR] = "error",
         [LOG_LEVEL_WARNING] = "warning",
@@ -49,12 +51,16 @@ bool log_is_enabled(enum log_level level)
         return level <= log_max;
 }
 
-/* Control bytes in a value would let its author write lines, or to the reader's terminal. */
+/* Controls in a value, also those that UTF-8 writes in two bytes, would let its author write lines,
+ * or to the reader's terminal. */
 static void escape_controls(char *line)
 {
-        for (; *line; line++)
-                if ((unsigned char)*line < 0x20 || *line == 0x7f)
-                        *line = '?';
+        for (unsigned char *at = (unsigned char *)line; *at; at++) {
+                if (*at < 0x20 || *at == 0x7f)
+                        *at = '?';
+                if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
+                        at[0] = at[1] = '?';
+        }
 }
 
 static bool may_write(enum log_level level, uint64_t *ret_n_left_out)
@@ -73,7 +79,7 @@ static bool may_write(enum log_level level, uint64_t *ret_n_left_out)
 __attribute__((format(printf, 2, 0))) static void write_line(enum log_level level,
                                                              const char *format, va_list arguments)
 {
-        char line[2048];
+        char line[LINE_SIZE];
         struct timespec now;
         struct tm utc;
         size_t used;
@@ -120,4 +126,26 @@ void log_write(enum log_level level, const char *format, ...)
         va_start(arguments, format);
         write_line(level, format, arguments);
         va_end(arguments);
+}
+
+void log_write_of(struct log_quota *quota, enum log_level level, const char *format, ...)
+{
+        static const struct token_rate rate = { .interval_usec = 200000, .burst = 50 };
+        char text[LINE_SIZE];
+        va_list arguments;
+
+        if (!log_is_enabled(level))
+                return;
+        if (token_bucket_take(&quota->bucket, &rate, clock_monotonic_usec()) > 0) {
+                quota->n_left_out++;
+                return;
+        }
+        va_start(arguments, format);
+        (void)vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        if (quota->n_left_out)
+                log_write(level, "%.1900s left_out=%" PRIu64, text, quota->n_left_out);
+        else
+                log_write(level, "%s", text);
+        quota->n_left_out = 0;
 }

@@ -7,6 +7,9 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/token_bucket.h"
 
 enum log_level {
         LOG_LEVEL_ERROR,
@@ -26,6 +29,20 @@ bool log_is_enabled(enum log_level level);
 
 __attribute__((format(printf, 2, 3))) void log_write(enum log_level level, const char *format, ...);
 
+/*
+ * Lines that one of many can cause as often as it likes: fifty at once and then five a second pass,
+ * so that it takes nothing of what the others may write. The rest is counted, and the next line
+ * that passes says `left_out=` how many. A quota of zeros is a fresh one; there is one for each of
+ * those who cause the lines, or for a place in the code. It belongs to one thread.
+ */
+struct log_quota {
+        struct token_bucket bucket;
+        uint64_t n_left_out;
+};
+
+__attribute__((format(printf, 3, 4))) void
+log_write_of(struct log_quota *quota, enum log_level level, const char *format, ...);
+
 #define log_error(...)   log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
@@ -34,3 +51,6 @@ __attribute__((format(printf, 2, 3))) void log_write(enum log_level level, const
                 if (log_is_enabled(LOG_LEVEL_DEBUG))                                               \
                         log_write(LOG_LEVEL_DEBUG, __VA_ARGS__);                                   \
         } while (0)
+
+#define log_warning_of(quota, ...) log_write_of(quota, LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_info_of(quota, ...)    log_write_of(quota, LOG_LEVEL_INFO, __VA_ARGS__)

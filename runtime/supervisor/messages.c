@@ -92,13 +92,14 @@ void messages_answer_done(struct supervisor *supervisor, struct ticket ticket)
 void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
                              const struct failure *failure)
 {
+        static struct log_quota quota;
         Hotcell__Runtime__V1__Failure body;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(FAILURE));
 
         hotcell__runtime__v1__failure__init(&body);
-        log_info("refused or failed: request=%llu reason=%d error=%d message=%s",
-                 (unsigned long long)ticket.request, (int)failure->reason, failure->error_number,
-                 failure->message);
+        log_info_of(&quota, "refused or failed: request=%llu reason=%d error=%d message=%s",
+                    (unsigned long long)ticket.request, (int)failure->reason, failure->error_number,
+                    failure->message);
         body.reason = failure->reason;
         body.message = unconst(failure->message);
         body.error_number = failure->error_number;

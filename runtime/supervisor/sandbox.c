@@ -238,6 +238,7 @@ static void describe_end_of_init(struct sandbox *sandbox, int status)
 
 static void on_exit_of_init(struct child *child, int status)
 {
+        static struct log_quota quota;
         struct sandbox *sandbox = CONTAINER_OF(child, struct sandbox, init);
 
         sandbox->is_init_reaped = true;
@@ -249,8 +250,8 @@ static void on_exit_of_init(struct child *child, int status)
                 fail_creation(sandbox);
         } else if (sandbox->state == SANDBOX_RUNNING) {
                 describe_end_of_init(sandbox, status);
-                log_info("a sandbox ended by itself: sandbox=%s detail=%s", sandbox->id,
-                         sandbox->detail);
+                log_info_of(&quota, "a sandbox ended by itself: sandbox=%s detail=%s", sandbox->id,
+                            sandbox->detail);
                 begin_ending(sandbox);
         }
         sandbox_process_over(sandbox);

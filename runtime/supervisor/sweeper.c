@@ -35,11 +35,13 @@ struct sweeper {
 /* False: try again. */
 static bool remove_doomed(struct sweeper *sweeper, struct doomed *doomed)
 {
+        static struct log_quota quota;
         int r = cgroup_remove(&doomed->group);
 
         if (r == CGROUP_E_BUSY) {
                 if (++doomed->n_attempts == ATTEMPTS_BEFORE_WARNING)
-                        log_warning("a group will not empty: group=%s", doomed->group.path);
+                        log_warning_of(&quota, "a group will not empty: group=%s",
+                                       doomed->group.path);
                 return false;
         }
         if (r)

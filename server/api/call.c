@@ -206,13 +206,15 @@ static void describe_result(struct status *status, const struct api_call *call,
 bool api_call_fail_result(struct api_call *call, const struct session_result *result,
                           const char *resource)
 {
+        static struct log_quota quota;
         struct status status;
 
         if (result->outcome == 0)
                 return false;
         if (result->outcome < 0) {
-                log_error("a call failed method=%s error=%s message=%s", call->method->path,
-                          strerrorname_np(-result->outcome), result->message);
+                log_write_of(&quota, LOG_LEVEL_ERROR, "a call failed method=%s error=%s message=%s",
+                             call->method->path, strerrorname_np(-result->outcome),
+                             result->message);
                 api_call_fail(call, REASON_INTERNAL, "the server failed: %s",
                               strerrordesc_np(-result->outcome));
                 return true;

@@ -255,8 +255,11 @@ static int peer_of(int fd, struct rpc_peer *ret_peer)
 /* Level-triggered and with nothing to accept into, the loop would spin. */
 static void rest(struct listener *listener, const char *reason)
 {
+        static struct log_quota quota;
+
         if (!listener->is_resting)
-                log_warning("connections are not accepted for a moment reason=%s", reason);
+                log_warning_of(&quota, "connections are not accepted for a moment reason=%s",
+                               reason);
         listener->is_resting = true;
         (void)sd_event_source_set_enabled(listener->source, SD_EVENT_OFF);
         (void)sd_event_source_set_time_relative(listener->rest, REST_USEC);

@@ -87,6 +87,7 @@ void session_signal_process(struct session *session, const char *sandbox_id, con
 {
         Hotcell__Runtime__V1__ToRuntime request;
         Hotcell__Runtime__V1__SignalProcess message;
+        static struct log_quota quota;
 
         hotcell__runtime__v1__to_runtime__init(&request);
         hotcell__runtime__v1__signal_process__init(&message);
@@ -96,8 +97,8 @@ void session_signal_process(struct session *session, const char *sandbox_id, con
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_SIGNAL_PROCESS;
         request.signal_process = &message;
         if (session_request(session, &request, NULL, NULL))
-                log_warning("a signal could not be sent sandbox=%s process=%s signal=%d",
-                            sandbox_id, process_id, signal);
+                log_warning_of(&quota, "a signal could not be sent sandbox=%s process=%s signal=%d",
+                               sandbox_id, process_id, signal);
 }
 
 bool session_can_keep(const struct session *session)
