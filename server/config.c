@@ -20,7 +20,7 @@ enum {
         OPTION_VERSION,
         OPTION_SETTING, /* and its index */
 
-        SETTINGS_MAX = 64,
+        SETTINGS_MAX = 96,
         KEY_BUFFER = 64,
 };
 

@@ -35,12 +35,17 @@ struct config {
 
         int64_t sandboxes_max;
         int64_t sandboxes_per_owner_max;
+        int64_t creations_max;
+        int64_t memory_total_bytes, memory_reserve_bytes, memory_overcommit_percent;
+        int64_t updates_per_second;
+        int64_t owner_percent, operator_percent;
         int64_t ttl_default_usec, ttl_max_usec;
         bool allow_no_ttl;
         int64_t idle_timeout_default_usec, idle_timeout_max_usec;
         bool allow_no_idle_timeout;
 
         int64_t queue_max;
+        int64_t executions_max, executions_queued_max;
         int64_t queued_bytes_max, queued_bytes_total_max;
         int64_t queue_timeout_default_usec, queue_timeout_max_usec;
         int64_t ring_bytes;
@@ -57,6 +62,7 @@ struct config {
         int64_t connections_max, connections_per_owner_max;
         int64_t identify_timeout_usec;
         int64_t streams_max, calls_per_owner_max;
+        int64_t open_streams_max;
         int64_t receive_max_bytes;
         int64_t request_timeout_usec;
         int64_t unread_per_owner_max_bytes;

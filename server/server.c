@@ -67,12 +67,34 @@ static void update_serving(void *userdata)
         (void)sd_notifyf(0, "STATUS=%s", is_serving ? "Serving" : "Not ready: see the log");
 }
 
-/* So that one tenant cannot take all: half, at least one. */
-static size_t sandboxes_per_owner(const struct config *config)
+/* What sandboxes may be promised together. */
+static int64_t memory_total(const struct config *config)
 {
-        if (config->sandboxes_per_owner_max > 0)
-                return (size_t)config->sandboxes_per_owner_max;
-        return (size_t)(config->sandboxes_max + 1) / 2;
+        int64_t machine = (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE);
+        int64_t reserve = MIN(config->memory_reserve_bytes, machine / 2);
+
+        if (config->memory_total_bytes > 0)
+                return config->memory_total_bytes;
+        return (machine - reserve) / 100 * config->memory_overcommit_percent;
+}
+
+static struct session_share_rules share_rules(const struct config *config)
+{
+        return (struct session_share_rules){
+                .total = {
+                        [SESSION_SHARE_SANDBOXES] = config->sandboxes_max,
+                        [SESSION_SHARE_MEMORY] = memory_total(config),
+                        [SESSION_SHARE_CREATIONS] = config->creations_max,
+                        [SESSION_SHARE_EXECUTIONS] = config->executions_max,
+                        [SESSION_SHARE_QUEUED] = config->executions_queued_max,
+                        [SESSION_SHARE_QUEUED_BYTES] = config->queued_bytes_total_max,
+                        [SESSION_SHARE_STREAMS] = config->open_streams_max,
+                        [SESSION_SHARE_RINGS] = config->rings_retained_bytes,
+                },
+                .owner_max = { [SESSION_SHARE_SANDBOXES] = config->sandboxes_per_owner_max },
+                .owner_percent = (int)config->owner_percent,
+                .operator_percent = (int)config->operator_percent,
+        };
 }
 
 static int start_session(struct server *server)
@@ -80,13 +102,11 @@ static int start_session(struct server *server)
         const struct config *config = &server->config;
         const struct session_config session_config = {
                 .runtime_socket = config->runtime_socket,
-                .sandboxes_max = (size_t)config->sandboxes_max,
-                .sandboxes_per_owner_max = sandboxes_per_owner(config),
+                .shares = share_rules(config),
+                .updates_per_second = config->updates_per_second,
                 .queue_max = (size_t)config->queue_max,
                 .queued_bytes_max = (size_t)config->queued_bytes_max,
-                .queued_bytes_total_max = (size_t)config->queued_bytes_total_max,
                 .ring_bytes = (size_t)config->ring_bytes,
-                .rings_retained_bytes = (size_t)config->rings_retained_bytes,
                 .rings_retained_usec = config->rings_retained_usec,
                 .interrupt_first_usec = config->interrupt_again_usec,
                 .interrupt_second_usec = config->interrupt_kill_usec,

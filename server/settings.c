@@ -82,8 +82,19 @@ const struct setting settings[] = {
         TITLED("Sandboxes", sandboxes_max, COUNT, sandboxes_max, "100", 1, 100000,
                "How many may live at once, of all owners."),
         SETTING(sandboxes_per_owner_max, COUNT, sandboxes_per_owner_max, "0", 0, 100000,
-                "How many of them one API key may have. 0: half of sandboxes_max. Operators, who "
-                "use the unix socket, have no bound of their own."),
+                "How many of them one API key may have, besides owner_share. 0: only that."),
+        SETTING(creations_max, COUNT, creations_max, "64", 1, 100000,
+                "How many may be in the making at once."),
+        SETTING(memory_total, BYTES, memory_total_bytes, "0", 0, 64 * TIB_,
+                "The sum of the memory limits of those that live. 0: the machine's memory less "
+                "memory_reserve, times memory_overcommit."),
+        SETTING(memory_reserve, BYTES, memory_reserve_bytes, "1GiB", 0, 64 * TIB_,
+                "Memory of the machine that is not promised to sandboxes; at most half of it."),
+        SETTING(memory_overcommit, COUNT, memory_overcommit_percent, "400", 1, 100000,
+                "How much of the rest is promised, in percent: 100 promises only what there is, "
+                "more relies on sandboxes that do not use all they may."),
+        SETTING(updates_per_second, COUNT, updates_per_second, "50", 1, 100000,
+                "How many updates of sandboxes one owner may make, twice as many at once."),
         SETTING(ttl_default, DURATION, ttl_default_usec, "1h", 0, 3650 * DAY,
                 "How long one lives that does not say. 0: for ever, if allow_no_ttl."),
         SETTING(ttl_max, DURATION, ttl_max_usec, "30d", SEC, 3650 * DAY, "Its highest value."),
@@ -96,10 +107,24 @@ const struct setting settings[] = {
         SETTING(allow_no_idle_timeout, BOOL, allow_no_idle_timeout, "yes", 0, 0,
                 "Requests may ask for no idle timeout at all."),
 
+        TITLED("What all owners share: sandboxes, memory, executions, what waits, streams",
+               owner_share, COUNT, owner_percent, "50", 1, 100,
+               "How much of it one API key's owner may have while no other has any, in percent. "
+               "The more others have, the less it is: with 50, what an owner has may grow up to "
+               "what is free. 100: as much as there is. Operators, who use the unix socket without "
+               "a key, may have all that is free."),
+        SETTING(operator_reserve, COUNT, operator_percent, "10", 0, 90,
+                "How much of it is kept for operators, in percent."),
+
         TITLED("Executions and their output", queue_max, COUNT, queue_max, "32", 0, 10000,
                "How many may wait in one context."),
+        SETTING(executions_max, COUNT, executions_max, "512", 1, 1000000,
+                "How many contexts may have something to run at once, of all owners."),
+        SETTING(executions_queued_max, COUNT, executions_queued_max, "4096", 0, 10000000,
+                "How many executions may wait behind those, of all owners."),
         SETTING(queued_code_max, BYTES, queued_bytes_max, "8MiB", 2 * MIB_, TIB_,
-                "Bytes of their code and environments, of all contexts of one sandbox together."),
+                "Bytes of code and environments that wait for a context or its interpreter, of one "
+                "sandbox."),
         SETTING(queued_code_total_max, BYTES, queued_bytes_total_max, "64MiB", 2 * MIB_, TIB_,
                 "The same of all sandboxes together."),
         SETTING(queue_timeout_default, DURATION, queue_timeout_default_usec, "0", 0, 365 * DAY,
@@ -110,7 +135,8 @@ const struct setting settings[] = {
                 "Output of one execution that is kept for clients that are slow or come back."),
         SETTING(rings_retained, BYTES, rings_retained_bytes, "32MiB", 0, TIB_,
                 "The same of all ended executions together, in memory and (up to 4 MiB of one) in the "
-                "database, from where a restart of the server takes it again."),
+                "database, from where a restart of the server takes it again. The oldest of those "
+                "owners who have most go first."),
         SETTING(rings_retained_for, DURATION, rings_retained_usec, "10m", 0, 365 * DAY,
                 "How long that of an ended execution is kept."),
         SETTING(rich_part_max, BYTES, rich_part_max_bytes, "16MiB", 64 * KIB_, GIB_,
@@ -149,6 +175,8 @@ const struct setting settings[] = {
                 "Calls at once on one connection."),
         SETTING(calls_per_owner_max, COUNT, calls_per_owner_max, "256", 1, 65536,
                 "Calls at once of one API key. Operators have no bound of their own."),
+        SETTING(open_streams_max, COUNT, open_streams_max, "4096", 1, 1000000,
+                "Streams of executions and watches at once, of all owners."),
         SETTING(receive_max, BYTES, receive_max_bytes, "4MiB", 64 * KIB_, 64 * MIB_,
                 "Highest size of a request."),
         SETTING(request_timeout, DURATION, request_timeout_usec, "20s", SEC, HOUR,

@@ -14,5 +14,7 @@ void api_attach_execution(struct api_call *call, const void *message)
                 api_call_fail_blamed(call);
                 return;
         }
+        if (!api_call_take_stream(call))
+                return;
         event_stream_start(call, request->execution_id, request->after_sequence);
 }

@@ -49,6 +49,7 @@ bool api_call_is_open(const struct api_call *call)
 static void close_call(struct api_call *call)
 {
         call->rpc = NULL;
+        call->share = session_stream_free(call->share);
         if (call->is_of_key)
                 LIST_REMOVE(call, key_calls);
         if (call->stream)
@@ -159,6 +160,12 @@ static const struct {
         [SESSION_E_KERNEL_FAILED] = { REASON_KERNEL_FAILED, NULL, NULL },
         [SESSION_E_WORKING_DIRECTORY] = { REASON_INVALID_FIELD, NULL, "working_directory" },
         [SESSION_E_CONFLICT] = { REASON_CONFLICT, "sandbox", NULL },
+        [SESSION_E_MEMORY_LIMIT] = { REASON_MEMORY_LIMIT, NULL, NULL },
+        [SESSION_E_CREATION_LIMIT] = { REASON_CREATION_LIMIT, NULL, NULL },
+        [SESSION_E_EXECUTION_LIMIT] = { REASON_EXECUTION_LIMIT, NULL, NULL },
+        [SESSION_E_QUEUE_LIMIT] = { REASON_QUEUE_LIMIT, NULL, NULL },
+        [SESSION_E_STREAM_LIMIT] = { REASON_STREAM_LIMIT, NULL, NULL },
+        [SESSION_E_UPDATE_RATE] = { REASON_UPDATE_RATE, NULL, NULL },
 };
 
 static void set_exhausted(struct status *status, const char *whose)
@@ -197,8 +204,13 @@ static void describe_result(struct status *status, const struct api_call *call,
                 status_set_resource(status, type, resource);
         if (field)
                 status_add_field(status, field, "%s", status->message);
-        if (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED)
-                set_exhausted(status, "server");
+        if (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED) {
+                status_set_quota(status, *result->quota ? result->quota : "server", "%s",
+                                 *result->message ? result->message
+                                                  : reason_info(reason)->sentence);
+                status_set_retry(status, result->retry_usec > 0 ? (uint64_t)result->retry_usec
+                                                                : RETRY_USEC);
+        }
         if (reason_info(reason)->code == RPC_UNAVAILABLE)
                 status_set_retry(status, RETRY_USEC);
 }
@@ -223,6 +235,14 @@ bool api_call_fail_result(struct api_call *call, const struct session_result *re
         describe_result(&status, call, result, resource);
         send_status(call, &status);
         return true;
+}
+
+bool api_call_take_stream(struct api_call *call)
+{
+        struct session_result result =
+                session_stream_new(call->api->session, call->identity.owner, &call->share);
+
+        return !api_call_fail_result(call, &result, NULL);
 }
 
 void api_call_fail_store(struct api_call *call, int result)

@@ -54,6 +54,7 @@ struct api_call {
         struct session_claim *claim;
         struct request_record asked;
         bool is_retry;
+        struct session_stream *share; /* of the streams, while it is open */
         /* Streams: told when the client may be written to, and once when it is gone or answered. */
         void (*on_writable)(struct api_call *call);
         void (*on_over)(struct api_call *call);
@@ -92,6 +93,10 @@ __attribute__((format(printf, 3, 4))) void api_call_fail(struct api_call *call, 
  * the call was about. */
 bool api_call_fail_result(struct api_call *call, const struct session_result *result,
                           const char *resource);
+
+/* Of a streaming call, before anything is done for it: there may be one more stream. False: the
+ * call was answered. */
+bool api_call_take_stream(struct api_call *call);
 
 /* Answers a failed store job. */
 void api_call_fail_store(struct api_call *call, int result);

@@ -421,7 +421,6 @@ bool check_spec(struct api_call *call, const char *prefix, const Hotcell__V1__Sa
         *ret_spec = (struct checked_spec){
                 .request = {
                         .owner = call->identity.owner,
-                        .is_operator = call->identity.is_operator,
                         .name = spec->name,
                         .template_name = spec->template_,
                         .environment = &ret_spec->environment,

@@ -127,6 +127,8 @@ void api_execute(struct api_call *call, const void *message)
                 api_call_fail_blamed(call);
                 return;
         }
+        if (!api_call_take_stream(call))
+                return;
         api_call_hold(call);
         session_execute(call->api->session, &execute, on_done, call);
         forget_code(call);
@@ -155,6 +157,8 @@ void api_execute_again(struct api_call *call, const void *message)
 {
         (void)message;
         forget_code(call);
+        if (!api_call_take_stream(call))
+                return;
         api_call_hold(call);
         session_get_execution(call->api->session, call->identity.owner, call->asked.object_id,
                               on_found, call);

@@ -60,12 +60,28 @@ static Hotcell__V1__TemplateInfo *convert_template(struct arena *arena,
         return message;
 }
 
+static Hotcell__V1__Quota *convert_quota(struct arena *arena, enum session_share share,
+                                         const struct session_quota *quota)
+{
+        Hotcell__V1__Quota *message = arena_new(arena, Hotcell__V1__Quota);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__quota__init(message);
+        message->name = unconst(session_share_name(share));
+        message->limit = quota->limit;
+        message->used = quota->used;
+        message->owner_limit = quota->owner_limit;
+        message->owner_used = quota->owner_used;
+        return message;
+}
+
 static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *response)
 {
         struct arena *arena = &call->arena;
         struct session_info info;
 
-        session_info(call->api->session, &info);
+        session_info(call->api->session, call->identity.owner, &info);
         response->version = unconst(HOTCELL_VERSION);
         response->runtime_version = unconst(info.runtime_version);
         response->capabilities = (char **)(uintptr_t)capabilities;
@@ -77,6 +93,9 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
                 session_is_ready(call->api->session) && store_is_healthy(call->api->store);
         response->sandboxes_active = (int32_t)info.sandboxes_active;
         response->sandboxes_max = (int32_t)info.sandboxes_max;
+        response->quotas = arena_new_array(arena, Hotcell__V1__Quota *, _SESSION_SHARE_N);
+        for (enum session_share i = 0; response->quotas && i < _SESSION_SHARE_N; i++)
+                response->quotas[response->n_quotas++] = convert_quota(arena, i, &info.quotas[i]);
         response->templates = arena_new_array(arena, Hotcell__V1__TemplateInfo *, info.n_templates);
         for (size_t i = 0; response->templates && i < info.n_templates; i++)
                 response->templates[response->n_templates++] =

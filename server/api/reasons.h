@@ -51,7 +51,18 @@
           "The sandbox has as many contexts as it may have.")                                       \
         X(KEY_LIMIT, RPC_RESOURCE_EXHAUSTED, "There are as many keys as there may be.")             \
         X(QUEUE_FULL, RPC_RESOURCE_EXHAUSTED,                                                       \
-          "As many executions, or as much code, wait as may wait.")                                 \
+          "As many executions, or as much code, wait in the context or its sandbox as may.")        \
+        X(MEMORY_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                     \
+          "The memory limits of all sandboxes, or of the owner's, add up to what may be promised.") \
+        X(CREATION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                   \
+          "As many sandboxes are being made as may be at once.")                                    \
+        X(EXECUTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                  \
+          "As many contexts have something to run as may at once.")                                 \
+        X(QUEUE_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                      \
+          "As many executions, or as much code, wait in all contexts together as may.")             \
+        X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "As many streams are open as may be at once.")      \
+        X(UPDATE_RATE, RPC_RESOURCE_EXHAUSTED,                                                      \
+          "The owner makes more updates of sandboxes than it may in that time.")                    \
         X(CONNECTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                 \
           "The key has as many connections as it may have; use one of them for many calls.")        \
         X(CALL_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                       \

@@ -188,6 +188,8 @@ void api_watch_sandboxes(struct api_call *call, const void *message)
                 api_call_fail_blamed(call);
                 return;
         }
+        if (!api_call_take_stream(call))
+                return;
         if (!*request->sandbox_id) {
                 start(call, after_sequence);
                 return;

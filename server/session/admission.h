@@ -12,3 +12,22 @@ struct session_result admit_work(const struct sandbox *sandbox);
 /* The context to run in: the one named, or the default one of a language (made if need be). */
 struct session_result admit_context(struct sandbox *sandbox, const char *context_id,
                                     const char *language, struct context **ret_context);
+
+/* The same, when it exists; else NULL. */
+struct context *find_context(struct sandbox *sandbox, const char *context_id, const char *language);
+
+/* Outcome 0: @owner may have @amount more. */
+struct session_result admit_share(struct session *session, const char *owner,
+                                  enum session_share share, int64_t amount);
+
+/* Of what a sandbox shares with all others, there is enough for one more. */
+struct session_result admit_room(struct session *session, const struct sandbox_request *request);
+
+/* It may be updated; counts. */
+struct session_result admit_update(struct sandbox *sandbox);
+
+/* An execution in a context that exists, and the first one of a context that is to be made. */
+struct session_result admit_execution(struct context *context,
+                                      const struct execute_request *request);
+struct session_result admit_first_execution(struct session *session,
+                                            const struct execute_request *request);

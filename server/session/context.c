@@ -238,6 +238,7 @@ void context_requeue(struct context *context, struct execution *execution)
         TAILQ_INSERT_TAIL(&context->queue, execution, queue_link);
         execution->is_in_queue = true;
         context->n_queued++;
+        context_account(context);
 }
 
 void context_enqueue(struct context *context, struct execution *execution)
@@ -462,6 +463,7 @@ void context_on_execution_left(struct context *context, struct execution *execut
                 context->current = NULL;
         else if (execution->is_in_queue)
                 take_from_queue(context, execution);
+        context_account(context);
         context_pump(context);
 }
 

@@ -37,8 +37,9 @@ struct context {
         struct kernel kernel;
         struct execution_queue queue; /* those that wait, oldest first */
         size_t n_queued;
-        struct execution *current; /* whose turn it is, from PREPARE until it left */
-        unsigned n_pending;        /* answers that will still come */
+        struct execution *current;            /* whose turn it is, from PREPARE until it left */
+        size_t n_first_taken, n_behind_taken; /* of the shares */
+        unsigned n_pending;                   /* answers that will still come */
         enum context_row row;
         unsigned n_closing; /* executions that left it but are not recorded yet */
         bool is_deleted;
@@ -70,6 +71,14 @@ void context_enqueue(struct context *context, struct execution *execution);
 
 /* The same for one that a predecessor had accepted. */
 void context_requeue(struct context *context, struct execution *execution);
+/* An execution that comes now waits for another one. */
+bool context_has_work(const struct context *context);
+
+/* Its code is sent as soon as it is recorded. */
+bool context_runs_at_once(const struct context *context);
+
+/* Takes of the shares, or gives back, what it has to run now. */
+void context_account(struct context *context);
 
 /* Does what is to be done next: start the interpreter, prepare or run an execution. */
 void context_pump(struct context *context);

@@ -92,19 +92,22 @@ static struct session_result no_such_context(const char *sandbox_id, const char 
                          context_id, sandbox_id);
 }
 
+struct context *find_context(struct sandbox *sandbox, const char *context_id, const char *language)
+{
+        return context_id[0] ? sandbox_find_context(sandbox, context_id)
+                             : find_default(sandbox, language);
+}
+
 struct session_result admit_context(struct sandbox *sandbox, const char *context_id,
                                     const char *language, struct context **ret_context)
 {
         struct session_result result = { 0 };
 
-        if (context_id[0]) {
-                *ret_context = sandbox_find_context(sandbox, context_id);
-                return *ret_context ? result
-                                    : no_such_context(sandbox->record.sandbox_id, context_id);
-        }
-        *ret_context = find_default(sandbox, language);
+        *ret_context = find_context(sandbox, context_id, language);
         if (*ret_context)
                 return result;
+        if (context_id[0])
+                return no_such_context(sandbox->record.sandbox_id, context_id);
         result = admit_new_context(sandbox, language, &language);
         if (result.outcome == 0 && context_new_default(sandbox, language, ret_context))
                 result = result_of(-ENOMEM, "There is no memory for a context.");

@@ -55,9 +55,12 @@ size_t execute_request_size(const struct execute_request *request)
 
 void execution_count_request(struct execution *execution)
 {
+        struct sandbox *sandbox = execution->context->sandbox;
+
         execution->n_request = execution->kept.n;
-        execution->context->sandbox->waiting_bytes += execution->n_request;
-        execution->session->waiting_bytes += execution->n_request;
+        sandbox->waiting_bytes += execution->n_request;
+        share_owner_take(sandbox->holder, SESSION_SHARE_QUEUED_BYTES,
+                         (int64_t)execution->n_request);
 }
 
 static int copy_request(struct execution *execution, const struct execute_request *request)
@@ -70,7 +73,8 @@ static int copy_request(struct execution *execution, const struct execute_reques
                 r = request_record_copy(request->request, &execution->request);
         if (r)
                 return r;
-        execution_count_request(execution);
+        if (!context_runs_at_once(execution->context))
+                execution_count_request(execution);
         execution->goes_on_without_client = request->goes_on_without_client;
         execution->truncate_output = request->truncate_output;
         execution->disconnect_grace_usec = request->disconnect_grace_usec;
@@ -130,7 +134,8 @@ void execution_drop_request(struct execution *execution)
         if (execution->n_request > 0) {
                 assert(execution->context);
                 execution->context->sandbox->waiting_bytes -= execution->n_request;
-                execution->session->waiting_bytes -= execution->n_request;
+                share_owner_take(execution->context->sandbox->holder, SESSION_SHARE_QUEUED_BYTES,
+                                 -(int64_t)execution->n_request);
                 execution->n_request = 0;
         }
         kept_request_drop(&execution->kept);

@@ -50,9 +50,11 @@ struct execution_stop {
 };
 
 struct execution {
-        struct map_node by_id;                /* in session's map, by execution_id */
-        TAILQ_ENTRY(execution) queue_link;    /* in its context's queue */
-        TAILQ_ENTRY(execution) retained_link; /* once ended, oldest first */
+        struct map_node by_id;                         /* in session's map, by execution_id */
+        TAILQ_ENTRY(execution) queue_link;             /* in its context's queue */
+        TAILQ_ENTRY(execution) retained_link;          /* once ended, oldest first */
+        TAILQ_ENTRY(execution) retained_of_owner_link; /* likewise, in its holder's */
+        struct share_owner *holder;                    /* once ended: whose share its ring is of */
         struct session *session;
         struct context *context; /* NULL from CLOSING on */
         struct execution_record record;

@@ -28,40 +28,20 @@ static struct call *execution_call(struct session *session, const char *owner, c
         return call;
 }
 
-/* Whether its context, its sandbox and all together can have it wait. */
-static struct session_result admit_waiting(const struct context *context,
-                                           const struct execute_request *request)
-{
-        const struct sandbox *sandbox = context->sandbox;
-        const struct session *session = sandbox->session;
-        size_t n = execute_request_size(request);
-
-        if (context->n_queued >= session->config.queue_max &&
-            (context->current || context->n_queued > 0))
-                return result_of(SESSION_E_QUEUE_FULL, "%zu executions wait in context %s already.",
-                                 context->n_queued, context->record.context_id);
-        if (sandbox->waiting_bytes + n > session->config.queued_bytes_max)
-                return result_of(SESSION_E_QUEUE_FULL,
-                                 "%zu bytes of code wait in sandbox %s already.",
-                                 sandbox->waiting_bytes, sandbox->record.sandbox_id);
-        if (session->waiting_bytes + n > session->config.queued_bytes_total_max)
-                return result_of(SESSION_E_QUEUE_FULL,
-                                 "%zu bytes of code wait in all sandboxes already.",
-                                 session->waiting_bytes);
-        return (struct session_result){ 0 };
-}
-
 /* Makes the execution and puts it in its context's queue; its row comes with execution_accept. */
 static struct session_result enqueue(struct sandbox *sandbox, const struct execute_request *request,
                                      struct execution **ret_execution)
 {
-        struct session_result result;
-        struct context *context;
+        struct context *context = find_context(sandbox, request->context_id, request->language);
+        struct session_result result = { 0 };
 
-        result = admit_context(sandbox, request->context_id, request->language, &context);
+        if (context)
+                result = admit_execution(context, request);
+        else if (!request->context_id[0])
+                result = admit_first_execution(sandbox->session, request);
         if (result.outcome)
                 return result;
-        result = admit_waiting(context, request);
+        result = admit_context(sandbox, request->context_id, request->language, &context);
         if (result.outcome)
                 return result;
         if (execution_new(context, request, ret_execution))
@@ -111,6 +91,8 @@ static void execute_one_shot(struct session *session, const struct execute_reque
         struct execution *execution = NULL;
         struct sandbox *sandbox = NULL;
 
+        if (result.outcome == 0)
+                result = admit_first_execution(session, request);
         if (result.outcome == 0 && sandbox_new(session, request->one_shot, true, &sandbox))
                 result = result_of(-ENOMEM, "There is no memory for a sandbox.");
         if (result.outcome == 0) {

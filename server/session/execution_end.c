@@ -100,6 +100,7 @@ static void finish(struct execution *execution)
 {
         struct context *context = execution->context;
         struct sandbox *sandbox = context->sandbox;
+        bool ends_sandbox = execution->ends_sandbox;
 
         execution_drop_timers(execution);
         execution_append(execution, EXECUTION_EVENT_ENDED, 0, NULL, 0);
@@ -107,10 +108,10 @@ static void finish(struct execution *execution)
         log_end(execution);
         leave_ring(execution);
         execution->context = NULL;
-        session_retain(execution->session, execution);
+        session_retain(execution->session, execution); /* there may be no room for it */
 
         sandbox->n_active--;
-        if (execution->ends_sandbox)
+        if (ends_sandbox)
                 sandbox_end(sandbox, CAUSE_PROGRAM, "Its execution is over.");
         context_on_execution_recorded(context);
         /* The context may be gone now, the sandbox not: it waits for this check. */

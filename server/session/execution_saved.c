@@ -101,6 +101,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
                 context->current = execution;
         else
                 context->n_closing++;
+        context_account(context);
         *ret_execution = execution;
         return 0;
 }

@@ -62,8 +62,12 @@ static void drop_templates(struct session *session)
 int session_build_info(struct session *session)
 {
         const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+        int64_t *sandboxes_max = &session->shares.rules.total[SESSION_SHARE_SANDBOXES];
         int r;
 
+        *sandboxes_max = session->config.shares.total[SESSION_SHARE_SANDBOXES];
+        if (welcome->sandboxes_max > 0)
+                *sandboxes_max = MIN(*sandboxes_max, (int64_t)welcome->sandboxes_max);
         drop_templates(session);
         session->templates = calloc(welcome->n_templates + 1, sizeof(*session->templates));
         if (!session->templates)
@@ -120,13 +124,24 @@ template_find_kernel(const Hotcell__Runtime__V1__Template *template, const char 
         return NULL;
 }
 
-void session_info(struct session *session, struct session_info *ret_info)
+static void fill_quotas(const struct session *session, const char *owner, struct session_info *info)
+{
+        const struct shares *shares = &session->shares;
+        const struct share_owner *holder = shares_find(shares, owner);
+
+        for (enum session_share i = 0; i < _SESSION_SHARE_N; i++)
+                info->quotas[i] = (struct session_quota){
+                        .limit = shares->rules.total[i],
+                        .used = shares->used[i],
+                        .owner_limit = shares_limit_of(shares, owner, i),
+                        .owner_used = holder ? holder->used[i] : 0,
+                };
+}
+
+void session_info(struct session *session, const char *owner, struct session_info *ret_info)
 {
         const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
-        size_t sandboxes_max = session->config.sandboxes_max;
 
-        if (welcome && welcome->sandboxes_max > 0)
-                sandboxes_max = MIN(sandboxes_max, (size_t)welcome->sandboxes_max);
         *ret_info = (struct session_info){
                 .runtime_version = welcome ? welcome->version : "",
                 .walls = session->walls,
@@ -134,8 +149,9 @@ void session_info(struct session *session, struct session_info *ret_info)
                 .templates = session->templates,
                 .n_templates = session->n_templates,
                 .sandboxes_active = map_count(&session->sandboxes),
-                .sandboxes_max = sandboxes_max,
+                .sandboxes_max = (size_t)session->shares.rules.total[SESSION_SHARE_SANDBOXES],
         };
+        fill_quotas(session, owner, ret_info);
 }
 
 struct probe {

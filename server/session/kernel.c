@@ -195,8 +195,9 @@ static void break_protocol(struct context *context, const char *why)
 {
         struct kernel *kernel = &context->kernel;
 
-        log_warning("an interpreter broke its protocol context=%s sandbox=%s reason=\"%s\"",
-                    context->record.context_id, context->record.sandbox_id, why);
+        log_warning_of(&context->sandbox->holder->log,
+                       "an interpreter broke its protocol context=%s sandbox=%s reason=\"%s\"",
+                       context->record.context_id, context->record.sandbox_id, why);
         if (!kernel->end.protocol_error)
                 kernel->end.protocol_error = why;
         if (kernel->state == KERNEL_STARTING)

@@ -382,7 +382,7 @@ static void load_outputs(struct reconciliation *reconciliation)
 
         reconciliation_hold(reconciliation);
         store_load_outputs(session->store, time_now_usec() - session->config.rings_retained_usec,
-                           (int64_t)session->config.rings_retained_bytes, on_outputs,
+                           session->config.shares.total[SESSION_SHARE_RINGS], on_outputs,
                            reconciliation);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Ended executions can be replayed for a while: bounded by time and by the memory of their rings,
- * the oldest go first, those that somebody reads last.
+ * Ended executions can be replayed for a while: bounded by time and by the memory of their rings.
+ * The oldest of the owner who has most go first, those that somebody reads last.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,17 +19,19 @@ static size_t memory_of(const struct execution *execution)
 static void forget(struct session *session, struct execution *execution)
 {
         TAILQ_REMOVE(&session->retained, execution, retained_link);
-        session->retained_bytes -= memory_of(execution);
+        TAILQ_REMOVE(&execution->holder->retained, execution, retained_of_owner_link);
+        share_owner_take(execution->holder, SESSION_SHARE_RINGS, -(int64_t)memory_of(execution));
+        execution->holder = share_owner_release(execution->holder);
         map_remove(&session->executions, &execution->by_id);
         (void)execution_free(execution);
 }
 
-/* The oldest that may go; one that is read only when @also_read. */
-static struct execution *find_victim(struct session *session, bool also_read)
+/* The oldest of the owner that may go; one that is read only when @also_read. */
+static struct execution *find_victim(const struct share_owner *owner, bool also_read)
 {
         struct execution *execution;
 
-        TAILQ_FOREACH(execution, &session->retained, retained_link)
+        TAILQ_FOREACH(execution, &owner->retained, retained_of_owner_link)
         {
                 if (execution->n_pending == 0 && (also_read || execution->n_readers == 0))
                         return execution;
@@ -37,13 +39,17 @@ static struct execution *find_victim(struct session *session, bool also_read)
         return NULL;
 }
 
+/* Who has most gives first: nobody's output can push out that of one who has less. */
 static void keep_within_memory(struct session *session)
 {
-        while (session->retained_bytes > session->config.rings_retained_bytes) {
-                struct execution *victim = find_victim(session, false);
+        const struct shares *shares = &session->shares;
+
+        while (shares->used[SESSION_SHARE_RINGS] > shares->rules.total[SESSION_SHARE_RINGS]) {
+                struct share_owner *owner = shares_largest(shares, SESSION_SHARE_RINGS);
+                struct execution *victim = find_victim(owner, false);
 
                 if (!victim)
-                        victim = find_victim(session, true);
+                        victim = find_victim(owner, true);
                 if (!victim)
                         return;
                 forget(session, victim);
@@ -91,8 +97,15 @@ void session_retain(struct session *session, struct execution *execution)
 {
         bool is_first = TAILQ_EMPTY(&session->retained);
 
+        execution->holder = shares_hold(&session->shares, execution->record.owner);
+        if (!execution->holder) {
+                map_remove(&session->executions, &execution->by_id);
+                (void)execution_free(execution);
+                return;
+        }
         TAILQ_INSERT_TAIL(&session->retained, execution, retained_link);
-        session->retained_bytes += memory_of(execution);
+        TAILQ_INSERT_TAIL(&execution->holder->retained, execution, retained_of_owner_link);
+        share_owner_take(execution->holder, SESSION_SHARE_RINGS, (int64_t)memory_of(execution));
         keep_within_memory(session);
         if (is_first)
                 arm_retention(session);

@@ -34,6 +34,8 @@ void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
 
         log_debug("a sandbox moves sandbox=%s from=%s to=%s", sandbox->record.sandbox_id,
                   sandbox_states[sandbox->record.state].name, sandbox_states[next].name);
+        if (sandbox->record.state == SANDBOX_CREATING)
+                share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
         sandbox->record.state = next;
 }
 
@@ -129,6 +131,8 @@ int sandbox_new(struct session *session, const struct sandbox_request *request, 
         sandbox->template = session_find_template(session, request->template_name);
         sandbox->record.is_one_shot = is_one_shot;
         r = fill_record(sandbox, request);
+        if (r == 0)
+                r = sandbox_take_shares(sandbox);
         if (r) {
                 free(sandbox->request);
                 sandbox_record_deinit(&sandbox->record);
@@ -146,6 +150,11 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
         struct sandbox *sandbox = allocate(session);
 
         if (!sandbox || sandbox_record_copy(record, &sandbox->record)) {
+                free(sandbox);
+                return error_origin(-ENOMEM);
+        }
+        if (sandbox_take_shares(sandbox)) {
+                sandbox_record_deinit(&sandbox->record);
                 free(sandbox);
                 return error_origin(-ENOMEM);
         }
@@ -181,6 +190,7 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
         (void)sd_event_source_disable_unref(sandbox->idle_timer);
         free(sandbox->request);
+        sandbox_give_shares(sandbox);
         sandbox_record_deinit(&sandbox->record);
         free(sandbox);
         return NULL;
@@ -239,8 +249,8 @@ static void creation_over(struct sandbox *sandbox)
                 }
                 return;
         }
-        log_info("a sandbox runs sandbox=%s owner=%s template=%s", record->sandbox_id,
-                 record->owner, record->template_name);
+        log_info_of(&sandbox->holder->log, "a sandbox runs sandbox=%s owner=%s template=%s",
+                    record->sandbox_id, record->owner, record->template_name);
         sandbox_enter(sandbox, SANDBOX_RUNNING);
         session_on_sandbox_event(sandbox->session, record->owner);
         sandbox_arm_timers(sandbox);

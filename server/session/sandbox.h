@@ -35,6 +35,7 @@ struct sandbox {
         struct map_node by_name; /* by owner and name, when it has a name */
         char name_key[OWNER_BUFFER + ID_BUFFER];
         struct session *session;
+        struct share_owner *holder; /* its owner, with what is its */
         struct sandbox_record record;
         struct request_record *request;                 /* until it is remembered; may be NULL */
         const Hotcell__Runtime__V1__Template *template; /* NULL: the runtime has it no more */
@@ -74,6 +75,10 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
 struct sandbox *sandbox_free(struct sandbox *sandbox);
 
 void sandbox_create(struct sandbox *sandbox);
+
+/* What it holds of the shares, from its first moment to its last. -ENOMEM. */
+int sandbox_take_shares(struct sandbox *sandbox);
+void sandbox_give_shares(struct sandbox *sandbox);
 
 /* Begins the end; the first cause stays. */
 void sandbox_end(struct sandbox *sandbox, enum cause cause, const char *message);

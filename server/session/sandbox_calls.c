@@ -51,36 +51,6 @@ struct session_result admit_work(const struct sandbox *sandbox)
         return (struct session_result){ 0 };
 }
 
-static size_t count_sandboxes(struct session *session, const char *owner)
-{
-        struct map_node *node;
-        size_t n = 0;
-
-        for (node = map_first(&session->sandboxes); node; node = map_next(node)) {
-                struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
-
-                n += strcmp(sandbox->record.owner, owner) == 0;
-        }
-        return n;
-}
-
-/* Whether there is room for one more: of all owners, and of this one. */
-static struct session_result admit_number(struct session *session,
-                                          const struct sandbox_request *request)
-{
-        size_t owner_max = session->config.sandboxes_per_owner_max;
-        struct session_info info;
-
-        session_info(session, &info);
-        if (info.sandboxes_active >= info.sandboxes_max)
-                return result_of(SESSION_E_SANDBOX_LIMIT, "There are %zu sandboxes already.",
-                                 info.sandboxes_active);
-        if (!request->is_operator && count_sandboxes(session, request->owner) >= owner_max)
-                return result_of(SESSION_E_SANDBOX_LIMIT,
-                                 "There are %zu sandboxes of yours already.", owner_max);
-        return (struct session_result){ 0 };
-}
-
 struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request)
 {
         const char *missing = NULL;
@@ -96,7 +66,7 @@ struct session_result admit_sandbox(struct session *session, const struct sandbo
         if (!session_find_template(session, request->template_name))
                 return result_of(SESSION_E_UNKNOWN_TEMPLATE, "There is no template %s.",
                                  request->template_name[0] ? request->template_name : "at all");
-        return admit_number(session, request);
+        return admit_room(session, request);
 }
 
 static struct sandbox *find_name(struct session *session, const char *owner, const char *name)
@@ -240,6 +210,31 @@ static struct session_result admit_etag(const struct sandbox *sandbox, const cha
 
 /* Update. */
 
+static bool has_pair(const struct pairs *pairs, const struct pair *wanted)
+{
+        for (size_t i = 0; i < pairs->n; i++)
+                if (strcmp(pairs->items[i].name, wanted->name) == 0)
+                        return strcmp(pairs->items[i].value, wanted->value) == 0;
+        return false;
+}
+
+static bool are_same(const struct pairs *a, const struct pairs *b)
+{
+        for (size_t i = 0; i < a->n; i++)
+                if (!has_pair(b, &a->items[i]))
+                        return false;
+        return a->n == b->n;
+}
+
+/* Whether there is anything to tell those who watch. */
+static bool changes_something(const struct sandbox_record *record,
+                              const struct sandbox_update *update)
+{
+        return (update->set_labels && !are_same(&record->labels, update->labels)) ||
+               (update->set_expire_time && record->expire_time_usec != update->expire_time_usec) ||
+               (update->set_idle_timeout && record->idle_timeout_usec != update->idle_timeout_usec);
+}
+
 static int apply(struct sandbox *sandbox, const struct sandbox_update *update)
 {
         struct sandbox_record *record = &sandbox->record;
@@ -295,6 +290,7 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
 {
         struct sandbox *sandbox = session_find_sandbox(session, owner, sandbox_id);
         struct call *call = sandbox_call(session, owner, sandbox_id, on_done, userdata);
+        enum sandbox_event event = 0;
         struct session_result result;
 
         if (!call)
@@ -306,6 +302,10 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
         result = admit_work(sandbox);
         if (result.outcome == 0)
                 result = admit_etag(sandbox, update->etag);
+        if (result.outcome == 0)
+                result = admit_update(sandbox);
+        if (changes_something(&sandbox->record, update))
+                event = SANDBOX_EVENT_UPDATED;
         if (result.outcome == 0 &&
             (sandbox_record_copy(&sandbox->record, &call->before) || apply(sandbox, update)))
                 result = result_of(-ENOMEM, "There is no memory for the change.");
@@ -313,8 +313,8 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
                 call_fail(call, &result);
                 return;
         }
-        store_update_sandbox_for(session->store, update->request, &sandbox->record,
-                                 SANDBOX_EVENT_UPDATED, on_updated, call);
+        store_update_sandbox_for(session->store, update->request, &sandbox->record, event,
+                                 on_updated, call);
 }
 
 void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,

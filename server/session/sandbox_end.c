@@ -49,9 +49,10 @@ static void finish_end(struct sandbox *sandbox)
         struct session *session = sandbox->session;
         struct session_result result = { 0 };
 
-        log_info("a sandbox ended sandbox=%s owner=%s cause=%d cpu_usec=%lld",
-                 sandbox->record.sandbox_id, sandbox->record.owner, (int)sandbox->record.end_cause,
-                 (long long)sandbox->record.usage.cpu_usec);
+        log_info_of(&sandbox->holder->log,
+                    "a sandbox ended sandbox=%s owner=%s cause=%d cpu_usec=%lld",
+                    sandbox->record.sandbox_id, sandbox->record.owner,
+                    (int)sandbox->record.end_cause, (long long)sandbox->record.usage.cpu_usec);
         sandbox_enter(sandbox, SANDBOX_ENDED);
         pairs_deinit(&sandbox->record.environment);
         session_on_sandbox_event(session, sandbox->record.owner);

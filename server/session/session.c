@@ -157,9 +157,11 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
 {
         struct session *session = userdata;
         struct sandbox *sandbox = session_find_sandbox(session, NULL, ended->sandbox_id);
+        static struct log_quota strangers;
 
-        log_warning("a sandbox ended by itself sandbox=%s oom=%d detail=\"%s\"", ended->sandbox_id,
-                    ended->oom, ended->detail);
+        log_warning_of(sandbox ? &sandbox->holder->log : &strangers,
+                       "a sandbox ended by itself sandbox=%s oom=%d detail=\"%s\"",
+                       ended->sandbox_id, ended->oom, ended->detail);
         if (session_reconcile_hear_sandbox(session, ended))
                 return;
         if (sandbox)
@@ -305,6 +307,7 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
         session->loop = sd_event_ref(loop);
         session->store = store;
         session->config = *config;
+        shares_init(&session->shares, &config->shares);
         LIST_INIT(&session->watches);
         TAILQ_INIT(&session->retained);
         session->is_stopped = true; /* until it works: session_free may be called */
@@ -334,6 +337,7 @@ struct session *session_free(struct session *session)
                map_count(&session->claims) == 0 && LIST_EMPTY(&session->watches));
 
         session_forget_all(session);
+        assert(map_count(&session->shares.owners) == 0);
         session_reconcile_cancel(session);
         (void)runtime_client_free(session->runtime);
         session_drop_info(session);

@@ -39,27 +39,53 @@ enum {
         SESSION_E_KERNEL_FAILED,     /* the interpreter did not start; message says why */
         SESSION_E_WORKING_DIRECTORY, /* no such directory in the sandbox */
         SESSION_E_CONFLICT,          /* it is not as its etag says any more */
+        SESSION_E_MEMORY_LIMIT,      /* as much memory is promised as may be */
+        SESSION_E_CREATION_LIMIT,    /* as many sandboxes are being made as may be at once */
+        SESSION_E_EXECUTION_LIMIT,   /* as many contexts have work as may have at once */
+        SESSION_E_QUEUE_LIMIT,       /* as much waits, in all contexts, as may wait */
+        SESSION_E_STREAM_LIMIT,      /* as many streams are open as may be */
+        SESSION_E_UPDATE_RATE,       /* more updates than the owner may make in that time */
 };
 
 /* How a call went. @message is one sentence for people about what happened to which object; empty
  * on success. */
 struct session_result {
-        int outcome; /* 0 or SESSION_E_; negative errno: an error of our own */
+        int outcome;              /* 0 or SESSION_E_; negative errno: an error of our own */
+        char quota[OWNER_BUFFER]; /* whose limit it was: an id; empty: the server's */
+        int64_t retry_usec;       /* when to ask again; zero: nobody knows */
         char message[MESSAGE_BUFFER];
+};
+
+/* What is bounded for all owners together, and shared among them. */
+enum session_share {
+        SESSION_SHARE_SANDBOXES,
+        SESSION_SHARE_MEMORY,       /* bytes: the limits of those that live */
+        SESSION_SHARE_CREATIONS,    /* sandboxes that are being made */
+        SESSION_SHARE_EXECUTIONS,   /* one of each context that has any: it runs, or is the next */
+        SESSION_SHARE_QUEUED,       /* executions behind those */
+        SESSION_SHARE_QUEUED_BYTES, /* code and environments that could not be sent at once */
+        SESSION_SHARE_STREAMS,      /* of executions and watches */
+        SESSION_SHARE_RINGS,        /* bytes of output of ended executions; never refused */
+        _SESSION_SHARE_N,
+};
+
+struct session_share_rules {
+        int64_t total[_SESSION_SHARE_N];
+        int64_t owner_max[_SESSION_SHARE_N]; /* of one who is no operator; zero: only by part */
+        int owner_percent;    /* what one such owner may have while no other has any; to 100 */
+        int operator_percent; /* what is kept for operators; below 100 */
 };
 
 struct session_config {
         const char *runtime_socket; /* path of hotcell-runtime's socket */
-        size_t sandboxes_max;
-        size_t sandboxes_per_owner_max; /* of each owner who is no operator */
-        size_t queue_max;               /* executions that wait in one context */
-        size_t queued_bytes_max;        /* of their code and environments, of one sandbox */
-        size_t queued_bytes_total_max;  /* of all sandboxes */
-        size_t ring_bytes;              /* replay buffer of one execution */
-        size_t rings_retained_bytes;    /* of all ended executions together */
-        int64_t rings_retained_usec;    /* how long an ended execution can be replayed */
-        int64_t interrupt_first_usec;   /* ladder: SIGINT, after this SIGINT again, */
-        int64_t interrupt_second_usec;  /* and after this SIGKILL */
+        struct session_share_rules shares;
+        int64_t updates_per_second;    /* of sandboxes, by one owner */
+        size_t queue_max;              /* executions that wait in one context */
+        size_t queued_bytes_max;       /* of their code and environments, of one sandbox */
+        size_t ring_bytes;             /* replay buffer of one execution */
+        int64_t rings_retained_usec;   /* how long an ended execution can be replayed */
+        int64_t interrupt_first_usec;  /* ladder: SIGINT, after this SIGINT again, */
+        int64_t interrupt_second_usec; /* and after this SIGKILL */
         int64_t kernel_start_timeout_usec;
         size_t rich_part_max_bytes; /* a larger representation ends the execution as OUTPUT_LIMIT */
 };
@@ -122,9 +148,17 @@ struct session_info {
         size_t n_templates;
         size_t sandboxes_active;
         size_t sandboxes_max;
+        struct session_quota {
+                int64_t limit, used;             /* of all */
+                int64_t owner_limit, owner_used; /* of the one who asks, as things are */
+        } quotas[_SESSION_SHARE_N];
 };
 
-void session_info(struct session *session, struct session_info *ret_info);
+void session_info(struct session *session, const char *owner, struct session_info *ret_info);
+
+/* A stable name, as `memory_bytes`. */
+const char *session_share_name(enum session_share share);
+
 void session_probe_walls(struct session *session,
                          void (*on_done)(void *userdata, const struct session_result *result),
                          void *userdata);
@@ -157,12 +191,16 @@ struct session_claim *session_claim_free(struct session_claim *claim);
 void session_remember_request(struct session *session, const struct request_record *request,
                               void (*on_done)(void *userdata, const struct session_result *result),
                               void *userdata);
+/* A stream to a client, which counts as long as it is open. */
+struct session_stream;
+struct session_result session_stream_new(struct session *session, const char *owner,
+                                         struct session_stream **ret_stream);
+struct session_stream *session_stream_free(struct session_stream *stream);
 
 /* Sandboxes. Records given to callbacks are good during the callback. */
 struct sandbox_request {
         const struct request_record *request; /* to be remembered once it runs; may be NULL */
         const char *owner;
-        bool is_operator;
         const char *name;          /* empty: none */
         const char *template_name; /* empty: the first */
         int64_t expire_time_usec;  /* zero: never */

@@ -12,6 +12,7 @@
 #include "server/session/runtime_client.h"
 #include "server/session/sandbox.h"
 #include "server/session/session.h"
+#include "server/session/shares.h"
 #include "server/store/store.h"
 
 /*
@@ -48,9 +49,10 @@ struct session {
         struct map names;      /* by owner and name */
         struct map executions; /* by id: those not ended, and those retained */
         struct map claims;     /* by owner, method and request_id */
-        size_t waiting_bytes;  /* of all sandboxes */
+        struct shares shares;
+        uint64_t n_refusals;           /* at limits */
+        struct log_quota refusals_log; /* of owners who hold nothing */
         TAILQ_HEAD(, execution) retained;
-        size_t retained_bytes;
         sd_event_source *retention_timer;
         struct ring *spare_ring; /* for the next execution; may be NULL */
 

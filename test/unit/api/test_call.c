@@ -114,7 +114,42 @@ static const struct {
         { SESSION_E_KERNEL_FAILED, RPC_FAILED_PRECONDITION, "KERNEL_FAILED" },
         { SESSION_E_WORKING_DIRECTORY, RPC_INVALID_ARGUMENT, "INVALID_FIELD" },
         { SESSION_E_CONFLICT, RPC_ABORTED, "CONFLICT" },
+        { SESSION_E_MEMORY_LIMIT, RPC_RESOURCE_EXHAUSTED, "MEMORY_LIMIT" },
+        { SESSION_E_CREATION_LIMIT, RPC_RESOURCE_EXHAUSTED, "CREATION_LIMIT" },
+        { SESSION_E_EXECUTION_LIMIT, RPC_RESOURCE_EXHAUSTED, "EXECUTION_LIMIT" },
+        { SESSION_E_QUEUE_LIMIT, RPC_RESOURCE_EXHAUSTED, "QUEUE_LIMIT" },
+        { SESSION_E_STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "STREAM_LIMIT" },
+        { SESSION_E_UPDATE_RATE, RPC_RESOURCE_EXHAUSTED, "UPDATE_RATE" },
 };
+
+START_TEST(a_refusal_says_whose_limit_it_was_and_when_to_ask_again)
+{
+        struct session_result result = { .outcome = SESSION_E_MEMORY_LIMIT,
+                                         .quota = "key-a",
+                                         .retry_usec = 250000,
+                                         .message = "You have 2 of 2." };
+        struct api_call *call = open_call();
+        const Google__Protobuf__Any *any;
+        Google__Rpc__QuotaFailure *failure;
+        Google__Rpc__RetryInfo *retry;
+
+        ck_assert(api_call_fail_result(call, &result, NULL));
+        any = detail("google.rpc.QuotaFailure");
+        ck_assert_ptr_nonnull(any);
+        failure = google__rpc__quota_failure__unpack(NULL, any->value.len, any->value.data);
+        ck_assert_uint_eq(failure->n_violations, 1);
+        ck_assert_str_eq(failure->violations[0]->subject, "key-a");
+        ck_assert_str_eq(failure->violations[0]->description, "You have 2 of 2.");
+        google__rpc__quota_failure__free_unpacked(failure, NULL);
+        any = detail("google.rpc.RetryInfo");
+        ck_assert_ptr_nonnull(any);
+        retry = google__rpc__retry_info__unpack(NULL, any->value.len, any->value.data);
+        ck_assert_int_eq(retry->retry_delay->nanos, 250000000);
+        google__rpc__retry_info__free_unpacked(retry, NULL);
+        assert_answer(RPC_RESOURCE_EXHAUSTED, "MEMORY_LIMIT");
+        api_call_release(call);
+}
+END_TEST
 
 START_TEST(each_outcome_of_a_session_has_its_reason)
 {
@@ -202,6 +237,7 @@ int main(void)
         log_init("test_call", LOG_LEVEL_ERROR);
         tcase_add_loop_test(told, each_outcome_of_a_session_has_its_reason, 0,
                             ARRAY_SIZE(outcomes));
+        tcase_add_test(told, a_refusal_says_whose_limit_it_was_and_when_to_ask_again);
         tcase_add_test(told, success_answers_nothing);
         tcase_add_test(told, an_error_of_our_own_is_internal_and_tells_no_details);
         tcase_add_test(told, an_answer_without_memory_is_internal);

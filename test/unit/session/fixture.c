@@ -168,13 +168,23 @@ void fixture_setup(void)
         ck_assert_int_eq(fake_runtime_new(f.loop, f.socket_path, &f.runtime), 0);
         f.config = (struct session_config){
                 .runtime_socket = f.socket_path,
-                .sandboxes_max = 8,
-                .sandboxes_per_owner_max = 8,
+                .shares = {
+                        .total = {
+                                [SESSION_SHARE_SANDBOXES] = 8,
+                                [SESSION_SHARE_MEMORY] = INT64_C(16) << 30,
+                                [SESSION_SHARE_CREATIONS] = 8,
+                                [SESSION_SHARE_EXECUTIONS] = 100,
+                                [SESSION_SHARE_QUEUED] = 100,
+                                [SESSION_SHARE_QUEUED_BYTES] = 4 << 20,
+                                [SESSION_SHARE_STREAMS] = 8,
+                                [SESSION_SHARE_RINGS] = 16 << 20,
+                        },
+                        .owner_percent = 50,
+                },
+                .updates_per_second = 1000,
                 .queue_max = 2,
                 .queued_bytes_max = 3 << 20,
-                .queued_bytes_total_max = 4 << 20,
                 .ring_bytes = 1 << 20,
-                .rings_retained_bytes = 16 << 20,
                 .rings_retained_usec = 60 * 1000 * 1000,
                 .interrupt_first_usec = 100 * 1000,
                 .interrupt_second_usec = 100 * 1000,
@@ -490,7 +500,7 @@ void attach(const char *execution_id, int64_t after_sequence, struct seen *seen)
         struct session_result result;
 
         seen->last_sequence = after_sequence;
-        ck_assert_int_eq(execution_reader_new(f.session, "uid:1", execution_id, after_sequence,
+        ck_assert_int_eq(execution_reader_new(f.session, NULL, execution_id, after_sequence,
                                               on_readable, seen, &seen->reader, &result),
                          0);
 }

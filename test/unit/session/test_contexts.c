@@ -203,7 +203,7 @@ START_TEST(code_that_waits_is_bounded_by_its_bytes)
         waiting.sandbox_id = two.sandbox.sandbox_id;
         waiting.context_id = "";
         ck_assert_int_eq(execute(&waiting, NULL).result.outcome, 0);
-        ck_assert_int_eq(execute(&waiting, NULL).result.outcome, SESSION_E_QUEUE_FULL);
+        ck_assert_int_eq(execute(&waiting, NULL).result.outcome, SESSION_E_QUEUE_LIMIT);
         detach(&a);
         detach(&b);
         detach(&c);

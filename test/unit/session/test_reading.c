@@ -200,7 +200,7 @@ START_TEST(the_oldest_are_forgotten_first)
         struct execution_reader *reader;
 
         stop_session();
-        f.config.rings_retained_bytes = 20 * 1000;
+        f.config.shares.total[SESSION_SHARE_RINGS] = 20 * 1000;
         start_session();
         run_until(session_serves, NULL);
         sandbox = new_sandbox();

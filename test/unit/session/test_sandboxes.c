@@ -32,7 +32,7 @@ static void check_refusal(const struct sandbox_request *request, int outcome)
         ck_assert_msg(answer.result.outcome == outcome, "outcome %d: %s", answer.result.outcome,
                       answer.result.message);
         ck_assert_str_ne(answer.result.message, "");
-        while (session_info(f.session, &info), info.sandboxes_active > 0)
+        while (session_info(f.session, "uid:1", &info), info.sandboxes_active > 0)
                 run_turns(1);
         ck_assert_uint_eq(fake_runtime_n_sandboxes(f.runtime), 0);
 }
@@ -75,7 +75,7 @@ START_TEST(there_is_a_limit)
         struct sandbox_request request = sandbox_request();
         struct answer answer;
 
-        for (size_t i = 0; i < f.config.sandboxes_max; i++)
+        for (int64_t i = 0; i < f.config.shares.total[SESSION_SHARE_SANDBOXES]; i++)
                 new_sandbox();
         answer = create_sandbox(&request);
         ck_assert_int_eq(answer.result.outcome, SESSION_E_SANDBOX_LIMIT);
@@ -115,7 +115,7 @@ START_TEST(a_probe_brings_new_walls)
         fake_runtime_script(f.runtime)->wall_missing = true;
         session_probe_walls(f.session, on_probed, &answer);
         run_until_true(&answer.is_done);
-        session_info(f.session, &info);
+        session_info(f.session, "uid:1", &info);
         ck_assert_uint_eq(info.n_walls, 1);
         ck_assert(!info.walls[0].holds);
         ck_assert_uint_eq(info.n_templates, 1);

@@ -154,7 +154,7 @@ static bool nothing_lives(void *userdata)
         struct session_info info;
 
         (void)userdata;
-        session_info(f.session, &info);
+        session_info(f.session, "uid:1", &info);
         return info.sandboxes_active == 0 && fake_runtime_n_sandboxes(f.runtime) == 0;
 }
 

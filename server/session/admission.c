@@ -1,0 +1,264 @@
+/*
+ * Who may have more of what all share: decided from counters, before anything is made. A refusal
+ * says whose limit it is, how much is held and when to ask again.
+ */
+#include "server/session/admission.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/macros.h"
+
+static const struct {
+        const char *name;
+        const char *what; /* as in `There are 7 … already` */
+        int outcome;
+        int64_t retry_usec; /* how long what holds it lasts at least, by experience */
+} shares[] = {
+        [SESSION_SHARE_SANDBOXES] = { "sandboxes", "sandboxes", SESSION_E_SANDBOX_LIMIT, 1000000 },
+        [SESSION_SHARE_MEMORY] = { "memory_bytes", "bytes of memory promised",
+                                   SESSION_E_MEMORY_LIMIT, 1000000 },
+        [SESSION_SHARE_CREATIONS] = { "creations", "sandboxes being made", SESSION_E_CREATION_LIMIT,
+                                      200000 },
+        [SESSION_SHARE_EXECUTIONS] = { "executions", "contexts with work",
+                                       SESSION_E_EXECUTION_LIMIT, 500000 },
+        [SESSION_SHARE_QUEUED] = { "queued_executions", "executions that wait",
+                                   SESSION_E_QUEUE_LIMIT, 500000 },
+        [SESSION_SHARE_QUEUED_BYTES] = { "queued_code_bytes", "bytes of code that wait",
+                                         SESSION_E_QUEUE_LIMIT, 500000 },
+        [SESSION_SHARE_STREAMS] = { "streams", "open streams", SESSION_E_STREAM_LIMIT, 1000000 },
+        [SESSION_SHARE_RINGS] = { "retained_output_bytes", "bytes of retained output", 0, 0 },
+};
+static_assert(ARRAY_SIZE(shares) == _SESSION_SHARE_N, "every share has a row");
+
+const char *session_share_name(enum session_share share)
+{
+        return shares[share].name;
+}
+
+/* One line for each, but not for each of a thousand in a second. */
+static void log_refusal(struct session *session, const char *owner, const char *limit)
+{
+        struct share_owner *holder = shares_find(&session->shares, owner);
+
+        session->n_refusals++;
+        log_info_of(holder ? &holder->log : &session->refusals_log,
+                    "a request was refused at a limit owner=%s limit=%s refusals=%" PRIu64, owner,
+                    limit, session->n_refusals);
+}
+
+static struct session_result refuse(struct session *session, const char *owner,
+                                    enum session_share share, int r)
+{
+        const struct session_share_rules *rules = &session->shares.rules;
+        const struct share_owner *holder = shares_find(&session->shares, owner);
+        struct session_result result;
+
+        if (r == SHARES_E_OWNER) {
+                result = result_of(shares[share].outcome,
+                                   "You have %" PRId64 " %s, and may have %" PRId64 " now.",
+                                   holder ? holder->used[share] : 0, shares[share].what,
+                                   shares_limit_of(&session->shares, owner, share));
+                (void)snprintf(result.quota, sizeof(result.quota), "%s", owner);
+        } else {
+                result = result_of(shares[share].outcome,
+                                   "There are %" PRId64 " %s, and there may be %" PRId64 ".",
+                                   session->shares.used[share], shares[share].what,
+                                   rules->total[share]);
+        }
+        result.retry_usec = shares[share].retry_usec;
+        log_refusal(session, owner, shares[share].name);
+        return result;
+}
+
+struct session_result admit_share(struct session *session, const char *owner,
+                                  enum session_share share, int64_t amount)
+{
+        int r = shares_check(&session->shares, owner, share, amount);
+
+        return r ? refuse(session, owner, share, r) : (struct session_result){ 0 };
+}
+
+struct session_result admit_update(struct sandbox *sandbox)
+{
+        struct session *session = sandbox->session;
+        const struct token_rate rate = {
+                .interval_usec = 1000000 / (uint64_t)session->config.updates_per_second,
+                .burst = 2 * (uint64_t)session->config.updates_per_second,
+        };
+        uint64_t wait_usec =
+                token_bucket_take(&sandbox->holder->updates, &rate, clock_monotonic_usec());
+        struct session_result result = { 0 };
+
+        if (wait_usec == 0)
+                return result;
+        result = result_of(SESSION_E_UPDATE_RATE, "You may make %" PRId64 " updates a second.",
+                           session->config.updates_per_second);
+        (void)snprintf(result.quota, sizeof(result.quota), "%s", sandbox->record.owner);
+        result.retry_usec = (int64_t)wait_usec;
+        log_refusal(session, sandbox->record.owner, "updates_per_second");
+        return result;
+}
+
+/* Sandboxes. */
+
+struct session_result admit_room(struct session *session, const struct sandbox_request *request)
+{
+        struct session_result result =
+                admit_share(session, request->owner, SESSION_SHARE_SANDBOXES, 1);
+
+        if (result.outcome == 0)
+                result = admit_share(session, request->owner, SESSION_SHARE_MEMORY,
+                                     request->limits.memory_bytes);
+        if (result.outcome == 0)
+                result = admit_share(session, request->owner, SESSION_SHARE_CREATIONS, 1);
+        return result;
+}
+
+int sandbox_take_shares(struct sandbox *sandbox)
+{
+        const struct sandbox_record *record = &sandbox->record;
+
+        sandbox->holder = shares_hold(&sandbox->session->shares, record->owner);
+        if (!sandbox->holder)
+                return -ENOMEM;
+        share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, 1);
+        share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY, record->limits.memory_bytes);
+        if (record->state == SANDBOX_CREATING)
+                share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, 1);
+        return 0;
+}
+
+void sandbox_give_shares(struct sandbox *sandbox)
+{
+        if (!sandbox->holder)
+                return;
+        assert(sandbox->record.state != SANDBOX_CREATING);
+        share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
+        share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY,
+                         -sandbox->record.limits.memory_bytes);
+        sandbox->holder = share_owner_release(sandbox->holder);
+}
+
+/* Executions. */
+
+struct session_result admit_first_execution(struct session *session,
+                                            const struct execute_request *request)
+{
+        struct session_result result =
+                admit_share(session, request->owner, SESSION_SHARE_EXECUTIONS, 1);
+
+        if (result.outcome == 0)
+                result = admit_share(session, request->owner, SESSION_SHARE_QUEUED_BYTES,
+                                     (int64_t)execute_request_size(request));
+        return result;
+}
+
+/* Whether its context and its sandbox can have it wait. */
+static struct session_result admit_waiting(const struct context *context, size_t n_bytes)
+{
+        const struct sandbox *sandbox = context->sandbox;
+        const struct session_config *config = &sandbox->session->config;
+        struct session_result result = { 0 };
+
+        if (context->n_queued >= config->queue_max && context_has_work(context)) {
+                result = result_of(SESSION_E_QUEUE_FULL,
+                                   "%zu executions wait in context %s already.", context->n_queued,
+                                   context->record.context_id);
+                (void)snprintf(result.quota, sizeof(result.quota), "%s",
+                               context->record.context_id);
+        } else if (sandbox->waiting_bytes + n_bytes > config->queued_bytes_max) {
+                result = result_of(SESSION_E_QUEUE_FULL,
+                                   "%zu bytes of code wait in sandbox %s already.",
+                                   sandbox->waiting_bytes, sandbox->record.sandbox_id);
+                (void)snprintf(result.quota, sizeof(result.quota), "%s",
+                               sandbox->record.sandbox_id);
+        }
+        result.retry_usec = shares[SESSION_SHARE_QUEUED].retry_usec;
+        if (result.outcome)
+                log_refusal(sandbox->session, sandbox->record.owner, "queue");
+        return result;
+}
+
+struct session_result admit_execution(struct context *context,
+                                      const struct execute_request *request)
+{
+        struct session *session = context->session;
+        const char *owner = context->record.owner;
+        size_t n_bytes = execute_request_size(request);
+        struct session_result result;
+
+        result = admit_share(
+                session, owner,
+                context_has_work(context) ? SESSION_SHARE_QUEUED : SESSION_SHARE_EXECUTIONS, 1);
+        if (result.outcome || context_runs_at_once(context))
+                return result;
+        result = admit_waiting(context, n_bytes);
+        if (result.outcome == 0)
+                result = admit_share(session, owner, SESSION_SHARE_QUEUED_BYTES, (int64_t)n_bytes);
+        return result;
+}
+
+bool context_has_work(const struct context *context)
+{
+        return context->current || context->n_queued > 0;
+}
+
+bool context_runs_at_once(const struct context *context)
+{
+        return context->kernel.state == KERNEL_READY && !context_has_work(context);
+}
+
+void context_account(struct context *context)
+{
+        struct share_owner *holder = context->sandbox->holder;
+        size_t n = context->n_queued + (context->current ? 1 : 0);
+        size_t n_first = n > 0 ? 1 : 0;
+        size_t n_behind = n - n_first;
+
+        share_owner_take(holder, SESSION_SHARE_EXECUTIONS,
+                         (int64_t)n_first - (int64_t)context->n_first_taken);
+        share_owner_take(holder, SESSION_SHARE_QUEUED,
+                         (int64_t)n_behind - (int64_t)context->n_behind_taken);
+        context->n_first_taken = n_first;
+        context->n_behind_taken = n_behind;
+}
+
+/* Streams. */
+
+struct session_stream {
+        struct share_owner *holder;
+};
+
+struct session_result session_stream_new(struct session *session, const char *owner,
+                                         struct session_stream **ret_stream)
+{
+        struct session_result result = admit_share(session, owner, SESSION_SHARE_STREAMS, 1);
+        struct session_stream *stream;
+
+        if (result.outcome)
+                return result;
+        stream = calloc(1, sizeof(*stream));
+        if (stream)
+                stream->holder = shares_hold(&session->shares, owner);
+        if (!stream || !stream->holder) {
+                free(stream);
+                return result_of(-ENOMEM, "There is no memory for a stream.");
+        }
+        share_owner_take(stream->holder, SESSION_SHARE_STREAMS, 1);
+        *ret_stream = stream;
+        return result;
+}
+
+struct session_stream *session_stream_free(struct session_stream *stream)
+{
+        if (!stream)
+                return NULL;
+        share_owner_take(stream->holder, SESSION_SHARE_STREAMS, -1);
+        (void)share_owner_release(stream->holder);
+        free(stream);
+        return NULL;
+}
