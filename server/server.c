@@ -293,6 +293,7 @@ static int open_store(struct server *server)
                 .requests_max = config->request_ids_max,
                 .outputs_kept_usec = config->rings_retained_usec,
                 .outputs_max_bytes = config->rings_retained_bytes,
+                .events_bytes_max = config->retention_events_bytes,
         };
         char message[MESSAGE_BUFFER];
         int r;

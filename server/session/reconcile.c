@@ -379,11 +379,12 @@ static void on_outputs(void *userdata, int result, const struct execution_output
 static void load_outputs(struct reconciliation *reconciliation)
 {
         struct session *session = reconciliation->session;
+        int64_t total = session->config.shares.total[SESSION_SHARE_RINGS];
 
         reconciliation_hold(reconciliation);
+        /* Somewhat more, as the database may have: what is too much goes by owner. */
         store_load_outputs(session->store, time_now_usec() - session->config.rings_retained_usec,
-                           session->config.shares.total[SESSION_SHARE_RINGS], on_outputs,
-                           reconciliation);
+                           total + total / 2, on_outputs, reconciliation);
 }
 
 static void take_more(struct reconciliation *reconciliation);

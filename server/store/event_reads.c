@@ -20,17 +20,19 @@ struct events_job {
         struct sandbox_event_list list;
 };
 
-/* Events are deleted oldest first: all after @after_sequence are there if the oldest one kept is
- * at most the next. One that was never given out comes from another database. */
-static int check_token(struct database *database, int64_t after_sequence, int64_t newest)
+/* An owner's events are deleted oldest first: all after @after_sequence are there if none after it
+ * was deleted. One that was never given out comes from another database. */
+static int check_token(struct database *database, const struct events_job *events, int64_t newest)
 {
-        int64_t oldest = newest + 1;
+        sqlite3_stmt *statement = database->statements[STATEMENT_DELETED_SEQUENCE];
+        int64_t deleted = 0;
         int r;
 
-        r = row_number(database->statements[STATEMENT_OLDEST_SEQUENCE], &oldest);
+        row_bind_text(statement, ":owner", job_text_get(&events->owner));
+        r = row_number(statement, &deleted);
         if (r)
                 return r;
-        if (after_sequence + 1 < oldest || after_sequence > newest)
+        if (events->after_sequence < deleted || events->after_sequence > newest)
                 return STORE_E_TOKEN_EXPIRED;
         return 0;
 }
@@ -124,7 +126,7 @@ static int events_work(struct database *database, struct job *job)
         r = read_newest_sequence(database, &list->last_sequence);
         if (r || events->after_sequence < 0)
                 return r;
-        r = check_token(database, events->after_sequence, list->last_sequence);
+        r = check_token(database, events, list->last_sequence);
         if (r)
                 return r;
         r = read_page(database, events);

@@ -125,7 +125,7 @@ static void end_execution_deliver(struct job *job)
         struct execution_change *change = CONTAINER_OF(job, struct execution_change, change.job);
 
         if (job->result == 0)
-                store_count_kept(job->store, change->n_blob);
+                store_count_kept(job->store, change->n_blob, 0);
         change_deliver(job);
 }
 

@@ -1,7 +1,8 @@
 /*
- * What is over is kept for a while and up to a number of rows, so that the database stays as large
- * as it is. Pruned in steps of a few hundred rows: a step takes about as long as any other write,
- * and others come between two.
+ * What is over is kept for a while and within bounds, so that the database stays as large as it is.
+ * Pruned in steps of a few hundred rows: a step takes about as long as any other write, and others
+ * come between two. The next step comes soon while there is more to prune, at once when the
+ * database grows, and else after minutes.
  */
 #include <errno.h>
 
@@ -9,6 +10,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/store/owner_bounds.h"
 #include "server/store/rows.h"
 #include "server/store/sandbox_reads.h"
 #include "server/store/store_private.h"
@@ -17,6 +19,8 @@ enum {
         STEP_ROWS = 256, /* of each table */
         STEP_INTERVAL_USEC = 100 * 1000,
         REST_INTERVAL_USEC = 300 * 1000 * 1000,
+        ACCURACY_USEC = 1000,
+        BYTES_WORTH_PRUNING = 8 << 20, /* of events or outputs, since the last step */
 };
 
 struct prune_job {
@@ -25,22 +29,6 @@ struct prune_job {
         int64_t now_usec;
         bool has_more;
 };
-
-/* Sets *@bound to what the statement says is the first row beyond @rows_max, if there is one. */
-static int find_bound(sqlite3_stmt *statement, int64_t rows_max, int64_t *bound)
-{
-        int64_t found = INT64_MIN;
-        int r;
-
-        if (!rows_max)
-                return 0;
-        row_bind_int64(statement, ":offset", rows_max);
-        r = row_number(statement, &found);
-        /* That row goes, too: hence the one more. */
-        if (r == 0 && found != INT64_MIN)
-                *bound = MAX(*bound, found + 1);
-        return r;
-}
 
 /* Deletes what is before @bound. Adds to *@n_full if there may be more of it. */
 static int delete_before(struct database *database, enum statement_id id, int64_t bound,
@@ -55,26 +43,6 @@ static int delete_before(struct database *database, enum statement_id id, int64_
         if (r == 0 && sqlite3_changes(database->connection) >= STEP_ROWS)
                 (*n_full)++;
         return r;
-}
-
-static int prune_executions(struct database *database, const struct prune_job *prune,
-                            int64_t before, int *n_full)
-{
-        int r;
-
-        r = find_bound(database->statements[STATEMENT_EXECUTION_TIME_AT_ROW],
-                       prune->retention.executions_max, &before);
-        return r ? r : delete_before(database, STATEMENT_EXPIRE_EXECUTIONS, before, n_full);
-}
-
-static int prune_sandboxes(struct database *database, const struct prune_job *prune, int64_t before,
-                           int *n_full)
-{
-        int r;
-
-        r = find_bound(database->statements[STATEMENT_SANDBOX_TIME_AT_ROW],
-                       prune->retention.sandboxes_max, &before);
-        return r ? r : delete_before(database, STATEMENT_EXPIRE_SANDBOXES, before, n_full);
 }
 
 /* The first event that is kept: all before it go, whatever their time. */
@@ -92,16 +60,12 @@ static int find_first_event(struct database *database, int64_t time_usec, int64_
         return row_number(at_time, ret_sequence);
 }
 
-static int prune_events(struct database *database, const struct prune_job *prune, int64_t before,
-                        int *n_full)
+static int prune_events(struct database *database, int64_t before, int *n_full)
 {
         int64_t first_kept = 0;
         int r;
 
         r = find_first_event(database, before, &first_kept);
-        if (r == 0)
-                r = find_bound(database->statements[STATEMENT_EVENT_SEQUENCE_AT_ROW],
-                               prune->retention.events_max, &first_kept);
         return r ? r : delete_before(database, STATEMENT_EXPIRE_EVENTS, first_kept, n_full);
 }
 
@@ -111,37 +75,6 @@ static int64_t time_before(const struct prune_job *prune, int64_t kept_usec)
         return kept_usec ? prune->now_usec - kept_usec : 0;
 }
 
-/* Raises *@before beyond the newest output that does not fit into @bytes_max with all newer ones.
- */
-static int find_output_bound(struct database *database, int64_t bytes_max, int64_t *before)
-{
-        sqlite3_stmt *sizes = database->statements[STATEMENT_OUTPUT_SIZES];
-        int64_t n_bytes = 0;
-        int r;
-
-        while ((r = row_step(sizes)) == ROW_E_ROW) {
-                n_bytes += sqlite3_column_int64(sizes, 1);
-                if (n_bytes <= bytes_max)
-                        continue;
-                *before = MAX(*before, sqlite3_column_int64(sizes, 0) + 1);
-                r = 0;
-                break;
-        }
-        row_end(sizes);
-        return r;
-}
-
-static int prune_outputs(struct database *database, const struct prune_job *prune, int *n_full)
-{
-        const struct store_retention *retention = &prune->retention;
-        int64_t before = time_before(prune, retention->outputs_kept_usec);
-        int r = 0;
-
-        if (retention->outputs_max_bytes)
-                r = find_output_bound(database, retention->outputs_max_bytes, &before);
-        return r ? r : delete_before(database, STATEMENT_EXPIRE_OUTPUTS, before, n_full);
-}
-
 static int prune_work(struct database *database, struct job *job)
 {
         struct prune_job *prune = CONTAINER_OF(job, struct prune_job, change.job);
@@ -149,19 +82,20 @@ static int prune_work(struct database *database, struct job *job)
         int64_t requests_before = time_before(prune, prune->retention.requests_kept_usec);
         int n_full = 0, r;
 
-        r = prune_executions(database, prune, before, &n_full);
+        r = delete_before(database, STATEMENT_EXPIRE_EXECUTIONS, before, &n_full);
         if (r == 0)
                 r = delete_before(database, STATEMENT_EXPIRE_CONTEXTS, before, &n_full);
         if (r == 0)
-                r = prune_sandboxes(database, prune, before, &n_full);
+                r = delete_before(database, STATEMENT_EXPIRE_SANDBOXES, before, &n_full);
         if (r == 0)
-                r = prune_events(database, prune, before, &n_full);
+                r = prune_events(database, before, &n_full);
         if (r == 0)
                 r = delete_before(database, STATEMENT_EXPIRE_REQUESTS, requests_before, &n_full);
         if (r == 0)
-                r = prune_outputs(database, prune, &n_full);
+                r = delete_before(database, STATEMENT_EXPIRE_OUTPUTS,
+                                  time_before(prune, prune->retention.outputs_kept_usec), &n_full);
         prune->has_more = n_full > 0;
-        return r;
+        return r ? r : owner_bounds_keep(database, &prune->retention, &prune->has_more);
 }
 
 static void prune_deliver(struct job *job)
@@ -193,36 +127,45 @@ void store_prune(struct store *store, const struct store_retention *retention, i
         job_submit(&prune->change.job);
 }
 
-static void on_step_done(void *userdata, int result)
+static void prune_after(struct store *store, uint64_t usec)
 {
-        struct store *store = userdata;
-        uint64_t interval_usec = result == STORE_E_MORE ? STEP_INTERVAL_USEC : REST_INTERVAL_USEC;
-
-        if (result < 0)
-                log_warning("pruning the database failed error=%d", -result);
-        (void)sd_event_source_set_time_relative(store->retention_timer, interval_usec);
+        store->is_pruning = false;
+        (void)sd_event_source_set_time_relative(store->retention_timer, usec);
         (void)sd_event_source_set_enabled(store->retention_timer, SD_EVENT_ONESHOT);
+}
+
+/* Of @n_bytes, that part of a bound is worth a step; without a bound nothing is. */
+static bool is_much(int64_t n_bytes, int64_t bytes_max)
+{
+        return bytes_max > 0 && n_bytes >= MIN(bytes_max / 8, (int64_t)BYTES_WORTH_PRUNING);
 }
 
 static bool is_worth_pruning(const struct store *store)
 {
-        const struct store_retention *retention = &store->retention;
-
         return store->n_rows >= STORE_ROWS_WORTH_PRUNING ||
-               (retention->outputs_max_bytes > 0 &&
-                store->output_bytes >= retention->outputs_max_bytes / 4);
+               is_much(store->event_bytes, store->retention.events_bytes_max) ||
+               is_much(store->output_bytes, store->retention.outputs_max_bytes);
 }
 
-void store_count_kept(struct store *store, size_t n_output_bytes)
+static void on_step_done(void *userdata, int result)
 {
-        store->output_bytes += (int64_t)n_output_bytes;
+        struct store *store = userdata;
+
+        if (result < 0)
+                log_warning("pruning the database failed error=%d", -result);
+        if (result >= 0 && is_worth_pruning(store))
+                prune_after(store, 1);
+        else
+                prune_after(store, result == 0 ? REST_INTERVAL_USEC : STEP_INTERVAL_USEC);
+}
+
+void store_count_kept(struct store *store, size_t n_output_bytes, size_t n_event_bytes)
+{
         store->n_rows++;
-        if (!store->retention_timer || !is_worth_pruning(store))
-                return;
-        store->output_bytes = 0;
-        store->n_rows = 0;
-        (void)sd_event_source_set_time_relative(store->retention_timer, 0);
-        (void)sd_event_source_set_enabled(store->retention_timer, SD_EVENT_ONESHOT);
+        store->output_bytes += (int64_t)n_output_bytes;
+        store->event_bytes += (int64_t)n_event_bytes;
+        if (store->retention_timer && !store->is_pruning && is_worth_pruning(store))
+                prune_after(store, 1);
 }
 
 static int on_retention_timer(sd_event_source *source, uint64_t now_usec, void *userdata)
@@ -231,6 +174,10 @@ static int on_retention_timer(sd_event_source *source, uint64_t now_usec, void *
 
         (void)source;
         (void)now_usec;
+        store->is_pruning = true;
+        store->n_rows = 0;
+        store->event_bytes = 0;
+        store->output_bytes = 0;
         store_prune(store, &store->retention, time_now_usec(), on_step_done, store);
         return 0;
 }
@@ -243,6 +190,7 @@ int store_set_retention(struct store *store, const struct store_retention *reten
         if (store->retention_timer)
                 return 0;
         r = sd_event_add_time_relative(store->loop, &store->retention_timer, CLOCK_MONOTONIC,
-                                       STEP_INTERVAL_USEC, 0, on_retention_timer, store);
+                                       STEP_INTERVAL_USEC, ACCURACY_USEC, on_retention_timer,
+                                       store);
         return r < 0 ? error_origin(r) : 0;
 }

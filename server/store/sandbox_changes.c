@@ -1,5 +1,6 @@
 /* Sandboxes come, change and end. Each change, its event and its request are one transaction. */
 #include <errno.h>
+#include <string.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
@@ -146,12 +147,26 @@ static void change_deinit(struct job *job)
         sandbox_record_deinit(&CONTAINER_OF(job, struct sandbox_change, change.job)->record);
 }
 
+/* As EVENT_SIZE counts it. */
+static size_t event_bytes(const struct sandbox_record *record)
+{
+        size_t n_bytes = 512;
+
+        for (size_t i = 0; i < record->labels.n; i++) {
+                const struct pair *label = &record->labels.items[i];
+                size_t n = strlen(label->name) + strlen(label->value);
+
+                n_bytes += n > 900 ? 4608 : n + 64;
+        }
+        return n_bytes;
+}
+
 static void sandbox_change_deliver(struct job *job)
 {
         const struct sandbox_change *change = CONTAINER_OF(job, struct sandbox_change, change.job);
 
         if (job->result == 0 && change->event)
-                store_count_kept(job->store, 0);
+                store_count_kept(job->store, 0, event_bytes(&change->record));
         change_deliver(job);
 }
 

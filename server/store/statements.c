@@ -64,6 +64,16 @@
         " WHERE " scope " AND sequence > :after AND (:owner IS NULL OR owner = :owner)"            \
         " ORDER BY sequence LIMIT :limit"
 
+#define OWNER_HAS_NOTHING                                                                          \
+        "n_events = 0 AND n_ended_executions = 0 AND n_ended_sandboxes = 0 AND n_outputs = 0"
+
+/* Bytes that an event takes in the file, more or less: a label that is too large for a quarter of a
+ * page has a page of its own besides. Migration 0006 and event_bytes count alike. */
+#define LABEL_LENGTH "(length(CAST(label.name AS BLOB)) + length(CAST(label.value AS BLOB)))"
+#define EVENT_SIZE                                                                                 \
+        "(SELECT 512 + coalesce(sum(iif(" LABEL_LENGTH " > 900, 4608, " LABEL_LENGTH               \
+        " + 64)), 0) FROM sandbox_labels AS label WHERE label.sandbox_id = :id)"
+
 static const char *const statement_sql[] = {
         [STATEMENT_BEGIN_READS] = "BEGIN",
         [STATEMENT_BEGIN_WRITES] = "BEGIN IMMEDIATE",
@@ -115,15 +125,21 @@ static const char *const statement_sql[] = {
 
         /* The snapshot is what the row says at this point of the transaction. */
         [STATEMENT_INSERT_EVENT] =
-                "INSERT INTO sandbox_events (event_time_usec, event, " SANDBOX_COLUMNS ") "
-                "SELECT :time, :event, " SANDBOX_COLUMNS " FROM sandboxes WHERE sandbox_id = :id",
+                "INSERT INTO sandbox_events (event_time_usec, event, size_bytes, " SANDBOX_COLUMNS
+                ") SELECT :time, :event, " EVENT_SIZE ", " SANDBOX_COLUMNS
+                " FROM sandboxes WHERE sandbox_id = :id",
         [STATEMENT_INSERT_EVENT_LABELS] =
                 "INSERT INTO sandbox_event_labels (sequence, name, value, owner) "
                 "SELECT :sequence, name, value, owner FROM sandbox_labels WHERE sandbox_id = :id",
         /* Not max(sequence) alone: it must stay when all events have been deleted. */
         [STATEMENT_NEWEST_SEQUENCE] = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence "
                                       "WHERE name = 'sandbox_events'",
-        [STATEMENT_OLDEST_SEQUENCE] = "SELECT min(sequence) FROM sandbox_events",
+        /* The owner's, or of one that has no row; of all owners the highest. */
+        [STATEMENT_DELETED_SEQUENCE] =
+                "SELECT CASE WHEN :owner IS NULL "
+                "THEN (SELECT max(deleted_sequence) FROM owner_totals) "
+                "ELSE coalesce((SELECT deleted_sequence FROM owner_totals WHERE owner = :owner), "
+                "(SELECT deleted_sequence FROM owner_totals WHERE owner = '')) END",
         [STATEMENT_EVENTS] = EVENT_PAGE("true"),
         [STATEMENT_EVENTS_OF_OWNER] = EVENT_PAGE("owner = :owner"),
         [STATEMENT_EVENTS_OF_SANDBOX] = EVENT_PAGE("sandbox_id = :sandbox_id"),
@@ -236,18 +252,37 @@ static const char *const statement_sql[] = {
                 "DELETE FROM execution_outputs WHERE execution_id IN (SELECT execution_id "
                 "FROM execution_outputs WHERE end_time_usec < :before "
                 "ORDER BY end_time_usec LIMIT :limit)",
-        [STATEMENT_OUTPUT_SIZES] = "SELECT end_time_usec, size_bytes FROM execution_outputs "
-                                   "ORDER BY end_time_usec DESC",
-        [STATEMENT_EXECUTION_TIME_AT_ROW] = "SELECT end_time_usec FROM executions WHERE state = 3 "
-                                            "ORDER BY end_time_usec DESC LIMIT 1 OFFSET :offset",
-        [STATEMENT_SANDBOX_TIME_AT_ROW] = "SELECT end_time_usec FROM sandboxes WHERE state = 4 "
-                                          "ORDER BY end_time_usec DESC LIMIT 1 OFFSET :offset",
-        [STATEMENT_EVENT_SEQUENCE_AT_ROW] = "SELECT sequence FROM sandbox_events "
-                                            "ORDER BY sequence DESC LIMIT 1 OFFSET :offset",
         /* By the clock, and yet a prefix of the sequence, also if the clock was set back. */
         [STATEMENT_EVENT_SEQUENCE_AT_TIME] =
                 "SELECT sequence FROM sandbox_events WHERE event_time_usec >= :time "
                 "ORDER BY sequence LIMIT 1",
+        [STATEMENT_OWNER_TOTALS] = "SELECT owner, n_events, event_bytes, n_ended_executions, "
+                                   "n_ended_sandboxes, n_outputs, output_bytes FROM owner_totals",
+        [STATEMENT_DELETE_OLDEST_OUTPUTS] =
+                "DELETE FROM execution_outputs WHERE execution_id IN (SELECT execution_id "
+                "FROM execution_outputs WHERE owner = :owner ORDER BY end_time_usec LIMIT :limit)",
+        [STATEMENT_DELETE_OLDEST_EVENTS] =
+                "DELETE FROM sandbox_events WHERE sequence IN (SELECT sequence "
+                "FROM sandbox_events WHERE owner = :owner ORDER BY sequence LIMIT :limit)",
+        [STATEMENT_DELETE_OLDEST_EXECUTIONS] =
+                "DELETE FROM executions WHERE execution_id IN (SELECT execution_id "
+                "FROM executions INDEXED BY executions_of_owner WHERE owner = :owner AND state = 3 "
+                "ORDER BY create_time_usec LIMIT :limit)",
+        [STATEMENT_EMPTY_OLDEST_SANDBOXES] =
+                "DELETE FROM executions WHERE execution_id IN (SELECT execution_id "
+                "FROM executions WHERE sandbox_id IN (SELECT sandbox_id "
+                "FROM sandboxes INDEXED BY sandboxes_of_owner WHERE owner = :owner AND state = 4 "
+                "ORDER BY create_time_usec LIMIT :limit) LIMIT :limit)",
+        [STATEMENT_DELETE_OLDEST_SANDBOXES] =
+                "DELETE FROM sandboxes WHERE sandbox_id IN (SELECT sandbox_id "
+                "FROM sandboxes INDEXED BY sandboxes_of_owner WHERE owner = :owner AND state = 4 "
+                "ORDER BY create_time_usec LIMIT :limit) AND NOT EXISTS "
+                "(SELECT 1 FROM executions WHERE executions.sandbox_id = sandboxes.sandbox_id)",
+        [STATEMENT_REMEMBER_DELETED_EVENTS] =
+                "UPDATE owner_totals SET deleted_sequence = (SELECT max(deleted_sequence) "
+                "FROM owner_totals WHERE " OWNER_HAS_NOTHING ") WHERE owner = ''",
+        [STATEMENT_FORGET_OWNERS] =
+                "DELETE FROM owner_totals WHERE " OWNER_HAS_NOTHING " AND owner <> ''",
 };
 static_assert(ARRAY_SIZE(statement_sql) == _STATEMENT_N, "every statement has its SQL");
 

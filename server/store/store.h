@@ -57,12 +57,14 @@ typedef void (*store_on_health_change)(void *userdata);
 void store_set_on_health_change(struct store *store, store_on_health_change on_change,
                                 void *userdata);
 
-/* What is kept of what is over. Zero: no bound. */
+/* What is kept of what is over. Zero: no bound. Above a bound, the oldest of those owners go who
+ * have most. */
 struct store_retention {
         int64_t kept_usec; /* ended sandboxes and executions, deleted contexts, events */
         int64_t sandboxes_max;
         int64_t executions_max;
         int64_t events_max;
+        int64_t events_bytes_max;
         int64_t requests_kept_usec;
         int64_t requests_max;      /* of each owner */
         int64_t outputs_kept_usec; /* of ended executions */
@@ -74,8 +76,8 @@ enum {
         STORE_ROWS_WORTH_PRUNING = 4096,
 };
 
-/* From now on prunes every few minutes, in small steps, and earlier when much was added; an owner's
- * oldest requests at once. Without it nothing is pruned. */
+/* From now on prunes every few minutes, in small steps, and at once when much was added, in rows or
+ * in bytes; an owner's oldest requests at once. Without it nothing is pruned. */
 int store_set_retention(struct store *store, const struct store_retention *retention);
 
 typedef void (*store_on_done)(void *userdata, int result);

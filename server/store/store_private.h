@@ -26,12 +26,14 @@ struct store {
 
         struct store_retention retention;
         sd_event_source *retention_timer;
-        int64_t output_bytes; /* that came since it was pruned */
-        int64_t n_rows;       /* likewise */
+        bool is_pruning; /* a step is under way, which sets the timer again */
+        int64_t n_rows;  /* that came since the last step, and what of which kind */
+        int64_t output_bytes;
+        int64_t event_bytes;
 };
 
-/* One more row is kept, and so many bytes of output: prunes soon when they have become many. */
-void store_count_kept(struct store *store, size_t n_output_bytes);
+/* One more row is kept, and so many bytes with it: prunes soon when they have become many. */
+void store_count_kept(struct store *store, size_t n_output_bytes, size_t n_event_bytes);
 
 /* All changes: only a result is told. */
 struct change_job {

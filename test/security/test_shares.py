@@ -14,7 +14,8 @@ from scenario import MIB
 from stubs import execution_service as executions, sandbox_service as sandboxes
 
 FLAGS = ["--tcp", "127.0.0.1:0", "--sandboxes-max", "20", "--memory-total", "4GiB", "--executions-max", "8", "--executions-queued-max", "8",
-         "--queued-code-total-max", "8MiB", "--open-streams-max", "40", "--updates-per-second", "20", "--rings-retained", "2MiB", "--queue-max", "10000"]
+         "--queued-code-total-max", "8MiB", "--open-streams-max", "40", "--updates-per-second", "20", "--rings-retained", "2MiB",
+         "--retention-events-size", "4MiB", "--queue-max", "10000"]
 
 
 def setUpModule():
@@ -194,7 +195,7 @@ class Updates(Case):
         grown = (self.state_bytes() - size) >> 20
         print(f"# {n} updates in 5 s, {refused} of them refused; the state grew by {grown} MiB, the log by {running.log_path.stat().st_size - log} bytes")
         self.assertGreater(refused, 0)
-        self.assertLess(grown, 60)
+        self.assertLess(grown, 24)
         self.assertLess(running.log_path.stat().st_size - log, 50000)
         self.assertEqual(b.run(other, "1+1").text, "2")
 

@@ -381,6 +381,11 @@ START_TEST(an_old_schema_is_migrated_with_its_data)
         fixture_close(&fixture);
         ck_assert_int_eq(ask_sql(database(), "PRAGMA user_version"), (int64_t)n_migrations);
         ck_assert_int_eq(ask_sql(database(), "SELECT count(*) FROM sandboxes"), 2);
+        /* What was there before counts, too. */
+        ck_assert_int_eq(ask_sql(database(), "SELECT sum(n_ended_sandboxes) FROM owner_totals"),
+                         ask_sql(database(), "SELECT count(*) FROM sandboxes WHERE state = 4"));
+        ck_assert_int_eq(ask_sql(database(), "SELECT sum(n_ended_executions) FROM owner_totals"),
+                         ask_sql(database(), "SELECT count(*) FROM executions WHERE state = 3"));
 }
 END_TEST
 

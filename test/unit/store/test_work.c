@@ -13,6 +13,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/store/database.h"
+#include "server/store/owner_bounds.h"
 #include "test/unit/store/fixture.h"
 
 static struct fixture fixture;
@@ -340,6 +341,276 @@ START_TEST(what_is_over_is_pruned_by_number)
 }
 END_TEST
 
+/* What the database counts is what is there. */
+static void check_totals(void)
+{
+        static const char *const pairs[][2] = {
+                { "n_events", "count(*) FROM sandbox_events" },
+                { "event_bytes", "sum(size_bytes) FROM sandbox_events" },
+                { "n_ended_executions", "count(*) FROM executions WHERE state = 3" },
+                { "n_ended_sandboxes", "count(*) FROM sandboxes WHERE state = 4" },
+                { "n_outputs", "count(*) FROM execution_outputs" },
+                { "output_bytes", "coalesce(sum(size_bytes), 0) FROM execution_outputs" },
+        };
+        char sql[256];
+
+        for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+                int64_t counted;
+
+                (void)snprintf(sql, sizeof(sql), "SELECT sum(%s) FROM owner_totals", pairs[i][0]);
+                counted = ask_sql(database(), sql);
+                (void)snprintf(sql, sizeof(sql), "SELECT %s", pairs[i][1]);
+                ck_assert_msg(ask_sql(database(), sql) == counted, "%s: %lld", pairs[i][0],
+                              (long long)counted);
+        }
+}
+
+static void insert_ended_of(const char *owner, int first, int n)
+{
+        struct answer answer = { 0 };
+
+        for (int i = first; i < first + n; i++) {
+                struct sandbox_record sandbox = make_sandbox(i, i);
+                struct context_record context = make_context(i, sandbox.sandbox_id);
+                struct execution_record execution =
+                        make_execution(i, sandbox.sandbox_id, context.context_id, i);
+
+                (void)strcpy(sandbox.owner, owner);
+                (void)strcpy(context.owner, owner);
+                (void)strcpy(execution.owner, owner);
+                store_insert_sandbox(fixture.store, &sandbox, on_answer, &answer);
+                store_insert_context(fixture.store, &context, on_answer, &answer);
+                store_insert_execution(fixture.store, &execution, on_answer, &answer);
+                execution.state = EXECUTION_ENDED;
+                execution.end_time_usec = i;
+                store_update_execution(fixture.store, &execution, on_answer, &answer);
+                store_update_execution(fixture.store, &execution, on_answer, &answer);
+                sandbox.state = SANDBOX_ENDED;
+                sandbox.end_time_usec = i;
+                store_update_sandbox(fixture.store, &sandbox, SANDBOX_EVENT_ENDED, on_answer,
+                                     &answer);
+        }
+        wait_for(&fixture, &answer.n_calls, 6 * n);
+}
+
+static size_t n_sandboxes_of(const char *owner)
+{
+        return list_sandboxes(
+                       &fixture,
+                       &(struct sandbox_query){ .owner = owner, .states = ~0U, .limit = 1000 })
+                ->n;
+}
+
+static size_t n_executions_of(const char *owner)
+{
+        return list_executions(&fixture, &(struct execution_query){ .owner = owner, .limit = 1000 })
+                ->n;
+}
+
+START_TEST(who_has_most_makes_room_first)
+{
+        const struct store_retention retention = {
+                .sandboxes_max = 100,
+                .executions_max = 90,
+                .events_max = 120,
+        };
+        struct sandbox_event_query query = { .owner = "key-b", .after_sequence = 0, .limit = 900 };
+        const struct page *page;
+
+        insert_ended_of("key-b", 1, 10); /* the oldest of all */
+        insert_ended_of("key-a", 1001, 600);
+        insert_ended_of("key-c", 5001, 45);
+        (void)prune(&retention, time_now_usec());
+        ck_assert_uint_eq(n_executions_of("key-b"), 10);
+        ck_assert_uint_eq(n_executions_of("key-a"), 40);
+        ck_assert_uint_eq(n_executions_of("key-c"), 40);
+        ck_assert_uint_eq(n_sandboxes_of("key-b"), 10);
+        ck_assert_uint_eq(n_sandboxes_of("key-a"), 45);
+        ck_assert_uint_eq(n_sandboxes_of("key-c"), 45);
+
+        /* All of b's events are there, and its token from before is good; those of a are the
+         * newest, and its token is not. */
+        page = list_events(&fixture, &query);
+        ck_assert_int_eq(page->result, 0);
+        ck_assert_uint_eq(page->n, 20);
+        query.owner = "key-a";
+        ck_assert_int_eq(list_events(&fixture, &query)->result, STORE_E_TOKEN_EXPIRED);
+        query.after_sequence = 20 + 1200 - 50;
+        page = list_events(&fixture, &query);
+        ck_assert_int_eq(page->result, 0);
+        ck_assert_uint_eq(page->n, 50);
+        query.owner = NULL;
+        ck_assert_int_eq(list_events(&fixture, &query)->result, STORE_E_TOKEN_EXPIRED);
+        fixture_close(&fixture);
+        check_totals();
+        ck_assert_int_eq(ask_sql(database(), "SELECT count(*) FROM pragma_foreign_key_check"), 0);
+}
+END_TEST
+
+/* Sandboxes go also when their executions are within a bound of their own. */
+START_TEST(sandboxes_beyond_their_bound_take_their_executions_along)
+{
+        const struct store_retention retention = { .sandboxes_max = 10 };
+
+        insert_ended_of("key-a", 1, 400);
+        (void)prune(&retention, time_now_usec());
+        ck_assert_uint_eq(n_sandboxes_of("key-a"), 10);
+        ck_assert_uint_eq(n_executions_of("key-a"), 10);
+        fixture_close(&fixture);
+        check_totals();
+}
+END_TEST
+
+static void end_with_output(const char *owner, int number, size_t n_bytes)
+{
+        struct sandbox_record sandbox = make_sandbox(number, number);
+        struct context_record context = make_context(number, sandbox.sandbox_id);
+        struct execution_record execution =
+                make_execution(number, sandbox.sandbox_id, context.context_id, number);
+        struct store_blob output = { calloc(1, n_bytes), n_bytes };
+        struct answer answer = { 0 };
+
+        (void)strcpy(sandbox.owner, owner);
+        (void)strcpy(context.owner, owner);
+        (void)strcpy(execution.owner, owner);
+        store_insert_sandbox(fixture.store, &sandbox, on_answer, &answer);
+        store_insert_context(fixture.store, &context, on_answer, &answer);
+        store_insert_execution(fixture.store, &execution, on_answer, &answer);
+        execution.state = EXECUTION_ENDED;
+        execution.end_time_usec = number;
+        store_end_execution(fixture.store, &execution, &output, on_answer, &answer);
+        wait_for(&fixture, &answer.n_calls, 4);
+        ck_assert_int_eq(answer.result, 0);
+        free((void *)(uintptr_t)output.data);
+}
+
+START_TEST(kept_output_of_one_owner_does_not_push_out_anothers)
+{
+        const struct store_retention retention = { .outputs_max_bytes = 1 << 20 };
+
+        end_with_output("key-b", 1, 1000); /* the oldest of all */
+        for (int i = 0; i < 30; i++)
+                end_with_output("key-a", 100 + i, 100 * 1000);
+        (void)prune(&retention, time_now_usec());
+        fixture_close(&fixture);
+        check_totals();
+        ck_assert_int_eq(ask_sql(database(), "SELECT count(*) FROM execution_outputs "
+                                             "WHERE owner = 'key-b'"),
+                         1);
+        ck_assert_int_eq(ask_sql(database(), "SELECT min(end_time_usec) FROM execution_outputs "
+                                             "WHERE owner = 'key-a'"),
+                         120); /* ten of them fit */
+}
+END_TEST
+
+static void update_with_labels(const char *owner, int number, int n)
+{
+        struct sandbox_record sandbox = make_sandbox(number, 1);
+        char value[1000];
+
+        (void)strcpy(sandbox.owner, owner);
+        memset(value, 'x', sizeof(value) - 1);
+        value[sizeof(value) - 1] = '\0';
+        ck_assert_int_eq(insert_sandbox(&fixture, &sandbox), 0);
+        for (int i = 0; i < 64; i++) {
+                char name[16];
+
+                (void)snprintf(name, sizeof(name), "label-%d", i);
+                ck_assert_int_eq(pairs_add(&sandbox.labels, name, value), 0);
+        }
+        for (int i = 0; i < n; i++)
+                ck_assert_int_eq(update_sandbox(&fixture, &sandbox, SANDBOX_EVENT_UPDATED), 0);
+        sandbox_record_deinit(&sandbox);
+}
+
+START_TEST(events_are_bounded_by_their_bytes)
+{
+        const struct store_retention retention = { .events_bytes_max = 1 << 20 };
+        int64_t of_a, of_b;
+
+        update_with_labels("key-a", 1, 100); /* 30 MB */
+        update_with_labels("key-b", 2, 1);
+        (void)prune(&retention, time_now_usec());
+        fixture_close(&fixture);
+        check_totals();
+        of_a = ask_sql(database(), "SELECT event_bytes FROM owner_totals WHERE owner = 'key-a'");
+        of_b = ask_sql(database(), "SELECT n_events FROM owner_totals WHERE owner = 'key-b'");
+        ck_assert_int_le(of_a, 1 << 20);
+        ck_assert_int_gt(of_a, 500 * 1000);
+        ck_assert_int_eq(of_b, 2);
+}
+END_TEST
+
+/* Nobody waits for minutes while the disk fills. */
+START_TEST(growth_is_pruned_at_once)
+{
+        const struct store_retention retention = { .events_bytes_max = 1 << 20 };
+        const char *sql = "SELECT sum(event_bytes) FROM owner_totals";
+        struct answer answer = { 0 };
+
+        ck_assert_int_eq(store_set_retention(fixture.store, &retention), 0);
+        update_with_labels("key-a", 1, 300); /* 90 MB; one at a time */
+        /* At no time there is much more than the bound. */
+        ck_assert_int_lt(ask_sql(database(), sql), 3 << 20);
+        store_prune(fixture.store, &retention, time_now_usec(), on_answer, &answer);
+        wait_for(&fixture, &answer.n_calls, 1);
+        fixture_close(&fixture);
+        ck_assert_int_lt(ask_sql(database(), "SELECT page_count * page_size FROM "
+                                             "pragma_page_count, pragma_page_size"),
+                         6 << 20);
+}
+END_TEST
+
+START_TEST(owners_that_have_nothing_any_more_are_forgotten)
+{
+        const struct store_retention retention = { .kept_usec = 1 };
+        struct sandbox_event_query query = { .owner = "key-7", .limit = 9 };
+
+        for (int i = 0; i < 50; i++) {
+                char owner[16];
+
+                (void)snprintf(owner, sizeof(owner), "key-%d", i);
+                insert_ended_of(owner, 10 * i + 1, 1);
+        }
+        (void)prune(&retention, time_now_usec() + 1000000);
+        /* Its token is old all the same. */
+        ck_assert_int_eq(list_events(&fixture, &query)->result, STORE_E_TOKEN_EXPIRED);
+        query.after_sequence = 100;
+        ck_assert_int_eq(list_events(&fixture, &query)->result, 0);
+        insert_ended_of("key-7", 9000, 1);
+        ck_assert_uint_eq(list_events(&fixture, &query)->n, 2);
+        query.after_sequence = 99;
+        ck_assert_int_eq(list_events(&fixture, &query)->result, STORE_E_TOKEN_EXPIRED);
+        fixture_close(&fixture);
+        ck_assert_int_eq(ask_sql(database(), "SELECT count(*) FROM owner_totals"), 2);
+        check_totals();
+}
+END_TEST
+
+static const struct {
+        int64_t amounts[5];
+        int64_t bound, level;
+} levels[] = {
+        { { 1, 2, 3, 4, 5 }, 15, INT64_MAX },   { { 1, 2, 3, 4, 5 }, 14, 4 },
+        { { 100, 0, 0, 0, 0 }, 30, 30 },        { { 100, 100, 100, 100, 100 }, 99, 19 },
+        { { 10, 1000, 10, 10, 500 }, 130, 50 }, { { 7, 0, 0, 0, 7 }, 0, 0 },
+};
+
+START_TEST(the_level_cuts_only_those_above_it)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
+                int64_t amounts[5], sum = 0, level;
+
+                memcpy(amounts, levels[i].amounts, sizeof(amounts));
+                level = owner_bounds_level(amounts, ARRAY_SIZE(amounts), levels[i].bound);
+                ck_assert_int_eq(level, levels[i].level);
+                for (size_t k = 0; k < ARRAY_SIZE(amounts); k++)
+                        sum += MIN(amounts[k], level);
+                ck_assert_int_le(sum, levels[i].bound);
+        }
+}
+END_TEST
+
 START_TEST(no_bound_prunes_nothing)
 {
         const struct store_retention retention = { 0 };
@@ -410,8 +681,8 @@ END_TEST
 /* No statement walks through a table that grows. */
 START_TEST(queries_find_their_rows_by_index)
 {
-        static const char *const may_scan[] = { "wanted", "api_keys", "probe", "sqlite_sequence",
-                                                "CONSTANT ROW" };
+        static const char *const may_scan[] = { "wanted",          "api_keys",     "probe",
+                                                "sqlite_sequence", "owner_totals", "CONSTANT ROW" };
         struct database opened;
         char message[MESSAGE_BUFFER];
         int n_seen = 0;
@@ -459,6 +730,13 @@ int main(void)
                 a_full_disk_is_told_and_survived,
                 what_is_over_is_pruned_by_age_in_steps,
                 what_is_over_is_pruned_by_number,
+                who_has_most_makes_room_first,
+                sandboxes_beyond_their_bound_take_their_executions_along,
+                kept_output_of_one_owner_does_not_push_out_anothers,
+                events_are_bounded_by_their_bytes,
+                growth_is_pruned_at_once,
+                owners_that_have_nothing_any_more_are_forgotten,
+                the_level_cuts_only_those_above_it,
                 no_bound_prunes_nothing,
                 a_token_from_before_the_pruning_is_expired,
                 retention_works_by_itself,
