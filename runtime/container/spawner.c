@@ -53,8 +53,12 @@ static int wait_answer(const struct spawner *spawner, struct spawn_answer *ret_a
         r = io_receive_packet(spawner->socket_fd, ret_answer, &n_answer, ret_pidfd, &n_fds);
         if (r == IO_E_END || r == -ECONNRESET)
                 return SPAWNER_E_DEAD;
-        if (r == IO_E_TOO_BIG) /* the two ends are one program, so it is a want of descriptors */
+        if (r == IO_E_TOO_BIG) { /* the two ends are one program, so it is a want of descriptors */
+                /* Nobody will hear of it: it is our child, and not reaped. */
+                if (ret_answer->failure.error_number == 0 && ret_answer->pid > 0)
+                        (void)kill(ret_answer->pid, SIGKILL);
                 return error_origin(-EMFILE);
+        }
         if (r)
                 return error_fold(r);
         return n_answer == sizeof(*ret_answer) ? 0 : error_origin(-EBADMSG);

@@ -93,7 +93,8 @@ int http2_guard_new(const struct http2_limits *limits, struct http2_guard **ret_
         guard->message_max_bytes = limits->message_max_bytes;
         guard->n_places = n_places;
         guard->frames = (struct bucket){ .burst = 1000, .per_second = 500 };
-        guard->resets = (struct bucket){ .burst = 200, .per_second = 100 };
+        /* A client may cancel all that it has open, and again. */
+        guard->resets = (struct bucket){ .burst = 1024, .per_second = 200 };
         /* A client that takes a gigabyte a second sends one or two for each 16 KiB of it at most.
          */
         guard->updates = (struct bucket){ .burst = 50000, .per_second = 100000 };
