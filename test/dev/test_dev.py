@@ -5,6 +5,7 @@ import pathlib
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -18,6 +19,7 @@ TOOLS = {
     "id": "echo 0",
     "getent": "exit 0",
     "meson": 'mkdir -p "$2"; touch "$2/build.ninja"',
+    "install": 'for last; do :; done; mkdir -p "$last"',
     # As long as one works no other may.
     "ninja": """
         mkdir "$STATE/ninja-works" || exit 1
@@ -65,6 +67,28 @@ TOOLS = {
     """,
 }
 
+# What `up` starts: the template's builder, a daemon that owns its run folder as hotcell-runtime does, and the client.
+BUILT = {
+    "runtime/template/hotcell-template": "#!/bin/sh\n",
+    "build/runtime/supervisor/hotcell-runtime": """#!/usr/bin/python3
+import fcntl, os, pathlib, signal, sys
+run, state = pathlib.Path(sys.argv[2]), pathlib.Path(os.environ["STATE"])
+(run / "private").mkdir(exist_ok=True)
+lock = open(run / "private/lock", "w")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    sys.exit("in use")
+with open(state / "daemons", "a") as daemons:
+    print(os.getpid(), file=daemons)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+(state / "daemon-began").touch()
+while True:
+    signal.pause()
+""",
+    "build/cli/hotcell": '#!/bin/sh\n[ -e "$STATE/daemon-began" ] && [ ! -e "$STATE/never-serves" ]\n',
+}
+
 
 def without_seconds(text):
     return re.sub(r" \(\d+ s\)", "", text)
@@ -96,6 +120,13 @@ class Case(unittest.TestCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process
+
+    def dev(self, *words, code=0):
+        """What it says when it ends so."""
+        process = self.start(self.folder / "dev", *words)
+        output, errors = process.communicate(timeout=TIMEOUT)
+        self.assertEqual(process.returncode, code, errors)
+        return output + errors
 
     def run_dev(self, code=0):
         process = self.start()
@@ -212,6 +243,110 @@ class TwoAtOnce(Case):
         self.assertIn(" --save out-2 --usage", shown[1])
         self.assertEqual(sorted(path.name for path in (self.folder / "out").iterdir()), ["1-display.png", "notes.txt"])
         self.assertEqual([path.name for path in (self.folder / "out-2").iterdir()], ["1-display.png"])
+
+
+class UpAndDown(Case):
+    def setUp(self):
+        super().setUp()
+        for name, text in BUILT.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755)
+        self.run_folder = self.folder / "run/hotcell"
+        self.run_folder.parent.mkdir()
+        self.environment.update(HOTCELL_DEV_RUN=str(self.run_folder), HOTCELL_DEV_STATE=str(self.folder / "database"))
+        self.addCleanup(self.end_daemons)
+
+    def daemons(self):
+        """Those that live."""
+        path = self.state / "daemons"
+        pids = [int(line) for line in path.read_text().split()] if path.exists() else []
+        return [pid for pid in pids if "hotcell-runtime" in self.command_line(pid)]
+
+    @staticmethod
+    def command_line(pid):
+        try:
+            return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            return ""
+
+    def end_daemons(self):
+        for pid in self.daemons():
+            os.kill(pid, signal.SIGKILL)
+
+    def test_what_up_starts_down_stops(self):
+        self.dev("up")
+        self.assertEqual([f"{pid}\n" for pid in self.daemons()], [(self.run_folder / "pid").read_text()])
+        self.dev("down")
+        self.assertEqual(self.daemons(), [])
+        self.assertFalse(self.run_folder.exists())
+        self.assertIn("not up", self.dev("down", code=1))
+
+    def test_of_two_at_once_one_serves_and_can_be_stopped(self):
+        self.mark("ninja-waits")
+        first = self.start(self.folder / "dev", "up")
+        self.wait_for("ninja-began")
+        second = self.start(self.folder / "dev", "up")
+        self.assertIn("waiting for another ./dev", second.stderr.readline())
+        (self.state / "ninja-waits").unlink()
+        _, errors = first.communicate(timeout=TIMEOUT)
+        self.assertEqual(first.returncode, 0, errors)
+        _, errors = second.communicate(timeout=TIMEOUT)
+        self.assertEqual(second.returncode, 1, errors)
+        self.assertIn("already up", errors)
+        self.assertEqual(len(self.daemons()), 1)
+        self.dev("down")
+        self.assertEqual(self.daemons(), [])
+
+    def test_daemons_that_nobody_recorded_keep_their_folder(self):
+        self.dev("up")
+        pid = self.daemons()[0]
+        (self.run_folder / "pid").write_text("1\n")
+        (self.run_folder / "log").write_text("of the first")
+        said = self.dev("down", code=1)
+        self.assertIn(f"process {pid} serves on {self.run_folder}", said)
+        self.assertIn(f"already up (process {pid})", self.dev("up", code=1))
+        self.assertEqual(self.daemons(), [pid])
+        self.assertEqual((self.run_folder / "log").read_text(), "of the first")
+
+    def test_what_is_left_of_dead_daemons_is_no_hindrance(self):
+        self.dev("up")
+        os.kill(self.daemons()[0], signal.SIGKILL)
+        (self.state / "daemon-began").unlink()
+        self.dev("up")
+        self.assertEqual(len(self.daemons()), 1)
+        os.kill(self.daemons()[0], signal.SIGKILL)
+        self.dev("down")
+        self.assertFalse(self.run_folder.exists())
+
+    def test_already_up_is_said_before_anything_is_built(self):
+        self.dev("up")
+        self.assertNotIn("building", self.dev("up", code=1))
+
+    def test_an_interrupted_start_leaves_nothing(self):
+        self.mark("never-serves")
+        for words in (("up",), ("demo",)):
+            with self.subTest(words=words):
+                process = self.start(self.folder / "dev", *words)
+                self.wait_for("daemon-began")
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=TIMEOUT)
+                self.assertEqual(process.returncode, 143)
+                self.assertEqual(self.daemons(), [])
+                self.assertEqual(list((self.folder / "run").iterdir()), [])
+                (self.state / "daemon-began").unlink()
+
+    def test_daemons_that_are_not_recorded_yet_end_with_the_script(self):
+        # As if it were interrupted between the start and the writing of the pid.
+        script = self.folder / "dev"
+        interrupted = 'while [ ! -e "$STATE/daemon-began" ]; do sleep 0.02; done; kill -TERM $$'
+        script.write_text(script.read_text().replace('echo $! >"$run/pid"', interrupted))
+        process = self.start(script, "demo")
+        process.communicate(timeout=TIMEOUT)
+        self.assertEqual(process.returncode, 143)
+        self.assertEqual(self.daemons(), [])
+        self.assertEqual(list((self.folder / "run").iterdir()), [])
 
 
 if __name__ == "__main__":
