@@ -18,7 +18,11 @@ TIMEOUT = 60
 TOOLS = {
     "id": "echo 0",
     "getent": "exit 0",
-    "meson": 'mkdir -p "$2"; touch "$2/build.ninja"',
+    # It notes whose sources it was for, as Meson does.
+    "meson": """
+        mkdir -p "$2/meson-info"; touch "$2/build.ninja"; echo "$*" >>"$STATE/meson-calls"
+        printf '{"directories": {"source": "%s"}}' "$PWD" >"$2/meson-info/meson-info.json"
+    """,
     "install": 'for last; do :; done; mkdir -p "$last"',
     # As long as one works no other may.
     "ninja": """
@@ -347,6 +351,19 @@ class UpAndDown(Case):
         self.assertEqual(process.returncode, 143)
         self.assertEqual(self.daemons(), [])
         self.assertEqual(list((self.folder / "run").iterdir()), [])
+
+
+class Words(Case):
+    def test_a_moved_clone_configures_anew(self):
+        self.dev("build")
+        (self.folder / "build/old").touch()
+        self.dev("build")
+        self.assertTrue((self.folder / "build/old").exists())
+        info = self.folder / "build/meson-info/meson-info.json"
+        info.write_text(info.read_text().replace(str(self.folder), "/where/it/was"))
+        self.assertIn("configuring anew: the build folder is of /where/it/was", self.dev("build"))
+        self.assertFalse((self.folder / "build/old").exists())
+        self.assertEqual(len((self.state / "meson-calls").read_text().splitlines()), 2)
 
 
 if __name__ == "__main__":
