@@ -365,6 +365,41 @@ class Words(Case):
         self.assertFalse((self.folder / "build/old").exists())
         self.assertEqual(len((self.state / "meson-calls").read_text().splitlines()), 2)
 
+    def test_help_is_no_error(self):
+        for word in ("--help", "-h", "help"):
+            self.assertIn("usage: ./dev COMMAND", self.dev(word))
+
+    def test_unknown_words_are_refused_before_anything_is_built(self):
+        (self.folder / "empty.csv").touch()
+        (self.folder / "test/fuzz").mkdir(parents=True)
+        (self.folder / "test/fuzz/fuzz_one.c").touch()
+        with (self.folder / "large.csv").open("w") as file:
+            file.truncate(64 * 1024 * 1024 + 1)
+        for words, said in (
+                (("up", "extra"), "up takes no more words: extra"),
+                (("down", "extra"), "down takes no more words: extra"),
+                (("demo", "--halp"), "demo has no option --halp"),
+                (("demo", "a.csv", "b.csv"), "demo takes one file"),
+                (("demo", "empty.csv"), "empty.csv is empty"),
+                (("demo", "large.csv"), "large.csv is larger than 64 MiB"),
+                (("demo", "no.csv"), "cannot read no.csv"),
+                (("fuzz", "abc"), "fuzz takes whole seconds of at least 1, not 'abc'"),
+                (("fuzz", "0"), "fuzz takes whole seconds of at least 1, not '0'"),
+                (("fuzz", "1", "fuzz_two"), "there is no fuzzer 'fuzz_two'; there are: fuzz_one"),
+                (("test", "units"), "there is no part 'units' of the tests; there are: unit integration kernels security vm")):
+            with self.subTest(words=words):
+                self.assertIn(said, self.dev(*words, code=1))
+        self.assertFalse((self.folder / "build/build.ninja").exists())
+
+    def test_the_parts_of_the_tests_are_those_that_there_are(self):
+        script = (ROOT / "dev").read_text()
+        named = set(re.search(r"^test_parts=\((.*)\)$", script, re.M).group(1).split())
+        found = set()
+        for path in ROOT.glob("test/**/meson.build"):
+            found |= set(re.findall(r"suite: '(\w+)'", path.read_text()))
+        self.assertEqual(named, found)
+        self.assertIn(f"only these parts: {re.search(r'^test_parts=.(.*).$', script, re.M).group(1).replace(' ', ', ')}.", script)
+
 
 if __name__ == "__main__":
     unittest.main()
