@@ -58,7 +58,7 @@ static const struct {
           "`hotcell key create NAME --owner KEY` on the server's machine makes one that goes on as its owner" },
         { 0, "KEY_NOT_FOUND", "`hotcell key ls` shows them" },
         { 0, "KEY_REVOKED", "`hotcell key ls` on the server's machine shows which keys are good" },
-        { 0, "LIMIT_OUT_OF_RANGE", "`hotcell version` shows the highest limits of a sandbox" },
+        { 0, "LIMIT_OUT_OF_RANGE", "`hotcell version` shows the highest limits and the defaults" },
         { 0, "NAME_IN_USE",
           "`hotcell sandbox ls` and `hotcell key ls` show who has it; for a sandbox --get-or-create takes that one" },
         { 0, "OPERATOR_ONLY", "as root, over the server's unix socket, it works" },
@@ -76,6 +76,8 @@ static const struct {
         { 0, "WALL_MISSING", "`hotcell doctor` shows which wall is missing and how to mend it" },
         { 0, "WATCH_TOKEN_EXPIRED",
           "`hotcell sandbox ls` shows what is there; watch without --after" },
+        { RPC_DEADLINE_EXCEEDED, NULL,
+          "the server is there but did not answer in time, and may still do it: `hotcell doctor` shows what it lacks" },
         { RPC_UNAUTHENTICATED, NULL,
           "set HOTCELL_API_KEY or --api-key-file; `hotcell key create NAME` on the server's machine makes a key" },
         { RPC_UNIMPLEMENTED, NULL, "client and server differ; see `hotcell version`" },
@@ -140,7 +142,18 @@ static void print_line(FILE *out, const char *label, const char *text)
                 (void)fprintf(out, "  %s: %s\n", label_line, line);
 }
 
-static void print_bad_request(FILE *out, const Google__Protobuf__Any *any)
+/* The server's sentence is most often the first field's. */
+static bool is_headline(const struct rpc_error *error,
+                        const Google__Rpc__BadRequest__FieldViolation *violation)
+{
+        _cleanup_(freep) char *sentence =
+                format_text("%s %s", violation->field, violation->description);
+
+        return strcmp(error->message, sentence) == 0;
+}
+
+static void print_bad_request(FILE *out, const struct rpc_error *error,
+                              const Google__Protobuf__Any *any)
 {
         _cleanup_(message_freep) Google__Rpc__BadRequest *bad =
                 detail_unpack(any, &google__rpc__bad_request__descriptor);
@@ -150,8 +163,12 @@ static void print_bad_request(FILE *out, const Google__Protobuf__Any *any)
                 const char *flag = field_flag(field);
                 _cleanup_(freep) char *label =
                         flag ? format_text("%s (%s)", flag, field) : duplicate(field);
+                _cleanup_(freep) char *cut =
+                        format_text("%.*s", TEXT_MAX, bad->field_violations[i]->description);
+                _cleanup_(freep) char *description = field_flags_in(cut);
 
-                print_line(out, label, bad->field_violations[i]->description);
+                if (!is_headline(error, bad->field_violations[i]))
+                        print_line(out, label, description);
         }
 }
 
@@ -246,10 +263,14 @@ static char *message_text(const struct rpc_error *error)
         const char *flag = error->message[n_field] == ' ' && has_bad_field(error, field)
                                    ? field_flag(field)
                                    : NULL;
+        _cleanup_(freep) char *rest = NULL;
+        _cleanup_(freep) char *cut = NULL;
 
         if (!flag)
                 return format_text("%.*s", 4 * TEXT_MAX, error->message);
-        return format_text("%s%.*s", flag, 4 * TEXT_MAX, error->message + n_field);
+        cut = format_text("%.*s", 4 * TEXT_MAX, error->message + n_field);
+        rest = field_flags_in(cut);
+        return format_text("%s%s", flag, rest);
 }
 
 void rpc_error_print(const struct rpc_error *error, FILE *out)
@@ -263,7 +284,7 @@ void rpc_error_print(const struct rpc_error *error, FILE *out)
                 print_line(out, "reason", reason);
         for (size_t i = 0; i < n_details(error); i++) {
                 print_resource(out, error->status->details[i]);
-                print_bad_request(out, error->status->details[i]);
+                print_bad_request(out, error, error->status->details[i]);
                 print_precondition(out, error->status->details[i]);
                 print_quota(out, error->status->details[i]);
                 print_retry(out, error->status->details[i]);

@@ -2,8 +2,11 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "cli/memory.h"
 #include "runtime/base/macros.h"
 
 /* A sandbox is described in `spec` of CreateSandbox and in `sandbox` of Execute; the same name
@@ -32,6 +35,7 @@ static const struct {
         { "name", "--name", "NAME" },
         { "on_output_limit", NULL, "--on-output-limit" },
         { "sandbox_id", NULL, "SANDBOX" },
+        { "scopes", NULL, "--scope" },
         { "states", NULL, "--state" },
         { "template", "--template", "--template" },
         { "ttl", "--ttl", "--ttl" },
@@ -54,4 +58,35 @@ const char *field_flag(const char *path)
                         return is_in_spec ? flags[i].in_spec : flags[i].elsewhere;
         }
         return NULL;
+}
+
+/* The flag of a sandbox's limit whose field is called as @word is. */
+static const char *limit_flag(const char *word, size_t n_word)
+{
+        char path[64];
+
+        /* Words without an underscore are English, too. */
+        if (!memchr(word, '_', n_word) || n_word > 40)
+                return NULL;
+        (void)snprintf(path, sizeof(path), "spec.limits.%.*s", (int)n_word, word);
+        return field_flag(path);
+}
+
+char *field_flags_in(const char *text)
+{
+        static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
+        char *result = duplicate("");
+
+        while (*text) {
+                size_t n_word = strspn(text, letters);
+                size_t n = n_word ? n_word : strcspn(text, letters);
+                const char *flag = limit_flag(text, n_word);
+                char *longer = flag ? format_text("%s%s", result, flag)
+                                    : format_text("%s%.*s", result, (int)n, text);
+
+                free(result);
+                result = longer;
+                text += n;
+        }
+        return result;
 }

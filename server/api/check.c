@@ -30,8 +30,50 @@ enum {
  */
 static const int64_t disk_headroom_bytes = 64 << 20;
 
+/* Largest first. */
+struct amount_unit {
+        int64_t size;
+        const char *name;
+};
+
+static const struct amount_unit byte_units[] = {
+        { INT64_C(1) << 40, "TiB" }, { 1 << 30, "GiB" }, { 1 << 20, "MiB" },
+        { 1 << 10, "KiB" },          { 1, "B" },
+};
+
+static const struct amount_unit time_units[] = {
+        { INT64_C(86400) * USEC_PER_SEC, "d" },
+        { INT64_C(3600) * USEC_PER_SEC, "h" },
+        { INT64_C(60) * USEC_PER_SEC, "min" },
+        { USEC_PER_SEC, "s" },
+        { 1000, "ms" },
+        { 1, "us" },
+};
+
 /* Longest representable duration that we take (10,000 years, as google.protobuf.Duration). */
 static const int64_t duration_max_seconds = 315576000000;
+
+enum { AMOUNT_TEXT = 40 };
+
+/* `96 MiB`, `30 d`: in the largest unit of which it is a whole number; the last one is 1. */
+static const char *show_amount(int64_t amount, const struct amount_unit *units,
+                               char ret_text[static AMOUNT_TEXT])
+{
+        while (units->size > 1 && (amount == 0 || amount % units->size != 0))
+                units++;
+        (void)snprintf(ret_text, AMOUNT_TEXT, "%" PRId64 " %s", amount / units->size, units->name);
+        return ret_text;
+}
+
+static const char *show_bytes(int64_t n_bytes, char ret_text[static AMOUNT_TEXT])
+{
+        return show_amount(n_bytes, byte_units, ret_text);
+}
+
+static const char *show_duration(int64_t usec, char ret_text[static AMOUNT_TEXT])
+{
+        return show_amount(usec, time_units, ret_text);
+}
 
 /* Prefixes and names are ours, and short. */
 static void join_path(char ret_path[static FIELD_PATH], const char *prefix, const char *name)
@@ -76,9 +118,11 @@ bool check_ruled_duration(struct api_call *call, const char *field,
                 return false;
         }
         if (*ret_usec > rule->max_usec) {
+                char max[AMOUNT_TEXT];
+
                 api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field,
-                               "is above this server's maximum of %" PRId64 " s",
-                               rule->max_usec / USEC_PER_SEC);
+                               "is above this server's maximum of %s",
+                               show_duration(rule->max_usec, max));
                 return false;
         }
         return true;
@@ -110,10 +154,11 @@ bool check_expire_time(struct api_call *call, const char *field,
         if (!check_time_to_come(call, field, time, ret_usec))
                 return false;
         if (*ret_usec - now > limits->ttl_max_usec) {
+                char max[AMOUNT_TEXT];
+
                 api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field,
-                               "is further away than this server's longest lifetime of %" PRId64
-                               " s",
-                               limits->ttl_max_usec / USEC_PER_SEC);
+                               "is further away than this server's longest lifetime of %s",
+                               show_duration(limits->ttl_max_usec, max));
                 return false;
         }
         return true;
@@ -243,6 +288,12 @@ bool check_working_directory(struct api_call *call, const char *field, const cha
         return false;
 }
 
+enum limit_unit {
+        LIMIT_COUNT,
+        LIMIT_BYTES,
+        LIMIT_CPU_MILLIS,
+};
+
 /* One optional integer limit. */
 struct limit_field {
         const char *prefix;
@@ -252,7 +303,34 @@ struct limit_field {
         int64_t min;
         int64_t max;
         int64_t fallback;
+        enum limit_unit unit;
 };
+
+/* People think in CPUs and MiB, the field counts in thousandths and bytes: both are told. */
+static void blame_range(struct api_call *call, const char *path, const struct limit_field *field)
+{
+        char min[AMOUNT_TEXT], max[AMOUNT_TEXT];
+
+        switch (field->unit) {
+        case LIMIT_COUNT:
+                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, path,
+                               "must be from %" PRId64 " to %" PRId64, field->min, field->max);
+                break;
+        case LIMIT_BYTES:
+                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, path,
+                               "must be from %s to %s (%" PRId64 " to %" PRId64 " bytes)",
+                               show_bytes(field->min, min), show_bytes(field->max, max), field->min,
+                               field->max);
+                break;
+        case LIMIT_CPU_MILLIS:
+                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, path,
+                               "must be from %g to %g CPUs (%" PRId64 " to %" PRId64
+                               " thousandths of one)",
+                               (double)field->min / 1000, (double)field->max / 1000, field->min,
+                               field->max);
+                break;
+        }
+}
 
 static bool check_limit(struct api_call *call, const struct limit_field *field, int64_t *ret_value)
 {
@@ -262,8 +340,7 @@ static bool check_limit(struct api_call *call, const struct limit_field *field, 
         if (!field->is_set || (field->value >= field->min && field->value <= field->max))
                 return true;
         join_path(path, field->prefix, field->name);
-        api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, path,
-                       "must be from %" PRId64 " to %" PRId64, field->min, field->max);
+        blame_range(call, path, field);
         return false;
 }
 
@@ -276,8 +353,12 @@ bool check_execution_limits(struct api_call *call, const char *prefix,
         const struct execution_limits *max = &rules->sandbox_max.execution;
         struct duration_rule timeout = { fallback->timeout_usec, max->timeout_usec,
                                          rules->allow_no_execution_timeout };
-        struct limit_field output = { prefix, "output_bytes", .min = 1, .max = max->output_bytes,
-                                      .fallback = fallback->output_bytes };
+        struct limit_field output = { prefix,
+                                      "output_bytes",
+                                      .min = 1,
+                                      .max = max->output_bytes,
+                                      .fallback = fallback->output_bytes,
+                                      .unit = LIMIT_BYTES };
         char path[FIELD_PATH];
         bool good;
 
@@ -305,19 +386,19 @@ enum {
 static void check_disk_below_memory(struct api_call *call, const char *prefix,
                                     const struct sandbox_limits *limits)
 {
-        char path[FIELD_PATH];
+        char path[FIELD_PATH], other[AMOUNT_TEXT];
 
         if (limits->disk_bytes <= limits->memory_bytes - disk_headroom_bytes)
                 return;
         join_path(path, prefix, "disk_bytes");
-        api_call_blame(
-                call, REASON_LIMITS_CONFLICT, path,
-                "files count as memory: must be at least 64 MiB below memory_bytes, which is %" PRId64,
-                limits->memory_bytes);
+        api_call_blame(call, REASON_LIMITS_CONFLICT, path,
+                       "must be at least 64 MiB below memory_bytes, which is %s, since files count "
+                       "as memory",
+                       show_bytes(limits->memory_bytes, other));
         join_path(path, prefix, "memory_bytes");
         api_call_blame(call, REASON_LIMITS_CONFLICT, path,
-                       "must be at least 64 MiB above disk_bytes, which is %" PRId64,
-                       limits->disk_bytes);
+                       "must be at least 64 MiB above disk_bytes, which is %s",
+                       show_bytes(limits->disk_bytes, other));
 }
 
 /* An unset disk limit gives way to a set memory limit: half of it, if the default does not fit. */
@@ -345,28 +426,29 @@ static bool check_sandbox_limits(struct api_call *call, const char *prefix,
                             &(struct limit_field){ prefix, "memory_bytes",
                                                    l->_memory_bytes_case != 0, l->memory_bytes,
                                                    MEMORY_MIN_BYTES, max->memory_bytes,
-                                                   defaults->memory_bytes },
+                                                   defaults->memory_bytes, LIMIT_BYTES },
                             &ret_limits->memory_bytes);
         good &= check_limit(call,
                             &(struct limit_field){ prefix, "cpu_millis", l->_cpu_millis_case != 0,
                                                    l->cpu_millis, CPU_MIN_MILLIS, max->cpu_millis,
-                                                   defaults->cpu_millis },
+                                                   defaults->cpu_millis, LIMIT_CPU_MILLIS },
                             &cpu);
         good &= check_limit(call,
                             &(struct limit_field){ prefix, "processes", l->_processes_case != 0,
                                                    l->processes, PROCESSES_MIN, max->processes,
-                                                   defaults->processes },
+                                                   defaults->processes, LIMIT_COUNT },
                             &processes);
         good &= check_limit(call,
                             &(struct limit_field){ prefix, "open_files", l->_open_files_case != 0,
                                                    l->open_files, OPEN_FILES_MIN, max->open_files,
-                                                   defaults->open_files },
+                                                   defaults->open_files, LIMIT_COUNT },
                             &open_files);
         good &= check_limit(
                 call,
                 &(struct limit_field){ prefix, "disk_bytes", l->_disk_bytes_case != 0,
                                        l->disk_bytes, DISK_MIN_BYTES, max->disk_bytes,
-                                       disk_fallback(defaults, ret_limits->memory_bytes) },
+                                       disk_fallback(defaults, ret_limits->memory_bytes),
+                                       LIMIT_BYTES },
                 &ret_limits->disk_bytes);
         join_path(path, prefix, "execution");
         good &= check_execution_limits(call, path, l->execution, &defaults->execution,

@@ -146,8 +146,26 @@ class Limits(Case):
     def test_limits_that_do_not_go_together_are_refused_with_both_flags(self):
         done = run("sandbox", "create", "--memory", "256M", "--disk", "256M")
         self.assertEqual(done.returncode, 125)
-        for word in (b"LIMITS_CONFLICT", b"--memory (spec.limits.memory_bytes)", b"--disk (spec.limits.disk_bytes)"):
+        for word in (b"LIMITS_CONFLICT", b"hotcell: --disk must be at least 64 MiB below --memory, which is 256 MiB",
+                     b"--memory (spec.limits.memory_bytes): must be at least 64 MiB above --disk"):
             self.assertIn(word, done.stderr)
+
+    def test_limits_out_of_range_are_told_in_the_units_of_their_flags(self):
+        for flag, value, said in (("--cpus", "0", "--cpus must be from 0.01 to "), ("--memory", "1", "--memory must be from 96 MiB to "),
+                                  ("--disk", "1", "--disk must be from 1 MiB to 4 GiB (1048576 to 4294967296 bytes)"),
+                                  ("--ttl", "99999d", "--ttl is above this server's maximum of 30 d"),
+                                  ("--timeout", "100d", "--timeout is above this server's maximum of 1 d"),
+                                  ("--timeout", "0", "--timeout zero means none, which this server does not allow"),
+                                  ("--output-limit", "0", "--output-limit must be from 1 B to 1 GiB (1 to 1073741824 bytes)")):
+            with self.subTest(flag=flag, value=value):
+                done = run("sandbox", "create", flag, value)
+                self.assertEqual(done.returncode, 125)
+                lines = done.stderr.decode().splitlines()
+                self.assertTrue(lines[0].startswith(f"hotcell: {said}"), lines)
+                self.assertEqual(lines[1:], ["  reason: LIMIT_OUT_OF_RANGE",
+                                             "  hint: `hotcell version` shows the highest limits and the defaults"])
+        done = run("key", "create", "--scope", "foo", "bad-scope")
+        self.assertIn(b"hotcell: --scope has an unknown scope; known are sandboxes:read", done.stderr)
 
     def test_a_reader_that_stops_blocks_the_program(self):
         process = subprocess.Popen([daemons.build_folder() / "cli/hotcell", "run", "--timeout", "3s", "--output-limit", "1G",
