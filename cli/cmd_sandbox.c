@@ -92,7 +92,7 @@ static int sandbox_create(int argc, char **argv)
                 { 'e', "env", OPTION_PAIRS, offsetof(struct create_options, environment),
                   "KEY=VALUE", "a variable of every program in it", NULL, 0 },
                 { 0, "timeout", OPTION_DURATION, offsetof(struct create_options, timeout),
-                  "DURATION", "of each execution that sets none", NULL, 0 },
+                  "DURATION", "of each execution that sets none; " DURATION_HELP, NULL, 0 },
                 { 0, "output-limit", OPTION_BYTES, offsetof(struct create_options, output_limit),
                   "BYTES", "of each execution that sets none", NULL, 0 },
                 { 0, "get-or-create", OPTION_FLAG, offsetof(struct create_options, get_or_create),
@@ -281,9 +281,9 @@ static int sandbox_update(int argc, char **argv)
                 { 0, "no-labels", OPTION_FLAG, offsetof(struct update_options, no_labels), NULL,
                   "take all labels off", NULL, 0 },
                 { 0, "ttl", OPTION_DURATION, offsetof(struct update_options, ttl), "DURATION",
-                  "end it so long from now; 0: never", NULL, 0 },
+                  "end it so long from now; " DURATION_HELP, NULL, 0 },
                 { 0, "idle-timeout", OPTION_DURATION, offsetof(struct update_options, idle_timeout),
-                  "DURATION", "end it when idle for so long; 0: never", NULL, 0 },
+                  "DURATION", "end it when idle for so long; " DURATION_HELP, NULL, 0 },
                 OUTPUT_ROW(offsetof(struct update_options, format)),
         };
         struct update_options options = { 0 };

@@ -25,9 +25,44 @@ static void print_limits(const char *what, const Hotcell__V1__SandboxLimits *lim
 {
         if (!limits)
                 return;
-        (void)printf("  %s: memory %s, cpus %.3g, processes %d, disk %s, open files %d\n", what,
+        (void)printf("  %s: memory %s, cpus %.3g, processes %d, disk %s, open files %d", what,
                      show_bytes(limits->memory_bytes), limits->cpu_millis / 1000.0,
                      limits->processes, show_bytes(limits->disk_bytes), limits->open_files);
+        if (limits->execution)
+                (void)printf(", output %s", show_bytes(limits->execution->output_bytes));
+        (void)printf("\n");
+}
+
+/* As the flags take it. */
+static char *show_duration(const Google__Protobuf__Duration *duration)
+{
+        static const struct {
+                int64_t seconds;
+                char letter;
+        } units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' } };
+
+        if (!duration || (duration->seconds == 0 && duration->nanos == 0))
+                return duplicate("none");
+        for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+                if (duration->nanos == 0 && duration->seconds % units[i].seconds == 0)
+                        return format_text("%lld%c",
+                                           (long long)(duration->seconds / units[i].seconds),
+                                           units[i].letter);
+        }
+        return format_text("%.10gs", message_seconds(duration));
+}
+
+static void print_rule(const char *flag, const Hotcell__V1__DurationRule *rule)
+{
+        _cleanup_(freep) char *unless_set = NULL;
+        _cleanup_(freep) char *max = NULL;
+
+        if (!rule)
+                return; /* an older server */
+        unless_set = show_duration(rule->unless_set);
+        max = show_duration(rule->max);
+        (void)printf("  %s: %s unless set, at most %s, 0 %s\n", flag, unless_set, max,
+                     rule->zero_allowed ? "for none" : "is refused");
 }
 
 static void print_template(const Hotcell__V1__TemplateInfo *template)
@@ -55,6 +90,9 @@ static void print_server(const Hotcell__V1__GetServerInfoResponse *info)
                      info->sandboxes_active, info->sandboxes_max);
         print_limits("limits at most", info->limits_max);
         print_limits("limits unless set", info->limits_default);
+        print_rule("--ttl", info->ttl);
+        print_rule("--idle-timeout", info->idle_timeout);
+        print_rule("--timeout", info->execution_timeout);
         for (size_t i = 0; i < info->n_templates; i++)
                 print_template(info->templates[i]);
 }
@@ -89,7 +127,8 @@ int cmd_version(int argc, char **argv)
         static const struct usage usage = {
                 .command = "version",
                 .operands = "[OPTIONS]",
-                .summary = "Shows the versions of client and server, its limits and templates.",
+                .summary = "Shows the versions of client and server, its limits and templates, "
+                           "and how long things may take.",
                 .examples = "  hotcell version\n"
                             "  hotcell version -o json\n",
         };

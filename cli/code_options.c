@@ -26,7 +26,7 @@ struct option_group code_options_group(struct code_options *options)
                 { 0, "language", OPTION_TEXT, FIELD(language), "NAME",
                   "such as python; else the template's first", NULL, 0 },
                 { 0, "timeout", OPTION_DURATION, FIELD(timeout), "DURATION",
-                  "end the code after so long, such as 30s; 0: never", NULL, 0 },
+                  "end the code after so long, such as 30s; " DURATION_HELP, NULL, 0 },
                 { 0, "output-limit", OPTION_BYTES, FIELD(output_limit), "BYTES",
                   "how much it may write, such as 10M", NULL, 0 },
                 { 0, "on-output-limit", OPTION_CHOICE, FIELD(on_output_limit), "kill|truncate",

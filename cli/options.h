@@ -54,6 +54,9 @@ struct option_row {
         int64_t max;                /* of a number; 0: no other than the type's */
 };
 
+/* For durations that the server bounds. */
+#define DURATION_HELP "`hotcell version` shows the default and whether 0, for never, is taken"
+
 /* Options that belong together, and the struct that takes their values. */
 struct option_group {
         const char *title;

@@ -39,6 +39,12 @@ static const char *sentence_of(const Hotcell__V1__Ended *ended)
         }
 }
 
+static bool is_out_of_time(const Hotcell__V1__Ended *ended)
+{
+        return ended->outcome == HOTCELL__V1__OUTCOME__OUTCOME_TIMEOUT &&
+               ended->cause == HOTCELL__V1__CAUSE__CAUSE_LIMIT;
+}
+
 static bool speaks_for_itself(const Hotcell__V1__Ended *ended)
 {
         return ended->outcome == HOTCELL__V1__OUTCOME__OUTCOME_OK ||
@@ -67,6 +73,8 @@ void print_ended(const Hotcell__V1__Ended *ended, bool is_one_shot)
                 return;
         say("%.*s (%s, cause %s)%s", (int)without_point(sentence), sentence, outcome, cause,
             ended->state_lost && !is_one_shot ? "; the variables of its context are gone" : "");
+        if (is_out_of_time(ended))
+                (void)fprintf(stderr, "  hint: --timeout gives it longer\n");
 }
 
 const char *show_bytes(long long n_bytes)

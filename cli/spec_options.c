@@ -25,9 +25,10 @@ struct option_group spec_options_group(struct spec_options *options)
                 { 0, "open-files", OPTION_COUNT, FIELD(open_files), "N", "of each process", NULL,
                   INT32_MAX },
                 { 0, "ttl", OPTION_DURATION, FIELD(ttl), "DURATION",
-                  "end it after so long, such as 1h; 0: never", NULL, 0 },
+                  "end it after so long, such as 1h; " DURATION_HELP, NULL, 0 },
                 { 0, "idle-timeout", OPTION_DURATION, FIELD(idle_timeout), "DURATION",
-                  "end it when so long nothing ran and nobody was attached; 0: never", NULL, 0 },
+                  "end it when so long nothing ran and nobody was attached; " DURATION_HELP, NULL,
+                  0 },
                 { 'l', "label", OPTION_PAIRS, FIELD(labels), "KEY=VALUE", "may be repeated", NULL,
                   0 },
         };

@@ -36,8 +36,7 @@ Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec
         return message;
 }
 
-/* Always present. */
-static Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec)
+Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec)
 {
         Google__Protobuf__Duration *message = arena_new(arena, Google__Protobuf__Duration);
 

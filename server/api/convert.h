@@ -15,6 +15,8 @@
 #include "server/store/records.h"
 
 /* Zero is absent. */
+/* Always present, as the others. */
+Google__Protobuf__Duration *convert_duration(struct arena *arena, int64_t duration_usec);
 Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec);
 
 Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,

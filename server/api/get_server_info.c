@@ -76,6 +76,37 @@ static Hotcell__V1__Quota *convert_quota(struct arena *arena, enum session_share
         return message;
 }
 
+static Hotcell__V1__DurationRule *convert_rule(struct arena *arena, int64_t default_usec,
+                                               int64_t max_usec, bool zero_allowed)
+{
+        Hotcell__V1__DurationRule *message = arena_new(arena, Hotcell__V1__DurationRule);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__duration_rule__init(message);
+        message->unless_set = convert_duration(arena, default_usec);
+        message->max = convert_duration(arena, max_usec);
+        message->zero_allowed = zero_allowed;
+        return message;
+}
+
+static void fill_durations(struct api_call *call, Hotcell__V1__GetServerInfoResponse *response)
+{
+        const struct api_limits *limits = &call->api->limits;
+        struct arena *arena = &call->arena;
+
+        response->ttl = convert_rule(arena, limits->ttl_default_usec, limits->ttl_max_usec,
+                                     limits->allow_no_ttl);
+        response->idle_timeout =
+                convert_rule(arena, limits->idle_timeout_default_usec,
+                             limits->idle_timeout_max_usec, limits->allow_no_idle_timeout);
+        response->execution_timeout = convert_rule(
+                arena, limits->sandbox_default.execution.timeout_usec,
+                limits->sandbox_max.execution.timeout_usec, limits->allow_no_execution_timeout);
+        response->queue_timeout = convert_rule(arena, limits->queue_timeout_default_usec,
+                                               limits->queue_timeout_max_usec, true);
+}
+
 static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *response)
 {
         struct arena *arena = &call->arena;
@@ -91,6 +122,7 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
                 convert_sandbox_limits(arena, &call->api->limits.sandbox_default);
         response->ready =
                 session_is_ready(call->api->session) && store_is_healthy(call->api->store);
+        fill_durations(call, response);
         response->sandboxes_active = (int32_t)info.sandboxes_active;
         response->sandboxes_max = (int32_t)info.sandboxes_max;
         response->quotas = arena_new_array(arena, Hotcell__V1__Quota *, _SESSION_SHARE_N);

@@ -1076,6 +1076,25 @@ class Others(CliTest):
         self.assertIn(b"server 9.9", ran.stdout)
         self.assertEqual(self.hotcell(None, "version", "--client").returncode, 0)
 
+    def test_version_shows_how_long_things_may_take(self):
+        info = server_info.GetServerInfoResponse(version="9.9")
+        info.ttl.unless_set.FromSeconds(3600)
+        info.ttl.max.FromSeconds(30 * 86400)
+        info.idle_timeout.unless_set.FromSeconds(0)
+        info.idle_timeout.max.FromSeconds(5400)
+        info.idle_timeout.zero_allowed = True
+        info.execution_timeout.unless_set.FromSeconds(90)
+        info.execution_timeout.max.FromMilliseconds(100500)
+        lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
+        self.assertEqual(lines[-3:], ["  --ttl: 1h unless set, at most 30d, 0 is refused",
+                                      "  --idle-timeout: none unless set, at most 90m, 0 for none",
+                                      "  --timeout: 90s unless set, at most 100.5s, 0 is refused"])
+
+    def test_code_that_ran_out_of_time_has_a_hint(self):
+        ran = self.run_script(play(ended(execution.OUTCOME_TIMEOUT, cause=execution.CAUSE_LIMIT)))
+        self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: it ran out of time (TIMEOUT, cause LIMIT)",
+                                                            "  hint: --timeout gives it longer"])
+
     def test_help_lists_only_options_that_do_something(self):
         for command in ("sandbox rm", "context rm"):
             self.assertNotIn(b"--output", self.hotcell(None, *command.split(), "--help").stdout)

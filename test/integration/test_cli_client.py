@@ -164,6 +164,10 @@ class Limits(Case):
                 self.assertTrue(lines[0].startswith(f"hotcell: {said}"), lines)
                 self.assertEqual(lines[1:], ["  reason: LIMIT_OUT_OF_RANGE",
                                              "  hint: `hotcell version` shows the highest limits and the defaults"])
+        shown = run("version").stdout
+        for line in (b"  --ttl: 1h unless set, at most 30d, 0 is refused\n", b"  --idle-timeout: none unless set, at most 30d, 0 for none\n",
+                     b"  --timeout: 1m unless set, at most 1d, 0 is refused\n"):
+            self.assertIn(line, shown)
         done = run("key", "create", "--scope", "foo", "bad-scope")
         self.assertIn(b"hotcell: --scope has an unknown scope; known are sandboxes:read", done.stderr)
 
