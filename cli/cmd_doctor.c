@@ -140,7 +140,8 @@ int cmd_doctor(int argc, char **argv)
                 .summary = "Shows every wall between sandboxes and this host, whether it holds, "
                            "and the fix.",
                 .text = "Exits with 0 only when all required walls hold and the server serves.\n"
-                        "When no server can be reached, root sees what the runtime itself finds.",
+                        "When no server can be reached, root sees what the runtime itself finds,\n"
+                        "with the template store that HOTCELL_STORE names.",
                 .examples = "  sudo hotcell doctor\n",
         };
         struct output_options output = { 0 };

@@ -116,7 +116,9 @@ Hotcell__V1__GetServerInfoResponse *runtime_probe_parse(const char *json)
 /* Starts @path with its standard output on a pipe, of which *@ret_fd is the other end. */
 static int start(const char *path, pid_t *ret_pid, int *ret_fd)
 {
-        char *const arguments[] = { unconst(path), (char[]){ "--probe=json" }, NULL };
+        char *store = getenv("HOTCELL_STORE");
+        char *const arguments[] = { unconst(path), (char[]){ "--probe=json" },
+                                    store && *store ? (char[]){ "--store" } : NULL, store, NULL };
         _cleanup_(closep) int write_end = -1;
         posix_spawn_file_actions_t actions;
         int ends[2];

@@ -98,6 +98,8 @@ static bool has_network_namespace(const struct wall_context *context, struct wal
         return judge(wall, probe_network_namespace(), "new network namespace with only lo, up");
 }
 
+#define FIX_TEMPLATE "build a template: hotcell-template build python"
+
 /* Templates are what will be mapped; before there is one, the directory above will do. */
 static const char *a_lower_directory(const struct wall_context *context)
 {
@@ -105,14 +107,28 @@ static const char *a_lower_directory(const struct wall_context *context)
                                                : context->templates->path;
 }
 
+/* Otherwise what cannot be mapped would be blamed on its file system. */
+static bool has_store(const struct wall_context *context, struct wall *wall)
+{
+        if (access(context->templates->path, F_OK) == 0 || errno != ENOENT)
+                return true;
+        say(wall, "not tried: there is no template store %s", context->templates->path);
+        wall->fix = FIX_TEMPLATE;
+        return false;
+}
+
 static bool has_idmapped_mount(const struct wall_context *context, struct wall *wall)
 {
+        if (!has_store(context, wall))
+                return false;
         return judge(wall, probe_idmapped_mount(a_lower_directory(context)),
                      "id-mapped mount of the template store");
 }
 
 static bool has_overlay(const struct wall_context *context, struct wall *wall)
 {
+        if (!has_store(context, wall))
+                return false;
         return judge(wall, probe_overlay(a_lower_directory(context), context->run_dir),
                      "overlay of the template store with a tmpfs on top");
 }
@@ -385,7 +401,7 @@ static const struct wall_row rows[] = {
         { "seccomp", true, has_seccomp, FIX_KERNEL },
         { "capability_drop", true, has_capability_drop, FIX_ROOT },
         { "pidfd", true, has_pidfd, FIX_KERNEL },
-        { "template", true, has_template, "build one: hotcell-template build python" },
+        { "template", true, has_template, FIX_TEMPLATE },
         { "server_user", true, has_server_user,
           "make it: useradd --system --no-create-home hotcell, or name another with "
           "--server-user" },
@@ -413,7 +429,10 @@ void walls_probe(const struct wall_context *context, struct wall_list *ret_list)
 
                 *wall = (struct wall){ .name = rows[i].name, .is_required = rows[i].is_required };
                 wall->holds = rows[i].probe(context, wall);
-                wall->fix = wall->holds ? "" : rows[i].fix;
+                if (wall->holds)
+                        wall->fix = "";
+                else if (!wall->fix)
+                        wall->fix = rows[i].fix;
         }
 }
 

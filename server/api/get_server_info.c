@@ -29,6 +29,21 @@ static Hotcell__V1__Wall *convert_wall(struct arena *arena, const struct session
         return message;
 }
 
+/* Beside the walls that the runtime sees: without it no sandbox could be remembered. */
+static struct session_wall state_wall(bool is_healthy)
+{
+        return (struct session_wall){
+                .name = "state",
+                .holds = is_healthy,
+                .required = true,
+                .detail = is_healthy ? "the database can be written"
+                                     : "the database cannot be written; hotcelld's log says why",
+                .fix = is_healthy ? ""
+                                  : "make room on the disk of the state directory, and see that "
+                                    "hotcelld may write there; it tries again by itself",
+        };
+}
+
 static Hotcell__V1__LanguageInfo *convert_language(struct arena *arena,
                                                    const struct session_language *language)
 {
@@ -107,6 +122,22 @@ static void fill_durations(struct api_call *call, Hotcell__V1__GetServerInfoResp
                                                limits->queue_timeout_max_usec, true);
 }
 
+static void fill_walls(struct api_call *call, const struct session_info *info,
+                       Hotcell__V1__GetServerInfoResponse *response)
+{
+        const struct session_wall state = state_wall(store_is_healthy(call->api->store));
+        struct arena *arena = &call->arena;
+
+        response->walls = arena_new_array(arena, Hotcell__V1__Wall *, info->n_walls + 1);
+        if (!response->walls)
+                return;
+        for (size_t i = 0; i < info->n_walls; i++)
+                response->walls[response->n_walls++] = convert_wall(arena, &info->walls[i]);
+        /* Alone and whole it would look as if no other were missing. */
+        if (info->n_walls > 0 || !state.holds)
+                response->walls[response->n_walls++] = convert_wall(arena, &state);
+}
+
 static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *response)
 {
         struct arena *arena = &call->arena;
@@ -132,9 +163,7 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
         for (size_t i = 0; response->templates && i < info.n_templates; i++)
                 response->templates[response->n_templates++] =
                         convert_template(arena, &info.templates[i]);
-        response->walls = arena_new_array(arena, Hotcell__V1__Wall *, info.n_walls);
-        for (size_t i = 0; response->walls && i < info.n_walls; i++)
-                response->walls[response->n_walls++] = convert_wall(arena, &info.walls[i]);
+        fill_walls(call, &info, response);
 }
 
 static void reply(struct api_call *call)

@@ -1061,10 +1061,14 @@ class Others(CliTest):
             runtime = os.path.join(folder, "hotcell-runtime")
             with open(runtime, "w", encoding="utf-8") as file:
                 file.write('#!/bin/sh\n[ "$1" = --probe=json ] || exit 9\n'
+                           'echo "$*" >"${0%/*}/arguments"\n'
                            'echo \'{"walls": [{"name": "seccomp", "holds": false, "required": true, '
                            '"detail": "no", "fix": "mend it"}]}\'\nexit 1\n')
             os.chmod(runtime, 0o755)
-            ran = self.hotcell(None, "--target", f"{folder}/socket", "doctor", HOTCELL_RUNTIME=runtime)
+            for store, wanted in (("", "--probe=json\n"), ("/a store", "--probe=json --store /a store\n")):
+                ran = self.hotcell(None, "--target", f"{folder}/socket", "doctor", HOTCELL_RUNTIME=runtime, HOTCELL_STORE=store)
+                with open(f"{folder}/arguments", encoding="utf-8") as file:
+                    self.assertEqual(file.read(), wanted)
         self.assertEqual(ran.returncode, 125)
         self.assertIn(b"seccomp  NO", ran.stdout)
         self.assertIn(b"mend it", ran.stdout)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pwd
 import signal
 import subprocess
 import tempfile
@@ -194,6 +195,42 @@ class Files(Case):
             pictures = list(pathlib.Path(folder).glob("*.png"))
             self.assertEqual(len(pictures), 1)
             self.assertTrue(pictures[0].read_bytes().startswith(b"\x89PNG"))
+
+
+class SmallDisk(daemons.Daemons):
+    """Its state is on a disk of its own."""
+
+    def start(self):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "none", self.state], check=True)
+        user = pwd.getpwnam(daemons.SERVER_USER)
+        os.chown(self.state, user.pw_uid, user.pw_gid)
+        super().start()
+
+    def __exit__(self, *exc):
+        try:
+            self.stop()
+        finally:
+            subprocess.run(["umount", self.state], check=False)
+            super().__exit__(*exc)
+
+
+class FullDisk(unittest.TestCase):
+    def test_doctor_says_that_the_state_cannot_be_written_and_what_to_do(self):
+        with SmallDisk() as small:
+            done = daemons.hotcell(small, "doctor")
+            self.assertEqual(done.returncode, 0, done.stdout)
+            self.assertRegex(done.stdout, rb"(?m)^state +yes +the database can be written")
+            filler = small.state / "filler"
+            with self.assertRaises(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            daemons.wait_until(lambda: daemons.hotcell(small, "sandbox", "create").returncode != 0, "no room")
+            done = daemons.wait_until(lambda: (done := daemons.hotcell(small, "doctor")).returncode and done, "doctor sees it")
+            self.assertRegex(done.stdout, rb"(?m)^state +NO +the database cannot be written")
+            self.assertRegex(done.stdout, rb"(?m)^state +make room on the disk of the state directory")
+            self.assertIn(b"All required walls hold: NO. The server serves: NO, it is not ready.", done.stdout)
+            filler.unlink()
+            daemons.wait_until(lambda: daemons.hotcell(small, "doctor").returncode == 0, "room again")
 
 
 if __name__ == "__main__":

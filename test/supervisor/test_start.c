@@ -284,6 +284,27 @@ START_TEST(without_a_template_no_sandbox_is_made)
 }
 END_TEST
 
+/* Nothing is wrong with the file system of what is not there. */
+START_TEST(without_a_store_the_fix_is_to_build_a_template)
+{
+        static const char *const names[] = { "idmapped_mounts", "overlay", "template" };
+        struct answer welcome;
+
+        runtime.store = "/var/empty-of-templates";
+        daemon_start(&runtime, NULL);
+        expect_missing_wall("template", &welcome);
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                const Hotcell__Runtime__V1__Wall *wall = find_wall(&welcome, names[i]);
+
+                ck_assert(!wall->holds);
+                ck_assert_ptr_nonnull(strstr(wall->detail, "/var/empty-of-templates"));
+                ck_assert_str_eq(wall->fix, "build a template: hotcell-template build python");
+        }
+        answer_deinit(&welcome);
+        ck_assert_int_eq(daemon_stop(&runtime), 0);
+}
+END_TEST
+
 /* A store of links to the usual one's template, whose digest it returns. */
 static void make_store(char store[static 64], char digest[static 80])
 {
@@ -434,6 +455,7 @@ static Suite *start_suite(void)
         tcase_add_test(tests, without_sys_admin_no_sandbox_is_made);
         tcase_add_test(tests, without_setpcap_no_sandbox_is_made);
         tcase_add_test(tests, without_a_template_no_sandbox_is_made);
+        tcase_add_test(tests, without_a_store_the_fix_is_to_build_a_template);
         tcase_add_test(tests, an_empty_store_is_told_with_its_folder);
         tcase_add_test(tests, a_store_that_goes_away_is_told_with_its_folder);
         tcase_add_test(tests, doctor_says_what_holds);
