@@ -201,7 +201,7 @@ static int key_create(int argc, char **argv)
                 .summary = "Makes an API key for the TCP address and prints its secret, once.",
                 .text = "What is made with a key belongs to the key, or to the key that --owner "
                         "names: so a key can be replaced. No key can make, list or revoke keys.",
-                .examples = "  hotcell key create ci > ci.key && chmod 600 ci.key\n"
+                .examples = "  (umask 077; hotcell key create ci > ci.key)\n"
                             "  hotcell --target 127.0.0.1:7070 --api-key-file ci.key run -c '1+1'\n"
                             "  hotcell key create watcher --owner ci --expires 30d --scope "
                             "sandboxes:read --scope executions:read\n",

@@ -64,6 +64,7 @@ static const char *state_text(const Hotcell__V1__Sandbox *sandbox, char *buffer,
 
 static void add_row(struct table *table, const Hotcell__V1__Sandbox *sandbox)
 {
+        bool is_ended = sandbox->state == HOTCELL__V1__SANDBOX_STATE__SANDBOX_STATE_ENDED;
         char state[64], created[AGE_SIZE], expires[AGE_SIZE];
         const char *const cells[] = {
                 sandbox->sandbox_id,
@@ -71,7 +72,7 @@ static void add_row(struct table *table, const Hotcell__V1__Sandbox *sandbox)
                 state_text(sandbox, state, sizeof(state)),
                 sandbox->template_,
                 age_since(sandbox->create_time, created),
-                age_until(sandbox->expire_time, expires),
+                is_ended ? "-" : age_until(sandbox->expire_time, expires),
         };
 
         table_add(table, cells);

@@ -26,6 +26,27 @@ static void print_commands(FILE *out, const char *group, const struct command *c
                             out);
 }
 
+/* What other tools call it. */
+static const struct {
+        const char *word;
+        const char *name;
+} synonyms[] = {
+        { "attach", "logs" }, { "delete", "rm" }, { "follow", "logs" },
+        { "list", "ls" },     { "remove", "rm" }, { "show", "inspect" },
+};
+
+/* The command that was meant, or NULL. */
+static const char *find_near(const char *word, const char *const *names, size_t n)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(synonyms); i++) {
+                for (size_t j = 0; j < n && strcmp(word, synonyms[i].word) == 0; j++) {
+                        if (strcmp(names[j], synonyms[i].name) == 0)
+                                return names[j];
+                }
+        }
+        return suggest(word, names, n);
+}
+
 static void say_unknown(const char *group, const struct command *commands, const char *word)
 {
         const char *names[COMMANDS_MAX];
@@ -36,7 +57,7 @@ static void say_unknown(const char *group, const struct command *commands, const
                 assert(n < COMMANDS_MAX);
                 names[n] = commands[n].name;
         }
-        near = suggest(word, names, n);
+        near = find_near(word, names, n);
         if (near)
                 say_of(group, "no command '%s'; did you mean '%s'?", word, near);
         else

@@ -37,6 +37,7 @@ struct follow {
         struct spinner spinner;
         char *execution_id; /* known from `queued` on */
         int64_t last_sequence;
+        int n_before;    /* of its context, when it was queued */
         bool has_events; /* it was connected */
         bool has_started;
         int exit_code; /* or NOT_YET */
@@ -72,8 +73,10 @@ static void attach(struct follow *follow)
 static void take_event(struct follow *follow, const Hotcell__V1__ExecutionEvent *event)
 {
         if (event->event_case == HOTCELL__V1__EXECUTION_EVENT__EVENT_QUEUED &&
-            !follow->execution_id)
+            !follow->execution_id) {
                 follow->execution_id = duplicate(event->queued->execution_id);
+                follow->n_before = event->queued->position;
+        }
         if (event->event_case != HOTCELL__V1__EXECUTION_EVENT__EVENT_QUEUED)
                 follow->has_started = true;
         if (follow->has_started)
@@ -176,12 +179,24 @@ static void take_signal(struct follow *follow)
         follow->exit_code = EXIT_SIGNAL_BASE + signal;
 }
 
+/* It is told once: some of them may have ended since. */
+static void draw_queue(struct follow *follow)
+{
+        char text[80];
+
+        (void)snprintf(text, sizeof(text), "waiting, %d execution%s came before it",
+                       follow->n_before, follow->n_before == 1 ? "" : "s");
+        spinner_draw(&follow->spinner, text);
+}
+
 static void draw_spinner(struct follow *follow)
 {
         if (follow->retry.since_msec)
                 spinner_draw(&follow->spinner, "connecting again");
         else if (!follow->execution_id)
                 spinner_draw(&follow->spinner, "starting the sandbox");
+        else if (follow->n_before > 0)
+                draw_queue(follow);
         else
                 spinner_draw(&follow->spinner, "waiting for the interpreter");
 }

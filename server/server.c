@@ -300,8 +300,12 @@ static int open_store(struct server *server)
 
         r = store_open(server->loop, config->state_dir, &server->store, message);
         if (r) {
-                log_error("the database cannot be opened: %s",
-                          *message ? message : strerror(r < 0 ? -r : EIO));
+                log_error("the database cannot be opened: %s%s",
+                          *message ? message : strerror(r < 0 ? -r : EIO),
+                          r == STORE_E_READ_ONLY
+                                  ? " Start hotcelld as the user whose folder it is, or name "
+                                    "another folder with --state-dir."
+                                  : "");
                 return SERVER_EXIT_FAILURE;
         }
         return store_set_retention(server->store, &retention);

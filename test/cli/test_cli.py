@@ -269,6 +269,16 @@ class Terminal(CliTest):
         self.assertIn(b"waiting for the interpreter, 1 s", shown)
         self.assertTrue(shown.endswith(b"\r\x1b[Kdone\n"), shown)
 
+    def test_who_waits_in_a_queue_is_told_so(self):
+        def script(_server, _after):
+            event = queued()
+            event["queued"].position = 2
+            yield event
+            time.sleep(1.8)  # longer than the second that it keeps quiet
+            yield started()
+            yield ended(execution.OUTCOME_OK)
+        self.assertIn(b"waiting, 2 executions came before it, 1 s", self.show(script, "run", "-c", "code"))
+
     def test_a_picture_is_mentioned(self):
         shown = self.show(play({"stdout": chunk(b"out")},
                                {"display": execution.Display(bundle=bundle(("image/png", b"PNG")))}), "run", "-c", "code")
@@ -828,6 +838,8 @@ class Errors(CliTest):
     def test_usage_mistakes_exit_125_with_one_line(self):
         for arguments, expected in (
                 (["rnu"], "hotcell: no command 'rnu'; did you mean 'run'?"),
+                (["attach"], "hotcell: no command 'attach'; did you mean 'logs'?"),
+                (["sandbox", "delete"], "hotcell: sandbox: no command 'delete'; did you mean 'rm'?"),
                 (["sandbox", "creat"], "hotcell: sandbox: no command 'creat'; did you mean 'create'?"),
                 (["run", "--timout", "1", "-c", "x"], "hotcell: run: no option --timout; did you mean --timeout?"),
                 (["run", "--mmeory=1", "-c", "x"], "hotcell: run: no option --mmeory=1; did you mean --memory?"),
@@ -916,12 +928,15 @@ class Sandboxes(CliTest):
 
     def test_ls(self):
         boxes = [self.box("k", "al\x1bpha"), self.box("m"), self.box("p", "z", sandbox.SANDBOX_STATE_ENDED)]
+        for box in boxes:
+            box.expire_time.FromSeconds(int(time.time()) + 7250)
         server = self.serve(ListSandboxes=self.lists(*boxes))
         ran = self.hotcell(server, "sandbox", "ls", "-a", "--label", "job=1")
         lines = ran.stdout.decode().splitlines()
         self.assertEqual(len(lines), 4)
         self.assertIn("al\\x1bpha", lines[1])
         self.assertIn("ENDED", lines[3])
+        self.assertEqual([line.rstrip().endswith("in 2h") for line in lines[1:]], [True, True, False])
         request = server.requests[0][1]
         self.assertEqual(dict(request.labels), {"job": "1"})
         self.assertIn(sandbox.SANDBOX_STATE_ENDED, request.states)

@@ -458,6 +458,20 @@ class Stores(Case):
         self.assertEqual(self.store.digests(), [new])
         self.assertEqual(os.listdir(os.path.join(self.store.path, "by-input")), [])
 
+    @unittest.skipUnless(IS_ROOT, "only root can make a store of root")
+    def test_without_root_nothing_is_removed_and_it_says_so(self):
+        old = self.publish("a")[0]
+        script = self.path("hotcell-template")
+        shutil.copy(SCRIPT, script)
+        shutil.copytree(os.path.join(SOURCE, "hotcell_template"), self.path("hotcell_template"))
+        for path in (self.directory, self.store.path):
+            os.chmod(path, 0o755)
+        done = subprocess.run([sys.executable, script, "rm", old, "--store", self.store.path], capture_output=True, text=True,
+                              check=False, user=65534, group=65534, extra_groups=[])
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"^hotcell-template: NO_PERMISSION: .*\n  to do: run as root\n$")
+        self.assertEqual(self.store.digests(), [old])
+
     def test_what_sandboxes_run_on_is_kept_until_they_have_ended(self):
         named, used, idle = (self.publish(letter)[0] for letter in "abc")
         self.store.point("by-name", "python", named)

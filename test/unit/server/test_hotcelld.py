@@ -182,6 +182,7 @@ class Hotcelld(unittest.TestCase):
         if os.geteuid() == 0:
             os.chown(self.state, NOBODY, NOBODY)
         self.refused(code=1, because="Cannot write to")
+        self.refused(code=1, because="name another folder with --state-dir")
 
     def test_it_may_open_as_many_files_as_it_may(self):
         process = self.started()
