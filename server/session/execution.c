@@ -53,11 +53,11 @@ size_t execute_request_size(const struct execute_request *request)
         return n;
 }
 
-void execution_count_request(struct execution *execution)
+void execution_count_request(struct execution *execution, size_t n)
 {
         struct sandbox *sandbox = execution->context->sandbox;
 
-        execution->n_request = execution->kept.n;
+        execution->n_request = n;
         sandbox->waiting_bytes += execution->n_request;
         share_owner_take(sandbox->holder, SESSION_SHARE_QUEUED_BYTES,
                          (int64_t)execution->n_request);
@@ -74,7 +74,7 @@ static int copy_request(struct execution *execution, const struct execute_reques
         if (r)
                 return r;
         if (!context_runs_at_once(execution->context))
-                execution_count_request(execution);
+                execution_count_request(execution, execute_request_size(request));
         execution->goes_on_without_client = request->goes_on_without_client;
         execution->truncate_output = request->truncate_output;
         execution->disconnect_grace_usec = request->disconnect_grace_usec;

@@ -67,7 +67,8 @@ struct execution {
         /* What was asked. */
         struct request_record *request; /* until its row was sent; may be NULL */
         struct kept_request kept;       /* until it was sent */
-        size_t n_request; /* bytes of it, as they count in the sandbox's waiting_bytes */
+        size_t n_request; /* bytes of code and environment, as they count in the sandbox's
+                             waiting_bytes */
         bool goes_on_without_client;
         bool truncate_output;
         bool ends_sandbox;
@@ -210,7 +211,7 @@ void execution_append_queued(struct execution *execution);
 void execution_record_end(struct execution *execution);
 void execution_climb_again(struct execution *execution);
 int execution_make_ring(struct execution *execution);
-void execution_count_request(struct execution *execution);
+void execution_count_request(struct execution *execution, size_t n);
 int execution_arm_wall(struct execution *execution);
 void execution_arm_queue(struct execution *execution);
 void execution_start_discarding(struct execution *execution);

@@ -140,7 +140,7 @@ int execution_requeue(struct context *context, const struct execution_record *re
                 (void)execution_free(execution);
                 return error_fold(r);
         }
-        execution_count_request(execution);
+        execution_count_request(execution, execution->kept.n);
         add(execution, PHASE_QUEUED);
         context_requeue(context, execution);
         execution_append_queued(execution);
