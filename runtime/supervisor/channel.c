@@ -16,6 +16,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 
 enum {
         BACKLOG = 4,
@@ -56,7 +57,7 @@ static void outgoing_free(struct outgoing *packet)
 {
         for (size_t i = 0; i < packet->n_fds; i++)
                 (void)close(packet->fds[i]);
-        free(packet);
+        reserve_free(packet);
 }
 
 static void discard_queue(struct channel *channel)
@@ -104,6 +105,12 @@ static int want_events(struct channel *channel)
         return sd_event_source_set_io_events(channel->peer_source, events);
 }
 
+/* Nothing was sent, and the peer is still there. */
+static bool is_to_be_tried_again(int r)
+{
+        return r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM;
+}
+
 static int flush(struct channel *channel)
 {
         while (!STAILQ_EMPTY(&channel->queue)) {
@@ -111,7 +118,7 @@ static int flush(struct channel *channel)
                 int r = io_send_packet(channel->peer_fd, packet->bytes, packet->n_bytes,
                                        packet->fds, packet->n_fds);
 
-                if (r == -EAGAIN)
+                if (is_to_be_tried_again(r))
                         break;
                 if (r)
                         return r;
@@ -159,7 +166,7 @@ static int on_peer(sd_event_source *source, int fd, uint32_t events, void *userd
         if (!r && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 for (unsigned i = 0; i < PACKETS_A_TURN && !r; i++)
                         r = receive_one(channel);
-        if (r && r != -EAGAIN) {
+        if (r && !is_to_be_tried_again(r)) {
                 log_info("hotcelld disconnected: reason=%s",
                          r == IO_E_END ? "closed" : strerrorname_np(-r));
                 disconnect(channel);
@@ -303,7 +310,7 @@ uint64_t channel_connection(const struct channel *channel)
 static struct outgoing *outgoing_new(const void *bytes, size_t n_bytes, const int *fds,
                                      size_t n_fds)
 {
-        struct outgoing *packet = malloc(sizeof(*packet) + n_bytes);
+        struct outgoing *packet = reserve_alloc(sizeof(*packet) + n_bytes);
 
         assert(n_fds <= CHANNEL_FDS_MAX);
         if (!packet)
@@ -329,14 +336,25 @@ static bool has_room(const struct channel *channel, size_t n_bytes, size_t n_fds
                channel->n_queued_bytes + n_bytes <= channel->config.queue_bytes_max;
 }
 
+static void drop_unsendable(struct channel *channel, int r)
+{
+        log_info("cannot send to hotcelld: error=%s", strerrorname_np(-r));
+        channel_drop(channel);
+}
+
 void channel_send(struct channel *channel, const void *bytes, size_t n_bytes, const int *fds,
                   size_t n_fds)
 {
         struct outgoing *packet;
         int r;
 
-        if (channel->peer_fd < 0) {
+        r = channel->peer_fd < 0 ? 0 : -EAGAIN;
+        if (r && STAILQ_EMPTY(&channel->queue))
+                r = io_send_packet(channel->peer_fd, bytes, n_bytes, fds, n_fds);
+        if (!is_to_be_tried_again(r)) {
                 close_all(fds, n_fds);
+                if (r)
+                        drop_unsendable(channel, r);
                 return;
         }
         packet =
@@ -352,8 +370,6 @@ void channel_send(struct channel *channel, const void *bytes, size_t n_bytes, co
         channel->n_queued++;
         channel->n_queued_fds += n_fds;
         r = flush(channel);
-        if (r < 0) {
-                log_info("cannot send to hotcelld: error=%s", strerrorname_np(-r));
-                channel_drop(channel);
-        }
+        if (r < 0)
+                drop_unsendable(channel, r);
 }

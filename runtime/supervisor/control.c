@@ -252,17 +252,17 @@ static int check_body(const Hotcell__Runtime__V1__ToRuntime *message, struct fai
         return invalid(failure, "body", "is missing or unknown");
 }
 
-int control_decode(const uint8_t *bytes, size_t n_bytes, struct control_request *ret_request,
-                   struct failure *ret_failure)
+int control_decode(struct wire_arena *arena, const uint8_t *bytes, size_t n_bytes,
+                   struct control_request *ret_request, struct failure *ret_failure)
 {
         struct control_request *request = ret_request;
 
         if (n_bytes > CONTROL_PACKET_MAX)
                 return CONTROL_E_MALFORMED;
 
-        wire_arena_init(&request->arena, CONTROL_ARENA_MAX);
+        request->arena = arena;
         request->message =
-                hotcell__runtime__v1__to_runtime__unpack(&request->arena.allocator, n_bytes, bytes);
+                hotcell__runtime__v1__to_runtime__unpack(&arena->allocator, n_bytes, bytes);
         if (!request->message || request->message->request == 0) {
                 control_request_deinit(request);
                 return CONTROL_E_MALFORMED;
@@ -273,6 +273,6 @@ int control_decode(const uint8_t *bytes, size_t n_bytes, struct control_request 
 
 void control_request_deinit(struct control_request *request)
 {
-        wire_arena_deinit(&request->arena);
+        wire_arena_reset(request->arena);
         request->message = NULL;
 }

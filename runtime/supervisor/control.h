@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/base/wire.h"
 #include "runtime/supervisor/failure.h"
-#include "runtime/supervisor/wire.h"
 
 enum {
         CONTROL_E_MALFORMED = 1, /* no message, or one without a request number: not answerable */
@@ -42,16 +42,16 @@ enum {
 
 /* A checked request. The message lives in the arena. */
 struct control_request {
-        struct wire_arena arena;
+        struct wire_arena *arena;
         uint64_t number;
         Hotcell__Runtime__V1__ToRuntime *message;
 };
 
 /*
- * Reads a packet. @ret_request is to be deinitialised after success and after CONTROL_E_INVALID,
- * which sets its number and @ret_failure.
+ * Reads a packet into @arena, which must hold nothing else. @ret_request is to be deinitialised
+ * after success and after CONTROL_E_INVALID, which sets its number and @ret_failure.
  */
-int control_decode(const uint8_t *bytes, size_t n_bytes, struct control_request *ret_request,
-                   struct failure *ret_failure);
+int control_decode(struct wire_arena *arena, const uint8_t *bytes, size_t n_bytes,
+                   struct control_request *ret_request, struct failure *ret_failure);
 
 void control_request_deinit(struct control_request *request);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -23,7 +24,12 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 
-enum { REFILL_PAUSE_USEC = 20000 };
+enum {
+        REFILL_PAUSE_USEC = 20000,
+        REFILL_RETRY_USEC = 1000000,
+        HOME_TRIES = 100,
+        HOME_PAUSE_NSEC = 10 * 1000 * 1000,
+};
 
 static int bring_loopback_up(void)
 {
@@ -79,6 +85,21 @@ static int make_small(void)
         return 0;
 }
 
+/* A want of memory passes. Going on in a sandbox's network would be worse than not going on. */
+static void go_home(int home_fd)
+{
+        const struct timespec pause = { .tv_nsec = HOME_PAUSE_NSEC };
+
+        for (unsigned i = 0; i < HOME_TRIES; i++) {
+                if (setns(home_fd, CLONE_NEWNET) == 0)
+                        return;
+                log_error("cannot return to the own network namespace: error=%s",
+                          strerrorname_np(errno));
+                (void)nanosleep(&pause, NULL);
+        }
+        abort();
+}
+
 int netns_make(int home_fd, int *ret_fd)
 {
         _cleanup_(closep) int fd = -1;
@@ -93,24 +114,19 @@ int netns_make(int home_fd, int *ret_fd)
                 fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
                 r = fd < 0 ? error_origin(-errno) : 0;
         }
-        if (setns(home_fd, CLONE_NEWNET) < 0) {
-                /* Going on in a sandbox's network would be worse than not going on. */
-                log_error("cannot return to the own network namespace: error=%s",
-                          strerrorname_np(errno));
-                abort();
-        }
+        go_home(home_fd);
         if (!r)
                 *ret_fd = take_fd(&fd);
         return r;
 }
 
-static int schedule_refill(struct netns_pool *pool)
+static int schedule_refill(struct netns_pool *pool, uint64_t pause_usec)
 {
         int r;
 
         if (pool->n_parked >= pool->n_wanted)
                 return 0;
-        r = sd_event_source_set_time_relative(pool->refill, REFILL_PAUSE_USEC);
+        r = sd_event_source_set_time_relative(pool->refill, pause_usec);
         if (r < 0)
                 return error_origin(r);
         return sd_event_source_set_enabled(pool->refill, SD_EVENT_ONESHOT);
@@ -126,10 +142,11 @@ static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
         r = netns_make(pool->home_fd, &pool->parked[pool->n_parked]);
         if (r) {
                 log_warning("cannot park a network namespace: error=%s", strerrorname_np(-r));
+                (void)schedule_refill(pool, REFILL_RETRY_USEC);
                 return 0;
         }
         pool->n_parked++;
-        (void)schedule_refill(pool);
+        (void)schedule_refill(pool, REFILL_PAUSE_USEC);
         return 0;
 }
 
@@ -173,6 +190,6 @@ int netns_pool_take(struct netns_pool *pool, int *ret_fd)
                 *ret_fd = pool->parked[--pool->n_parked];
                 r = 0;
         }
-        (void)schedule_refill(pool);
+        (void)schedule_refill(pool, REFILL_PAUSE_USEC);
         return r;
 }

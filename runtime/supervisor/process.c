@@ -147,6 +147,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
                 finish(process);
                 return 0;
         }
+        (void)cgroup_kill(&process->leaf); /* in case that it failed before */
         pause_usec = MIN((uint64_t)LOOK_MIN_USEC << MIN(process->n_looks, 10U), LOOK_MAX_USEC);
         if (sd_event_source_set_time_relative(process->timer, pause_usec) < 0 ||
             sd_event_source_set_enabled(process->timer, SD_EVENT_ONESHOT) < 0)
@@ -163,6 +164,23 @@ static void drain(struct process *process)
             sd_event_add_time_relative(process->sandbox->host->event, &process->timer,
                                        CLOCK_MONOTONIC, LOOK_MIN_USEC, 100, on_look, process) < 0)
                 finish(process);
+}
+
+/* With it all that it started; what would be left is killed when it was reaped. */
+static int kill_all(struct process *process)
+{
+        int r = cgroup_kill(&process->leaf);
+
+        if (r == 0 || process->state == PROCESS_DRAINING || process->state == PROCESS_ENDED)
+                return r;
+        log_warning("cannot kill a process's group: sandbox=%s process=%s error=%s",
+                    process->sandbox->id, process->id, strerrorname_np(-r));
+        return kill(process->child.pid, SIGKILL) < 0 ? -errno : 0;
+}
+
+void process_kill(struct process *process)
+{
+        (void)kill_all(process);
 }
 
 static void started(struct process *process)
@@ -215,7 +233,7 @@ static int on_status(sd_event_source *source, int fd, uint32_t events, void *use
         else if (r == 1) {
                 /* It exits by itself; the answer is given when nothing of it remains. */
                 (void)sd_event_source_set_enabled(process->status_source, SD_EVENT_OFF);
-                (void)cgroup_kill(&process->leaf);
+                process_kill(process);
         }
         return 0;
 }
@@ -262,17 +280,12 @@ static void on_exit_of_process(struct child *child, int status)
         drain(process);
 }
 
-void process_kill(struct process *process)
-{
-        (void)cgroup_kill(&process->leaf);
-}
-
 int process_signal(struct process *process, int signal)
 {
         /* Not reaped yet, so the number is still its own. */
         assert(process->state == PROCESS_RUNNING);
         if (signal == SIGKILL)
-                return cgroup_kill(&process->leaf);
+                return kill_all(process);
         if (signal == SIGINT && kill(-process->child.pid, SIGINT) == 0)
                 return 0;
         return kill(process->child.pid, signal) < 0 ? -errno : 0;
@@ -294,7 +307,7 @@ void process_end_for_memory(struct process *process)
                 return;
         process->is_oom_killed = true;
         log_debug("out of memory: sandbox=%s process=%s", process->sandbox->id, process->id);
-        (void)cgroup_kill(&process->leaf);
+        process_kill(process);
 }
 
 static struct process *process_new(struct sandbox *sandbox, const char *id)

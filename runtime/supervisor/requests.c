@@ -404,7 +404,7 @@ void requests_handle(struct supervisor *supervisor, const uint8_t *bytes, size_t
         struct control_request request;
         struct ticket ticket = { .connection = channel_connection(supervisor->channel) };
         struct failure failure;
-        int r = control_decode(bytes, n_bytes, &request, &failure);
+        int r = control_decode(&supervisor->arena, bytes, n_bytes, &request, &failure);
 
         if (r == CONTROL_E_MALFORMED) {
                 log_warning("hotcelld sent a packet that is no message: bytes=%zu", n_bytes);

@@ -394,7 +394,11 @@ static int listen_for_server(struct supervisor *supervisor, const char *path)
                               .on_disconnect = on_disconnect,
                               .userdata = supervisor },
         };
+        int r;
 
+        r = wire_arena_init(&supervisor->arena, CONTROL_ARENA_MAX);
+        if (r)
+                return error_fold(r);
         return channel_new(supervisor->event, &config, &supervisor->channel);
 }
 
@@ -473,6 +477,7 @@ void supervisor_deinit(struct supervisor *supervisor)
         int r;
 
         supervisor->channel = channel_free(supervisor->channel);
+        wire_arena_deinit(&supervisor->arena);
         if (supervisor->service && !supervisor->is_stopping)
                 log_warning("hotcelld is left to its parent-death signal");
         else

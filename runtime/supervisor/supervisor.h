@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "runtime/base/dns_label.h"
+#include "runtime/base/wire.h"
 #include "runtime/cgroup/tree.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/netns.h"
@@ -51,7 +52,8 @@ struct supervisor {
         gid_t server_gid;
         char *server_home;
         struct channel *channel;
-        bool is_greeted; /* the connected hotcelld has said Hello */
+        struct wire_arena arena; /* for the request at hand */
+        bool is_greeted;         /* the connected hotcelld has said Hello */
         struct service *service;
 
         struct sandbox_host host;

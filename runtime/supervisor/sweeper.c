@@ -9,6 +9,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 #include "runtime/supervisor/id_ranges.h"
 
 enum {
@@ -38,15 +39,15 @@ static bool remove_doomed(struct sweeper *sweeper, struct doomed *doomed)
         static struct log_quota quota;
         int r = cgroup_remove(&doomed->group);
 
-        if (r == CGROUP_E_BUSY) {
+        if (r) {
+                /* What is in it may be nobody's: a spawner that died had cloned it. */
+                (void)cgroup_kill(&doomed->group);
                 if (++doomed->n_attempts == ATTEMPTS_BEFORE_WARNING)
-                        log_warning_of(&quota, "a group will not empty: group=%s",
-                                       doomed->group.path);
+                        log_warning_of(&quota, "a group cannot be removed: group=%s error=%s",
+                                       doomed->group.path,
+                                       r == CGROUP_E_BUSY ? "not empty" : strerrorname_np(-r));
                 return false;
         }
-        if (r)
-                log_error("cannot remove a group: group=%s error=%s", doomed->group.path,
-                          strerrorname_np(-r));
         if (doomed->has_ids)
                 id_ranges_release(sweeper->ids, doomed->id_base);
         return true;
@@ -61,7 +62,7 @@ static void sweep(struct sweeper *sweeper)
 
                 STAILQ_REMOVE_HEAD(&sweeper->doomed, link);
                 if (remove_doomed(sweeper, doomed))
-                        free(doomed);
+                        reserve_free(doomed);
                 else
                         STAILQ_INSERT_TAIL(&left, doomed, link);
         }
@@ -121,7 +122,7 @@ struct sweeper *sweeper_free(struct sweeper *sweeper)
 
                 log_warning("left a group behind: group=%s", doomed->group.path);
                 STAILQ_REMOVE_HEAD(&sweeper->doomed, link);
-                free(doomed);
+                reserve_free(doomed);
         }
         sd_event_source_disable_unref(sweeper->timer);
         free(sweeper);
@@ -134,11 +135,7 @@ static void add(struct sweeper *sweeper, struct doomed doomed)
 
         if (remove_doomed(sweeper, &doomed))
                 return;
-        kept = malloc(sizeof(*kept));
-        if (!kept) {
-                log_error("no memory to remember a group to remove: group=%s", doomed.group.path);
-                return;
-        }
+        kept = reserve_alloc_surely(sizeof(*kept));
         *kept = doomed;
         STAILQ_INSERT_TAIL(&sweeper->doomed, kept, link);
         sweeper->pause_usec = PAUSE_MIN_USEC;

@@ -1,4 +1,6 @@
 /* What uthash's macros expand to is not for clang-tidy to judge. */
+#include "runtime/base/hash.h"
+
 #include "runtime/supervisor/tables.h"
 
 #include <string.h>
@@ -19,7 +21,7 @@ struct sandbox *sandbox_table_find(struct sandbox *table, const char *id)
 
 void sandbox_table_add(struct sandbox **table, struct sandbox *sandbox)
 {
-        HASH_ADD_STR(*table, id, sandbox);
+        HASH_ADD_SURELY(*table, sandbox, HASH_ADD_STR(*table, id, sandbox));
 }
 
 void sandbox_table_remove(struct sandbox **table, struct sandbox *sandbox)
@@ -47,7 +49,7 @@ struct process *process_table_find(struct process *table, const char *id)
 
 void process_table_add(struct process **table, struct process *process)
 {
-        HASH_ADD_STR(*table, id, process);
+        HASH_ADD_SURELY(*table, process, HASH_ADD_STR(*table, id, process));
 }
 
 void process_table_remove(struct process **table, struct process *process)
@@ -65,7 +67,7 @@ struct child *child_table_find(struct child *table, pid_t pid)
 
 void child_table_add(struct child **table, struct child *child)
 {
-        HASH_ADD_INT(*table, pid, child);
+        HASH_ADD_SURELY(*table, child, HASH_ADD_INT(*table, pid, child));
 }
 
 void child_table_remove(struct child **table, struct child *child)

@@ -38,8 +38,12 @@ static char *text(const char *literal)
         return (char *)(uintptr_t)literal;
 }
 
+static struct wire_arena arena;
+
 static void init_samples(void)
 {
+        wire_arena_deinit(&arena);
+        ck_assert_int_eq(wire_arena_init(&arena, CONTROL_ARENA_MAX), 0);
         hotcell__runtime__v1__hello__init(&samples.hello);
         samples.hello.protocol_oldest = samples.hello.protocol_newest = 1;
         hotcell__runtime__v1__sandbox_limits__init(&samples.limits);
@@ -124,7 +128,7 @@ static int decode(Hotcell__Runtime__V1__ToRuntime__BodyCase body, uint64_t numbe
         n_bytes = hotcell__runtime__v1__to_runtime__get_packed_size(&message);
         ck_assert_uint_le(n_bytes, sizeof(bytes));
         (void)hotcell__runtime__v1__to_runtime__pack(&message, bytes);
-        r = control_decode(bytes, n_bytes, &request, failure);
+        r = control_decode(&arena, bytes, n_bytes, &request, failure);
         if (r != CONTROL_E_MALFORMED) {
                 ck_assert_uint_eq(request.number, number);
                 control_request_deinit(&request);
@@ -172,12 +176,13 @@ START_TEST(what_is_no_message_is_malformed)
         struct failure failure;
 
         ck_assert_int_eq(decode(BODY(HELLO), 0, &failure), CONTROL_E_MALFORMED);
-        ck_assert_int_eq(control_decode(bytes, 0, &request, &failure), CONTROL_E_MALFORMED);
-        ck_assert_int_eq(control_decode(bytes, sizeof(bytes), &request, &failure),
+        ck_assert_int_eq(control_decode(&arena, bytes, 0, &request, &failure), CONTROL_E_MALFORMED);
+        ck_assert_int_eq(control_decode(&arena, bytes, sizeof(bytes), &request, &failure),
                          CONTROL_E_MALFORMED);
         memset(bytes, 0xff, sizeof(bytes));
         for (size_t n = 1; n < 64; n++)
-                ck_assert_int_eq(control_decode(bytes, n, &request, &failure), CONTROL_E_MALFORMED);
+                ck_assert_int_eq(control_decode(&arena, bytes, n, &request, &failure),
+                                 CONTROL_E_MALFORMED);
 }
 END_TEST
 
@@ -371,12 +376,13 @@ START_TEST(memory_for_one_packet_is_bounded)
                 bytes[n + i + 1] = 0;
         }
         n += sizeof(bytes) - 8;
-        ck_assert_int_eq(control_decode(bytes, n, &request, &failure), CONTROL_E_MALFORMED);
+        ck_assert_int_eq(control_decode(&arena, bytes, n, &request, &failure), CONTROL_E_MALFORMED);
         /* The same packet with few words is read: it is the arena that said no. */
         bytes[3] = 0x80 | 40;
         bytes[4] = 0x80;
         bytes[5] = 0;
-        ck_assert_int_eq(control_decode(bytes, 6 + 40, &request, &failure), CONTROL_E_INVALID);
+        ck_assert_int_eq(control_decode(&arena, bytes, 6 + 40, &request, &failure),
+                         CONTROL_E_INVALID);
         control_request_deinit(&request);
 }
 END_TEST
