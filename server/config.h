@@ -49,6 +49,7 @@ struct config {
         int64_t queued_bytes_max, queued_bytes_total_max;
         int64_t queue_timeout_default_usec, queue_timeout_max_usec;
         int64_t ring_bytes;
+        int64_t state_reserve_bytes;
         int64_t rings_retained_bytes;
         int64_t rings_retained_usec;
         int64_t rich_part_max_bytes;

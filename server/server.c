@@ -308,6 +308,7 @@ static int open_store(struct server *server)
                                   : "");
                 return SERVER_EXIT_FAILURE;
         }
+        store_keep_spare(server->store, config->state_reserve_bytes);
         return store_set_retention(server->store, &retention);
 }
 

@@ -45,6 +45,8 @@ const struct setting settings[] = {
                 "The socket of hotcell-runtime."),
         SETTING(state_dir, PATH, state_dir, "/var/lib/hotcell/state", 0, 0,
                 "The folder of the database, hotcell.db."),
+        SETTING(state_reserve, BYTES, state_reserve_bytes, "8MiB", 0, TIB_,
+                "Room in that folder for the ends of what runs, for when the disk is full."),
         SETTING(log_level, LOG_LEVEL, log_level, "info", 0, 0,
                 "What is logged: error, warning, info or debug."),
         SETTING(allow_root, BOOL, allow_root, "no", 0, 0,

@@ -1,10 +1,10 @@
 #include "server/api/arena.h"
 
 #include <stdalign.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 
 enum { BLOCK_SIZE = 4096 };
 
@@ -15,7 +15,7 @@ struct arena_block {
 
 static bool add_block(struct arena *arena, size_t size)
 {
-        struct arena_block *block = calloc(1, sizeof(*block) + size);
+        struct arena_block *block = reserve_alloc(sizeof(*block) + size);
 
         if (!block) {
                 arena->failed = true;
@@ -58,7 +58,7 @@ void arena_deinit(struct arena *arena)
         while (block) {
                 struct arena_block *next = block->next;
 
-                free(block);
+                reserve_free(block);
                 block = next;
         }
         *arena = (struct arena){ 0 };

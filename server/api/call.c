@@ -9,6 +9,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 #include "server/api/api_private.h"
 #include "server/api/decode.h"
 #include "server/api/request_id.h"
@@ -34,7 +35,7 @@ void api_call_release(struct api_call *call)
         assert(!call->rpc && !call->stream);
         request_id_settle(call);
         protobuf_c_message_free_unpacked(call->request, NULL);
-        free(call->answer);
+        reserve_free(call->answer);
         arena_deinit(&call->arena);
         free(call);
 }
@@ -115,7 +116,7 @@ void api_call_fail_blamed(struct api_call *call)
 {
         /* Without blame the check could not even note it. */
         if (!api_call_has_blame(call))
-                status_init(&call->status, REASON_INTERNAL, "out of memory");
+                status_init(&call->status, REASON_HOST_EXHAUSTED, "the server is out of memory");
         send_status(call, &call->status);
 }
 
@@ -156,6 +157,7 @@ static const struct {
         [SESSION_E_WALL_MISSING] = { REASON_WALL_MISSING, NULL, NULL },
         [SESSION_E_RUNTIME_UNAVAILABLE] = { REASON_RUNTIME_UNAVAILABLE, NULL, NULL },
         [SESSION_E_STORE_UNAVAILABLE] = { REASON_STORE_UNAVAILABLE, NULL, NULL },
+        [SESSION_E_STATE_FULL] = { REASON_STATE_FULL, NULL, NULL },
         [SESSION_E_SHUTTING_DOWN] = { REASON_SHUTTING_DOWN, NULL, NULL },
         [SESSION_E_KERNEL_FAILED] = { REASON_KERNEL_FAILED, NULL, NULL },
         [SESSION_E_WORKING_DIRECTORY] = { REASON_INVALID_FIELD, NULL, "working_directory" },
@@ -176,16 +178,15 @@ static void set_exhausted(struct status *status, const char *whose)
 
 /* Names what to look at. The server's files are for operators only. */
 static void init_store_status(struct status *status, const struct api_call *call,
-                              const char *sentence)
+                              enum reason reason, const char *sentence)
 {
         if (call->identity.is_operator)
-                status_init(status, REASON_STORE_UNAVAILABLE,
+                status_init(status, reason,
                             "%s hotcelld's log says why; see that the disk of %s has room and that "
                             "the file can be written.",
                             sentence, store_path(call->api->store));
         else
-                status_init(status, REASON_STORE_UNAVAILABLE,
-                            "%s hotcelld's log on the server says why.", sentence);
+                status_init(status, reason, "%s hotcelld's log on the server says why.", sentence);
 }
 
 static void describe_result(struct status *status, const struct api_call *call,
@@ -195,8 +196,8 @@ static void describe_result(struct status *status, const struct api_call *call,
         const char *field = session_outcomes[result->outcome].field;
         enum reason reason = session_outcomes[result->outcome].reason;
 
-        if (reason == REASON_STORE_UNAVAILABLE)
-                init_store_status(status, call, result->message);
+        if (reason == REASON_STORE_UNAVAILABLE || reason == REASON_STATE_FULL)
+                init_store_status(status, call, reason, result->message);
         else
                 status_init(status, reason, "%s",
                             *result->message ? result->message : reason_info(reason)->sentence);
@@ -215,6 +216,12 @@ static void describe_result(struct status *status, const struct api_call *call,
                 status_set_retry(status, RETRY_USEC);
 }
 
+static bool is_shortage(int error)
+{
+        return error == ENOMEM || error == EMFILE || error == ENFILE || error == ENOBUFS ||
+               error == ENOSPC;
+}
+
 bool api_call_fail_result(struct api_call *call, const struct session_result *result,
                           const char *resource)
 {
@@ -223,6 +230,11 @@ bool api_call_fail_result(struct api_call *call, const struct session_result *re
 
         if (result->outcome == 0)
                 return false;
+        if (is_shortage(-result->outcome)) {
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "%s The server has too little: %s.",
+                              result->message, strerrordesc_np(-result->outcome));
+                return true;
+        }
         if (result->outcome < 0) {
                 log_write_of(&quota, LOG_LEVEL_ERROR, "a call failed method=%s error=%s message=%s",
                              call->method->path, strerrorname_np(-result->outcome),
@@ -255,7 +267,13 @@ void api_call_fail_store(struct api_call *call, int result)
                         "events since that token are no longer kept; list again and watch from there");
                 return;
         }
-        init_store_status(&status, call, "The server's database cannot be used now.");
+        if (result == STORE_E_FULL || result == -ENOSPC || result == -EDQUOT) {
+                init_store_status(&status, call, REASON_STATE_FULL,
+                                  "The disk of the server's state is full.");
+                status_set_quota(&status, "server", "%s", reason_info(REASON_STATE_FULL)->sentence);
+        } else
+                init_store_status(&status, call, REASON_STORE_UNAVAILABLE,
+                                  "The server's database cannot be used now.");
         status_set_retry(&status, RETRY_USEC);
         send_status(call, &status);
 }
@@ -275,9 +293,9 @@ bool api_call_pack(struct api_call *call, const ProtobufCMessage *response)
 
         assert(!call->answer);
         if (!call->arena.failed)
-                call->answer = malloc(n_bytes ? n_bytes : 1);
+                call->answer = reserve_alloc(n_bytes ? n_bytes : 1); /* what it tells is done */
         if (!call->answer) {
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
                 return false;
         }
         call->n_answer = protobuf_c_message_pack(response, call->answer);

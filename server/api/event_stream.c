@@ -303,7 +303,7 @@ static void pump(struct event_stream *stream)
                 api_call_fail(call, REASON_SHUTTING_DOWN,
                               "the server stops; attach to the execution again later");
         else
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
 }
 
 static void on_readable(void *userdata)
@@ -336,7 +336,7 @@ void event_stream_start(struct api_call *call, const char *execution_id, int64_t
                 return;
         stream = calloc(1, sizeof(*stream));
         if (!stream) {
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
                 return;
         }
         stream->call = call;
@@ -386,6 +386,6 @@ void event_stream_tell_end(struct api_call *call, const struct execution_record 
                 rpc_call_write(call->rpc, stream.message, stream.n_message);
                 api_call_finish(call);
         } else
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
         free(stream.message);
 }

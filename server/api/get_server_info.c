@@ -151,8 +151,8 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
         response->limits_max = convert_sandbox_limits(arena, &call->api->limits.sandbox_max);
         response->limits_default =
                 convert_sandbox_limits(arena, &call->api->limits.sandbox_default);
-        response->ready =
-                session_is_ready(call->api->session) && store_is_healthy(call->api->store);
+        response->ready = session_is_ready(call->api->session) &&
+                          store_is_healthy(call->api->store) && !store_is_full(call->api->store);
         fill_durations(call, response);
         response->sandboxes_active = (int32_t)info.sandboxes_active;
         response->sandboxes_max = (int32_t)info.sandboxes_max;

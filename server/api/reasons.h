@@ -71,6 +71,8 @@
           "As many answers as may wait were not read by the owner's clients; read them first.")     \
         X(HOST_EXHAUSTED, RPC_RESOURCE_EXHAUSTED,                                                   \
           "The host lacks the memory, disk or numbers that this takes.")                            \
+        X(STATE_FULL, RPC_RESOURCE_EXHAUSTED,                                                       \
+          "The disk of the server's state is full: nothing new is taken, what runs goes on.")       \
         X(SANDBOX_ENDED, RPC_FAILED_PRECONDITION, "The sandbox is over; it can only be read.")      \
         X(EXECUTION_ENDED, RPC_FAILED_PRECONDITION, "The execution is over; it can only be read.")  \
         X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \

@@ -91,7 +91,7 @@ void request_id_run(struct api_call *call)
             session_claim_new(call->api->session, &call->asked, on_claimed, call, &call->claim) ==
                     0)
                 return;
-        api_call_fail(call, REASON_INTERNAL, "out of memory");
+        api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
         api_call_release(call);
 }
 

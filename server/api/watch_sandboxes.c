@@ -64,7 +64,7 @@ static void send_events(struct api_call *call, const struct sandbox_event_list *
                 rpc_call_write(call->rpc, bytes,
                                hotcell__v1__watch_sandboxes_response__pack(&response, bytes));
         else
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
         arena_deinit(&arena);
 }
 
@@ -139,7 +139,7 @@ static void start(struct api_call *call, int64_t after_sequence)
         if (!watch || session_watch_new(call->api->session, call->identity.owner, on_committed,
                                         watch, &watch->wakes) != 0) {
                 free(watch);
-                api_call_fail(call, REASON_INTERNAL, "out of memory");
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
                 return;
         }
         watch->call = call;

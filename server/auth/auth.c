@@ -353,6 +353,8 @@ static void on_key_inserted(void *userdata, int result)
         change->auth->n_creating--;
         if (result == STORE_E_NAME_IN_USE)
                 result = AUTH_E_NAME_IN_USE;
+        else if (result == STORE_E_FULL)
+                result = -ENOSPC;
         if (result) {
                 change->on_done(change->userdata, result, NULL, NULL);
                 return;

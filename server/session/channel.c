@@ -38,8 +38,10 @@ static int on_writable(sd_event_source *source, int fd, uint32_t events, void *u
 void channel_forget_commands(struct channel *channel)
 {
         channel->writable = sd_event_source_disable_unref(channel->writable);
-        free(channel->commands);
-        channel->commands = NULL;
+        if (channel->commands != channel->few_commands)
+                free(channel->commands);
+        channel->commands = channel->few_commands;
+        channel->commands_size = sizeof(channel->few_commands);
         channel->n_commands = 0;
         channel->n_written = 0;
 }
@@ -87,14 +89,22 @@ void channel_flush(struct channel *channel)
         channel_forget_commands(channel);
 }
 
-/* Makes room for @n more bytes of frames. */
+/* Makes room for @n more bytes of frames, and for the acknowledgements that may come after them. */
 static int reserve(struct channel *channel, size_t n)
 {
-        uint8_t *commands = realloc(channel->commands, channel->n_commands + n);
+        size_t size = channel->n_commands + n + sizeof(channel->few_commands);
+        uint8_t *commands;
 
+        if (channel->n_commands + n <= channel->commands_size)
+                return 0;
+        commands = malloc(size);
         if (!commands)
                 return error_origin(-ENOMEM);
+        memcpy(commands, channel->commands, channel->n_commands);
+        if (channel->commands != channel->few_commands)
+                free(channel->commands);
         channel->commands = commands;
+        channel->commands_size = size;
         return 0;
 }
 
@@ -175,7 +185,7 @@ static int append_ack(struct channel *channel, uint32_t execution, uint64_t seri
 
 void channel_acknowledge(struct channel *channel, uint32_t execution)
 {
-        /* Without memory for it the kernel waits for ever; then a timeout ends it. */
+        /* There is always room for it: at most one waits. */
         if (append_ack(channel, execution, channel->state.n_queued) == 0)
                 channel->state.n_queued++;
 }
@@ -193,14 +203,22 @@ int channel_queue_execute(struct channel *channel, const Hotcell__Sandbox__V1__E
                           uint32_t *ret_execution)
 {
         struct channel_saved *state = &channel->state;
+        const struct channel_saved before = *state;
+        size_t n_commands = channel->n_commands;
+        uint32_t execution = kernel_order_execute(&state->order);
         int r;
 
-        *ret_execution = kernel_order_execute(&state->order);
         state->n_unknown = 0;
         state->code_begin = state->n_queued;
         r = append_code(channel, execute);
+        if (r) {
+                *state = before;
+                channel->n_commands = n_commands;
+                return r;
+        }
         state->n_queued = state->code_end;
-        return r;
+        *ret_execution = execution;
+        return 0;
 }
 
 bool channel_is_idle(const struct channel *channel)
@@ -256,6 +274,8 @@ static int allocate(const struct channel_config *config, struct channel_fds *fds
                         (void)close_fd(fds->outputs[i]);
                 return error_origin(-ENOMEM);
         }
+        channel->commands = channel->few_commands;
+        channel->commands_size = sizeof(channel->few_commands);
         channel->loop = config->loop;
         channel->inlet = config->inlet;
         channel->observer = config->observer;

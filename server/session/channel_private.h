@@ -19,9 +19,11 @@ struct channel {
         sd_event_source *writable; /* NULL: nothing waits to be written */
         sd_event_source *again;
         struct inlet *inlet;
-        size_t turn_bytes;          /* taken in this turn */
-        uint8_t *commands;          /* frames not yet taken by the pipe */
-        size_t n_commands;          /* bytes */
+        size_t turn_bytes; /* taken in this turn */
+        uint8_t *commands; /* frames not yet taken by the pipe */
+        size_t n_commands; /* bytes */
+        size_t commands_size;
+        uint8_t few_commands[512];  /* an acknowledgement must not want memory: the kernel waits */
         size_t n_written;           /* bytes of them */
         struct channel_saved state; /* what a successor is to know */
         size_t final_left[_CHANNEL_STREAM_N];

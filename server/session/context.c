@@ -289,7 +289,6 @@ static void run_current(struct context *context)
         if (r) {
                 log_error("code could not be sent execution=%s error=\"%s\"",
                           execution->record.execution_id, strerror(-r));
-                kernel_kill(context);
                 execution_cancel(execution, CAUSE_LIMIT, "The server had no memory to send it.");
         }
 }

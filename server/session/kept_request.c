@@ -7,6 +7,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "runtime/base/wire.h"
 
 /* Both arrays are to be freed; what they point to is the request's. */
 static int list_variables(const struct pairs *environment, Hotcell__Sandbox__V1__Execute *execute,
@@ -89,8 +90,8 @@ void kept_request_drop(struct kept_request *kept)
 
 Hotcell__Server__V1__KeptRequest *kept_request_open(const struct kept_request *kept)
 {
-        Hotcell__Server__V1__KeptRequest *message =
-                hotcell__server__v1__kept_request__unpack(NULL, kept->n, kept->bytes);
+        Hotcell__Server__V1__KeptRequest *message = hotcell__server__v1__kept_request__unpack(
+                &wire_sure_allocator, kept->n, kept->bytes);
 
         if (message && !message->execute)
                 return kept_message_free(message);
@@ -99,6 +100,6 @@ Hotcell__Server__V1__KeptRequest *kept_request_open(const struct kept_request *k
 
 Hotcell__Server__V1__KeptRequest *kept_message_free(Hotcell__Server__V1__KeptRequest *message)
 {
-        hotcell__server__v1__kept_request__free_unpacked(message, NULL);
+        hotcell__server__v1__kept_request__free_unpacked(message, &wire_sure_allocator);
         return NULL;
 }

@@ -9,7 +9,9 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 #include "runtime/base/text.h"
+#include "runtime/base/wire.h"
 
 enum { ALLOCATION_BUDGET = 4 * KERNEL_FRAME_MAX };
 
@@ -20,13 +22,13 @@ static void *budget_alloc(void *userdata, size_t size)
         if (size > *left)
                 return NULL;
         *left -= size;
-        return malloc(size);
+        return reserve_alloc(size);
 }
 
 static void budget_free(void *userdata, void *pointer)
 {
         (void)userdata;
-        free(pointer);
+        reserve_free(pointer);
 }
 
 static const struct {
@@ -209,7 +211,7 @@ int kernel_frame_decode(const struct frame *raw, struct kernel_frame *ret_frame,
 void kernel_frame_deinit(struct kernel_frame *frame)
 {
         if (frame->message)
-                protobuf_c_message_free_unpacked(frame->message, NULL);
+                protobuf_c_message_free_unpacked(frame->message, &wire_sure_allocator);
         frame->message = NULL;
 }
 

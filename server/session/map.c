@@ -1,11 +1,13 @@
 /* All that is expanded from uthash is here: its macros are larger than a function may be. */
+#include "runtime/base/hash.h"
+
 #include "server/session/map.h"
 
 /* NOLINTBEGIN(readability-function-size, clang-analyzer-core.NullDereference): uthash's macros */
 
 void map_add(struct map *map, struct map_node *node, const void *key, size_t n_key)
 {
-        HASH_ADD_KEYPTR(hh, map->first, key, n_key, node);
+        HASH_ADD_SURELY(map->first, node, HASH_ADD_KEYPTR(hh, map->first, key, n_key, node));
 }
 
 void map_remove(struct map *map, struct map_node *node)

@@ -10,6 +10,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/wire.h"
 #include "server/session/context.h"
 #include "server/session/execution.h"
 #include "server/session/sandbox.h"
@@ -81,7 +82,7 @@ int execution_reader_new(struct session *session, const char *owner, const char 
 static void drop_message(struct execution_reader *reader)
 {
         if (reader->message)
-                protobuf_c_message_free_unpacked(reader->message, NULL);
+                protobuf_c_message_free_unpacked(reader->message, &wire_sure_allocator);
         reader->message = NULL;
 }
 

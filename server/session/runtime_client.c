@@ -19,11 +19,14 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 #include "runtime/base/text.h"
+#include "runtime/base/wire.h"
 #include "server/session/map.h"
 
 enum {
         PACKET_MAX = 128 << 10,
+        ARENA_MAX = 2 << 20, /* bytes that unpacking one packet may take */
         PENDING_MAX = 16384, /* requests without an answer */
         PACKETS_A_TURN = 64, /* received before other sources have their turn */
         RETRY_FIRST_USEC = 50 * 1000,
@@ -84,6 +87,7 @@ struct runtime_client {
         STAILQ_HEAD(, packet) packets;
         Hotcell__Runtime__V1__FromRuntime *welcome; /* the packet that holds it */
         uint8_t *buffer;                            /* of a packet received */
+        struct wire_arena arena;                    /* for it; not for the welcome, which stays */
 };
 
 static void client_enter(struct runtime_client *client, enum client_state next)
@@ -106,7 +110,7 @@ static void packet_free(struct packet *packet)
 {
         for (size_t i = 0; i < packet->n_fds; i++)
                 (void)close_fd(packet->fds[i]);
-        free(packet);
+        reserve_free(packet);
 }
 
 static void drop_packets(struct runtime_client *client)
@@ -131,7 +135,7 @@ static void fail_pending(struct runtime_client *client)
                 map_remove(&client->pending, node);
                 if (pending->on_answer)
                         pending->on_answer(pending->userdata, NULL, &none);
-                free(pending);
+                reserve_free(pending);
         }
 }
 
@@ -156,7 +160,8 @@ static void lose(struct runtime_client *client, const char *why)
         if (was_connected)
                 client->observer->on_lost(client->userdata);
         if (client->welcome)
-                hotcell__runtime__v1__from_runtime__free_unpacked(client->welcome, NULL);
+                hotcell__runtime__v1__from_runtime__free_unpacked(client->welcome,
+                                                                  &wire_sure_allocator);
         client->welcome = NULL;
 }
 
@@ -167,10 +172,16 @@ static void watch_writable(struct runtime_client *client)
         (void)sd_event_source_set_io_events(client->source, events);
 }
 
+/* The packet is still where it was. */
+static bool is_to_be_tried_again(int r)
+{
+        return r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM;
+}
+
 static int queue_packet(struct runtime_client *client, const uint8_t *bytes, size_t n,
                         const int *fds, size_t n_fds)
 {
-        struct packet *packet = malloc(sizeof(*packet) + n);
+        struct packet *packet = reserve_alloc(sizeof(*packet) + n);
 
         if (!packet)
                 return error_origin(-ENOMEM);
@@ -194,20 +205,17 @@ static int send_packet(struct runtime_client *client, Hotcell__Runtime__V1__ToRu
                        const int *fds, size_t n_fds)
 {
         size_t n = hotcell__runtime__v1__to_runtime__get_packed_size(message);
-        _cleanup_(freep) uint8_t *bytes = NULL;
+        static uint8_t bytes[PACKET_MAX]; /* one thread, and the queue copies what it keeps */
         int r;
 
-        if (n > PACKET_MAX)
+        if (n > sizeof(bytes))
                 return error_origin(-EMSGSIZE);
-        bytes = malloc(n);
-        if (!bytes)
-                return error_origin(-ENOMEM);
         (void)hotcell__runtime__v1__to_runtime__pack(message, bytes);
 
         if (!STAILQ_EMPTY(&client->packets))
                 return queue_packet(client, bytes, n, fds, n_fds);
         r = io_send_packet(client->fd, bytes, n, fds, n_fds);
-        if (r == -EAGAIN || r == -ENOBUFS)
+        if (is_to_be_tried_again(r))
                 return queue_packet(client, bytes, n, fds, n_fds);
         if (r == -EPIPE || r == -ECONNRESET)
                 return 0; /* the read side will see the end and fail the request */
@@ -221,7 +229,7 @@ static void flush_packets(struct runtime_client *client)
                 int r = io_send_packet(client->fd, packet->bytes, packet->n, packet->fds,
                                        packet->n_fds);
 
-                if (r == -EAGAIN || r == -ENOBUFS)
+                if (is_to_be_tried_again(r))
                         break;
                 STAILQ_REMOVE_HEAD(&client->packets, link);
                 packet_free(packet);
@@ -229,18 +237,15 @@ static void flush_packets(struct runtime_client *client)
         watch_writable(client);
 }
 
-static int add_pending(struct runtime_client *client, uint64_t id, runtime_on_answer on_answer,
-                       void *userdata)
+static void add_pending(struct runtime_client *client, uint64_t id, runtime_on_answer on_answer,
+                        void *userdata)
 {
-        struct pending *pending = calloc(1, sizeof(*pending));
+        struct pending *pending = reserve_alloc_surely(sizeof(*pending));
 
-        if (!pending)
-                return error_origin(-ENOMEM);
         pending->id = id;
         pending->on_answer = on_answer;
         pending->userdata = userdata;
         map_add(&client->pending, &pending->by_id, &pending->id, sizeof(pending->id));
-        return 0;
 }
 
 static struct pending *take_pending(struct runtime_client *client, uint64_t id)
@@ -258,12 +263,10 @@ static int send_request(struct runtime_client *client, Hotcell__Runtime__V1__ToR
         int r;
 
         request->request = ++client->last_id;
-        r = add_pending(client, request->request, on_answer, userdata);
-        if (r)
-                return error_fold(r);
+        add_pending(client, request->request, on_answer, userdata);
         r = send_packet(client, request, fds, n_fds);
         if (r) {
-                free(take_pending(client, request->request));
+                reserve_free(take_pending(client, request->request));
                 return error_fold(r);
         }
         return 0;
@@ -311,7 +314,7 @@ static void on_packet(struct runtime_client *client,
         }
         if (pending->on_answer)
                 pending->on_answer(pending->userdata, packet, fds);
-        free(pending);
+        reserve_free(pending);
 }
 
 /* The packet of the welcome is kept. True: it was one. */
@@ -331,7 +334,7 @@ static bool take_welcome(struct runtime_client *client, Hotcell__Runtime__V1__Fr
         pending = take_pending(client, packet->request);
         if (!pending)
                 return false;
-        free(pending);
+        reserve_free(pending);
         client->welcome = packet;
         client->retry_usec = RETRY_FIRST_USEC;
         client_enter(client, CLIENT_CONNECTED);
@@ -345,6 +348,8 @@ static bool take_welcome(struct runtime_client *client, Hotcell__Runtime__V1__Fr
 /* Receives one packet: 0, -EAGAIN, or another error that ends the connection. */
 static int receive_packet(struct runtime_client *client)
 {
+        ProtobufCAllocator *allocator =
+                client->state == CLIENT_GREETING ? &wire_sure_allocator : &client->arena.allocator;
         Hotcell__Runtime__V1__FromRuntime *packet;
         struct runtime_fds fds = { .n = RUNTIME_FDS_MAX };
         size_t n = PACKET_MAX;
@@ -353,7 +358,7 @@ static int receive_packet(struct runtime_client *client)
         r = io_receive_packet(client->fd, client->buffer, &n, fds.fds, &fds.n);
         if (r)
                 return r < 0 ? r : -EPROTO;
-        packet = hotcell__runtime__v1__from_runtime__unpack(NULL, n, client->buffer);
+        packet = hotcell__runtime__v1__from_runtime__unpack(allocator, n, client->buffer);
         if (!packet)
                 r = -EBADMSG;
         else if (client->state == CLIENT_GREETING && packet->request != 0) {
@@ -367,7 +372,8 @@ static int receive_packet(struct runtime_client *client)
         for (size_t i = 0; i < fds.n; i++)
                 (void)close_fd(fds.fds[i]);
         if (packet)
-                hotcell__runtime__v1__from_runtime__free_unpacked(packet, NULL);
+                hotcell__runtime__v1__from_runtime__free_unpacked(packet, allocator);
+        wire_arena_reset(&client->arena);
         return r;
 }
 
@@ -382,7 +388,7 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
                 flush_packets(client);
         for (size_t i = 0; i < PACKETS_A_TURN && r == 0 && client->fd >= 0; i++)
                 r = receive_packet(client);
-        if (r && r != -EAGAIN)
+        if (r && !is_to_be_tried_again(r))
                 lose(client, r == -EPROTO ? "it was closed" : strerror(-r));
         return 0;
 }
@@ -466,7 +472,7 @@ int runtime_client_new(sd_event *loop, const char *path,
         STAILQ_INIT(&client->packets);
         client->path = strdup(path);
         client->buffer = malloc(PACKET_MAX);
-        if (!client->path || !client->buffer)
+        if (!client->path || !client->buffer || wire_arena_init(&client->arena, ARENA_MAX))
                 return error_origin(-ENOMEM);
         r = sd_event_add_time_relative(loop, &client->retry, CLOCK_MONOTONIC, 0, 0, on_retry,
                                        client);
@@ -488,10 +494,12 @@ struct runtime_client *runtime_client_free(struct runtime_client *client)
         close_connection(client);
         while ((node = map_first(&client->pending))) {
                 map_remove(&client->pending, node);
-                free(CONTAINER_OF(node, struct pending, by_id));
+                reserve_free(CONTAINER_OF(node, struct pending, by_id));
         }
         if (client->welcome)
-                hotcell__runtime__v1__from_runtime__free_unpacked(client->welcome, NULL);
+                hotcell__runtime__v1__from_runtime__free_unpacked(client->welcome,
+                                                                  &wire_sure_allocator);
+        wire_arena_deinit(&client->arena);
         free(client->buffer);
         free(client->path);
         free(client);

@@ -137,14 +137,27 @@ static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime
         everything_is_gone(sandbox, PROCESS_END_SANDBOX);
 }
 
+static int on_retry_destroy(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        sandbox_destroy(userdata);
+        return 0;
+}
+
 void sandbox_destroy(struct sandbox *sandbox)
 {
-        if (session_destroy_sandbox(sandbox->session, sandbox->record.sandbox_id, on_destroyed,
-                                    sandbox)) {
+        int r = session_destroy_sandbox(sandbox->session, sandbox->record.sandbox_id, on_destroyed,
+                                        sandbox);
+
+        if (r == SESSION_E_RUNTIME_UNAVAILABLE)
                 everything_is_gone(sandbox, PROCESS_END_RUNTIME_LOST);
-                return;
-        }
-        sandbox->n_pending++;
+        else if (r)
+                /* It still runs. Nothing is short for ever. */
+                (void)session_arm(sandbox->session, &sandbox->idle_timer, RETRY_USEC,
+                                  on_retry_destroy, sandbox);
+        else
+                sandbox->n_pending++;
 }
 
 static void reading_over(struct sandbox *sandbox)

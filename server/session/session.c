@@ -58,6 +58,10 @@ struct session_result result_of_store(int result, const char *what)
 {
         if (result == 0)
                 return (struct session_result){ 0 };
+        if (result == STORE_E_FULL || result == -ENOSPC || result == -EDQUOT)
+                return result_of(SESSION_E_STATE_FULL,
+                                 "The disk of the server's state is full, so %s was not taken.",
+                                 what);
         return result_of(SESSION_E_STORE_UNAVAILABLE,
                          "The database could not be written, so %s was not taken.", what);
 }

@@ -35,6 +35,7 @@ enum {
         SESSION_E_WALL_MISSING,        /* a required wall does not hold on this host */
         SESSION_E_RUNTIME_UNAVAILABLE, /* no runtime, or it failed */
         SESSION_E_STORE_UNAVAILABLE,   /* the database cannot be written */
+        SESSION_E_STATE_FULL,          /* its disk is full: new work is not taken */
         SESSION_E_SHUTTING_DOWN,
         SESSION_E_KERNEL_FAILED,     /* the interpreter did not start; message says why */
         SESSION_E_WORKING_DIRECTORY, /* no such directory in the sandbox */

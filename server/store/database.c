@@ -425,7 +425,7 @@ int database_open(struct database *database, const char *directory,
 {
         int n, r;
 
-        *database = (struct database){ .directory_fd = -1, .lock_fd = -1 };
+        *database = (struct database){ .directory_fd = -1, .lock_fd = -1, .spare = { .fd = -1 } };
         ret_message[0] = '\0';
         n = snprintf(database->path, sizeof(database->path), "%s/%s", directory, database_name);
         if (n < 0 || (size_t)n >= sizeof(database->path))
@@ -453,6 +453,7 @@ void database_close(struct database *database)
         statements_finalize(database->statements);
         (void)sqlite3_close(database->connection);
         database->connection = NULL;
+        spare_close(&database->spare);
         database->lock_fd = close_fd(database->lock_fd);
         database->directory_fd = close_fd(database->directory_fd);
 }

@@ -9,6 +9,7 @@
 #include <sqlite3.h>
 
 #include "server/store/records.h"
+#include "server/store/spare.h"
 #include "server/store/statements.h"
 
 struct database {
@@ -19,6 +20,7 @@ struct database {
         int n_wal_pages;      /* since the last checkpoint */
         bool is_relaxed;      /* commits do not wait for the disk */
         bool is_log_doubtful; /* a sync of it failed: what it holds may not be on the disk */
+        struct spare spare;
         char path[PATH_BUFFER];
 };
 

@@ -168,10 +168,6 @@ void store_list_sandbox_events(struct store *store, const struct sandbox_event_q
 {
         struct events_job *events = job_new(store, &events_class, sizeof(*events), userdata);
 
-        if (!events) {
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
         events->on_done = on_done;
         job_text_set(&events->job, &events->owner, query->owner);
         job_text_set(&events->job, &events->sandbox_id, query->sandbox_id);

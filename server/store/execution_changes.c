@@ -96,7 +96,8 @@ static int insert_output(struct database *database, const struct execution_chang
 {
         sqlite3_stmt *insert = database->statements[STATEMENT_INSERT_OUTPUT];
 
-        if (!change->blob)
+        /* The room that is left on a full disk is for rows. */
+        if (!change->blob || database->spare.is_given)
                 return 0;
         row_bind_text(insert, ":id", change->record.execution_id);
         row_bind_text(insert, ":owner", change->record.owner);
@@ -136,6 +137,7 @@ static void execution_deinit(struct job *job)
 
 static const struct job_class insert_context_class = {
         .is_write = true,
+        .is_new_work = true,
         .work = insert_context_work,
         .deliver = change_deliver,
 };
@@ -148,6 +150,7 @@ static const struct job_class update_context_class = {
 
 static const struct job_class insert_execution_class = {
         .is_write = true,
+        .is_new_work = true,
         .work = insert_execution_work,
         .deliver = change_deliver,
         .deinit = execution_deinit,
@@ -173,10 +176,6 @@ static void submit_context(struct store *store, const struct job_class *class,
 {
         struct context_change *change = job_new(store, class, sizeof(*change), userdata);
 
-        if (!change) {
-                on_done(userdata, error_origin(-ENOMEM));
-                return;
-        }
         change->change.on_done = on_done;
         change->record = *record;
         asked_by_set(&change->asked_by, store, request);
@@ -189,7 +188,7 @@ static int copy_blob(struct execution_change *change, const struct store_blob *b
                 return 0;
         change->blob = malloc(blob->n);
         if (!change->blob)
-                return -ENOMEM;
+                return error_origin(-ENOMEM);
         memcpy(change->blob, blob->data, blob->n);
         change->n_blob = blob->n;
         return 0;
@@ -202,11 +201,7 @@ static void submit_execution(struct store *store, const struct job_class *class,
 {
         struct execution_change *change = job_new(store, class, sizeof(*change), userdata);
 
-        if (!change || copy_blob(change, blob)) {
-                free(change);
-                on_done(userdata, error_origin(-ENOMEM));
-                return;
-        }
+        change->change.job.result = copy_blob(change, blob);
         change->change.on_done = on_done;
         change->record = *record;
         asked_by_set(&change->asked_by, store, request);

@@ -60,10 +60,6 @@ void store_find_context(struct store *store, const char *owner, const char *sand
 {
         struct find_job *find = job_new(store, &find_class, sizeof(*find), userdata);
 
-        if (!find) {
-                on_done(userdata, error_origin(-ENOMEM));
-                return;
-        }
         find->find.on_done = on_done;
         job_text_set(&find->find.job, &find->owner, owner);
         job_text_set(&find->find.job, &find->sandbox_id, sandbox_id);
@@ -114,10 +110,6 @@ void store_get_execution(struct store *store, const char *owner, const char *exe
 {
         struct get_job *get = job_new(store, &get_class, sizeof(*get), userdata);
 
-        if (!get) {
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
         get->on_done = on_done;
         job_text_set(&get->job, &get->owner, owner);
         job_text_set(&get->job, &get->execution_id, execution_id);
@@ -197,10 +189,6 @@ void store_list_executions(struct store *store, const struct execution_query *qu
 {
         struct list_job *list = job_new(store, &list_class, sizeof(*list), userdata);
 
-        if (!list) {
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
         list->on_done = on_done;
         job_text_set(&list->job, &list->owner, query->owner);
         job_text_set(&list->job, &list->sandbox_id, query->sandbox_id);

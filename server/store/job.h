@@ -14,6 +14,7 @@ struct store;
 
 struct job_class {
         bool is_write;
+        bool is_new_work; /* refused with STORE_E_FULL while the disk counts as full */
         /* Worker thread, inside a transaction. 0, a STORE_E_ outcome or a negative errno; what a
          * write changed is undone unless 0. */
         int (*work)(struct database *database, struct job *job);
@@ -27,14 +28,17 @@ struct job {
         const struct job_class *class;
         struct store *store;
         void *userdata;
-        bool is_durable; /* a write that must survive a loss of power before it is told */
-        int result;      /* set before the work: refused, there will be none */
+        bool is_durable;   /* a write that must survive a loss of power before it is told */
+        int result;        /* set before the work: refused, there will be none */
+        bool is_refused;   /* it was */
+        bool is_disk_full; /* as the worker saw it after a write */
         STAILQ_ENTRY(job) entry;
 };
 
 STAILQ_HEAD(job_list, job);
 
-/* A job of zeros with its class; embed struct job first in what is allocated. NULL: no memory. */
+/* A job of zeros with its class; embed struct job first in what is allocated. Never NULL: whoever
+ * asks for a change is told later, in every case. */
 void *job_new(struct store *store, const struct job_class *class, size_t size, void *userdata);
 void job_submit(struct job *job);
 void job_free(struct job *job);

@@ -58,6 +58,7 @@ static int touch_work(struct database *database, struct job *job)
 
 static const struct job_class insert_class = {
         .is_write = true,
+        .is_new_work = true,
         .work = insert_work,
         .deliver = change_deliver,
 };
@@ -79,10 +80,6 @@ static void submit_change(struct store *store, const struct job_class *class,
 {
         struct key_change *change = job_new(store, class, sizeof(*change), userdata);
 
-        if (!change) {
-                on_done(userdata, error_origin(-ENOMEM));
-                return;
-        }
         change->change.on_done = on_done;
         change->change.job.is_durable = class != &touch_class;
         change->record = *record;
@@ -170,10 +167,6 @@ void store_list_keys(struct store *store, store_on_keys on_done, void *userdata)
 {
         struct list_job *list = job_new(store, &list_class, sizeof(*list), userdata);
 
-        if (!list) {
-                on_done(userdata, error_origin(-ENOMEM), NULL, 0);
-                return;
-        }
         list->on_done = on_done;
         job_submit(&list->job);
 }

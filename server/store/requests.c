@@ -99,10 +99,6 @@ static void submit_change(struct store *store, const struct job_class *class,
 {
         struct request_change *change = job_new(store, class, sizeof(*change), userdata);
 
-        if (!change) {
-                on_done(userdata, error_origin(-ENOMEM));
-                return;
-        }
         change->change.on_done = on_done;
         asked_by_set(&change->asked_by, store, request);
         job_submit(&change->change.job);
@@ -160,10 +156,6 @@ void store_get_request(struct store *store, const struct request_record *request
 {
         struct get_job *get = job_new(store, &get_class, sizeof(*get), userdata);
 
-        if (!get) {
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
         get->on_done = on_done;
         get->record = *request;
         job_submit(&get->job);

@@ -117,10 +117,6 @@ void store_prune(struct store *store, const struct store_retention *retention, i
 {
         struct prune_job *prune = job_new(store, &prune_class, sizeof(*prune), userdata);
 
-        if (!prune) {
-                on_done(userdata, error_origin(-ENOMEM));
-                return;
-        }
         prune->change.on_done = on_done;
         prune->retention = *retention;
         prune->now_usec = now_usec;

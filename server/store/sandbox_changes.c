@@ -172,6 +172,7 @@ static void sandbox_change_deliver(struct job *job)
 
 static const struct job_class insert_class = {
         .is_write = true,
+        .is_new_work = true,
         .work = insert_work,
         .deliver = sandbox_change_deliver,
         .deinit = change_deinit,
@@ -191,12 +192,7 @@ static struct sandbox_change *change_new(struct store *store, const struct job_c
 {
         struct sandbox_change *change = job_new(store, class, sizeof(*change), userdata);
 
-        if (!change || sandbox_record_copy(record, &change->record)) {
-                if (change)
-                        job_free(&change->change.job);
-                on_done(userdata, error_origin(-ENOMEM));
-                return NULL;
-        }
+        change->change.job.result = sandbox_record_copy(record, &change->record);
         change->change.on_done = on_done;
         change->change.job.is_durable = record->state == SANDBOX_ENDED;
         change->event = event;
@@ -210,8 +206,7 @@ void store_insert_sandbox(struct store *store, const struct sandbox_record *reco
         struct sandbox_change *change =
                 change_new(store, &insert_class, record, SANDBOX_EVENT_CREATED, on_done, userdata);
 
-        if (change)
-                job_submit(&change->change.job);
+        job_submit(&change->change.job);
 }
 
 void store_update_sandbox(struct store *store, const struct sandbox_record *record,
@@ -227,8 +222,6 @@ void store_update_sandbox_for(struct store *store, const struct request_record *
         struct sandbox_change *change =
                 change_new(store, &update_class, record, event, on_done, userdata);
 
-        if (!change)
-                return;
         asked_by_set(&change->asked_by, store, request);
         job_submit(&change->change.job);
 }

@@ -136,10 +136,6 @@ void store_get_sandbox(struct store *store, const char *owner, const char *sandb
 {
         struct get_job *get = job_new(store, &get_class, sizeof(*get), userdata);
 
-        if (!get) {
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
         get->on_done = on_done;
         job_text_set(&get->job, &get->owner, owner);
         job_text_set(&get->job, &get->sandbox_id, sandbox_id);
@@ -260,12 +256,8 @@ void store_list_sandboxes(struct store *store, const struct sandbox_query *query
 {
         struct list_job *list = job_new(store, &list_class, sizeof(*list), userdata);
 
-        if (!list || (query->labels && pairs_copy(query->labels, &list->labels))) {
-                if (list)
-                        job_free(&list->job);
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
+        if (query->labels && pairs_copy(query->labels, &list->labels))
+                list->job.result = error_origin(-ENOMEM);
         list->on_done = on_done;
         job_text_set(&list->job, &list->owner, query->owner);
         job_text_set(&list->job, &list->name, query->name);

@@ -153,10 +153,6 @@ void store_load_living(struct store *store, store_on_living on_done, void *userd
 {
         struct living_job *living = job_new(store, &living_class, sizeof(*living), userdata);
 
-        if (!living) {
-                on_done(userdata, error_origin(-ENOMEM), NULL);
-                return;
-        }
         living->on_done = on_done;
         job_submit(&living->job);
 }
@@ -238,10 +234,6 @@ void store_load_outputs(struct store *store, int64_t end_time_usec, int64_t byte
 {
         struct outputs_job *outputs = job_new(store, &outputs_class, sizeof(*outputs), userdata);
 
-        if (!outputs) {
-                on_done(userdata, error_origin(-ENOMEM), NULL, 0);
-                return;
-        }
         outputs->on_done = on_done;
         outputs->end_time_usec = end_time_usec;
         outputs->bytes_max = bytes_max;

@@ -10,6 +10,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 #include "server/store/rows.h"
 #include "server/store/sqlite_error.h"
 #include "server/store/store_private.h"
@@ -35,10 +36,23 @@ static void set_healthy(struct store *store, bool is_healthy, int error)
                 store->on_health_change(store->health_userdata);
 }
 
+static void set_full(struct store *store, bool is_full)
+{
+        if (store->is_full == is_full)
+                return;
+        store->is_full = is_full;
+        if (is_full)
+                log_error("the disk is full, new work is refused path=%s", store->path);
+        else
+                log_info("the disk has room again, new work is taken path=%s", store->path);
+        if (store->on_health_change && !store->is_closing)
+                store->on_health_change(store->health_userdata);
+}
+
 /* The probe is durable: a sync for what was written before it. */
 static void plan_probe(struct store *store)
 {
-        bool is_wanted = !store->is_healthy || store->is_unsynced;
+        bool is_wanted = !store->is_healthy || store->is_unsynced || store->is_full;
         int enabled = SD_EVENT_OFF;
 
         (void)sd_event_source_get_enabled(store->probe_timer, &enabled);
@@ -52,6 +66,7 @@ static void plan_probe(struct store *store)
 /* What a write tells of the disk. One that did not wait for a sync says nothing of syncs. */
 static void learn(struct store *store, const struct job *job)
 {
+        set_full(store, job->is_disk_full);
         if (job->result == 0) {
                 store->is_unsynced = !job->is_durable;
                 if (job->is_durable)
@@ -81,11 +96,9 @@ static void on_job_done(struct inbox_task *task)
 
 void *job_new(struct store *store, const struct job_class *class, size_t size, void *userdata)
 {
-        struct job *job = calloc(1, size);
+        struct job *job = reserve_alloc_surely(size);
 
-        assert(size >= sizeof(*job));
-        if (!job)
-                return NULL;
+        assert(size >= sizeof(*job) && size <= RESERVE_BYTES_MAX);
         job->task.run = on_job_done;
         job->class = class;
         job->store = store;
@@ -102,7 +115,7 @@ void job_free(struct job *job)
 {
         if (job->class->deinit)
                 job->class->deinit(job);
-        free(job);
+        reserve_free(job);
 }
 
 void job_text_set(struct job *job, struct job_text *text, const char *value)
@@ -133,6 +146,7 @@ static int probe_work(struct database *database, struct job *job)
         sqlite3_stmt *statement = database->statements[STATEMENT_PROBE];
 
         (void)job;
+        (void)spare_make(&database->spare, database->directory_fd);
         row_bind_int64(statement, ":time", time_now_usec());
         return row_run(statement);
 }
@@ -148,15 +162,42 @@ static const struct job_class probe_class = {
         .deliver = probe_deliver,
 };
 
+struct spare_job {
+        struct job job;
+        int64_t bytes;
+};
+
+static int keep_spare_work(struct database *database, struct job *job)
+{
+        struct spare *spare = &database->spare;
+
+        spare->bytes = CONTAINER_OF(job, struct spare_job, job)->bytes;
+        /* A disk that has no room for it from the start is as good as full. */
+        spare->is_given = spare_make(spare, database->directory_fd) != 0;
+        return 0;
+}
+
+static const struct job_class keep_spare_class = {
+        .is_write = true,
+        .work = keep_spare_work,
+        .deliver = probe_deliver,
+};
+
+void store_keep_spare(struct store *store, int64_t bytes)
+{
+        struct spare_job *keep = job_new(store, &keep_spare_class, sizeof(*keep), NULL);
+
+        keep->bytes = bytes;
+        job_submit(&keep->job);
+}
+
 static int on_probe_timer(sd_event_source *source, uint64_t now_usec, void *userdata)
 {
         struct store *store = userdata;
         struct job *job = job_new(store, &probe_class, sizeof(*job), NULL);
 
-        if (job) {
-                job->is_durable = true;
-                job_submit(job);
-        }
+        job->is_durable = true;
+        job_submit(job);
         return sd_event_source_set_time(source, now_usec + PROBE_INTERVAL_USEC);
 }
 
@@ -239,6 +280,11 @@ struct store *store_close(struct store *store)
         free(store->path);
         free(store);
         return NULL;
+}
+
+bool store_is_full(const struct store *store)
+{
+        return store->is_full;
 }
 
 bool store_is_healthy(const struct store *store)

@@ -2,8 +2,8 @@
  * The database: one SQLite file, written and read by one worker thread.
  *
  * Every function but open and close queues a job and returns; its callback comes once, later, on
- * the loop thread, in the order of the calls; only -ENOMEM may come before the call returns. What a
- * call is given is copied. Results: 0, a STORE_E_ outcome, or a negative errno (I/O: the store is
+ * the loop thread, in the order of the calls, never before the call returns. What a call is given
+ * is copied. Results: 0, a STORE_E_ outcome, or a negative errno (I/O: the store is
  * then unhealthy until a write succeeds; -EAGAIN: too many jobs are queued; -EEXIST: the id is
  * there already).
  *
@@ -35,6 +35,7 @@ enum {
         STORE_E_NOT_FOUND,     /* the object, or what a new one belongs to */
         STORE_E_TOKEN_EXPIRED, /* events after there are not all kept */
         STORE_E_MORE,
+        STORE_E_FULL, /* the disk is full: what there is room for is for what runs to end */
 };
 
 /* Opens and, if need be, creates or migrates `<directory>/hotcell.db`. @ret_message: a sentence for
@@ -48,11 +49,19 @@ struct store *store_close(struct store *store);
 /* The database's file, for operators to look at. */
 const char *store_path(const struct store *store);
 
+/* From now on keeps @bytes of the disk for the ends of what runs. Once a write needed them new work
+ * is refused with STORE_E_FULL, until there is as much room again; the store finds out by itself.
+ */
+void store_keep_spare(struct store *store, int64_t bytes);
+
+/* New work is refused. */
+bool store_is_full(const struct store *store);
+
 /* False after a failed write until one succeeds; while it is false, the store itself tries one
  * every second. */
 bool store_is_healthy(const struct store *store);
 
-/* Called on every change of store_is_healthy. */
+/* Called on every change of store_is_healthy and store_is_full. */
 typedef void (*store_on_health_change)(void *userdata);
 void store_set_on_health_change(struct store *store, store_on_health_change on_change,
                                 void *userdata);

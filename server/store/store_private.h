@@ -18,6 +18,7 @@ struct store {
         bool is_closing;
 
         bool is_healthy;
+        bool is_full;
         store_on_health_change on_health_change;
         void *health_userdata;
         sd_event_source *probe_timer; /* runs while unhealthy, or for what is not synced yet */

@@ -19,6 +19,7 @@
 #include "runtime/base/macros.h"
 #include "server/store/database.h"
 #include "server/store/rows.h"
+#include "server/store/store.h"
 
 enum {
         QUEUED_MAX = 8192,            /* jobs beyond are refused */
@@ -171,7 +172,7 @@ static bool batch_is_durable(const struct job_list *batch)
         return false;
 }
 
-static void run_batch(struct database *database, struct job_list *batch)
+static int try_batch(struct database *database, struct job_list *batch)
 {
         bool is_write = STAILQ_FIRST(batch)->class->is_write;
         bool is_durable = is_write && batch_is_durable(batch);
@@ -187,13 +188,63 @@ static void run_batch(struct database *database, struct job_list *batch)
         if (r == 0)
                 r = run_statement(database, STATEMENT_COMMIT);
         if (r == 0)
-                return;
+                return 0;
 
         if (!sqlite3_get_autocommit(database->connection))
                 (void)run_statement(database, STATEMENT_ROLLBACK);
         if (is_durable)
                 database_doubt_log(database);
-        fail_all(batch, r < 0 ? r : error_origin(-EIO));
+        return r < 0 ? r : error_origin(-EIO);
+}
+
+static void note_refused(struct job_list *batch)
+{
+        struct job *job;
+
+        STAILQ_FOREACH(job, batch, entry)
+        job->is_refused = job->result != 0;
+}
+
+/* Nothing of it was done: as before the first try, but for new work on a full disk. */
+static void prepare_batch(const struct database *database, struct job_list *batch)
+{
+        bool is_full = database->spare.is_given;
+        struct job *job;
+
+        STAILQ_FOREACH(job, batch, entry)
+        {
+                if (!job->is_refused)
+                        job->result = is_full && job->class->is_new_work ? STORE_E_FULL : 0;
+        }
+}
+
+static void note_disk(const struct database *database, struct job_list *batch)
+{
+        struct job *job;
+
+        STAILQ_FOREACH(job, batch, entry)
+        job->is_disk_full = database->spare.is_given;
+}
+
+static bool is_want_of_room(int r)
+{
+        return r == -ENOSPC || r == -EDQUOT;
+}
+
+static void run_batch(struct database *database, struct job_list *batch)
+{
+        int r;
+
+        note_refused(batch);
+        prepare_batch(database, batch);
+        r = try_batch(database, batch);
+        if (is_want_of_room(r) && spare_give(&database->spare)) {
+                prepare_batch(database, batch);
+                r = try_batch(database, batch);
+        }
+        if (r)
+                fail_all(batch, r);
+        note_disk(database, batch);
 }
 
 static void post_batch(struct worker *worker, struct job_list *batch)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "runtime/base/wire.h"
 #include "server/session/kernel_frame.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -17,7 +18,7 @@ static void check_kept(const struct frame *frame)
                 kernel_message_unpack(frame->type, frame->payload, frame->n_payload);
 
         if (message)
-                protobuf_c_message_free_unpacked(message, NULL);
+                protobuf_c_message_free_unpacked(message, &wire_sure_allocator);
         else if (frame->n_payload > 0)
                 abort();
 }

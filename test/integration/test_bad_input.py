@@ -311,7 +311,7 @@ class FullDisk(Case):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def test_operators_learn_which_file_cannot_be_written_and_others_do_not(self):
-        running = self.enterContext(self.Daemons(server_arguments=["--tcp", "127.0.0.1:0"]))
+        running = self.enterContext(self.Daemons(server_arguments=["--tcp", "127.0.0.1:0", "--state-reserve=256KiB"]))
         client = self.enterContext(stubs.Client(running.target))
         port = next(line for line in running.log().splitlines() if "address=127.0.0.1" in line).split("port=")[1].split()[0]
         tcp = self.enterContext(stubs.Client(f"127.0.0.1:{port}"))
@@ -324,13 +324,13 @@ class FullDisk(Case):
             for n in range(10000):
                 client.keys.CreateKey(stubs.key_service.CreateKeyRequest(name=f"key-{n}"), timeout=60)
         error = error_of(lambda timeout: fill())
-        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"))
+        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.RESOURCE_EXHAUSTED, "STATE_FULL"))
         self.assertIn(f"see that the disk of {running.state}/hotcell.db has room", error.details())
-        self.assertIn(f"the database cannot be written path={running.state}/hotcell.db error=", running.log())
+        self.assertIn(f"the disk is full, new work is refused path={running.state}/hotcell.db", running.log())
         metadata = [("authorization", f"Bearer {secret}")]
         request = sandbox_service.CreateSandboxRequest(spec=spec())
         error = error_of(tcp.sandboxes.CreateSandbox, request, metadata=metadata)
-        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"))
+        self.assertEqual((error.code(), stubs.reason(error)), (grpc.StatusCode.RESOURCE_EXHAUSTED, "STATE_FULL"))
         self.assertIn("hotcelld's log on the server says why", error.details())
         self.assertNotIn(str(running.state), error.details())
 

@@ -194,7 +194,7 @@ START_TEST(an_error_of_our_own_is_internal_and_tells_no_details)
 }
 END_TEST
 
-START_TEST(an_answer_without_memory_is_internal)
+START_TEST(an_answer_without_memory_says_so)
 {
         Hotcell__V1__GetServerInfoResponse response;
         struct api_call *call = open_call();
@@ -202,13 +202,13 @@ START_TEST(an_answer_without_memory_is_internal)
         hotcell__v1__get_server_info_response__init(&response);
         call->arena.failed = true;
         api_call_reply(call, &response.base);
-        assert_answer(RPC_INTERNAL, "INTERNAL");
+        assert_answer(RPC_RESOURCE_EXHAUSTED, "HOST_EXHAUSTED");
         api_call_release(call);
 
         /* A check that failed and could not say of what. */
         call = open_call();
         api_call_fail_blamed(call);
-        assert_answer(RPC_INTERNAL, "INTERNAL");
+        assert_answer(RPC_RESOURCE_EXHAUSTED, "HOST_EXHAUSTED");
         api_call_release(call);
 }
 END_TEST
@@ -240,7 +240,7 @@ int main(void)
         tcase_add_test(told, a_refusal_says_whose_limit_it_was_and_when_to_ask_again);
         tcase_add_test(told, success_answers_nothing);
         tcase_add_test(told, an_error_of_our_own_is_internal_and_tells_no_details);
-        tcase_add_test(told, an_answer_without_memory_is_internal);
+        tcase_add_test(told, an_answer_without_memory_says_so);
         tcase_add_test(told, a_store_that_fails_is_unavailable_unless_the_token_is_old);
         suite_add_tcase(all, told);
         runner = srunner_create(all);
