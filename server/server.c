@@ -23,12 +23,12 @@
 #include "server/store/store.h"
 
 /* How long calls that run may go on before a successor comes: most are over in milliseconds. */
-enum { LEAVE_GRACE_USEC = 1000 * 1000 };
+enum { LEAVE_GRACE_USEC = 1000 * 1000, LEAVE_LOOK_USEC = 2000 };
 
 enum server_state {
         SERVER_STARTING, /* owns the store, reads the keys */
         SERVER_SERVING,  /* owns all */
-        SERVER_LEAVING,  /* for a successor: the gRPC server comes to its end */
+        SERVER_LEAVING,  /* for a successor: open calls come to their end */
         SERVER_STOPPING, /* the sessions, then the gRPC server come to their end */
         SERVER_STOPPED,
 };
@@ -38,8 +38,10 @@ struct server {
         struct config config;
         gid_t socket_group;
         enum server_state state;
-        bool stop_is_wanted;    /* before it served, or while it leaves */
-        bool restart_is_wanted; /* before it served */
+        bool stop_is_wanted;    /* before it served */
+        bool restart_is_wanted; /* the same */
+        sd_event_source *leave; /* while LEAVING: may it go? */
+        uint64_t leave_usec;    /* when it goes, whoever calls */
         struct store *store;
         struct auth *auth;
         struct session *session;
@@ -345,12 +347,6 @@ static void on_rpc_stopped(void *userdata)
         (void)sd_event_exit(server->loop, 0);
 }
 
-/* The gRPC server has stopped already. */
-static void on_left_sessions_stopped(void *userdata)
-{
-        on_rpc_stopped(userdata);
-}
-
 /* Sent, and not read by the loop yet. */
 static bool is_stop_pending(void)
 {
@@ -360,29 +356,41 @@ static bool is_stop_pending(void)
                (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
-/* Nobody is connected any more. What runs is in the journals, what was told is in the database. */
-static void on_left(void *userdata)
+/*
+ * The gRPC server is not stopped: its stop would have calls that are on their way CANCELLED, which
+ * nobody tries again. Those that still come are refused, and what is left breaks with the process,
+ * so that all clients hear UNAVAILABLE.
+ */
+static int on_leave_looked(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct server *server = userdata;
 
-        if (server->stop_is_wanted || is_stop_pending()) {
-                session_stop(server->session, on_left_sessions_stopped, server);
-                return;
+        if (!is_stop_pending() &&
+            (rpc_server_n_calls(server->rpc) == 0 || usec >= server->leave_usec)) {
+                log_info("left to the successor");
+                give_up(server, SERVER_EXIT_RESTART);
         }
-        log_info("left to the successor");
-        give_up(server, SERVER_EXIT_RESTART);
+        (void)sd_event_source_set_time_relative(source, LEAVE_LOOK_USEC);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
+/* What runs is in the journals, what was told is in the database. */
 static void begin_restart(struct server *server)
 {
-        uint64_t grace = MIN((uint64_t)server->config.stop_grace_usec, (uint64_t)LEAVE_GRACE_USEC);
+        uint64_t now = 0;
+        int r;
 
         log_info("leaving to a successor");
         server->state = SERVER_LEAVING;
         update_serving(server);
         api_shut_down(server->api);
         session_leave(server->session);
-        rpc_server_stop(server->rpc, grace, on_left, server);
+        (void)sd_event_now(server->loop, CLOCK_MONOTONIC, &now);
+        server->leave_usec = now + LEAVE_GRACE_USEC;
+        r = sd_event_add_time_relative(server->loop, &server->leave, CLOCK_MONOTONIC,
+                                       LEAVE_LOOK_USEC, 1, on_leave_looked, server);
+        if (r < 0)
+                give_up(server, SERVER_EXIT_RESTART);
 }
 
 static void on_sessions_stopped(void *userdata)
@@ -398,6 +406,7 @@ static void begin_stop(struct server *server)
         log_info("stopping");
         (void)sd_notify(0, "STOPPING=1");
         server->state = SERVER_STOPPING;
+        server->leave = sd_event_source_disable_unref(server->leave);
         update_serving(server);
         api_shut_down(server->api);
         session_stop(server->session, on_sessions_stopped, server);
@@ -410,10 +419,8 @@ void server_stop(struct server *server)
                 server->stop_is_wanted = true;
                 break;
         case SERVER_SERVING:
-                begin_stop(server);
-                break;
         case SERVER_LEAVING:
-                server->stop_is_wanted = true;
+                begin_stop(server);
                 break;
         case SERVER_STOPPING:
                 log_warning("ending at once: asked to stop twice");

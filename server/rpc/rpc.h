@@ -123,6 +123,9 @@ void *rpc_call_context(const struct rpc_call *call);
 /* Starts to serve. */
 int rpc_server_start(struct rpc_server *server);
 
+/* Calls that are not over. */
+size_t rpc_server_n_calls(const struct rpc_server *server);
+
 /*
  * Graceful stop: no new connections and calls; running ones may finish for @grace_usec, then they
  * are cancelled.

@@ -590,6 +590,11 @@ static void on_shutdown(struct rpc_op *op)
         (void)op; /* its completion was counted, and that is all */
 }
 
+size_t rpc_server_n_calls(const struct rpc_server *server)
+{
+        return server->n_calls;
+}
+
 void rpc_server_stop(struct rpc_server *server, uint64_t grace_usec,
                      void (*on_stopped)(void *userdata), void *userdata)
 {

@@ -279,8 +279,8 @@ class Lost(Case):
     def assert_lost(self):
         """By cause and row."""
         for one in (self.one, self.idle):
-            gone = get(self.client, one)
-            self.assertEqual((gone.state, gone.end_cause), (ENDED, stubs.execution.CAUSE_RUNTIME_LOST))
+            gone = wait_until(lambda which=one: (found := get(self.client, which)).state == ENDED and found, "its end is recorded")
+            self.assertEqual(gone.end_cause, stubs.execution.CAUSE_RUNTIME_LOST)
         for cell, outcomes in ((self.busy, {"LOST"}), (self.waiting, {"LOST", "NOT_STARTED"})):
             ended = self.client.executions.GetExecution(execution_service.GetExecutionRequest(execution_id=cell.run.execution_id),
                                                         **OPTIONS).execution.ended
