@@ -115,8 +115,10 @@ static void send_status(struct api_call *call, const struct status *status)
 void api_call_fail_blamed(struct api_call *call)
 {
         /* Without blame the check could not even note it. */
-        if (!api_call_has_blame(call))
+        if (!api_call_has_blame(call)) {
                 status_init(&call->status, REASON_HOST_EXHAUSTED, "the server is out of memory");
+                status_set_retry(&call->status, RETRY_USEC);
+        }
         send_status(call, &call->status);
 }
 
@@ -130,7 +132,7 @@ void api_call_fail(struct api_call *call, enum reason reason, const char *format
         (void)vsnprintf(message, sizeof(message), format, arguments);
         va_end(arguments);
         status_init(&status, reason, "%s", message);
-        if (reason_info(reason)->code == RPC_UNAVAILABLE)
+        if (reason_info(reason)->code == RPC_UNAVAILABLE || reason == REASON_HOST_EXHAUSTED)
                 status_set_retry(&status, RETRY_USEC);
         send_status(call, &status);
 }
