@@ -10,8 +10,7 @@ static void on_done(void *userdata, int result, const struct key_record *record,
         Hotcell__V1__RevokeKeyResponse response = HOTCELL__V1__REVOKE_KEY_RESPONSE__INIT;
 
         (void)secret;
-        if (result == 0 && request->delete_sandboxes &&
-            !session_is_settled(call->api->session)) {
+        if (result == 0 && request->delete_sandboxes && !session_is_settled(call->api->session)) {
                 /* The key is revoked, whatever becomes of the answer. */
                 api_call_fail(call, REASON_RUNTIME_UNAVAILABLE,
                               "the key is revoked, but the server has just started and does not "
