@@ -136,7 +136,8 @@ void sandbox_give_shares(struct sandbox *sandbox)
 {
         if (!sandbox->holder)
                 return;
-        assert(sandbox->record.state != SANDBOX_CREATING);
+        if (sandbox->record.state == SANDBOX_CREATING) /* not begun */
+                share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY,
                          -sandbox->record.limits.memory_bytes);
