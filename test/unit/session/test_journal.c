@@ -104,6 +104,30 @@ START_TEST(a_torn_write_is_not_seen)
 }
 END_TEST
 
+START_TEST(a_commit_leaves_the_one_before_it_whole)
+{
+        static struct journal_state before; /* as a kill in the midst of the commit would find it */
+        struct journal *journal = make();
+        uint64_t current;
+        int fds[JOURNAL_FDS];
+
+        keep(journal, fds);
+        for (unsigned i = 1; i < 5; i++) {
+                journal->state.channel.n_sent = i;
+                journal_commit(journal);
+                ck_assert_int_eq(pread(fds[0], &current, sizeof(current), CURRENT_AT),
+                                 sizeof(current));
+                ck_assert_int_eq(pread(fds[0], &before, sizeof(before),
+                                       (off_t)(SLOTS_AT + (1 - current) * sizeof(before))),
+                                 sizeof(before));
+                ck_assert_uint_eq(before.channel.n_sent, i - 1);
+        }
+        for (size_t i = 0; i < JOURNAL_FDS; i++)
+                (void)close(fds[i]);
+        (void)journal_unref(journal);
+}
+END_TEST
+
 START_TEST(another_layout_is_refused)
 {
         static const off_t places[] = { MAGIC_AT, SIZE_AT, CURRENT_AT };
@@ -238,6 +262,7 @@ int main(void)
 
         tcase_add_test(tcase, what_was_committed_comes_back);
         tcase_add_test(tcase, a_torn_write_is_not_seen);
+        tcase_add_test(tcase, a_commit_leaves_the_one_before_it_whole);
         tcase_add_test(tcase, another_layout_is_refused);
         tcase_add_test(tcase, each_descriptor_must_be_what_it_was);
         tcase_add_test(tcase, a_journal_without_a_ring_cannot_be_kept);

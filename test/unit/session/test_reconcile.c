@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "test/unit/session/fixture.h"
 
@@ -63,6 +64,29 @@ START_TEST(nothing_that_lives_is_settled_before_it_is_compared)
 }
 END_TEST
 
+static bool has_ended(void *userdata)
+{
+        return get_sandbox(userdata).sandbox.state == SANDBOX_ENDED;
+}
+
+START_TEST(a_lifetime_goes_on_after_a_takeover)
+{
+        struct sandbox_request request = sandbox_request();
+        struct answer sandbox;
+
+        request.expire_time_usec = time_now_usec() + 2000 * 1000;
+        sandbox = create_sandbox(&request);
+        ck_assert_int_eq(sandbox.result.outcome, 0);
+        crash();
+        fake_runtime_add_sandbox(f.runtime, sandbox.sandbox.sandbox_id, NULL);
+        start_session();
+        run_until(session_serves, NULL);
+        run_until(has_ended, sandbox.sandbox.sandbox_id);
+        ck_assert_int_eq(get_sandbox(sandbox.sandbox.sandbox_id).sandbox.end_cause, CAUSE_TTL);
+        ck_assert_uint_eq(fake_runtime_n_sandboxes(f.runtime), 0);
+}
+END_TEST
+
 static void on_stopped(void *userdata)
 {
         *(bool *)userdata = true;
@@ -102,6 +126,7 @@ int main(void)
         tcase_add_test(tcase, an_end_that_comes_after_the_list_counts);
         tcase_add_test(tcase, a_list_that_is_refused_is_asked_for_again);
         tcase_add_test(tcase, nothing_that_lives_is_settled_before_it_is_compared);
+        tcase_add_test(tcase, a_lifetime_goes_on_after_a_takeover);
         tcase_add_loop_test(tcase, a_stop_at_any_moment_of_it_comes_to_its_end, 0, 24);
         suite_add_tcase(suite, tcase);
         runner = srunner_create(suite);
