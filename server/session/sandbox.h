@@ -61,7 +61,7 @@ struct sandbox {
         /* While ENDING: */
         bool is_end_wanted;
         bool is_destroyed;     /* nothing of it runs any more */
-        unsigned n_readings;   /* last readings under way */
+        unsigned n_readings;   /* last readings, and the record of it, before it is destroyed */
         bool is_end_recording; /* its last row is being written */
 };
 

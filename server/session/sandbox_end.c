@@ -205,6 +205,28 @@ static void on_leaf_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime
         reading_over(context->sandbox);
 }
 
+static void on_ending_recorded(void *userdata, int result)
+{
+        struct sandbox *sandbox = userdata;
+
+        if (result)
+                log_warning("the beginning of a sandbox's end was not recorded sandbox=%s",
+                            sandbox->record.sandbox_id);
+        reading_over(sandbox);
+}
+
+/*
+ * Before anything of it is destroyed: a successor that no longer finds it in the runtime is to know
+ * why.
+ */
+static void record_ending(struct sandbox *sandbox)
+{
+        sandbox->n_readings++;
+        sandbox->n_pending++;
+        store_update_sandbox(sandbox->session->store, &sandbox->record, 0, on_ending_recorded,
+                             sandbox);
+}
+
 static void read_last(struct sandbox *sandbox)
 {
         struct session *session = sandbox->session;
@@ -213,6 +235,7 @@ static void read_last(struct sandbox *sandbox)
 
         sandbox->n_readings = 1; /* held while the readings are sent */
         sandbox->n_pending++;
+        record_ending(sandbox);
         TAILQ_FOREACH(context, &sandbox->contexts, link)
         {
                 if (!context->current || context->current->phase != PHASE_RUNNING ||
@@ -228,25 +251,6 @@ static void read_last(struct sandbox *sandbox)
                 sandbox->n_readings++;
         }
         reading_over(sandbox);
-}
-
-static void on_ending_recorded(void *userdata, int result)
-{
-        struct sandbox *sandbox = userdata;
-
-        sandbox->n_pending--;
-        if (result)
-                log_warning("the beginning of a sandbox's end was not recorded sandbox=%s",
-                            sandbox->record.sandbox_id);
-        sandbox_check(sandbox);
-}
-
-/* Nobody waits for it: it is for a successor, who is to know why. */
-static void record_ending(struct sandbox *sandbox)
-{
-        sandbox->n_pending++;
-        store_update_sandbox(sandbox->session->store, &sandbox->record, 0, on_ending_recorded,
-                             sandbox);
 }
 
 static void begin_end(struct sandbox *sandbox, enum cause cause, const char *message)
@@ -280,7 +284,6 @@ void sandbox_end(struct sandbox *sandbox, enum cause cause, const char *message)
         if (record->state != SANDBOX_RUNNING)
                 return;
         begin_end(sandbox, cause, message);
-        record_ending(sandbox);
         read_last(sandbox);
 }
 

@@ -105,9 +105,7 @@ class Leaks(unittest.TestCase):
             self.with_cell()
         daemons.wait_until(lambda: self.settle()["cgroups"] == settled["cgroups"], "the cgroups are gone")
         daemons.wait_until(lambda: self.settle()["processes"] == settled["processes"], "the processes are gone")
-        # Rings of ended executions are retained, each one descriptor at most.
-        after = self.settle()
-        self.assertLessEqual(after["fds"][1] - settled["fds"][1], 10)
+        daemons.wait_until(lambda: self.settle()["fds"] == settled["fds"], "the fds are gone")
 
     def with_cell(self):
         made = scenario.create(client)
