@@ -111,8 +111,9 @@ class Daemons:
     def start_server(self):
         """hotcelld as a process of ours."""
         with open(self.log_path, "ab") as log:
-            self.server = subprocess.Popen([str(self.program), *self.server_options()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                           user=SERVER_USER, group=SERVER_USER, extra_groups=[], cwd="/")
+            # From its folder, which is entered as root: its user may be kept out of what is above.
+            self.server = subprocess.Popen([f"./{self.program.name}", *self.server_options()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                           user=SERVER_USER, group=SERVER_USER, extra_groups=[], cwd=self.program.parent)
 
     def is_ready(self):
         if self.process.poll() is not None:
