@@ -457,9 +457,14 @@ static int lock_template(struct sandbox *sandbox, const struct template *templat
         sandbox->template_fd = open(template->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (sandbox->template_fd >= 0 && flock(sandbox->template_fd, LOCK_SH | LOCK_NB) == 0)
                 return 0;
-        failure_set(ret_failure, FAILURE(TEMPLATE_NOT_FOUND), errno,
-                    "template %s is being removed or cannot be read: %s", template->message.digest,
-                    strerrordesc_np(errno));
+        if (failure_reason_of(errno) == FAILURE(EXHAUSTED))
+                failure_set(ret_failure, FAILURE(EXHAUSTED), errno,
+                            "cannot open the root of template %s: %s", template->message.digest,
+                            strerrordesc_np(errno));
+        else
+                failure_set(ret_failure, FAILURE(TEMPLATE_NOT_FOUND), errno,
+                            "template %s is being removed or cannot be read: %s",
+                            template->message.digest, strerrordesc_np(errno));
         sandbox->template_fd = close_fd(sandbox->template_fd);
         return 1;
 }
