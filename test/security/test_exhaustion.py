@@ -52,7 +52,7 @@ class Service(Case):
                     reasons.append(stubs.reason(error))
                     details = stubs.error_details(error)
                     self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
-                    self.assertTrue(details["QuotaFailure"].violations and details["RetryInfo"].retry_delay.seconds)
+                    self.assertTrue(details["QuotaFailure"].violations and details["RetryInfo"].retry_delay.ToNanoseconds() > 0)
         grown = rss_bytes(pid) - before
         print(f"# hotcelld grew by {grown >> 20} MiB")
         self.assertEqual((len(streams), set(reasons)), (5 + 8, {"QUEUE_FULL"}))
