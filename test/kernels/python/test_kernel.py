@@ -1000,7 +1000,7 @@ class Endings(OwnKernelTest):
         self.assertNotEqual(self.peer.wait_for_end(), 0)
 
     def test_malformed_message(self):
-        self.peer.send_raw(struct.pack("<IBBHI", 3, 2, 0, 0, 1) + b"\x0a\x7f\x00")
+        self.peer.send_raw(struct.pack("<IBBHI", 3, 2, 0, self.peer.serial, 1) + b"\x0a\x7f\x00")
         self.assertNotEqual(self.peer.wait_for_end(), 0)
 
     def test_output_before_a_crash_is_kept(self):
