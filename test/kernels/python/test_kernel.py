@@ -965,14 +965,15 @@ class Fresh(OwnKernelTest):
         self.assertEqual(self.value_of(code).replace("\n", ""), "([], 'module://matplotlib_inline.backend_inline', 'plotly_mimetype')")
 
     def test_unread_frame_types_and_stray_acks(self):
-        self.peer.send_raw(struct.pack("<IBBHI", 5, 99, 0, 0, 0) + b"12345")
+        self.peer.send_raw(struct.pack("<IBBHI", 5, 99, 0, self.peer.serial, 0) + b"12345")
+        self.peer.serial += 1
         self.peer.send("ACK", None, 0)
         self.assertEqual(self.value_of("1 + 1"), "2")
 
     def test_frames_that_come_in_pieces(self):
         data = self.peer.pb.Execute(code="'pieces'").SerializeToString()
         self.peer.execution += 1
-        data = struct.pack("<IBBHI", len(data), 2, 0, 0, self.peer.execution) + data
+        data = struct.pack("<IBBHI", len(data), 2, 0, self.peer.serial, self.peer.execution) + data
         for i in range(len(data)):
             self.peer.send_raw(data[i : i + 1])
             self.peer.wait_until(self.peer.has_read_commands, "the piece was read")
