@@ -1,5 +1,6 @@
 """The disk of the state directory is full: nothing new is taken, what runs ends with its row; freed, all goes on by itself."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -28,7 +29,7 @@ class Daemons(daemons.Daemons):
 
     def __exit__(self, *exc):
         self.stop()
-        subprocess.run(["umount", self.state], check=False)
+        subprocess.run(["umount", self.state], check=True)
         super().__exit__(*exc)
 
     def fill(self):
@@ -43,7 +44,7 @@ class Daemons(daemons.Daemons):
         (self.state / "filler").unlink()
 
     def row(self, execution_id):
-        with sqlite3.connect(f"file:{self.state}/hotcell.db?mode=ro", uri=True) as database:
+        with contextlib.closing(sqlite3.connect(f"file:{self.state}/hotcell.db?mode=ro", uri=True)) as database:
             return database.execute("SELECT state, outcome FROM executions WHERE execution_id = ?", (execution_id,)).fetchone()
 
 
