@@ -58,63 +58,47 @@ static int read_record(sqlite3_stmt *statement, struct sandbox_event_record *ret
         ret_record->sequence = sqlite3_column_int64(statement, column);
         ret_record->event_time_usec = sqlite3_column_int64(statement, column + 1);
         ret_record->event = (enum sandbox_event)sqlite3_column_int(statement, column + 2);
-        return 0;
+        return row_read_packed_pairs(statement, column + 3, &ret_record->sandbox.labels);
 }
 
+/* Up to the limit of records, or of bytes: the first that is above it is read in vain. */
 static int read_records(sqlite3_stmt *page, struct events_job *events)
 {
+        struct sandbox_event_list *list = &events->list;
+        size_t n_bytes = 0;
         int r;
 
         while ((r = row_step(page)) == ROW_E_ROW) {
+                struct sandbox_event_record *record;
+
                 r = array_grow(&events->records, events->n_records, sizeof(*events->records));
-                if (r == 0)
-                        r = read_record(page, &events->records[events->n_records]);
                 if (r)
                         break;
-                events->n_records++;
+                record = &events->records[events->n_records++];
+                r = read_record(page, record);
+                if (r)
+                        break;
+                n_bytes += sandbox_message_bytes(&record->sandbox);
+                list->more = events->n_records > events->limit ||
+                             (n_bytes > STORE_PAGE_BYTES && events->n_records > 1);
+                if (list->more)
+                        break;
+                list->n = events->n_records;
         }
         row_end(page);
-        return r;
-}
-
-static int read_event_labels(struct database *database, struct sandbox_event_record *record)
-{
-        sqlite3_stmt *statement = database->statements[STATEMENT_EVENT_LABELS];
-
-        row_bind_int64(statement, ":sequence", record->sequence);
-        return row_read_pairs(statement, &record->sandbox.labels);
-}
-
-/* Up to the limit of records, or of bytes. */
-static int read_page_labels(struct database *database, struct events_job *events)
-{
-        size_t n_bytes = 0;
-        size_t n = 0;
-        int r = 0;
-
-        for (; r == 0 && n < MIN(events->n_records, events->limit); n++) {
-                r = read_event_labels(database, &events->records[n]);
-                n_bytes += sandbox_message_bytes(&events->records[n].sandbox);
-                if (n_bytes > STORE_PAGE_BYTES && n > 0)
-                        break;
-        }
-        events->list.n = n;
-        events->list.more = n < events->n_records;
         return r;
 }
 
 static int read_page(struct database *database, struct events_job *events)
 {
         sqlite3_stmt *page = page_statement(database, events);
-        int r;
 
         if (events->sandbox_id.is_set)
                 row_bind_text(page, ":sandbox_id", events->sandbox_id.text);
         row_bind_text(page, ":owner", job_text_get(&events->owner));
         row_bind_int64(page, ":after", events->after_sequence);
         row_bind_int64(page, ":limit", (int64_t)events->limit + 1);
-        r = read_records(page, events);
-        return r ? r : read_page_labels(database, events);
+        return read_records(page, events);
 }
 
 static int events_work(struct database *database, struct job *job)

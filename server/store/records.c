@@ -50,6 +50,55 @@ int pairs_add(struct pairs *pairs, const char *name, const char *value)
         return 0;
 }
 
+size_t pairs_packed_bytes(const struct pairs *pairs)
+{
+        size_t n_bytes = 0;
+
+        for (size_t i = 0; i < pairs->n; i++)
+                n_bytes += strlen(pairs->items[i].name) + strlen(pairs->items[i].value) + 2;
+        return n_bytes;
+}
+
+int pairs_pack(const struct pairs *pairs, char **ret_bytes, size_t *ret_n_bytes)
+{
+        size_t n_bytes = pairs_packed_bytes(pairs);
+        char *bytes = malloc(n_bytes + 1);
+        char *end = bytes;
+
+        if (!bytes)
+                return error_origin(-ENOMEM);
+        for (size_t i = 0; i < pairs->n; i++) {
+                end = stpcpy(end, pairs->items[i].name) + 1;
+                end = stpcpy(end, pairs->items[i].value) + 1;
+        }
+        *ret_bytes = bytes;
+        *ret_n_bytes = n_bytes;
+        return 0;
+}
+
+int pairs_unpack(const char *bytes, size_t n_bytes, struct pairs *pairs)
+{
+        const char *end;
+
+        if (n_bytes == 0)
+                return 0;
+        end = bytes + n_bytes;
+        while (bytes < end) {
+                const char *value = memchr(bytes, '\0', (size_t)(end - bytes));
+                const char *after =
+                        value ? memchr(value + 1, '\0', (size_t)(end - value - 1)) : NULL;
+                int r;
+
+                if (!value || !after)
+                        return error_origin(-EUCLEAN);
+                r = pairs_add(pairs, bytes, value + 1);
+                if (r)
+                        return error_fold(r);
+                bytes = after + 1;
+        }
+        return 0;
+}
+
 int pairs_copy(const struct pairs *pairs, struct pairs *ret_pairs)
 {
         struct pairs copy = { 0 };

@@ -219,5 +219,12 @@ int request_record_copy(const struct request_record *record, struct request_reco
 /* Appends copies of both strings. */
 int pairs_add(struct pairs *pairs, const char *name, const char *value);
 
+/* Names and values, each ended by its NUL, in one block. -ENOMEM; @ret_bytes is the caller's. */
+int pairs_pack(const struct pairs *pairs, char **ret_bytes, size_t *ret_n_bytes);
+size_t pairs_packed_bytes(const struct pairs *pairs);
+
+/* Appends what was packed; -EUCLEAN when it was not, with some of it appended. */
+int pairs_unpack(const char *bytes, size_t n_bytes, struct pairs *pairs);
+
 void pairs_deinit(struct pairs *pairs);
 void sandbox_record_deinit(struct sandbox_record *record);

@@ -401,3 +401,15 @@ int row_read_pairs(sqlite3_stmt *statement, struct pairs *pairs)
         }
         return r ? error_fold(r) : 0;
 }
+
+int row_read_packed_pairs(sqlite3_stmt *statement, int column, struct pairs *pairs)
+{
+        const char *bytes = sqlite3_column_blob(statement, column);
+        size_t n_bytes = (size_t)sqlite3_column_bytes(statement, column);
+        int r;
+
+        if (!bytes && n_bytes > 0)
+                return error_origin(-ENOMEM);
+        r = pairs_unpack(bytes, n_bytes, pairs);
+        return r ? error_fold(r) : 0;
+}

@@ -51,3 +51,6 @@ int row_number(sqlite3_stmt *statement, int64_t *ret_value);
 
 /* Appends all rows of (name, value). */
 int row_read_pairs(sqlite3_stmt *statement, struct pairs *pairs);
+
+/* What pairs_pack made. -EUCLEAN when it did not. */
+int row_read_packed_pairs(sqlite3_stmt *statement, int column, struct pairs *pairs);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
@@ -60,21 +61,32 @@ static int insert_environment(struct database *database, const struct sandbox_re
         return 0;
 }
 
+/* Bytes that an event takes in the file, or some more: what does not fit a page is in pages of its
+ * own. Migration 0007 counts alike. */
+static int64_t event_size(const struct pairs *labels)
+{
+        size_t n = pairs_packed_bytes(labels);
+
+        return 512 + (int64_t)(n > 3000 ? (n / 4096 + 1) * 4096 : n);
+}
+
 static int insert_event(struct database *database, const struct sandbox_change *change)
 {
         sqlite3_stmt *event = database->statements[STATEMENT_INSERT_EVENT];
-        sqlite3_stmt *labels = database->statements[STATEMENT_INSERT_EVENT_LABELS];
+        _cleanup_(freep) char *labels = NULL;
+        size_t n_bytes = 0;
         int r;
 
         if (!change->event)
                 return 0;
+        r = pairs_pack(&change->record.labels, &labels, &n_bytes);
+        if (r)
+                return error_fold(r);
         row_bind_int64(event, ":time", change->event_time_usec);
         row_bind_int64(event, ":event", change->event);
-        r = run_for_sandbox(event, change->record.sandbox_id);
-        if (r)
-                return r;
-        row_bind_int64(labels, ":sequence", sqlite3_last_insert_rowid(database->connection));
-        return run_for_sandbox(labels, change->record.sandbox_id);
+        row_bind_int64(event, ":size", event_size(&change->record.labels));
+        row_bind_blob(event, ":labels", labels, n_bytes);
+        return run_for_sandbox(event, change->record.sandbox_id);
 }
 
 /* A constraint that we know is an outcome; another one is a mistake of ours. */
@@ -147,26 +159,12 @@ static void change_deinit(struct job *job)
         sandbox_record_deinit(&CONTAINER_OF(job, struct sandbox_change, change.job)->record);
 }
 
-/* As EVENT_SIZE counts it. */
-static size_t event_bytes(const struct sandbox_record *record)
-{
-        size_t n_bytes = 512;
-
-        for (size_t i = 0; i < record->labels.n; i++) {
-                const struct pair *label = &record->labels.items[i];
-                size_t n = strlen(label->name) + strlen(label->value);
-
-                n_bytes += n > 900 ? 4608 : n + 64;
-        }
-        return n_bytes;
-}
-
 static void sandbox_change_deliver(struct job *job)
 {
         const struct sandbox_change *change = CONTAINER_OF(job, struct sandbox_change, change.job);
 
         if (job->result == 0 && change->event)
-                store_count_kept(job->store, 0, event_bytes(&change->record));
+                store_count_kept(job->store, 0, (size_t)event_size(&change->record.labels));
         change_deliver(job);
 }
 

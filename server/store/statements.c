@@ -60,19 +60,12 @@
         " ORDER BY create_time_usec DESC, execution_id DESC LIMIT :limit"
 
 #define EVENT_PAGE(scope)                                                                          \
-        "SELECT " SANDBOX_COLUMNS ", sequence, event_time_usec, event FROM sandbox_events"         \
+        "SELECT " SANDBOX_COLUMNS ", sequence, event_time_usec, event, labels FROM sandbox_events" \
         " WHERE " scope " AND sequence > :after AND (:owner IS NULL OR owner = :owner)"            \
         " ORDER BY sequence LIMIT :limit"
 
 #define OWNER_HAS_NOTHING                                                                          \
         "n_events = 0 AND n_ended_executions = 0 AND n_ended_sandboxes = 0 AND n_outputs = 0"
-
-/* Bytes that an event takes in the file, more or less: a label that is too large for a quarter of a
- * page has a page of its own besides. Migration 0006 and event_bytes count alike. */
-#define LABEL_LENGTH "(length(CAST(label.name AS BLOB)) + length(CAST(label.value AS BLOB)))"
-#define EVENT_SIZE                                                                                 \
-        "(SELECT 512 + coalesce(sum(iif(" LABEL_LENGTH " > 900, 4608, " LABEL_LENGTH               \
-        " + 64)), 0) FROM sandbox_labels AS label WHERE label.sandbox_id = :id)"
 
 static const char *const statement_sql[] = {
         [STATEMENT_BEGIN_READS] = "BEGIN",
@@ -125,12 +118,10 @@ static const char *const statement_sql[] = {
 
         /* The snapshot is what the row says at this point of the transaction. */
         [STATEMENT_INSERT_EVENT] =
-                "INSERT INTO sandbox_events (event_time_usec, event, size_bytes, " SANDBOX_COLUMNS
-                ") SELECT :time, :event, " EVENT_SIZE ", " SANDBOX_COLUMNS
+                "INSERT INTO sandbox_events (event_time_usec, event, size_bytes, "
+                "labels, " SANDBOX_COLUMNS
+                ") SELECT :time, :event, :size, :labels, " SANDBOX_COLUMNS
                 " FROM sandboxes WHERE sandbox_id = :id",
-        [STATEMENT_INSERT_EVENT_LABELS] =
-                "INSERT INTO sandbox_event_labels (sequence, name, value, owner) "
-                "SELECT :sequence, name, value, owner FROM sandbox_labels WHERE sandbox_id = :id",
         /* Not max(sequence) alone: it must stay when all events have been deleted. */
         [STATEMENT_NEWEST_SEQUENCE] = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence "
                                       "WHERE name = 'sandbox_events'",
@@ -143,8 +134,6 @@ static const char *const statement_sql[] = {
         [STATEMENT_EVENTS] = EVENT_PAGE("true"),
         [STATEMENT_EVENTS_OF_OWNER] = EVENT_PAGE("owner = :owner"),
         [STATEMENT_EVENTS_OF_SANDBOX] = EVENT_PAGE("sandbox_id = :sandbox_id"),
-        [STATEMENT_EVENT_LABELS] = "SELECT name, value FROM sandbox_event_labels "
-                                   "WHERE sequence = :sequence ORDER BY name",
 
         [STATEMENT_INSERT_CONTEXT] = "INSERT INTO contexts (" CONTEXT_COLUMNS ") "
                                      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",

@@ -34,13 +34,11 @@ enum statement_id {
 
         /* Events. */
         STATEMENT_INSERT_EVENT,
-        STATEMENT_INSERT_EVENT_LABELS,
         STATEMENT_NEWEST_SEQUENCE,
         STATEMENT_DELETED_SEQUENCE,
         STATEMENT_EVENTS,
         STATEMENT_EVENTS_OF_OWNER,
         STATEMENT_EVENTS_OF_SANDBOX,
-        STATEMENT_EVENT_LABELS,
 
         /* Contexts and executions. */
         STATEMENT_INSERT_CONTEXT,

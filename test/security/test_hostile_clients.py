@@ -227,12 +227,15 @@ class OneTenant(Case):
 
         def size():
             return sum(path.stat().st_size for path in running.state.iterdir())
+
+        def change(i):
+            message = sandboxes.UpdateSandboxRequest(sandbox_id=sandbox, labels=self.other_labels(i))
+            message.update_mask.paths.append("labels")
+            return a.client.sandboxes.UpdateSandbox.future(message, metadata=a.metadata, timeout=60)
         before, begin, n = size(), time.monotonic(), 0
-        message = sandboxes.UpdateSandboxRequest(sandbox_id=sandbox, labels=self.LABELS)
-        message.update_mask.paths.append("labels")
         refused = 0
         while time.monotonic() - begin < 10:
-            futures = [a.client.sandboxes.UpdateSandbox.future(message, metadata=a.metadata, timeout=60) for _ in range(50)]
+            futures = [change(i) for i in range(50)]
             for future in futures:
                 try:
                     future.result()
@@ -243,6 +246,7 @@ class OneTenant(Case):
         grown = size() - before
         print(f"# {n} changes ({refused} refused) in {seconds:.1f} s: the state grew by {grown >> 20} MiB")
         self.check_others()
+        self.assertGreater(n, 100)
         self.assertLess(grown, 64 * MIB)
 
     def test_code_that_waits_leaves_room_for_other_tenants(self):

@@ -389,6 +389,45 @@ START_TEST(an_old_schema_is_migrated_with_its_data)
 }
 END_TEST
 
+START_TEST(labels_of_old_events_move_into_their_rows)
+{
+        const struct page *events;
+        sqlite3 *connection = NULL;
+
+        load_old_schema();
+        ck_assert_int_eq(sqlite3_open(database(), &connection), SQLITE_OK);
+        ck_assert_int_eq(migrate_up_to(connection, 6), 0);
+        ck_assert_int_eq(sqlite3_close(connection), SQLITE_OK);
+        for (int i = 0; i < 2; i++)
+                run_sql(database(),
+                        "INSERT INTO sandbox_events SELECT NULL, 9, 1, sandbox_id, owner, name, "
+                        "state, template_name, template_digest, create_time_usec, "
+                        "expire_time_usec, idle_timeout_usec, end_time_usec, end_cause, "
+                        "end_message, limit_memory_bytes, limit_cpu_millis, limit_processes, "
+                        "limit_disk_bytes, limit_open_files, limit_timeout_usec, "
+                        "limit_output_bytes, used_cpu_usec, used_memory_bytes, "
+                        "used_memory_peak_bytes, used_disk_bytes, used_processes, cgroup_id, "
+                        "boot_id, is_one_shot, 700 FROM sandboxes WHERE sandbox_id = 'sbx-old1'");
+        run_sql(database(), "INSERT INTO sandbox_event_labels VALUES "
+                            "(2, 'b', '', 'uid:1000'), (2, 'a', 'ä', 'uid:1000')");
+        fixture_open(&fixture);
+        events = list_events(&fixture, &(struct sandbox_event_query){ .limit = 9 });
+        ck_assert_int_eq(events->result, 0);
+        ck_assert_uint_eq(events->n, 2);
+        fixture_close(&fixture);
+        ck_assert_int_eq(ask_sql(database(), "SELECT labels = CAST('a' || char(0) || 'ä' || char(0)"
+                                             " || 'b' || char(0, 0) AS BLOB) FROM sandbox_events "
+                                             "WHERE sequence = 2"),
+                         1);
+        ck_assert_int_eq(ask_sql(database(), "SELECT size_bytes FROM sandbox_events "
+                                             "WHERE sequence = 2"),
+                         512 + 8);
+        ck_assert_int_eq(ask_sql(database(), "SELECT event_bytes FROM owner_totals "
+                                             "WHERE owner = 'uid:1000'"),
+                         2 * 512 + 8);
+}
+END_TEST
+
 START_TEST(a_migration_that_fails_changes_nothing)
 {
         char message[MESSAGE_BUFFER];
@@ -578,6 +617,7 @@ int main(void)
                 a_newer_schema_is_left_alone,
                 a_newer_schema_in_the_log_is_seen,
                 an_old_schema_is_migrated_with_its_data,
+                labels_of_old_events_move_into_their_rows,
                 a_migration_that_fails_changes_nothing,
                 a_folder_that_cannot_be_written_is_refused,
                 a_read_only_file_system_is_refused,

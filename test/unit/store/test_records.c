@@ -507,6 +507,40 @@ START_TEST(an_event_shows_the_sandbox_as_it_was_then)
 }
 END_TEST
 
+START_TEST(labels_are_packed_and_what_is_not_packed_is_refused)
+{
+        static const struct {
+                const char *bytes;
+                size_t n;
+        } bad[] = { { "a", 1 }, { "a\0", 2 }, { "a\0b", 3 }, { "a\0b\0c", 5 }, { "\0", 1 } };
+        struct pairs labels = { 0 }, back = { 0 };
+        char *bytes = NULL;
+        size_t n = 1;
+
+        ck_assert_int_eq(pairs_pack(&labels, &bytes, &n), 0);
+        ck_assert_uint_eq(n, 0);
+        ck_assert_int_eq(pairs_unpack(bytes, n, &back), 0);
+        ck_assert_uint_eq(back.n, 0);
+        free(bytes);
+        ck_assert_int_eq(pairs_add(&labels, "stage", "first"), 0);
+        ck_assert_int_eq(pairs_add(&labels, "empty", ""), 0);
+        ck_assert_int_eq(pairs_pack(&labels, &bytes, &n), 0);
+        ck_assert_uint_eq(n, sizeof("stage\0first\0empty\0"));
+        ck_assert_int_eq(pairs_unpack(bytes, n, &back), 0);
+        ck_assert_uint_eq(back.n, 2);
+        ck_assert_str_eq(back.items[0].value, "first");
+        ck_assert_str_eq(back.items[1].name, "empty");
+        ck_assert_str_eq(back.items[1].value, "");
+        free(bytes);
+        pairs_deinit(&labels);
+        pairs_deinit(&back);
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                ck_assert_int_eq(pairs_unpack(bad[i].bytes, bad[i].n, &back), -EUCLEAN);
+                pairs_deinit(&back);
+        }
+}
+END_TEST
+
 START_TEST(a_token_from_the_future_is_expired)
 {
         ck_assert_int_eq(list_events(&fixture, &(struct sandbox_event_query){ .after_sequence = 5,
@@ -708,6 +742,7 @@ int main(void)
                 so_does_a_page_of_events,
                 events_follow_changes_and_go_on_after_a_token,
                 an_event_shows_the_sandbox_as_it_was_then,
+                labels_are_packed_and_what_is_not_packed_is_refused,
                 a_token_from_the_future_is_expired,
                 what_lives_is_loaded_after_a_restart,
                 keys_are_kept_revoked_and_their_names_freed,
