@@ -1,13 +1,12 @@
 /*
- * A kernel's start and end. All that it says goes through the channel's observer to the execution
- * that runs, or, when none does, to nowhere.
+ * A kernel's life, from the request to start it to its end. All that it says goes through the
+ * channel's observer to the execution that runs, or, when none does, to nowhere.
  */
 #include "server/session/kernel.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,9 +14,9 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "runtime/base/text.h"
 #include "server/session/context.h"
 #include "server/session/journal.h"
+#include "server/session/kernel_request.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
@@ -82,18 +81,6 @@ static struct execution *running(struct context *context)
         return execution && execution->phase == PHASE_RUNNING ? execution : NULL;
 }
 
-/* Keeps the last that a starting interpreter complains of. */
-static void remember_said(struct kernel *kernel, const uint8_t *bytes, size_t n)
-{
-        size_t room = sizeof(kernel->said);
-        size_t n_new = MIN(n, room);
-        size_t n_old = MIN(kernel->n_said, room - n_new);
-
-        memmove(kernel->said, kernel->said + kernel->n_said - n_old, n_old);
-        memcpy(kernel->said + n_old, bytes + n - n_new, n_new);
-        kernel->n_said = n_old + n_new;
-}
-
 /* What comes between executions is dropped. */
 static int take_background(struct context *context, enum channel_stream stream, int fd,
                            size_t limit, size_t *ret_n)
@@ -108,7 +95,7 @@ static int take_background(struct context *context, enum channel_stream stream, 
         *ret_n = (size_t)n;
         context->n_background_bytes += (uint64_t)n;
         if (context->kernel.state != KERNEL_READY && stream == CHANNEL_STDERR)
-                remember_said(&context->kernel, scratch, (size_t)n);
+                last_words_add(&context->kernel.last_words, scratch, (size_t)n);
         return 0;
 }
 
@@ -254,30 +241,15 @@ void kernel_deinit(struct kernel *kernel)
         kernel->journal = journal_unref(kernel->journal);
 }
 
-/* The last it wrote to standard error, as one printable line. */
-static void describe_said(struct kernel *kernel, char *ret_text, size_t size)
-{
-        size_t n = 0;
-
-        for (size_t i = 0; i < kernel->n_said && n + 1 < size; i++) {
-                uint8_t c = kernel->said[i];
-
-                ret_text[n++] = ' ';
-                if (c > ' ' && c < 0x7f)
-                        ret_text[n - 1] = (char)c;
-        }
-        ret_text[n] = '\0';
-}
-
 /* Why an interpreter that was not ready yet came to its end. */
 static void explain_failure(struct context *context)
 {
         struct kernel *kernel = &context->kernel;
         const struct process_end *end = &kernel->end.process;
-        char said[sizeof(kernel->said) + 1];
+        char said[LAST_WORDS_BUFFER];
         char how[64];
 
-        describe_said(kernel, said, sizeof(said));
+        last_words_print(&kernel->last_words, said);
         if (end->oom)
                 (void)snprintf(how, sizeof(how), "ran out of memory");
         else if (kernel->end.protocol_error)
@@ -352,30 +324,6 @@ static void start_failed(struct context *context, const struct session_result *r
                                          : CAUSE_PROGRAM,
         };
         kernel_over(context);
-}
-
-static struct session_result explain_refusal(const struct context *context,
-                                             const Hotcell__Runtime__V1__FromRuntime *answer)
-{
-        struct session_result result = result_of_runtime(answer, context->record.context_id);
-        const Hotcell__Runtime__V1__Failure *failure;
-
-        if (!answer || answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE)
-                return result;
-        failure = answer->failure;
-        if (failure->reason ==
-            HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_WORKING_DIRECTORY)
-                return result_of(SESSION_E_WORKING_DIRECTORY,
-                                 "Context %s cannot begin in %.100s of sandbox %s: %s.",
-                                 context->record.context_id, context->record.working_directory,
-                                 context->record.sandbox_id,
-                                 failure->error_number > 0 ? strerror(failure->error_number)
-                                                           : "no such directory");
-        if (failure->reason == HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EXEC)
-                return result_of(SESSION_E_KERNEL_FAILED,
-                                 "The interpreter of context %s could not be executed: %.100s",
-                                 context->record.context_id, failure->message);
-        return result;
 }
 
 static struct channel_config channel_config(struct context *context)
@@ -610,76 +558,12 @@ static void on_start_answer(void *userdata, const Hotcell__Runtime__V1__FromRunt
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_STARTED)
                 on_process_started(context, fds);
         else {
-                struct session_result result = explain_refusal(context, answer);
+                struct session_result result = kernel_explain_refusal(context, answer);
 
                 start_failed(context, &result);
         }
         context_check_gone(context);
         sandbox_check(sandbox);
-}
-
-/* Adds or replaces, so that what the sandbox sets wins over the template. */
-static size_t set_variable(Hotcell__Runtime__V1__Variable *variables, size_t n, char *name,
-                           char *value)
-{
-        size_t i = 0;
-
-        while (i < n && strcmp(variables[i].name, name) != 0)
-                i++;
-        if (i == n)
-                hotcell__runtime__v1__variable__init(&variables[n++]);
-        variables[i].name = name;
-        variables[i].value = value;
-        return n;
-}
-
-static int request_start(struct context *context, Hotcell__Runtime__V1__StartProcess *start)
-{
-        const Hotcell__Runtime__V1__Template *template = context->sandbox->template;
-        const struct pairs *own = &context->sandbox->record.environment;
-        Hotcell__Runtime__V1__ToRuntime request;
-        _cleanup_(freep) Hotcell__Runtime__V1__Variable *variables = NULL;
-        _cleanup_(freep) Hotcell__Runtime__V1__Variable **pointers = NULL;
-        size_t n = 0;
-
-        hotcell__runtime__v1__to_runtime__init(&request);
-        variables = calloc(template->n_environment + own->n + 1, sizeof(*variables));
-        pointers = calloc(template->n_environment + own->n + 1, sizeof(void *));
-        if (!variables || !pointers)
-                return error_origin(-ENOMEM);
-        for (size_t i = 0; i < template->n_environment; i++)
-                n = set_variable(variables, n, template->environment[i]->name,
-                                 template->environment[i]->value);
-        for (size_t i = 0; i < own->n; i++)
-                n = set_variable(variables, n, own->items[i].name, own->items[i].value);
-        for (size_t i = 0; i < n; i++)
-                pointers[i] = &variables[i];
-        start->environment = pointers;
-        start->n_environment = n;
-        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_START_PROCESS;
-        request.start_process = start;
-        return session_request(context->session, &request, on_start_answer, context);
-}
-
-static int start_process(struct context *context)
-{
-        const Hotcell__Runtime__V1__Template *template = context->sandbox->template;
-        const Hotcell__Runtime__V1__Kernel *kind;
-        Hotcell__Runtime__V1__StartProcess start;
-
-        hotcell__runtime__v1__start_process__init(&start);
-        kind = template ? template_find_kernel(template, context->record.language) : NULL;
-        if (!kind)
-                return SESSION_E_UNKNOWN_LANGUAGE;
-        start.sandbox_id = context->record.sandbox_id;
-        start.process_id = context->kernel.process_id;
-        start.argv = kind->argv;
-        start.n_argv = kind->n_argv;
-        start.working_directory = context->record.working_directory;
-        start.uid = template->uid;
-        start.gid = template->gid;
-        start.kernel_channel = true;
-        return request_start(context, &start);
 }
 
 void kernel_start(struct context *context)
@@ -692,7 +576,7 @@ void kernel_start(struct context *context)
         (void)snprintf(kernel->process_id, sizeof(kernel->process_id), "%.40s-g%lld",
                        context->record.context_id, (long long)context->record.generation);
         kernel_enter(context, KERNEL_ASKED);
-        r = start_process(context);
+        r = kernel_request_start(context, on_start_answer);
         if (r) {
                 struct session_result result = result_of(
                         r, "The interpreter of context %s cannot be started%s.",

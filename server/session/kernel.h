@@ -12,6 +12,7 @@
 #include "runtime/base/dns_label.h"
 #include "server/session/channel.h"
 #include "server/session/kernel_end.h"
+#include "server/session/last_words.h"
 #include "server/store/records.h"
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
@@ -59,10 +60,9 @@ struct kernel {
         struct journal *journal; /* with the channel */
         bool has_said_ready;     /* READY was seen */
         struct channel *channel;
-        sd_event_source *timer; /* of the start, or between a closed channel and the kill */
-        struct kernel_end end;  /* as far as it is known */
-        uint8_t said[160];      /* the last it wrote to standard error while it started */
-        size_t n_said;
+        sd_event_source *timer;       /* of the start, or between a closed channel and the kill */
+        struct kernel_end end;        /* as far as it is known */
+        struct last_words last_words; /* on standard error, while it started */
 };
 
 /* Starts a process for @context in its present generation. */
