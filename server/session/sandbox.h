@@ -62,6 +62,7 @@ struct sandbox {
         bool is_end_wanted;
         bool is_destroyed;     /* nothing of it runs any more */
         unsigned n_readings;   /* last readings, and the record of it, before it is destroyed */
+        unsigned n_end_tries;  /* of recording it */
         bool is_end_recording; /* its last row is being written */
 };
 

@@ -17,9 +17,19 @@
 #include "server/session/queue_safe.h"
 #include "server/session/session_private.h"
 
-enum { RETRY_USEC = 1000 * 1000 }; /* until the last row is tried again */
+/* Until what failed is tried again, doubled each time. */
+enum { RETRY_FIRST_USEC = 50 * 1000, RETRY_LAST_USEC = 1000 * 1000 };
 
 static void on_end_recorded(void *userdata, int result);
+
+static void try_later(struct sandbox *sandbox, sd_event_time_handler_t handler)
+{
+        uint64_t usec = (uint64_t)RETRY_FIRST_USEC << MIN(sandbox->n_end_tries, 10U);
+
+        sandbox->n_end_tries++;
+        (void)session_arm(sandbox->session, &sandbox->idle_timer,
+                          MIN(usec, (uint64_t)RETRY_LAST_USEC), handler, sandbox);
+}
 
 static void record_end(struct sandbox *sandbox)
 {
@@ -70,8 +80,7 @@ static void on_end_recorded(void *userdata, int result)
         if (result && result != STORE_E_NOT_FOUND && !sandbox->session->is_stopping) {
                 log_warning("a sandbox's end was not recorded, trying again sandbox=%s",
                             sandbox->record.sandbox_id);
-                (void)session_arm(sandbox->session, &sandbox->idle_timer, RETRY_USEC, on_retry_end,
-                                  sandbox);
+                try_later(sandbox, on_retry_end);
                 return;
         }
         finish_end(sandbox);
@@ -154,8 +163,7 @@ void sandbox_destroy(struct sandbox *sandbox)
                 everything_is_gone(sandbox, PROCESS_END_RUNTIME_LOST);
         else if (r)
                 /* It still runs. Nothing is short for ever. */
-                (void)session_arm(sandbox->session, &sandbox->idle_timer, RETRY_USEC,
-                                  on_retry_destroy, sandbox);
+                try_later(sandbox, on_retry_destroy);
         else
                 sandbox->n_pending++;
 }

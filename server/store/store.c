@@ -17,6 +17,7 @@
 
 enum {
         PROBE_INTERVAL_USEC = 1000000,
+        PROBE_FIRST_USEC = 50000, /* after a write that failed: it may have been for a moment */
 };
 
 DEFINE_CLEANUP(struct store, store_close)
@@ -52,13 +53,17 @@ static void set_full(struct store *store, bool is_full)
 /* The probe is durable: a sync for what was written before it. */
 static void plan_probe(struct store *store)
 {
-        bool is_wanted = !store->is_healthy || store->is_unsynced || store->is_full;
+        bool has_failed = !store->is_healthy || store->is_full;
+        bool is_wanted = has_failed || store->is_unsynced;
+        bool is_first = has_failed && !store->has_probed_soon;
         int enabled = SD_EVENT_OFF;
 
+        store->has_probed_soon = has_failed;
         (void)sd_event_source_get_enabled(store->probe_timer, &enabled);
-        if (is_wanted == (enabled != SD_EVENT_OFF))
+        if (is_wanted == (enabled != SD_EVENT_OFF) && !is_first)
                 return;
-        (void)sd_event_source_set_time_relative(store->probe_timer, PROBE_INTERVAL_USEC);
+        (void)sd_event_source_set_time_relative(store->probe_timer,
+                                                is_first ? PROBE_FIRST_USEC : PROBE_INTERVAL_USEC);
         (void)sd_event_source_set_enabled(store->probe_timer,
                                           is_wanted ? SD_EVENT_ON : SD_EVENT_OFF);
 }

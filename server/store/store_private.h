@@ -22,6 +22,7 @@ struct store {
         store_on_health_change on_health_change;
         void *health_userdata;
         sd_event_source *probe_timer; /* runs while unhealthy, or for what is not synced yet */
+        bool has_probed_soon;         /* since a write failed */
         bool is_unsynced;             /* something was told that a loss of power would undo */
         bool has_lost_sync;           /* the last durable write failed */
 

@@ -179,6 +179,7 @@ class Creation(unittest.TestCase):
             if time.monotonic() > end:
                 self.fail(f"{answer} long after a failed {failed[0]} of the {inject.ROLES[role]} {running.symbols(failed[1])}")
             answer = attempt(path)
+            time.sleep(0.005 if answer != "OK" else 0)
 
     def try_path(self, name, path):
         attempt(path)  # caches and buffers

@@ -150,6 +150,7 @@ class FullDisk(unittest.TestCase):
         pid = self.running.server_pid()
         os.kill(pid, 9)
         daemons.wait_until(lambda: self.running.server_pid() not in (pid, None), "another hotcelld")
+        daemons.wait_until(lambda: self.running.log().count("the session is ready") == 2, "it has taken over")
         daemons.wait_until(self.serves, "it serves")
         self.refused(self.client.executions.Execute, scenario.request(self.work, "x"))
         self.running.free()
