@@ -474,6 +474,89 @@ START_TEST(a_kill_at_any_moment_loses_no_byte)
 }
 END_TEST
 
+/* What is written over next is not there any more for one who takes over now. */
+START_TEST(a_successor_does_not_find_what_was_evicted)
+{
+        static const uint8_t payload[RING_CAPACITY_MIN / 8];
+        struct ring_entry entry = { .kind = 3 };
+        struct ring *ring = NULL;
+        int64_t first = 1;
+
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        for (unsigned i = 0; i < 20; i++) {
+                if (!ring_has_room(ring, sizeof(payload))) {
+                        ck_assert(ring_make_room(ring, sizeof(payload), INT64_MAX, UINT64_MAX));
+                        first = ring_first_sequence(ring);
+                        take_over(&ring);
+                        ck_assert_int_eq(ring_first_sequence(ring), first);
+                }
+                (void)ring_append(ring, &entry, &(struct ring_piece){ payload, sizeof(payload) },
+                                  1);
+        }
+        ck_assert_int_gt(first, 10);
+        (void)ring_free(ring);
+}
+END_TEST
+
+static bool dies_after_splice; /* in a child of the test */
+
+ssize_t __real_splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t n,
+                      unsigned flags);
+ssize_t __wrap_splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t n,
+                      unsigned flags);
+
+ssize_t __wrap_splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t n,
+                      unsigned flags)
+{
+        ssize_t r = __real_splice(from, from_offset, to, to_offset, n, flags);
+
+        if (dies_after_splice)
+                (void)kill(getpid(), SIGKILL);
+        return r;
+}
+
+START_TEST(bytes_that_were_taken_and_not_recorded_are_found)
+{
+        struct ring_entry entry = { .kind = 3, .stream = RING_STREAM_STDERR, .time_usec = 7 };
+        struct ring *ring = NULL;
+        struct ring_record record;
+        uint64_t position;
+        int pipes[2];
+        int status;
+        pid_t child;
+        size_t n;
+
+        ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
+        ck_assert_int_eq(ring_new(RING_CAPACITY_MIN, &ring), 0);
+        for (int64_t i = 1; i <= 3; i++) {
+                ck_assert_int_eq(write(pipes[1], "taken", 5), 5);
+                child = fork();
+                if (child == 0) {
+                        dies_after_splice = true;
+                        (void)ring_fill(ring, &entry, pipes[0], 100, &n);
+                        _exit(1);
+                }
+                ck_assert_int_eq(waitpid(child, &status, 0), child);
+                ck_assert(WIFSIGNALED(status));
+                take_over(&ring);
+                ck_assert_int_eq(ring_next_sequence(ring), i + 1);
+                position = ring_seek(ring, i - 1);
+                ck_assert(ring_read(ring, &position, &record));
+                ck_assert_uint_eq(record.n_payload, 5);
+                ck_assert_mem_eq(record.payload, "taken", 5);
+                ck_assert_int_eq(record.stream, RING_STREAM_STDERR);
+                ck_assert_int_eq(record.time_usec, 7);
+                ck_assert_uint_eq(ring_totals_now(ring).stderr_bytes, 5 * (uint64_t)i);
+                /* Once: the next takeover finds nothing new. */
+                take_over(&ring);
+                ck_assert_int_eq(ring_next_sequence(ring), i + 1);
+        }
+        (void)ring_free(ring);
+        (void)close(pipes[0]);
+        (void)close(pipes[1]);
+}
+END_TEST
+
 /* The model: sizes and first bytes of all records ever, and which is the oldest kept. */
 START_TEST(random_use_agrees_with_a_model)
 {
@@ -539,6 +622,8 @@ int main(void)
         tcase_add_test(tcase, a_dump_comes_back_with_one_record_more);
         tcase_add_loop_test(tcase, a_dump_that_was_spoiled_is_refused_or_reads_within_its_bounds, 0,
                             4);
+        tcase_add_test(tcase, a_successor_does_not_find_what_was_evicted);
+        tcase_add_test(tcase, bytes_that_were_taken_and_not_recorded_are_found);
         tcase_add_loop_test(tcase, a_kill_at_any_moment_loses_no_byte, 0, 2);
         tcase_add_loop_test(tcase, random_use_agrees_with_a_model, 0, 4);
         suite_add_tcase(suite, tcase);
