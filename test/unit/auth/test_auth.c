@@ -298,6 +298,24 @@ START_TEST(a_key_expires_at_its_time_and_that_is_told)
 }
 END_TEST
 
+START_TEST(each_key_expires_after_the_one_before_it)
+{
+        struct key_request request = request_of("second");
+        struct key_answer second;
+        struct over over = { 0 };
+
+        auth_observe(auth, on_key_over, &over);
+        request.expire_time_usec = time_now_usec() + 900000;
+        second = create(&request);
+        request.name = "first";
+        request.expire_time_usec = time_now_usec() + 300000;
+        (void)create(&request);
+        wait_for(&fixture, &over.n_calls, 2);
+        ck_assert_str_eq(over.key_id, second.key.key_id);
+        ck_assert_int_eq(over.outcome, AUTH_E_EXPIRED);
+}
+END_TEST
+
 START_TEST(a_key_expires_on_time_after_a_restart)
 {
         struct key_request request = request_of("short");
@@ -426,6 +444,7 @@ int main(void)
                 scopes_have_names_that_people_are_told,
                 a_key_can_share_the_owner_of_an_older_one,
                 a_key_expires_at_its_time_and_that_is_told,
+                each_key_expires_after_the_one_before_it,
                 a_key_expires_on_time_after_a_restart,
                 a_revocation_is_told_once_before_its_answer,
                 the_use_of_a_key_is_noted_to_the_minute_and_kept,
