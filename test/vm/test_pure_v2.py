@@ -263,12 +263,15 @@ print([subprocess.run(["sh", "-c", code]).returncode for code in ("exit 7", "kil
         group = self.group(sandbox)
         self.inside(sandbox, """
 import os, signal
+ready, say_ready = os.pipe()
 for _ in range(3):
     if os.fork() == 0:
         os.setsid()
         for number in (1, 2, 15): signal.signal(number, signal.SIG_IGN)
-        if os.fork() == 0: pass
-        while True: signal.pause()""")
+        os.fork()
+        os.write(say_ready, b".")
+        while True: signal.pause()
+for _ in range(6): os.read(ready, 1)""")
         pids = {int(pid) for path in group.rglob("cgroup.procs") for pid in path.read_text().split()}
         self.assertGreaterEqual(len(pids), 8)
         scenario.delete(client, sandbox)
