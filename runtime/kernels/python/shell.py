@@ -17,7 +17,7 @@ import signal
 import sys
 
 from IPython.core import page
-from IPython.core.autocall import ExitAutocall
+from IPython.core.autocall import ExitAutocall, IPyAutocall
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError, UsageError
@@ -25,6 +25,8 @@ from IPython.core.formatters import DisplayFormatter
 from IPython.core.history import HistoryManager
 from IPython.core.inputtransformer2 import leading_empty_lines
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.macro import Macro
+from IPython.lib import pretty
 from traitlets.config import Config
 
 from . import errors, imports
@@ -44,7 +46,9 @@ def create(report, loops, interrupts):
     shell.report = report
     shell.interrupts = interrupts
     keep_leading_lines(shell.input_transformer_manager)
-    tokenize_only_marks(shell.input_transformer_manager)
+    shell.plain_cells = PlainCells(shell)
+    # The original's digest is a whole library that a small cell would touch for this only.
+    shell.compile.get_code_name = lambda raw, code, number: f"<ipython-input-{number}-{hash(code) & 0xFFFF_FFFF_FFFF:012x}>"
     # A cell is all there is, nobody types the rest: "'(' was never closed" says more than "incomplete input".
     shell.compile.flags &= ~codeop.PyCF_ALLOW_INCOMPLETE_INPUT
     return shell
@@ -60,20 +64,48 @@ def keep_leading_lines(manager):
     manager.cleanup_transforms = [after_empty_lines(t) for t in manager.cleanup_transforms if t is not leading_empty_lines]
 
 
-# What IPython's own token transforms look for: `%`, `!` and `?` anywhere, the others at the start of a line.
+# What IPython's own transforms look for: `%`, `!` and `?` anywhere, the others at the start of a line; and what it takes off:
+# prompts of interpreters, and the indent of the first line.
 _MARKS = re.compile(r"[%!?]|^\s*[,;/]", re.MULTILINE)
+_PROMPTS = re.compile(r">>>|\.\.\.|In \[")
+_FIRST_WORD = re.compile(r"[\w.*@]*")
 
 
-def tokenize_only_marks(manager):
-    """A cell without any mark of IPython's syntax need not be taken into tokens, which costs more than to compile it."""
-    known = list(manager.token_transformers)
-    transform = manager.do_token_transforms
+class PlainCells:
+    """Knows a cell that is Python as it stands: to take it through all transforms costs more than to run it."""
 
-    def transform_marked(lines):
-        if manager.token_transformers == known and not any(map(_MARKS.search, lines)):
-            return lines
-        return transform(lines)
-    manager.do_token_transforms = transform_marked
+    def __init__(self, shell):
+        self._shell = shell
+        self._known = self._transforms()
+        manager = shell.input_transformer_manager
+        transform = manager.do_token_transforms
+
+        def transform_marked(lines):
+            # To take a cell into tokens costs the most.
+            if manager.token_transformers == self._known[2] and not any(map(_MARKS.search, lines)):
+                return lines
+            return transform(lines)
+        manager.do_token_transforms = transform_marked
+
+    def has(self, cell):
+        if not cell or cell[0].isspace() or _MARKS.search(cell) or _PROMPTS.search(cell) or self._transforms() != self._known:
+            return False
+        return len(cell.splitlines()) > 1 or self._is_plain_line(cell)
+
+    def _is_plain_line(self, line):
+        """A single line may be a magic without its `%`, or call something without parentheses, such as `exit`."""
+        shell = self._shell
+        word = _FIRST_WORD.match(line)[0]
+        if shell.autocall or "." in word or line.startswith("#"):
+            return False
+        if word in shell.magics_manager.magics["line"] or word in shell.magics_manager.magics["cell"]:
+            return False
+        return not isinstance(shell.user_ns.get(word, getattr(builtins, word, None)), (IPyAutocall, Macro))
+
+    def _transforms(self):
+        manager, prefilter = self._shell.input_transformer_manager, self._shell.prefilter_manager
+        return (list(manager.cleanup_transforms), list(manager.line_transforms), list(manager.token_transformers),
+                list(self._shell.input_transformers_post), list(prefilter.transformers), list(prefilter.checkers))
 
 
 # These have no rich form, and asking for each of the ten takes longer than the rest of a small cell.
@@ -99,7 +131,11 @@ class Formatter(DisplayFormatter):
         return data, metadata
 
     def _format_plain(self, obj):
-        text = self.formatters["text/plain"](obj)
+        plain = self.formatters["text/plain"]
+        if plain.type_printers.get(type(obj)) is pretty._repr_pprint and id(obj) not in plain.singleton_printers:
+            with contextlib.suppress(Exception):  # what the formatter makes of it, it shall say
+                return {"text/plain": repr(obj)}, {}
+        text = plain(obj)
         return ({} if text is None else {"text/plain": text}), {}
 
     def _is_registered(self, type):
@@ -107,7 +143,9 @@ class Formatter(DisplayFormatter):
         name = (type.__module__, type.__name__)
         rich = [formatter for key, formatter in self.formatters.items() if key != "text/plain"]
         rich += self.ipython_display_formatter, self.mimebundle_formatter
-        return any(type in formatter.type_printers or name in formatter.deferred_printers for formatter in rich)
+        # Past the descriptors. What is not there yet has not been changed.
+        return any(type in formatter._trait_values.get("type_printers", ()) or name in formatter._trait_values.get("deferred_printers", ())
+                   for formatter in rich)
 
 
 class ResultHook(DisplayHook):
@@ -172,6 +210,7 @@ class Settings(dict):
 class Shell(InteractiveShell):
     report = None
     interrupts = None
+    plain_cells = None
     exit_code = None
     format_errors = None
 
@@ -274,6 +313,17 @@ class Shell(InteractiveShell):
             self.exit_code = 1
 
     # Running.
+
+    def transform_cell(self, raw_cell):
+        if self.plain_cells.has(raw_cell):
+            return raw_cell if raw_cell.endswith("\n") else raw_cell + "\n"
+        return super().transform_cell(raw_cell)
+
+    def should_run_async(self, raw_cell, *, transformed_cell=None, **kwargs):
+        # The original compiles the cell to find out.
+        if transformed_cell is not None and "await" not in transformed_cell and "async" not in transformed_cell:
+            return False
+        return super().should_run_async(raw_cell, transformed_cell=transformed_cell, **kwargs)
 
     async def run_code(self, code_obj, result=None, *, async_=False):
         """As the original, without its advice after SystemExit."""
