@@ -4,7 +4,9 @@ On every frame the two outputs are drained first, then the frame is noted, then 
 came is one list of events in the order of their arrival; adjacent output of one stream is one event.
 """
 
+import atexit
 import fcntl
+import functools
 import importlib
 import os
 import pathlib
@@ -52,6 +54,18 @@ def generated_messages():
         finally:
             shutil.rmtree(directory)
     return sys.modules["kernel_pb2"]
+
+
+@functools.cache
+def readable_sources():
+    """The kernel's sources as a template has them: in a clone of one's own the kernel's user may not read them."""
+    directory = tempfile.mkdtemp(prefix="hotcell-test-")
+    atexit.register(shutil.rmtree, directory)
+    os.chmod(directory, 0o755)
+    for path in KERNEL_DIRECTORY.glob("*.py"):
+        copy = shutil.copyfile(path, os.path.join(directory, path.name))
+        os.chmod(copy, 0o644)
+    return directory
 
 
 class Event:
@@ -382,7 +396,7 @@ def _command(channel, environment, directory):
         **environment,
     }
     return [
-        *("bwrap", "--ro-bind", root, "/", "--ro-bind", str(KERNEL_DIRECTORY), kernel),
+        *("bwrap", "--ro-bind", root, "/", "--ro-bind", readable_sources(), kernel),
         *("--proc", "/proc", "--dev", "/dev"),
         *(word for path in ("/dev/shm", "/tmp", "/home/user") for word in ("--perms", "1777", "--tmpfs", path)),
         *("--die-with-parent", "--unshare-pid", "--unshare-net", "--chdir", directory),
