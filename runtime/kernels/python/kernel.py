@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from . import channel, errors, frames, imports, interrupts, loop, report, shell, streams
+from . import channel, errors, frames, imports, interrupts, loop, pages, report, shell, streams
 
 _LANGUAGE = "python"
 
@@ -29,6 +29,7 @@ _kernel = None
 def preload():
     global _kernel
     _kernel = Kernel()
+    pages.gather()
 
 
 def after_fork():
