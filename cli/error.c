@@ -73,6 +73,7 @@ static const struct {
         { 0, "SANDBOX_NOT_FOUND", "`hotcell sandbox ls -a` shows yours" },
         { 0, "UNKNOWN_LANGUAGE", "`hotcell version` lists the languages of each template" },
         { 0, "UNKNOWN_TEMPLATE", "`hotcell version` lists the templates" },
+        { 0, "EGRESS_UNAVAILABLE", "`hotcell doctor` shows what is wrong with the egress wall" },
         { 0, "WALL_MISSING", "`hotcell doctor` shows which wall is missing and how to mend it" },
         { 0, "WATCH_TOKEN_EXPIRED",
           "`hotcell sandbox ls` shows what is there; watch without --after" },

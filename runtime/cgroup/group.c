@@ -240,6 +240,16 @@ bool cgroup_limits_sockets(const struct cgroup_tree *tree)
         }
 }
 
+int cgroup_id_of(int fd, uint64_t *ret_id)
+{
+        struct stat status;
+
+        if (fstat(fd, &status) < 0)
+                return error_origin(-errno);
+        *ret_id = status.st_ino;
+        return 0;
+}
+
 static int make_directories(struct cgroup *group, unsigned parents)
 {
         struct stat status;

@@ -65,6 +65,9 @@ struct cgroup_entry {
         size_t n_tasks;
 };
 
+/* The id of the group of cgroup2 that @fd is open on, as BPF knows it. */
+int cgroup_id_of(int fd, uint64_t *ret_id);
+
 /* Makes a sandbox's group with its limits in force, or nothing. */
 int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const char *name,
                   const struct cgroup_limits *limits);

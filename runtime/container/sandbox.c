@@ -22,6 +22,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
+#include "runtime/container/egress_probe.h"
 #include "runtime/container/privilege.h"
 #include "runtime/container/procfs.h"
 #include "runtime/container/spawn.h"
@@ -149,6 +150,12 @@ static int enter_network(struct spawn *spawn)
         return setns(spawn->fds[SPAWN_SLOT_NETNS], CLONE_NEWNET) < 0 ? -errno : 0;
 }
 
+static int prove_egress_wall(struct spawn *spawn)
+{
+        (void)spawn;
+        return egress_probe();
+}
+
 static int attach_root(struct spawn *spawn)
 {
         return move_mount(spawn->root_fd, "", AT_FDCWD, STAGE_ROOT, MOVE_MOUNT_F_EMPTY_PATH) < 0
@@ -269,6 +276,7 @@ static const struct spawn_step sandbox_child[] = {
         { .name = "join the cgroups", .run = spawn_join_task_groups },
         { .name = "make the cgroup namespace", .run = make_cgroup_namespace },
         { .name = "enter the network namespace", .run = enter_network },
+        { .name = "prove the egress wall", .run = prove_egress_wall, .fault = SPAWN_FAULT_EGRESS },
         { .name = "attach the root", .run = attach_root },
         { .name = "mount /dev", .run = mount_dev },
         { .name = "mount /dev/pts", .run = mount_terminals },

@@ -76,6 +76,7 @@ enum spawn_fault {
         SPAWN_FAULT_SYSTEM,    /* the set-up itself */
         SPAWN_FAULT_DIRECTORY, /* the caller's: its working directory cannot be entered */
         SPAWN_FAULT_PROGRAM,   /* the caller's: its program cannot be executed */
+        SPAWN_FAULT_EGRESS,    /* the egress wall does not hold for it */
         _SPAWN_FAULT_N,
 };
 

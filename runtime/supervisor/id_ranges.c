@@ -35,9 +35,14 @@ int id_ranges_take(struct id_ranges *ranges, uint32_t *ret_first)
         return ID_RANGES_E_EXHAUSTED;
 }
 
+uint32_t id_ranges_index(const struct id_ranges *ranges, uint32_t first)
+{
+        return (first - ranges->base) / ID_RANGE_SIZE;
+}
+
 void id_ranges_release(struct id_ranges *ranges, uint32_t first)
 {
-        uint32_t range = (first - ranges->base) / ID_RANGE_SIZE;
+        uint32_t range = id_ranges_index(ranges, first);
 
         assert(range < ranges->n_ranges && ranges->is_taken[range]);
         ranges->is_taken[range] = false;

@@ -22,4 +22,8 @@ void id_ranges_deinit(struct id_ranges *ranges);
 
 /* Sets *@ret_first to the first id of a free range. */
 int id_ranges_take(struct id_ranges *ranges, uint32_t *ret_first);
+
+/* Number of the range, from 0, that begins with @first. */
+uint32_t id_ranges_index(const struct id_ranges *ranges, uint32_t first);
+
 void id_ranges_release(struct id_ranges *ranges, uint32_t first);

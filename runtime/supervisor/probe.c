@@ -19,11 +19,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bpf/egress.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/group.h"
+#include "runtime/container/egress_probe.h"
 #include "runtime/supervisor/host_privilege.h"
 #include "runtime/supervisor/netns.h"
 
@@ -300,7 +302,11 @@ static int remove_soon(struct cgroup *group)
         return r > 0 ? -EBUSY : r;
 }
 
-int probe_cgroup_identity(const struct cgroup_tree *tree)
+/* What is done with the group of a throw-away sandbox and a leaf below it. */
+typedef int group_trial(const struct cgroup *group, const struct cgroup *leaf, void *data);
+
+static int in_group(const struct cgroup_tree *tree, const char *name, group_trial *trial,
+                    void *data)
 {
         const struct cgroup_limits limits = { .memory_bytes = 64 << 20,
                                               .cpu_millis = 1000,
@@ -308,18 +314,86 @@ int probe_cgroup_identity(const struct cgroup_tree *tree)
         struct cgroup group;
         struct cgroup leaf;
         int removed;
-        int r = cgroup_create(&group, tree, "probe", &limits);
+        int r = cgroup_create(&group, tree, name, &limits);
 
         if (r)
                 return r > 0 ? -EEXIST : r;
         r = cgroup_create_leaf(&leaf, &group, "leaf");
         if (!r) {
-                r = kill_by_group(&leaf);
+                r = trial(&group, &leaf, data);
                 removed = remove_soon(&leaf);
                 r = r ? r : removed;
         }
         removed = remove_soon(&group);
         return r ? r : removed;
+}
+
+static int try_identity(const struct cgroup *group, const struct cgroup *leaf, void *data)
+{
+        (void)group;
+        (void)data;
+        return kill_by_group(leaf);
+}
+
+int probe_cgroup_identity(const struct cgroup_tree *tree)
+{
+        return in_group(tree, "probe", try_identity, NULL);
+}
+
+struct egress_trial {
+        struct egress_wall *wall;
+        int netns_fd;
+        struct egress_counts counts;
+};
+
+/* In a child that is born in the group, as a sandbox's init is. */
+static int be_refused(const struct cgroup *leaf, int netns_fd)
+{
+        _cleanup_(cgroup_entry_close) struct cgroup_entry entry = { .id_fd = -1 };
+        _cleanup_(closep) int pidfd = -1;
+        int status;
+        pid_t pid;
+        int r = cgroup_entry_open(leaf, &entry);
+
+        if (r)
+                return r;
+        pid = clone_into(entry.id_fd, &pidfd);
+        if (pid < 0)
+                return -errno;
+        if (pid == 0) {
+                r = setns(netns_fd, CLONE_NEWNET) < 0 ? -errno : egress_probe();
+                _exit(r < 0 ? MIN(-r, 255) : 0);
+        }
+        if (waitpid(pid, &status, 0) < 0)
+                return -errno;
+        return WIFEXITED(status) ? -WEXITSTATUS(status) : -EINTR;
+}
+
+static int try_egress(const struct cgroup *group, const struct cgroup *leaf, void *data)
+{
+        const struct egress_sandbox entry = { 0 };
+        struct egress_trial *trial = data;
+        int r = egress_wall_admit(trial->wall, group->id, &entry);
+
+        if (!r)
+                r = be_refused(leaf, trial->netns_fd);
+        if (!r)
+                r = egress_wall_read_counts(trial->wall, group->id, &trial->counts);
+        egress_wall_forget(trial->wall, group->id);
+        return r;
+}
+
+int probe_egress(const struct cgroup_tree *tree, struct egress_wall *wall, int home_fd,
+                 struct egress_counts *ret_counts)
+{
+        struct egress_trial trial = { .wall = wall, .netns_fd = -1 };
+        int r = netns_make(home_fd, &trial.netns_fd);
+
+        if (!r)
+                r = in_group(tree, "probe-egress", try_egress, &trial);
+        (void)close_fd(trial.netns_fd);
+        *ret_counts = trial.counts;
+        return r;
 }
 
 static int seccomp_child(const void *data)

@@ -27,6 +27,14 @@ int probe_overlay(const char *lower, const char *place);
 /* A process born in a group, killed by cgroup.kill. Needs no controller. */
 int probe_cgroup_identity(const struct cgroup_tree *tree);
 
+struct egress_counts;
+struct egress_wall;
+
+/* The egress wall's refusals to a process in a group of its own and a new network; @ret_counts:
+ * what the wall counted of them. */
+int probe_egress(const struct cgroup_tree *tree, struct egress_wall *wall, int home_fd,
+                 struct egress_counts *ret_counts);
+
 /* A seccomp filter that answers as it was told. */
 int probe_seccomp(void);
 

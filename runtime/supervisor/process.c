@@ -193,6 +193,7 @@ static const Hotcell__Runtime__V1__FailureReason reasons_of_faults[] = {
         [SPAWN_FAULT_SYSTEM] = FAILURE(SYSTEM),
         [SPAWN_FAULT_DIRECTORY] = FAILURE(WORKING_DIRECTORY),
         [SPAWN_FAULT_PROGRAM] = FAILURE(EXEC),
+        [SPAWN_FAULT_EGRESS] = FAILURE(EGRESS),
 };
 static_assert(ARRAY_SIZE(reasons_of_faults) == _SPAWN_FAULT_N, "every fault has a reason");
 

@@ -105,8 +105,10 @@ static int check_create(struct supervisor *supervisor,
                 return 1;
         }
         if (missing) {
-                failure_set(failure, FAILURE(WALL_MISSING), 0, "%s: %s", missing->name,
-                            missing->detail);
+                failure_set(failure,
+                            strcmp(missing->name, WALL_EGRESS) == 0 ? FAILURE(EGRESS)
+                                                                    : FAILURE(WALL_MISSING),
+                            0, "%s: %s", missing->name, missing->detail);
                 return 1;
         }
         if (sandbox_table_find(supervisor->sandboxes, create->sandbox_id)) {

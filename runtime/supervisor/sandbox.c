@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bpf/egress.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
@@ -117,6 +118,7 @@ static uint32_t count_oom_kills(struct sandbox *sandbox)
 /* @sandbox may be a copy: its owner may have freed the original by then. */
 static void remove_groups(const struct sandbox *sandbox)
 {
+        egress_wall_forget(sandbox->host->egress, sandbox->group.id);
         if (sandbox->has_init_leaf)
                 sweeper_add_leaf(sandbox->host->sweeper, &sandbox->init_leaf);
         sweeper_add_sandbox(sandbox->host->sweeper, &sandbox->group, sandbox->id_base);
@@ -190,8 +192,10 @@ static int read_status(struct sandbox *sandbox)
         if (r == 0 || r == -EAGAIN)
                 return r;
         if (r == SPAWNER_E_STEP)
-                failure_set(&sandbox->failure, FAILURE(SYSTEM), found.error_number, "%s: %s",
-                            found.step, strerrordesc_np(found.error_number));
+                failure_set(&sandbox->failure,
+                            found.fault == SPAWN_FAULT_EGRESS ? FAILURE(EGRESS) : FAILURE(SYSTEM),
+                            found.error_number, "%s: %s", found.step,
+                            strerrordesc_np(found.error_number));
         else
                 failure_set(&sandbox->failure, FAILURE(SYSTEM), r, "cannot read the status pipe");
         return 1;
@@ -322,6 +326,15 @@ static int watch_oom(struct sandbox *sandbox)
         return r < 0 ? error_origin(r) : 0;
 }
 
+/* Until it is admitted, what it tries is refused without being counted. */
+static int admit(struct sandbox *sandbox)
+{
+        const struct egress_sandbox entry = { .slot = id_ranges_index(sandbox->host->ids,
+                                                                      sandbox->id_base) };
+
+        return egress_wall_admit(sandbox->host->egress, sandbox->group.id, &entry);
+}
+
 static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__SandboxLimits *limits,
                        struct failure *ret_failure)
 {
@@ -346,6 +359,8 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
                         r = watch_oom(sandbox);
                 if (!r)
                         r = socket_guard_start(sandbox);
+                if (!r)
+                        r = admit(sandbox);
                 if (!r)
                         return 0;
                 stop_watching_oom(sandbox);

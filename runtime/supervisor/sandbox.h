@@ -16,6 +16,7 @@
 #include "runtime/supervisor/failure.h"
 #include "runtime/supervisor/reaper.h"
 
+struct egress_wall;
 struct id_ranges;
 struct netns_pool;
 struct process;
@@ -58,7 +59,8 @@ struct sandbox_host {
         sd_event *event;
         struct reaper *reaper;
         const struct cgroup_tree *cgroups;
-        struct spawner *spawner; /* NULL while there is none */
+        struct spawner *spawner;    /* NULL while there is none */
+        struct egress_wall *egress; /* NULL when there is none: then no sandbox is made */
         struct netns_pool *netns;
         struct id_ranges *ids;
         struct sweeper *sweeper;

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "bpf/egress.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/io.h"
@@ -253,6 +254,27 @@ static void make_groups(struct supervisor *supervisor)
                                "cannot make groups: %s", strerrordesc_np(r < 0 ? -r : EBUSY));
 }
 
+/* Before the first sandbox. A host where this cannot be is none where sandboxes can be. */
+static void put_up_egress_wall(struct supervisor *supervisor)
+{
+        const struct cgroup_tree *cgroups = &supervisor->cgroups;
+        struct egress_wall_config config = { .n_sandboxes = supervisor->options->sandboxes_max };
+        int r;
+
+        if (supervisor->cgroups_missing[0]) {
+                (void)snprintf(supervisor->egress_missing, sizeof(supervisor->egress_missing),
+                               "there is no group to attach it to");
+                return;
+        }
+        config.cgroup_fd = cgroups->parents[0].fd;
+        r = cgroup_id_of(config.cgroup_fd, &config.cgroup_id);
+        if (r)
+                (void)snprintf(supervisor->egress_missing, sizeof(supervisor->egress_missing),
+                               "the parent group has no id: %s", strerrordesc_np(-r));
+        else
+                (void)egress_wall_new(&config, &supervisor->egress, supervisor->egress_missing);
+}
+
 static int make_loop(struct supervisor *supervisor)
 {
         static const int signals[] = { SIGTERM, SIGINT };
@@ -297,6 +319,7 @@ static int make_parts(struct supervisor *supervisor)
                 .reaper = supervisor->reaper,
                 .cgroups = &supervisor->cgroups,
                 .netns = &supervisor->netns,
+                .egress = supervisor->egress,
                 .ids = &supervisor->ids,
                 .sweeper = supervisor->sweeper,
                 .terminals = supervisor->terminals.n_sandbox,
@@ -329,6 +352,8 @@ void supervisor_probe_walls(struct supervisor *supervisor)
                         supervisor->cgroups_missing[0] ? supervisor->cgroups_missing : NULL,
                 .templates = &supervisor->templates,
                 .netns = &supervisor->netns,
+                .egress = supervisor->egress,
+                .egress_missing = supervisor->egress_missing,
                 .spawner = supervisor->host.spawner,
                 .spawner_missing = supervisor->spawner_missing,
                 .run_dir = supervisor->options->run_dir,
@@ -362,6 +387,7 @@ int supervisor_init(struct supervisor *supervisor, const struct options *options
                 return error_fold(r);
         run_dir_remove_leftovers(&supervisor->run_dir);
         make_groups(supervisor);
+        put_up_egress_wall(supervisor);
         r = make_parts(supervisor);
         if (!r)
                 supervisor_probe_walls(supervisor);
@@ -484,6 +510,7 @@ void supervisor_deinit(struct supervisor *supervisor)
                 supervisor->service = service_free(supervisor->service);
         stop_spawner(supervisor);
         netns_pool_deinit(&supervisor->netns);
+        supervisor->egress = egress_wall_free(supervisor->egress);
         template_store_deinit(&supervisor->templates);
         supervisor->sweeper = sweeper_free(supervisor->sweeper);
         if (supervisor->cgroups.n_parents) {

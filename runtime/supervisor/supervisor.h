@@ -21,6 +21,7 @@
 #include "runtime/supervisor/walls.h"
 
 struct channel;
+struct egress_wall;
 struct service;
 
 enum {
@@ -37,6 +38,8 @@ struct supervisor {
 
         struct cgroup_tree cgroups;
         char cgroups_missing[160]; /* why there are none; empty: there are */
+        struct egress_wall *egress;
+        char egress_missing[160]; /* why there is none; empty: there is */
         struct child spawner_child;
         char spawner_missing[160]; /* why there is none; empty: there is */
         struct id_ranges ids;

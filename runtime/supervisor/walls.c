@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bpf/egress.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
@@ -194,6 +195,23 @@ static bool has_capability_drop(const struct wall_context *context, struct wall 
 {
         (void)context;
         return judge(wall, probe_capability_drop(), "all capabilities dropped, no_new_privs");
+}
+
+/* Two refusals, of which each was counted: so it is our programs that refused. */
+static bool has_egress(const struct wall_context *context, struct wall *wall)
+{
+        struct egress_counts counts = { 0 };
+        int r;
+
+        if (!context->egress) {
+                say(wall, "%s", context->egress_missing);
+                return false;
+        }
+        r = probe_egress(context->cgroups, context->egress, context->netns->home_fd, &counts);
+        if (r)
+                return judge(wall, r, "connect() from a throw-away group");
+        say(wall, "%llu of 2 refusals counted", (unsigned long long)counts.n_denied);
+        return counts.n_denied == 2 && counts.n_denied == counts.n_logged + counts.n_dropped;
 }
 
 static bool has_pidfd(const struct wall_context *context, struct wall *wall)
@@ -399,6 +417,9 @@ static const struct wall_row rows[] = {
           "enable the pids controller (systemd: Delegate=yes), or name another group with "
           "--cgroup-parent" },
         { "seccomp", true, has_seccomp, FIX_KERNEL },
+        { WALL_EGRESS, true, has_egress,
+          "run a kernel of version 6.1 or later with BPF in cgroups (CONFIG_CGROUP_BPF), and "
+          "hotcell-runtime as root (in a container: privileged)" },
         { "capability_drop", true, has_capability_drop, FIX_ROOT },
         { "pidfd", true, has_pidfd, FIX_KERNEL },
         { "template", true, has_template, FIX_TEMPLATE },

@@ -13,11 +13,14 @@
 #include "runtime/supervisor/terminals.h"
 
 struct cgroup_tree;
+struct egress_wall;
 struct id_ranges;
 struct netns_pool;
 struct spawner;
 
 enum { WALLS_MAX = 24 };
+
+#define WALL_EGRESS "egress"
 
 struct wall {
         const char *name; /* stable */
@@ -38,6 +41,8 @@ struct wall_context {
         const char *cgroups_missing; /* why there is no tree; NULL when there is one */
         const struct template_store *templates;
         struct netns_pool *netns;
+        struct egress_wall *egress;  /* NULL: it could not be put up */
+        const char *egress_missing;  /* why */
         struct spawner *spawner;     /* NULL: it could not be started */
         const char *spawner_missing; /* why */
         const char *run_dir;

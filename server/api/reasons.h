@@ -77,6 +77,8 @@
         X(EXECUTION_ENDED, RPC_FAILED_PRECONDITION, "The execution is over; it can only be read.")  \
         X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \
           "A wall between sandboxes and the host does not hold, so none is made.")                  \
+        X(EGRESS_UNAVAILABLE, RPC_FAILED_PRECONDITION,                                              \
+          "Nothing keeps egress to the rules on this host, so no sandbox is made.")                 \
         X(KERNEL_FAILED, RPC_FAILED_PRECONDITION,                                                   \
           "The interpreter did not start in the sandbox; the message says why.")                    \
         X(CONFLICT, RPC_ABORTED, "Another request changed it meanwhile; read it and try again.")    \

@@ -60,9 +60,9 @@ struct session_result admit_sandbox(struct session *session, const struct sandbo
         if (session->phase != SESSION_SERVING)
                 return result_of(SESSION_E_RUNTIME_UNAVAILABLE, "The runtime is not available.");
         if (!session_walls_hold(session, &missing))
-                return result_of(SESSION_E_WALL_MISSING,
-                                 "The wall %s does not hold on this host; see `hotcell doctor`.",
-                                 missing);
+                return result_of(
+                        strcmp(missing, "egress") == 0 ? SESSION_E_EGRESS : SESSION_E_WALL_MISSING,
+                        "The wall %s does not hold on this host; see `hotcell doctor`.", missing);
         if (!session_find_template(session, request->template_name))
                 return result_of(SESSION_E_UNKNOWN_TEMPLATE, "There is no template %s.",
                                  request->template_name[0] ? request->template_name : "at all");

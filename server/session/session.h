@@ -33,6 +33,7 @@ enum {
         SESSION_E_QUEUE_FULL,          /* as much waits as a context, its sandbox or all may have */
         SESSION_E_HOST_EXHAUSTED,      /* the runtime has no room */
         SESSION_E_WALL_MISSING,        /* a required wall does not hold on this host */
+        SESSION_E_EGRESS,              /* that wall is the one against egress */
         SESSION_E_RUNTIME_UNAVAILABLE, /* no runtime, or it failed */
         SESSION_E_STORE_UNAVAILABLE,   /* the database cannot be written */
         SESSION_E_STATE_FULL,          /* its disk is full: new work is not taken */

@@ -17,9 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bpf/egress.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
+#include "runtime/cgroup/group.h"
 #include "test/lib/patience.h"
 
 /* Not Check's, which only work within a test: the benchmark lives on this, too. */
@@ -131,6 +133,19 @@ static void add_v1_group(struct fixture *f, const char *controller)
         f->cgroup.tasks_fds[f->cgroup.n_tasks++] = fd;
 }
 
+/* A sandbox does not start without. */
+static void put_up_egress_wall(struct fixture *f)
+{
+        struct egress_wall_config config = { .cgroup_fd = f->cgroup.id_fd, .n_sandboxes = 1 };
+        char why[EGRESS_WHY_BUFFER] = "";
+
+        if (cgroup_id_of(config.cgroup_fd, &config.cgroup_id) ||
+            egress_wall_new(&config, &f->egress, why)) {
+                (void)fprintf(stderr, "egress wall: %s\n", why);
+                abort();
+        }
+}
+
 void fixture_init_cgroups(struct fixture *f)
 {
         char mount[256];
@@ -141,6 +156,7 @@ void fixture_init_cgroups(struct fixture *f)
         must(find_mount("cgroup2", NULL, mount, sizeof(mount)));
         f->cgroup.id_fd = open(add_group(f, mount, own), O_PATH | O_DIRECTORY | O_CLOEXEC);
         must(f->cgroup.id_fd >= 0);
+        put_up_egress_wall(f);
         add_v1_group(f, "memory");
         add_v1_group(f, "cpu");
         add_v1_group(f, "pids");
@@ -152,6 +168,7 @@ void fixture_deinit_cgroups(struct fixture *f)
 
         (void)io_write_file(f->cgroup.id_fd, "cgroup.kill", "1");
         f->cgroup.id_fd = close_fd(f->cgroup.id_fd);
+        f->egress = egress_wall_free(f->egress);
         for (size_t i = 0; i < f->cgroup.n_tasks; i++)
                 (void)close(f->cgroup.tasks_fds[i]);
         /* The killed need a moment to leave, and nobody here is their parent any more. */

@@ -18,6 +18,8 @@ enum {
         HIERARCHIES_MAX = 4,
 };
 
+struct egress_wall;
+
 struct fixture {
         struct spawner *spawner;
         const char *template_root;
@@ -26,6 +28,7 @@ struct fixture {
         char cgroup_paths[HIERARCHIES_MAX][512]; /* the cgroup2 tree's comes first */
         size_t n_cgroup_paths;
         uint32_t next_id_base;
+        struct egress_wall *egress;
 };
 
 /* A sandbox that runs. */

@@ -1,0 +1,125 @@
+/*
+ * What may leave: a function of the tables, the sandbox, an address and a port. Apart from the
+ * programs, so that a test can ask it directly.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/egress_abi.h"
+
+struct {
+        __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, EGRESS_PREFIXES_MAX);
+        __type(key, struct egress_prefix4);
+        __type(value, struct egress_ranges);
+} prefixes4 SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, EGRESS_PREFIXES_MAX);
+        __type(key, struct egress_prefix6);
+        __type(value, struct egress_ranges);
+} prefixes6 SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, EGRESS_NAMES_MAX);
+        __type(key, struct egress_name_key);
+        __type(value, struct egress_name);
+} names SEC(".maps");
+
+/* Where somebody wants to go. IPv4 addresses that were mapped into IPv6 are IPv4. */
+struct egress_destination {
+        __u32 words[4]; /* network order; IPv4 in the first */
+        __u16 port;
+        __u8 is_v6;
+        __u8 protocol;
+};
+
+static __always_inline struct egress_ranges *find_ranges(const struct egress_destination *to,
+                                                         __u32 policy)
+{
+        if (to->is_v6) {
+                struct egress_prefix6 key = { .prefix_bits = 32 + 128, .policy = policy };
+
+                __builtin_memcpy(key.address, to->words, 16);
+                return bpf_map_lookup_elem(&prefixes6, &key);
+        } else {
+                struct egress_prefix4 key = { .prefix_bits = 32 + 32, .policy = policy };
+
+                __builtin_memcpy(key.address, to->words, 4);
+                return bpf_map_lookup_elem(&prefixes4, &key);
+        }
+}
+
+/* A denied range that holds the port, else an allowed one, else zero. */
+static __always_inline __u32 judge_ranges(const struct egress_ranges *found, __u16 port,
+                                          __u16 *ret_rule)
+{
+        __u32 action = 0;
+
+        for (__u32 i = 0; i < EGRESS_RANGES_MAX; i++) {
+                const struct egress_range *range = &found->ranges[i];
+
+                if (i >= found->n_ranges)
+                        break;
+                if (port < range->low || port > range->high || action == EGRESS_DENY)
+                        continue;
+                if (range->action == EGRESS_DENY || !action) {
+                        action = range->action;
+                        *ret_rule = range->rule;
+                }
+        }
+        return action;
+}
+
+static __always_inline bool is_allowed_name(const struct egress_destination *to, __u32 policy,
+                                            __u16 *ret_rule)
+{
+        struct egress_name_key key = { .policy = policy };
+        struct egress_name *found;
+
+        if (to->is_v6) {
+                __builtin_memcpy(key.address, to->words, 16);
+        } else {
+                key.address[10] = 0xff;
+                key.address[11] = 0xff;
+                __builtin_memcpy(key.address + 12, to->words, 4);
+        }
+        found = bpf_map_lookup_elem(&names, &key);
+        return found && found->expire_nsec > bpf_ktime_get_ns() &&
+               judge_ranges(&found->allowed, to->port, ret_rule) == EGRESS_ALLOW;
+}
+
+/* Of something that leaves the sandbox. */
+static __always_inline enum egress_verdict
+judge(const struct egress_sandbox *sandbox, const struct egress_destination *to, __u16 *ret_rule)
+{
+        struct egress_ranges *found;
+
+        if (to->protocol != IPPROTO_TCP)
+                return EGRESS_DENIED_PROTOCOL;
+        found = find_ranges(to, EGRESS_POLICY_ALWAYS);
+        if (found && judge_ranges(found, to->port, ret_rule) == EGRESS_DENY)
+                return EGRESS_DENIED_ALWAYS;
+        if (sandbox->policy == EGRESS_POLICY_ALWAYS)
+                return EGRESS_DENIED_DEFAULT;
+        found = find_ranges(to, sandbox->policy);
+        switch (found ? judge_ranges(found, to->port, ret_rule) : 0) {
+        case EGRESS_DENY:
+                return EGRESS_DENIED_RULE;
+        case EGRESS_ALLOW:
+                return EGRESS_ALLOWED_RULE;
+        }
+        if (is_allowed_name(to, sandbox->policy, ret_rule))
+                return EGRESS_ALLOWED_NAME;
+        return sandbox->default_action == EGRESS_ALLOW ? EGRESS_ALLOWED_DEFAULT
+                                                       : EGRESS_DENIED_DEFAULT;
+}

@@ -1,0 +1,37 @@
+/* A wall in groups and networks of one's own, and processes that are born behind it. */
+#pragma once
+
+#include <stdint.h>
+
+#include "bpf/egress.h"
+#include "runtime/cgroup/group.h"
+
+enum { BOXES = 2 };
+
+struct box {
+        struct cgroup group;
+        struct cgroup leaf;
+        int netns_fd;
+};
+
+struct fixture {
+        struct cgroup_tree tree;
+        struct egress_wall *wall;
+        int home_fd;
+        struct box boxes[BOXES];
+};
+
+/* Makes a tree with two groups, each with a network of its own; both are admitted, without a
+ * policy. */
+void fixture_init(struct fixture *f);
+void fixture_deinit(struct fixture *f);
+
+/* What is done in the box; what it returns comes back (0 to 255). */
+typedef int box_body(const void *data);
+
+int in_box(const struct box *box, box_body *body, const void *data);
+
+struct egress_counts counts_of(const struct fixture *f, const struct box *box);
+
+/* The next event that nobody has read. Fails when there is none. */
+struct egress_event next_event(const struct fixture *f);
