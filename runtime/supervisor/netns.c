@@ -23,6 +23,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/supervisor/netns_sockets.h"
 
 enum {
         REFILL_PAUSE_USEC = 20000,
@@ -67,6 +68,9 @@ static const struct {
         { "/proc/sys/net/ipv4/tcp_rmem", "4096 32768 1048576" },
         /* Connections that are over. */
         { "/proc/sys/net/ipv4/tcp_max_tw_buckets", "4096" },
+        /* Programs may listen at any port of their own network. The runtime has no capability for
+         * low ones, either. */
+        { "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0" },
         /* Fragments of packets. */
         { "/proc/sys/net/ipv4/ipfrag_low_thresh", "786432" },
         { "/proc/sys/net/ipv4/ipfrag_high_thresh", "1048576" },
@@ -100,24 +104,41 @@ static void go_home(int home_fd)
         abort();
 }
 
-int netns_make(int home_fd, int *ret_fd)
+static int make_inside(struct netns *netns)
 {
-        _cleanup_(closep) int fd = -1;
+        int r = bring_loopback_up();
+
+        if (!r)
+                r = make_small();
+        if (!r)
+                r = netns_make_sockets(netns);
+        if (r)
+                return r;
+        netns->fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        return netns->fd < 0 ? error_origin(-errno) : 0;
+}
+
+int netns_make(int home_fd, struct netns *ret_netns)
+{
+        struct netns netns = NETNS_NONE;
         int r;
 
         if (unshare(CLONE_NEWNET) < 0)
                 return error_origin(-errno);
-        r = bring_loopback_up();
-        if (!r)
-                r = make_small();
-        if (!r) {
-                fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-                r = fd < 0 ? error_origin(-errno) : 0;
-        }
+        r = make_inside(&netns);
         go_home(home_fd);
-        if (!r)
-                *ret_fd = take_fd(&fd);
+        if (r)
+                netns_close(&netns);
+        else
+                *ret_netns = netns;
         return r;
+}
+
+void netns_close(struct netns *netns)
+{
+        for (size_t i = 0; i < _NETNS_SOCKET_N; i++)
+                netns->sockets[i] = close_fd(netns->sockets[i]);
+        netns->fd = close_fd(netns->fd);
 }
 
 static int schedule_refill(struct netns_pool *pool, uint64_t pause_usec)
@@ -176,18 +197,18 @@ void netns_pool_deinit(struct netns_pool *pool)
 {
         pool->refill = sd_event_source_disable_unref(pool->refill);
         while (pool->n_parked > 0)
-                (void)close_fd(pool->parked[--pool->n_parked]);
+                netns_close(&pool->parked[--pool->n_parked]);
         pool->home_fd = close_fd(pool->home_fd);
 }
 
-int netns_pool_take(struct netns_pool *pool, int *ret_fd)
+int netns_pool_take(struct netns_pool *pool, struct netns *ret_netns)
 {
         int r;
 
         if (pool->n_parked == 0)
-                r = netns_make(pool->home_fd, ret_fd);
+                r = netns_make(pool->home_fd, ret_netns);
         else {
-                *ret_fd = pool->parked[--pool->n_parked];
+                *ret_netns = pool->parked[--pool->n_parked];
                 r = 0;
         }
         (void)schedule_refill(pool, REFILL_PAUSE_USEC);

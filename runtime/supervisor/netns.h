@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 enum { NETNS_POOL_MAX = 256 };
@@ -13,9 +14,30 @@ enum { NETNS_POOL_MAX = 256 };
  * kernels) of the whole host. */
 #define NETNS_PACKET_TIMES "/proc/sys/net/core/tstamp_allow_data"
 
+/* Sockets in the namespace at which hotcell-egress serves it. There before any program is, so that
+ * none can have their addresses. */
+enum netns_socket {
+        NETNS_RELAY,        /* listens at all addresses, for what the egress wall redirects */
+        NETNS_DNS_DATAGRAM, /* 127.0.0.53, port 53: what /etc/resolv.conf of templates names */
+        NETNS_DNS_STREAM,   /* the same address, listens */
+        _NETNS_SOCKET_N,
+};
+
+/* A namespace and what was made in it. */
+struct netns {
+        int fd;
+        int sockets[_NETNS_SOCKET_N];
+        uint16_t relay_port;
+};
+
+#define NETNS_NONE ((struct netns){ .fd = -1, .sockets = { -1, -1, -1 } })
+
+/* The namespace lives on while something is in it. */
+void netns_close(struct netns *netns);
+
 struct netns_pool {
         int home_fd; /* the runtime's own namespace */
-        int parked[NETNS_POOL_MAX];
+        struct netns parked[NETNS_POOL_MAX];
         size_t n_parked;
         size_t n_wanted;
         sd_event_source *refill; /* fires while parked namespaces are missing */
@@ -25,8 +47,8 @@ struct netns_pool {
 int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted);
 void netns_pool_deinit(struct netns_pool *pool);
 
-/* A parked namespace, or one made on the spot. The descriptor belongs to the caller. */
-int netns_pool_take(struct netns_pool *pool, int *ret_fd);
+/* A parked namespace, or one made on the spot, for the caller to close. */
+int netns_pool_take(struct netns_pool *pool, struct netns *ret_netns);
 
 /* Makes one, with what it may keep uncharged made small. The process must have a single thread. */
-int netns_make(int home_fd, int *ret_fd);
+int netns_make(int home_fd, struct netns *ret_netns);

@@ -177,13 +177,13 @@ static int packet_times_child(const void *fd)
 static int in_network(int (*body)(const void *fd))
 {
         _cleanup_(closep) int home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-        _cleanup_(closep) int fd = -1;
+        _cleanup_(netns_close) struct netns netns = NETNS_NONE;
         int r;
 
         if (home_fd < 0)
                 return -errno;
-        r = netns_make(home_fd, &fd);
-        return r ? r : in_child(body, &fd);
+        r = netns_make(home_fd, &netns);
+        return r ? r : in_child(body, &netns.fd);
 }
 
 int probe_network_namespace(void)
@@ -386,12 +386,13 @@ static int try_egress(const struct cgroup *group, const struct cgroup *leaf, voi
 int probe_egress(const struct cgroup_tree *tree, struct egress_wall *wall, int home_fd,
                  struct egress_counts *ret_counts)
 {
-        struct egress_trial trial = { .wall = wall, .netns_fd = -1 };
-        int r = netns_make(home_fd, &trial.netns_fd);
+        _cleanup_(netns_close) struct netns netns = NETNS_NONE;
+        struct egress_trial trial = { .wall = wall };
+        int r = netns_make(home_fd, &netns);
 
+        trial.netns_fd = netns.fd;
         if (!r)
                 r = in_group(tree, "probe-egress", try_egress, &trial);
-        (void)close_fd(trial.netns_fd);
         *ret_counts = trial.counts;
         return r;
 }

@@ -30,7 +30,6 @@
 #include "runtime/base/macros.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/id_ranges.h"
-#include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/socket_guard.h"
 #include "runtime/supervisor/spawn_args.h"
@@ -134,6 +133,7 @@ static void ended(struct sandbox *sandbox)
         stop_watching_oom(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
+        netns_close(&sandbox->netns);
         sandbox_enter(sandbox, SANDBOX_ENDED);
         gone = *sandbox;
         if (sandbox->failure.reason)
@@ -329,6 +329,7 @@ static int watch_oom(struct sandbox *sandbox)
 /* Until it is admitted, what it tries is refused without being counted. */
 static int admit(struct sandbox *sandbox)
 {
+        /* Without the relay's port: hotcell-egress puts it in with the policy. */
         const struct egress_sandbox entry = { .slot = id_ranges_index(sandbox->host->ids,
                                                                       sandbox->id_base) };
 
@@ -384,13 +385,12 @@ static int spawn(struct sandbox *sandbox, const struct sandbox_spec *spec, struc
                  struct spawn_failure *found)
 {
         _cleanup_(cgroup_entry_close) struct cgroup_entry entry = { .id_fd = -1 };
-        _cleanup_(closep) int netns_fd = -1;
         struct spawn_sandbox args;
         int r;
 
         if (!sandbox->host->spawner)
                 return SPAWNER_E_DEAD;
-        r = netns_pool_take(sandbox->host->netns, &netns_fd);
+        r = netns_pool_take(sandbox->host->netns, &sandbox->netns);
         if (r) {
                 (void)snprintf(found->step, sizeof(found->step), "make a network namespace");
                 return r;
@@ -408,10 +408,12 @@ static int spawn(struct sandbox *sandbox, const struct sandbox_spec *spec, struc
                 .disk_bytes = spec->request->limits->disk_bytes,
                 .shm_bytes = shm_bytes(spec->request->limits),
                 .terminals = sandbox->host->terminals,
-                .netns_fd = netns_fd,
+                .netns_fd = sandbox->netns.fd,
                 .cgroup = spawn_cgroup_from(&entry),
         };
-        return spawner_start_sandbox(sandbox->host->spawner, &args, spawned, found);
+        r = spawner_start_sandbox(sandbox->host->spawner, &args, spawned, found);
+        sandbox->netns.fd = close_fd(sandbox->netns.fd);
+        return r;
 }
 
 static void describe_refusal(int r, const struct spawn_failure *found, struct failure *ret_failure)
@@ -461,6 +463,7 @@ static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandb
         sandbox->open_files = spec->request->limits->open_files;
         sandbox->memory_bytes = spec->request->limits->memory_bytes;
         sandbox->init_pidfd = sandbox->status_fd = sandbox->oom_fd = sandbox->template_fd = -1;
+        sandbox->netns = NETNS_NONE;
         (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", spec->request->sandbox_id);
         return sandbox;
 }
@@ -506,6 +509,7 @@ static int begin_creation(struct sandbox *sandbox, const struct sandbox_spec *sp
         if (r) {
                 describe_refusal(r, &found, ret_failure);
                 stop_watching_oom(sandbox);
+                netns_close(&sandbox->netns);
                 remove_groups(sandbox);
                 return 1;
         }

@@ -14,11 +14,11 @@
 #include "runtime/base/dns_label.h"
 #include "runtime/cgroup/group.h"
 #include "runtime/supervisor/failure.h"
+#include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/reaper.h"
 
 struct egress_wall;
 struct id_ranges;
-struct netns_pool;
 struct process;
 struct sandbox;
 struct spawner;
@@ -86,6 +86,8 @@ struct sandbox {
         uint32_t open_files;
         uint64_t memory_bytes; /* its limit */
         int template_fd;       /* of its root, locked: nobody removes it while it is in use */
+
+        struct netns netns; /* its sockets, for hotcell-egress; the namespace is the init's */
 
         struct child init;
         bool is_init_reaped;

@@ -25,7 +25,7 @@
 
 enum {
         SANDBOX_TIMEOUT_MSEC = 5000,
-        FDS_PER_SANDBOX = 16,
+        FDS_PER_SANDBOX = 20,
         FDS_BESIDES = 256,
         CORE_PATTERN_MAX = 160, /* the kernel's is 128 */
 };
@@ -307,10 +307,10 @@ static int start_sandbox(const struct wall_context *context, const struct cgroup
                          uint32_t id_base, struct spawn_failure *found)
 {
         _cleanup_(cgroup_entry_close) struct cgroup_entry entry = { .id_fd = -1 };
-        _cleanup_(closep) int netns_fd = -1;
+        _cleanup_(netns_close) struct netns netns = NETNS_NONE;
         struct spawned spawned;
         int status;
-        int r = netns_pool_take(context->netns, &netns_fd);
+        int r = netns_pool_take(context->netns, &netns);
 
         if (!r)
                 r = cgroup_entry_open(leaf, &entry);
@@ -325,7 +325,7 @@ static int start_sandbox(const struct wall_context *context, const struct cgroup
                                 .disk_bytes = 16 << 20,
                                 .shm_bytes = 1 << 20,
                                 .terminals = context->terminals.n_sandbox,
-                                .netns_fd = netns_fd,
+                                .netns_fd = netns.fd,
                                 .cgroup = spawn_cgroup_from(&entry),
                         },
                         &spawned, found);

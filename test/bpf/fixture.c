@@ -17,7 +17,6 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/cgroup/layout.h"
-#include "runtime/supervisor/netns.h"
 
 static void make_box(struct fixture *f, struct box *box, const char *name)
 {
@@ -28,7 +27,7 @@ static void make_box(struct fixture *f, struct box *box, const char *name)
 
         ck_assert_int_eq(cgroup_create(&box->group, &f->tree, name, &limits), 0);
         ck_assert_int_eq(cgroup_create_leaf(&box->leaf, &box->group, "leaf"), 0);
-        ck_assert_int_eq(netns_make(f->home_fd, &box->netns_fd), 0);
+        ck_assert_int_eq(netns_make(f->home_fd, &box->netns), 0);
         ck_assert_int_eq(egress_wall_admit(f->wall, box->group.id, &entry), 0);
 }
 
@@ -70,7 +69,7 @@ void fixture_deinit(struct fixture *f)
                 (void)cgroup_kill(&f->boxes[i].group);
                 remove_soon(&f->boxes[i].leaf);
                 remove_soon(&f->boxes[i].group);
-                (void)close(f->boxes[i].netns_fd);
+                netns_close(&f->boxes[i].netns);
         }
         f->wall = egress_wall_free(f->wall);
         ck_assert_int_eq(cgroup_tree_remove(&f->tree), 0);
@@ -89,7 +88,7 @@ int in_box(const struct box *box, box_body *body, const void *data)
         pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
         ck_assert_int_ge(pid, 0);
         if (pid == 0)
-                _exit(setns(box->netns_fd, CLONE_NEWNET) < 0 ? 255 : body(data));
+                _exit(setns(box->netns.fd, CLONE_NEWNET) < 0 ? 255 : body(data));
         ck_assert_int_eq(waitpid(pid, &status, 0), pid);
         ck_assert(WIFEXITED(status));
         return WEXITSTATUS(status);

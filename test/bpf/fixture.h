@@ -5,13 +5,14 @@
 
 #include "bpf/egress.h"
 #include "runtime/cgroup/group.h"
+#include "runtime/supervisor/netns.h"
 
 enum { BOXES = 2 };
 
 struct box {
         struct cgroup group;
         struct cgroup leaf;
-        int netns_fd;
+        struct netns netns;
 };
 
 struct fixture {
