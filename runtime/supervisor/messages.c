@@ -13,7 +13,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
-#include "runtime/supervisor/channel.h"
+#include "runtime/channel/channel.h"
 #include "runtime/supervisor/control.h"
 #include "runtime/supervisor/supervisor.h"
 #include "runtime/supervisor/tables.h"

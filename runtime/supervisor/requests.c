@@ -8,7 +8,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "runtime/supervisor/channel.h"
+#include "runtime/channel/channel.h"
 #include "runtime/supervisor/control.h"
 #include "runtime/supervisor/messages.h"
 #include "runtime/supervisor/process.h"

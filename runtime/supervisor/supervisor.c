@@ -17,8 +17,8 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/leftover.h"
+#include "runtime/channel/channel.h"
 #include "runtime/container/spawner.h"
-#include "runtime/supervisor/channel.h"
 #include "runtime/supervisor/control.h"
 #include "runtime/supervisor/requests.h"
 #include "runtime/supervisor/service.h"
@@ -411,6 +411,7 @@ static void on_disconnect(void *userdata)
 static int listen_for_server(struct supervisor *supervisor, const char *path)
 {
         const struct channel_config config = {
+                .peer = "hotcelld",
                 .path = path,
                 .peer_uid = supervisor->server_uid,
                 .peer_gid = supervisor->server_gid,

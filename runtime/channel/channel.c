@@ -1,4 +1,4 @@
-#include "runtime/supervisor/channel.h"
+#include "runtime/channel/channel.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,7 +22,7 @@ enum {
         BACKLOG = 4,
         PACKETS_A_TURN = 32, /* then others get their turn */
         QUEUE_PACKETS_MAX = 16384,
-        QUEUE_FDS_MAX = 1024,
+        QUEUE_FDS_MAX = 4096,
 };
 
 /* A packet that the socket did not take yet. */
@@ -141,8 +141,9 @@ static int receive_one(struct channel *channel)
 
         r = io_receive_packet(channel->peer_fd, channel->buffer, &n_bytes, fds, &n_fds);
         if (r == IO_E_TOO_BIG) {
-                log_warning("dropped a packet of hotcelld that is too large or carries too many "
-                            "descriptors");
+                log_warning("dropped a packet of %s that is too large or carries too many "
+                            "descriptors",
+                            channel->config.peer);
                 return 0;
         }
         if (r)
@@ -167,7 +168,7 @@ static int on_peer(sd_event_source *source, int fd, uint32_t events, void *userd
                 for (unsigned i = 0; i < PACKETS_A_TURN && !r; i++)
                         r = receive_one(channel);
         if (r && !is_to_be_tried_again(r)) {
-                log_info("hotcelld disconnected: reason=%s",
+                log_info("%s disconnected: reason=%s", channel->config.peer,
                          r == IO_E_END ? "closed" : strerrorname_np(-r));
                 disconnect(channel);
                 channel->config.observer.on_disconnect(channel->config.observer.userdata);
@@ -187,6 +188,21 @@ static bool may_connect(const struct channel *channel, int fd)
                 return true;
         log_warning("refused a connection: uid=%u pid=%d", peer.uid, peer.pid);
         return false;
+}
+
+int channel_adopt(struct channel *channel, int fd)
+{
+        int r;
+
+        disconnect(channel);
+        r = sd_event_add_io(channel->event, &channel->peer_source, fd, EPOLLIN, on_peer, channel);
+        if (r < 0) {
+                (void)close(fd);
+                return error_origin(r);
+        }
+        channel->peer_fd = fd;
+        channel->connection++;
+        return 0;
 }
 
 /* The end of the old peer and the connection of the new one may arrive in either order. */
@@ -216,15 +232,13 @@ static int on_listen(sd_event_source *source, int listen_fd, uint32_t events, vo
                 channel->config.observer.on_disconnect(channel->config.observer.userdata);
         }
         if (channel->peer_fd >= 0) {
-                log_warning("refused a second connection: one hotcelld is connected");
+                log_warning("refused a second connection: one %s is connected",
+                            channel->config.peer);
                 return 0;
         }
-        if (sd_event_add_io(channel->event, &channel->peer_source, fd, EPOLLIN, on_peer, channel) <
-            0)
-                return 0;
-        channel->peer_fd = take_fd(&fd);
-        channel->connection++;
-        log_info("hotcelld connected: connection=%llu", (unsigned long long)channel->connection);
+        if (!channel_adopt(channel, take_fd(&fd)))
+                log_info("%s connected: connection=%llu", channel->config.peer,
+                         (unsigned long long)channel->connection);
         return 0;
 }
 
@@ -250,6 +264,20 @@ static int listen_at(const struct channel_config *config, int *ret_fd)
         return 0;
 }
 
+static int start_listening(struct channel *channel)
+{
+        int r = listen_at(&channel->config, &channel->listen_fd);
+
+        if (r)
+                return error_fold(r);
+        channel->path = strdup(channel->config.path);
+        if (!channel->path)
+                return error_origin(-ENOMEM);
+        r = sd_event_add_io(channel->event, &channel->listen_source, channel->listen_fd, EPOLLIN,
+                            on_listen, channel);
+        return r < 0 ? error_origin(r) : 0;
+}
+
 DEFINE_CLEANUP(struct channel, channel_free)
 
 int channel_new(sd_event *event, const struct channel_config *config, struct channel **ret_channel)
@@ -267,20 +295,14 @@ int channel_new(sd_event *event, const struct channel_config *config, struct cha
         if (!channel->buffer)
                 return error_origin(-ENOMEM);
 
-        r = listen_at(config, &channel->listen_fd);
-        if (r)
-                return error_fold(r);
-        channel->path = strdup(config->path);
-        if (!channel->path)
-                return error_origin(-ENOMEM);
-        r = sd_event_add_io(event, &channel->listen_source, channel->listen_fd, EPOLLIN, on_listen,
-                            channel);
-        if (r >= 0)
-                r = sd_event_add_defer(event, &channel->drop_source, on_drop, channel);
+        r = sd_event_add_defer(event, &channel->drop_source, on_drop, channel);
         if (r >= 0)
                 r = sd_event_source_set_enabled(channel->drop_source, SD_EVENT_OFF);
         if (r < 0)
                 return error_origin(r);
+        r = config->path ? start_listening(channel) : 0;
+        if (r)
+                return r;
         *ret_channel = take(channel);
         return 0;
 }
@@ -338,7 +360,7 @@ static bool has_room(const struct channel *channel, size_t n_bytes, size_t n_fds
 
 static void drop_unsendable(struct channel *channel, int r)
 {
-        log_info("cannot send to hotcelld: error=%s", strerrorname_np(-r));
+        log_info("cannot send to %s: error=%s", channel->config.peer, strerrorname_np(-r));
         channel_drop(channel);
 }
 
@@ -360,7 +382,7 @@ void channel_send(struct channel *channel, const void *bytes, size_t n_bytes, co
         packet =
                 has_room(channel, n_bytes, n_fds) ? outgoing_new(bytes, n_bytes, fds, n_fds) : NULL;
         if (!packet) {
-                log_warning("hotcelld does not read: dropping the connection");
+                log_warning("%s does not read: dropping the connection", channel->config.peer);
                 close_all(fds, n_fds);
                 channel_drop(channel);
                 return;

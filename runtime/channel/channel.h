@@ -1,7 +1,7 @@
 /*
- * The socket on which hotcelld speaks: one peer at a time, packets in, packets with descriptors
- * out. What a peer does not read is queued up to a bound; then the peer is dropped, because a
- * hotcelld that has stopped reading is better started anew than waited for.
+ * The socket on which another daemon speaks: one peer at a time, packets with descriptors in and
+ * out. What a peer does not read is queued up to a bound; then the peer is dropped, because one
+ * that has stopped reading is better started anew than waited for.
  */
 #pragma once
 
@@ -26,7 +26,9 @@ struct channel_observer {
 };
 
 struct channel_config {
-        const char *path;       /* of the socket; what lies there is replaced */
+        const char *peer;       /* name of the other daemon, for the log */
+        const char *path;       /* of the socket; what lies there is replaced. NULL: none, peers
+                                 * come by channel_adopt() */
         uid_t peer_uid;         /* who may connect, besides root */
         gid_t peer_gid;         /* the socket's group */
         size_t packet_max;      /* bytes of one packet */
@@ -38,6 +40,10 @@ int channel_new(sd_event *event, const struct channel_config *config, struct cha
 
 /* Drops the peer without telling the observer, and removes the socket. */
 struct channel *channel_free(struct channel *channel);
+
+/* Speaks on @fd from now on, a connected seqpacket socket that does not block. The observer is not
+ * told of the end of the peer before, if there was one. Takes @fd, also when it fails. */
+int channel_adopt(struct channel *channel, int fd);
 
 /* Tells one connection from another; zero when there is none. */
 uint64_t channel_connection(const struct channel *channel);
