@@ -26,10 +26,10 @@ enum {
         ENVIRONMENT_TEXT_MAX = 512,
 };
 
-int program_copy(const char *path, int *ret_fd)
+int program_copy(const char *name, const char *path, int *ret_fd)
 {
         _cleanup_(closep) int from = open(path, O_RDONLY | O_CLOEXEC);
-        _cleanup_(closep) int to = memfd_create("hotcelld", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        _cleanup_(closep) int to = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
         struct stat status;
         off_t copied = 0;
 
@@ -54,7 +54,7 @@ int program_copy(const char *path, int *ret_fd)
 }
 
 /* In the child. Order: groups before user, capabilities last of what needs them, NNP any time. */
-static int become_server(const struct service_config *config, pid_t runtime)
+static int become_user(const struct service_config *config, pid_t runtime)
 {
         gid_t gid = config->gid;
         sigset_t none;
@@ -101,25 +101,41 @@ static void fill_environment(const struct service_config *config, char *environm
         environment[n] = NULL;
 }
 
-void program_run(const struct service_config *config, int fd, pid_t runtime, char *argv[])
+/* Puts both where they belong, and nothing above them. Returns the program's. */
+static int arrange_descriptors(int program_fd, int socket_fd)
+{
+        int first = STDERR_FILENO + 1;
+        int program = fcntl(program_fd, F_DUPFD_CLOEXEC, first + 2);
+        int passed = socket_fd < 0 ? -1 : fcntl(socket_fd, F_DUPFD_CLOEXEC, first + 2);
+
+        if (program < 0 || (socket_fd >= 0 && (passed < 0 || dup2(passed, first) < 0)))
+                return -errno;
+        if (dup3(program, first + 1, O_CLOEXEC) < 0)
+                return -errno;
+        if (socket_fd < 0)
+                (void)close_range((unsigned)first, (unsigned)first, 0);
+        (void)close_range((unsigned)first + 2, ~0U, 0);
+        return first + 1;
+}
+
+void program_run(const struct service_config *config, int fd, int socket_fd, pid_t runtime,
+                 char *argv[])
 {
         char *environment[N_ENVIRONMENT];
         char text[ENVIRONMENT_TEXT_MAX];
         int program_fd;
         int r;
 
-        r = become_server(config, runtime);
+        r = become_user(config, runtime);
         if (r) {
-                log_error("cannot become the server's user: user=%s error=%s", config->user,
-                          strerrorname_np(-r));
+                log_error("cannot become the user of %s: user=%s error=%s", config->name,
+                          config->user, strerrorname_np(-r));
                 _exit(SERVICE_EXIT_CONFIG);
         }
         fill_environment(config, environment, text);
-        program_fd = dup3(fd, STDERR_FILENO + 1, O_CLOEXEC);
-        if (program_fd < 0)
-                program_fd = fd; /* it was that one */
-        (void)close_range((unsigned)program_fd + 1, ~0U, 0);
-        (void)fexecve(program_fd, argv, environment);
-        log_error("cannot execute hotcelld: error=%s", strerrorname_np(errno));
+        program_fd = arrange_descriptors(fd, socket_fd);
+        if (program_fd >= 0)
+                (void)fexecve(program_fd, argv, environment);
+        log_error("cannot execute %s: error=%s", config->name, strerrorname_np(errno));
         _exit(SERVICE_EXIT_CONFIG);
 }

@@ -50,10 +50,11 @@ static size_t count_arguments(const struct service *service)
 
 static void on_exit_of_service(struct child *child, int status);
 
-/* The child, or a negative errno. @extra: one more argument, or NULL. */
-static pid_t fork_program(const struct service *service, int fd, const char *extra)
+/* The child, or a negative errno. @socket_fd: its descriptor 3, or -1. @extra: one more argument,
+ * or NULL. */
+static pid_t fork_program(const struct service *service, int fd, int socket_fd, const char *extra)
 {
-        char *argv[ARGUMENTS_MAX + 3] = { unconst("hotcelld") };
+        char *argv[ARGUMENTS_MAX + 3] = { unconst(service->config.name) };
         pid_t runtime = getpid();
         size_t n = 1;
         pid_t pid;
@@ -66,22 +67,27 @@ static pid_t fork_program(const struct service *service, int fd, const char *ext
         if (pid < 0)
                 return error_origin(-errno);
         if (pid == 0)
-                program_run(&service->config, fd, runtime, argv);
+                program_run(&service->config, fd, socket_fd, runtime, argv);
         return pid;
 }
 
 static int start(struct service *service)
 {
+        const struct service_config *config = &service->config;
+        _cleanup_(closep) int socket_fd = -1;
         pid_t pid;
+        int r = config->open_socket ? config->open_socket(config->userdata, &socket_fd) : 0;
 
+        if (r)
+                return r;
         service->started_msec = clock_monotonic_msec();
-        pid = fork_program(service, service->program_fd, NULL);
+        pid = fork_program(service, service->program_fd, socket_fd, NULL);
         if (pid < 0)
                 return error_fold((int)pid);
         service->child = (struct child){ .pid = pid, .on_exit = on_exit_of_service };
         service->is_running = true;
         reaper_watch(service->reaper, &service->child);
-        log_info("started hotcelld: pid=%d user=%s", pid, service->config.user);
+        log_info("started %s: pid=%d user=%s", config->name, pid, config->user);
         return 0;
 }
 
@@ -115,7 +121,7 @@ static void forgive(struct service *service)
 static void start_later(struct service *service)
 {
         forgive(service);
-        log_warning("starting hotcelld again: in_msec=%llu",
+        log_warning("starting %s again: in_msec=%llu", service->config.name,
                     (unsigned long long)service->backoff_usec / 1000);
         if (set_timer(service, service->backoff_usec))
                 give_up(service, EXIT_FAILURE);
@@ -128,14 +134,14 @@ static void start_or_later(struct service *service)
 
         if (!r)
                 return;
-        log_warning("cannot start hotcelld: error=%s", strerrorname_np(-r));
+        log_warning("cannot start %s: error=%s", service->config.name, strerrorname_np(-r));
         start_later(service);
 }
 
 /* It was asked to. Not more often than a failure would have it, whatever it says. */
 static void start_successor(struct service *service)
 {
-        log_info("hotcelld makes room for its successor");
+        log_info("%s makes room for its successor", service->config.name);
         service->backoff_usec = BACKOFF_MIN_USEC;
         if (clock_monotonic_msec() - service->started_msec < BACKOFF_MIN_USEC / 1000)
                 start_later(service);
@@ -150,12 +156,12 @@ static void on_exit_of_service(struct child *child, int status)
         service->is_running = false;
         if (service->is_stopping) {
                 (void)sd_event_source_set_enabled(service->timer, SD_EVENT_OFF);
-                log_info("hotcelld stopped: status=%#x", status);
+                log_info("%s stopped: status=%#x", service->config.name, status);
                 service->config.on_stopped(service->config.userdata);
                 return;
         }
         if (WIFEXITED(status) && WEXITSTATUS(status) == SERVICE_EXIT_CONFIG) {
-                log_error("hotcelld refuses its configuration: giving up");
+                log_error("%s refuses its configuration: giving up", service->config.name);
                 give_up(service, SERVICE_EXIT_CONFIG);
                 return;
         }
@@ -164,9 +170,9 @@ static void on_exit_of_service(struct child *child, int status)
                 return;
         }
         if (WIFSIGNALED(status))
-                log_warning("hotcelld ended: signal=%d", WTERMSIG(status));
+                log_warning("%s ended: signal=%d", service->config.name, WTERMSIG(status));
         else
-                log_warning("hotcelld ended: exit_code=%d", WEXITSTATUS(status));
+                log_warning("%s ended: exit_code=%d", service->config.name, WEXITSTATUS(status));
         start_later(service);
 }
 
@@ -177,7 +183,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
         (void)source;
         (void)usec;
         if (service->is_stopping) {
-                log_warning("hotcelld does not stop: killing it");
+                log_warning("%s does not stop: killing it", service->config.name);
                 if (service->is_running)
                         (void)kill(service->child.pid, SIGKILL);
                 return 0;
@@ -209,9 +215,9 @@ static void on_exit_of_trial(struct child *child, int status)
         if (service->is_stopping)
                 return;
         if (status != 0)
-                log_error("hotcelld goes on as it is: the program or its configuration is not good "
-                          "any more: program=%s status=%#x",
-                          service->config.program, status);
+                log_error("%s goes on as it is: the program or its configuration is not good any "
+                          "more: program=%s status=%#x",
+                          service->config.name, service->config.program, status);
         else
                 use_newer(service);
         if (service->is_renewal_wanted)
@@ -223,10 +229,10 @@ static int try_newer(struct service *service)
         pid_t pid;
         int r;
 
-        r = program_copy(service->config.program, &service->newer_fd);
+        r = program_copy(service->config.name, service->config.program, &service->newer_fd);
         if (r)
                 return r;
-        pid = fork_program(service, service->newer_fd, "--check-config");
+        pid = fork_program(service, service->newer_fd, -1, "--check-config");
         if (pid < 0) {
                 service->newer_fd = close_fd(service->newer_fd);
                 return error_fold((int)pid);
@@ -245,12 +251,11 @@ void service_renew(struct service *service)
         service->is_renewal_wanted = service->newer_fd >= 0;
         if (service->is_renewal_wanted)
                 return;
-        log_info("renewing hotcelld: program=%s", service->config.program);
+        log_info("renewing %s: program=%s", service->config.name, service->config.program);
         r = try_newer(service);
         if (r)
-                log_error("hotcelld goes on as it is: its program cannot be used: program=%s "
-                          "error=%s",
-                          service->config.program, strerrorname_np(-r));
+                log_error("%s goes on as it is: its program cannot be used: program=%s error=%s",
+                          service->config.name, service->config.program, strerrorname_np(-r));
 }
 
 DEFINE_CLEANUP(struct service, service_free)
@@ -270,7 +275,7 @@ int service_new(sd_event *event, struct reaper *reaper, const struct service_con
         service->newer_fd = -1;
         if (count_arguments(service) > ARGUMENTS_MAX)
                 return error_origin(-E2BIG); /* NOLINT(clang-analyzer-unix.Malloc): _cleanup_ */
-        r = program_copy(config->program, &service->program_fd);
+        r = program_copy(config->name, config->program, &service->program_fd);
         if (r)
                 return r;
         r = sd_event_add_time_relative(event, &service->timer, CLOCK_MONOTONIC, 0, 1000, on_timer,

@@ -1,5 +1,5 @@
 /*
- * hotcelld as the runtime's child: started as the server user with nothing else, started again when
+ * Another daemon as the runtime's child: started as its user with nothing else, started again when
  * it fails, renewed when its program or its configuration changed, stopped with the runtime.
  */
 #pragma once
@@ -17,12 +17,16 @@ enum {
 };
 
 struct service_config {
+        const char *name;       /* such as `hotcelld` */
         const char *program;    /* absolute path */
         char *const *arguments; /* after argv[0]; NULL-terminated */
         uid_t uid;
         gid_t gid;
         const char *user;
         const char *home;
+        /* Makes what it is given as descriptor 3 each time it is started; NULL: nothing. 0, or a
+         * negative errno: it is started later. */
+        int (*open_socket)(void *userdata, int *ret_fd);
         /* It will not be started again; @exit_code is its own. */
         void (*on_given_up)(void *userdata, int exit_code);
         /* It ended after service_stop(). */
@@ -34,8 +38,8 @@ struct service_config {
 int service_new(sd_event *event, struct reaper *reaper, const struct service_config *config,
                 struct service **ret_service);
 
-/* Copies the program anew. If that one takes the configuration, hotcelld is asked by SIGHUP to make
- * room for it; if not, it goes on as it is. */
+/* Copies the program anew. If that one takes the configuration, the daemon is asked by SIGHUP to
+ * make room for it; if not, it goes on as it is. */
 void service_renew(struct service *service);
 
 /* SIGTERM, and SIGKILL after ten seconds. on_stopped follows, at once if it does not run. */

@@ -432,6 +432,7 @@ static int listen_for_server(struct supervisor *supervisor, const char *path)
 static int start_server(struct supervisor *supervisor)
 {
         const struct service_config config = {
+                .name = "hotcelld",
                 .program = supervisor->options->supervise,
                 .arguments = supervisor->options->server_arguments,
                 .uid = supervisor->server_uid,
