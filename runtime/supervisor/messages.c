@@ -15,6 +15,7 @@
 #include "runtime/base/text.h"
 #include "runtime/channel/channel.h"
 #include "runtime/supervisor/control.h"
+#include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/supervisor.h"
 #include "runtime/supervisor/tables.h"
 
@@ -350,3 +351,22 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
         for (size_t i = 0; i < list.n_sandboxes; i++)
                 free(states[i].process_ids);
 } /* NOLINT(clang-analyzer-unix.Malloc): freed in the loop above */
+
+void messages_egress_ready(struct supervisor *supervisor)
+{
+        Hotcell__Runtime__V1__EgressReady ready;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(EGRESS_READY));
+        int fd;
+
+        if (!supervisor->relay || !supervisor->is_greeted ||
+            supervisor->protocol < CONTROL_PROTOCOL_EGRESS)
+                return;
+        /* A want of descriptors: hotcelld is better started anew, when some are free. */
+        if (relay_open_server_socket(supervisor->relay, &fd)) {
+                channel_drop(supervisor->channel);
+                return;
+        }
+        hotcell__runtime__v1__egress_ready__init(&ready);
+        message.egress_ready = &ready;
+        send_message(supervisor, &message, &fd, 1);
+}

@@ -29,5 +29,8 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
 void messages_process_ended(struct supervisor *supervisor, const struct process *process);
 void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox *sandbox);
 
+/* hotcell-egress was started, or hotcelld is a new one: it gets a socket to speak to it. */
+void messages_egress_ready(struct supervisor *supervisor);
+
 /* All events that were not acknowledged. */
 void messages_repeat_ends(struct supervisor *supervisor);

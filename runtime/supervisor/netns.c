@@ -104,13 +104,13 @@ static void go_home(int home_fd)
         abort();
 }
 
-static int make_inside(struct netns *netns)
+static int make_inside(bool has_relay, struct netns *netns)
 {
         int r = bring_loopback_up();
 
         if (!r)
                 r = make_small();
-        if (!r)
+        if (!r && has_relay)
                 r = netns_make_sockets(netns);
         if (r)
                 return r;
@@ -118,14 +118,14 @@ static int make_inside(struct netns *netns)
         return netns->fd < 0 ? error_origin(-errno) : 0;
 }
 
-int netns_make(int home_fd, struct netns *ret_netns)
+int netns_make(int home_fd, bool has_relay, struct netns *ret_netns)
 {
         struct netns netns = NETNS_NONE;
         int r;
 
         if (unshare(CLONE_NEWNET) < 0)
                 return error_origin(-errno);
-        r = make_inside(&netns);
+        r = make_inside(has_relay, &netns);
         go_home(home_fd);
         if (r)
                 netns_close(&netns);
@@ -160,7 +160,7 @@ static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
 
         (void)source;
         (void)usec;
-        r = netns_make(pool->home_fd, &pool->parked[pool->n_parked]);
+        r = netns_make(pool->home_fd, pool->has_relay, &pool->parked[pool->n_parked]);
         if (r) {
                 log_warning("cannot park a network namespace: error=%s", strerrorname_np(-r));
                 (void)schedule_refill(pool, REFILL_RETRY_USEC);
@@ -171,11 +171,13 @@ static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
-int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted)
+int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted, bool has_relay)
 {
         int r;
 
-        *pool = (struct netns_pool){ .home_fd = -1, .n_wanted = MIN(n_wanted, NETNS_POOL_MAX) };
+        *pool = (struct netns_pool){ .home_fd = -1,
+                                     .n_wanted = MIN(n_wanted, NETNS_POOL_MAX),
+                                     .has_relay = has_relay };
         pool->home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
         if (pool->home_fd < 0)
                 return error_origin(-errno);
@@ -206,7 +208,7 @@ int netns_pool_take(struct netns_pool *pool, struct netns *ret_netns)
         int r;
 
         if (pool->n_parked == 0)
-                r = netns_make(pool->home_fd, ret_netns);
+                r = netns_make(pool->home_fd, pool->has_relay, ret_netns);
         else {
                 *ret_netns = pool->parked[--pool->n_parked];
                 r = 0;

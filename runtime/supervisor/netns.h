@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
@@ -40,15 +41,17 @@ struct netns_pool {
         struct netns parked[NETNS_POOL_MAX];
         size_t n_parked;
         size_t n_wanted;
+        bool has_relay;          /* namespaces have sockets for it */
         sd_event_source *refill; /* fires while parked namespaces are missing */
 };
 
 /* Parks up to @n_wanted namespaces, when the loop is idle and not all at once. */
-int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted);
+int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted, bool has_relay);
 void netns_pool_deinit(struct netns_pool *pool);
 
 /* A parked namespace, or one made on the spot, for the caller to close. */
 int netns_pool_take(struct netns_pool *pool, struct netns *ret_netns);
 
-/* Makes one, with what it may keep uncharged made small. The process must have a single thread. */
-int netns_make(int home_fd, struct netns *ret_netns);
+/* Makes one, with what it may keep uncharged made small, and with sockets if there is a relay to
+ * serve them. The process must have a single thread. */
+int netns_make(int home_fd, bool has_relay, struct netns *ret_netns);

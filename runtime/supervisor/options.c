@@ -63,6 +63,40 @@ static bool set_supervise(struct options *options, const char *value)
         return set_path(&options->supervise, value);
 }
 
+static bool set_egress(struct options *options, const char *value)
+{
+        return set_path(&options->egress, value);
+}
+
+static bool set_egress_user(struct options *options, const char *value)
+{
+        options->egress_user = value;
+        return value[0] != '\0';
+}
+
+/* hotcell-egress checks what they say. */
+static bool append(const char *list[], size_t max, const char *value)
+{
+        size_t n = 0;
+
+        while (list[n])
+                n++;
+        if (n == max)
+                return false;
+        list[n] = value;
+        return true;
+}
+
+static bool add_egress_open(struct options *options, const char *value)
+{
+        return append(options->egress_open, OPTIONS_PREFIXES_MAX, value);
+}
+
+static bool add_egress_nameserver(struct options *options, const char *value)
+{
+        return append(options->egress_nameservers, OPTIONS_NAMESERVERS_MAX, value);
+}
+
 static bool set_cgroup_parent(struct options *options, const char *value)
 {
         return set_path(&options->cgroup_parent, value) && !strstr(value, "..");
@@ -121,6 +155,14 @@ static const struct {
           "group of the socket and of hotcelld [the user's]" },
         { "supervise", required_argument, set_supervise, "FILE",
           "absolute path of hotcelld: start it as the server user, and again when it fails" },
+        { "egress", required_argument, set_egress, "FILE",
+          "absolute path of hotcell-egress: start it; without, nothing leaves sandboxes" },
+        { "egress-user", required_argument, set_egress_user, "NAME",
+          "user of hotcell-egress [hotcell-egress]" },
+        { "egress-open", required_argument, add_egress_open, "CIDR",
+          "let rules allow this part of what is always denied; may be repeated" },
+        { "egress-nameserver", required_argument, add_egress_nameserver, "ADDRESS",
+          "address[:port] of a resolver to ask, up to three [those of /etc/resolv.conf]" },
         { "cgroup-parent", required_argument, set_cgroup_parent, "PATH",
           "group, as in /proc/self/cgroup, to make sandboxes in [the runtime's own]" },
         { "id-base", required_argument, set_id_base, "ID",
@@ -193,6 +235,7 @@ int options_parse(int argc, char *argv[], struct options *ret_options)
                 .run_dir = "/run/hotcell",
                 .store = "/var/lib/hotcell/templates",
                 .server_user = "hotcell",
+                .egress_user = "hotcell-egress",
                 .id_base = 1U << 30,
                 .sandboxes_max = 256,
                 .netns_pool = 8,

@@ -15,6 +15,11 @@ enum options_mode {
 };
 
 enum {
+        OPTIONS_PREFIXES_MAX = 64,
+        OPTIONS_NAMESERVERS_MAX = 3,
+};
+
+enum {
         OPTIONS_E_DONE = 1, /* --help or --version was answered: exit with 0 */
         OPTIONS_E_USAGE,    /* it was told what is wrong: exit with EX_USAGE */
 };
@@ -25,6 +30,11 @@ struct options {
         const char *store;
         const char *server_user;
         const char *server_group;
+        const char *egress; /* hotcell-egress; NULL: there is none, nothing leaves */
+        const char *egress_user;
+        const char *egress_open[OPTIONS_PREFIXES_MAX + 1]; /* NULL-terminated */
+        const char
+                *egress_nameservers[OPTIONS_NAMESERVERS_MAX + 1]; /* likewise; none: the host's */
         const char *supervise;         /* NULL: hotcelld is somebody else's */
         char *const *server_arguments; /* after `--`, NULL-terminated */
         const char *cgroup_parent;     /* NULL: the runtime's own group */

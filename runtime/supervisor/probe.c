@@ -182,7 +182,7 @@ static int in_network(int (*body)(const void *fd))
 
         if (home_fd < 0)
                 return -errno;
-        r = netns_make(home_fd, &netns);
+        r = netns_make(home_fd, false, &netns);
         return r ? r : in_child(body, &netns.fd);
 }
 
@@ -388,7 +388,7 @@ int probe_egress(const struct cgroup_tree *tree, struct egress_wall *wall, int h
 {
         _cleanup_(netns_close) struct netns netns = NETNS_NONE;
         struct egress_trial trial = { .wall = wall };
-        int r = netns_make(home_fd, &netns);
+        int r = netns_make(home_fd, false, &netns);
 
         trial.netns_fd = netns.fd;
         if (!r)

@@ -12,6 +12,7 @@
 #include "runtime/supervisor/control.h"
 #include "runtime/supervisor/messages.h"
 #include "runtime/supervisor/process.h"
+#include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/supervisor.h"
 #include "runtime/supervisor/tables.h"
 
@@ -70,6 +71,8 @@ static void handle_hello(struct supervisor *supervisor, struct ticket ticket,
         supervisor_load_templates(supervisor);
         messages_answer_welcome(supervisor, ticket, protocol);
         supervisor->is_greeted = true;
+        supervisor->protocol = protocol;
+        messages_egress_ready(supervisor);
         messages_repeat_ends(supervisor);
 }
 
@@ -433,10 +436,14 @@ static void on_created(struct sandbox *sandbox, const struct failure *failure)
         struct supervisor *supervisor = sandbox->host->userdata;
 
         if (!failure) {
-                if (is_orphan(supervisor, sandbox->create_ticket))
+                if (is_orphan(supervisor, sandbox->create_ticket)) {
                         sandbox_end(sandbox, "hotcelld disconnected while it was created");
-                else
-                        messages_answer_created(supervisor, sandbox);
+                        return;
+                }
+                /* First: hotcelld asks the relay for it at once. */
+                if (supervisor->relay)
+                        relay_add_network(supervisor->relay, sandbox);
+                messages_answer_created(supervisor, sandbox);
                 return;
         }
         messages_answer_failure(supervisor, sandbox->create_ticket, failure);
@@ -448,6 +455,8 @@ static void on_ended(struct sandbox *sandbox)
 {
         struct supervisor *supervisor = sandbox->host->userdata;
 
+        if (supervisor->relay)
+                relay_remove_network(supervisor->relay, sandbox->id);
         if (!sandbox->is_unwanted) {
                 messages_sandbox_ended(supervisor, sandbox);
                 return;

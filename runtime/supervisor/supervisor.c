@@ -20,6 +20,8 @@
 #include "runtime/channel/channel.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/control.h"
+#include "runtime/supervisor/messages.h"
+#include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/requests.h"
 #include "runtime/supervisor/service.h"
 #include "runtime/supervisor/sweeper.h"
@@ -96,6 +98,23 @@ static void drop_ended_sandboxes(struct supervisor *supervisor)
         }
 }
 
+static void on_relay_stopped(void *userdata)
+{
+        struct supervisor *supervisor = userdata;
+
+        supervisor->is_relay_stopped = true;
+        (void)sd_event_exit(supervisor->event, supervisor->exit_code);
+}
+
+/* The last to go: sandboxes may end their connections in peace. */
+static void stop_relay(struct supervisor *supervisor)
+{
+        if (supervisor->relay)
+                relay_stop(supervisor->relay);
+        else
+                (void)sd_event_exit(supervisor->event, supervisor->exit_code);
+}
+
 static int on_stop_look(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct supervisor *supervisor = userdata;
@@ -105,7 +124,8 @@ static int on_stop_look(sd_event_source *source, uint64_t usec, void *userdata)
                 if (!is_everything_gone(supervisor))
                         log_error("not everything could be ended: sandboxes=%u",
                                   HASH_COUNT(supervisor->sandboxes));
-                return sd_event_exit(supervisor->event, supervisor->exit_code);
+                stop_relay(supervisor);
+                return 0;
         }
         (void)sd_event_source_set_time_relative(source, STOP_LOOK_USEC);
         return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -157,6 +177,13 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
         return 0;
 }
 
+static void renew(struct supervisor *supervisor)
+{
+        service_renew(supervisor->service);
+        if (supervisor->relay)
+                relay_renew(supervisor->relay);
+}
+
 /* A terminal that goes away takes with it what was started from it; whoever sends the signal
  * himself wants a new hotcelld. */
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
@@ -167,7 +194,7 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
         if (info->ssi_code == SI_KERNEL)
                 stop(supervisor, EXIT_SUCCESS);
         else if (supervisor->service)
-                service_renew(supervisor->service);
+                renew(supervisor);
         else
                 log_warning("hotcelld is not supervised here: send it SIGHUP itself");
         return 0;
@@ -309,7 +336,8 @@ static int make_parts(struct supervisor *supervisor)
         if (!r)
                 r = sweeper_new(supervisor->event, &supervisor->ids, &supervisor->sweeper);
         if (!r)
-                r = netns_pool_init(&supervisor->netns, supervisor->event, options->netns_pool);
+                r = netns_pool_init(&supervisor->netns, supervisor->event, options->netns_pool,
+                                    options->egress != NULL);
         if (!r)
                 r = terminals_read(options->sandboxes_max, &supervisor->terminals);
         if (r)
@@ -453,6 +481,80 @@ static int start_server(struct supervisor *supervisor)
         return r;
 }
 
+/* What the one before knew. */
+static void on_relay_started(void *userdata)
+{
+        struct supervisor *supervisor = userdata;
+        struct sandbox *sandbox;
+        struct sandbox *following;
+
+        /* The first time there is nothing to tell yet. */
+        if (!supervisor->relay)
+                return;
+        HASH_ITER(hh, supervisor->sandboxes, sandbox, following)
+        {
+                if (sandbox->state == SANDBOX_RUNNING)
+                        relay_add_network(supervisor->relay, sandbox);
+        }
+        messages_egress_ready(supervisor);
+}
+
+static void add_arguments(struct supervisor *supervisor, const char *name,
+                          const char *const *values, size_t *n)
+{
+        for (size_t i = 0; values[i]; i++) {
+                char **argument = &supervisor->relay_arguments[(*n)++];
+
+                if (asprintf(argument, "--%s=%s", name, values[i]) < 0)
+                        *argument = NULL;
+        }
+}
+
+static int start_relay(struct supervisor *supervisor)
+{
+        const struct options *options = supervisor->options;
+        const struct passwd *user = getpwnam(options->egress_user);
+        struct relay_config config = {
+                .wall = supervisor->egress,
+                .n_slots = options->sandboxes_max,
+                .on_started = on_relay_started,
+                .on_stopped = on_relay_stopped,
+                .userdata = supervisor,
+        };
+        size_t n = 0;
+
+        if (!user) {
+                log_error("there is no such user: user=%s (see --egress-user)",
+                          options->egress_user);
+                return SUPERVISOR_E_CONFIG;
+        }
+        add_arguments(supervisor, "open", options->egress_open, &n);
+        add_arguments(supervisor, "nameserver", options->egress_nameservers, &n);
+        config.service = (struct service_config){
+                .name = "hotcell-egress",
+                .program = options->egress,
+                .arguments = supervisor->relay_arguments,
+                .uid = user->pw_uid,
+                .gid = user->pw_gid,
+                .user = options->egress_user,
+                .home = "/nonexistent",
+        };
+        return relay_new(supervisor->event, supervisor->reaper, &config, &supervisor->relay);
+}
+
+/* Without the wall there are no sandboxes, and nothing to relay. */
+static int start_relay_if_wanted(struct supervisor *supervisor)
+{
+        int r = supervisor->options->egress && supervisor->egress ? start_relay(supervisor) : 0;
+
+        if (r == -ENOENT || r == -EACCES) {
+                log_error("cannot use the program of the relay: path=%s error=%s",
+                          supervisor->options->egress, strerrorname_np(-r));
+                return SUPERVISOR_E_CONFIG;
+        }
+        return r;
+}
+
 static void log_walls(const struct supervisor *supervisor)
 {
         const struct wall_list *list = &supervisor->walls;
@@ -485,6 +587,9 @@ int supervisor_run(struct supervisor *supervisor)
                 r = listen_for_server(supervisor, path);
         if (r)
                 return error_fold(r);
+        r = start_relay_if_wanted(supervisor);
+        if (r)
+                return r;
         if (supervisor->options->supervise) {
                 r = start_server(supervisor);
                 if (r)
@@ -510,6 +615,12 @@ void supervisor_deinit(struct supervisor *supervisor)
                 log_warning("hotcelld is left to its parent-death signal");
         else
                 supervisor->service = service_free(supervisor->service);
+        if (supervisor->relay && !supervisor->is_relay_stopped)
+                log_warning("hotcell-egress is left to its parent-death signal");
+        else
+                supervisor->relay = relay_free(supervisor->relay);
+        for (size_t i = 0; i < ARRAY_SIZE(supervisor->relay_arguments); i++)
+                free(supervisor->relay_arguments[i]);
         stop_spawner(supervisor);
         netns_pool_deinit(&supervisor->netns);
         supervisor->egress = egress_wall_free(supervisor->egress);
@@ -523,7 +634,7 @@ void supervisor_deinit(struct supervisor *supervisor)
                         log_warning("left groups behind, for the next start to remove: error=%s",
                                     strerrorname_np(-r));
         }
-        if (!supervisor->sandboxes && !supervisor->service)
+        if (!supervisor->sandboxes && !supervisor->service && !supervisor->relay)
                 supervisor->reaper = reaper_free(supervisor->reaper);
         sd_event_source_disable_unref(supervisor->stop_timer);
         supervisor->event = sd_event_unref(supervisor->event);

@@ -22,6 +22,7 @@
 
 struct channel;
 struct egress_wall;
+struct relay;
 struct service;
 
 enum {
@@ -57,6 +58,10 @@ struct supervisor {
         struct channel *channel;
         struct wire_arena arena; /* for the request at hand */
         bool is_greeted;         /* the connected hotcelld has said Hello */
+        uint32_t protocol;       /* that both speak since then */
+        struct relay *relay;     /* NULL: there is none */
+        bool is_relay_stopped;
+        char *relay_arguments[OPTIONS_PREFIXES_MAX + OPTIONS_NAMESERVERS_MAX + 1];
         struct service *service;
 
         struct sandbox_host host;

@@ -27,7 +27,7 @@ static void make_box(struct fixture *f, struct box *box, const char *name)
 
         ck_assert_int_eq(cgroup_create(&box->group, &f->tree, name, &limits), 0);
         ck_assert_int_eq(cgroup_create_leaf(&box->leaf, &box->group, "leaf"), 0);
-        ck_assert_int_eq(netns_make(f->home_fd, &box->netns), 0);
+        ck_assert_int_eq(netns_make(f->home_fd, true, &box->netns), 0);
         ck_assert_int_eq(egress_wall_admit(f->wall, box->group.id, &entry), 0);
 }
 
