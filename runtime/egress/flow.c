@@ -1,0 +1,326 @@
+/*
+ * The sockets are watched by edge (EPOLLET), once and for all: that a peer hung up is told by level
+ * for ever, and a flow of which one direction goes on for long after it would keep the loop busy.
+ * direction.h says why edges are enough. A turn that was cut short, so that others get theirs, goes
+ * on by `again`.
+ */
+#include "runtime/egress/flow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "runtime/egress/direction.h"
+
+enum {
+        IDLE_ACCURACY_USEC = 1000,
+        READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR,
+        ALL_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI,
+};
+
+struct side {
+        struct flow *flow;
+        int fd;
+        sd_event_source *source;
+        struct direction direction; /* that comes from it */
+        uint64_t duration_usec;     /* of the direction, when it is over */
+};
+
+struct flow {
+        struct flow_config config;
+        struct side sides[_FLOW_SIDE_N];
+        sd_event_source *again; /* enabled: a turn was cut short */
+        sd_event_source *idle;
+        uint64_t started_usec;
+        uint64_t moved_usec; /* when the last byte was */
+        bool has_ended;
+};
+
+static const char *const how_names[] = {
+        [FLOW_CLOSED] = "closed", [FLOW_RESET] = "reset", [FLOW_FAILED] = "failed",
+        [FLOW_URGENT] = "urgent", [FLOW_IDLE] = "idle",   [FLOW_CUT] = "cut",
+};
+static_assert(ARRAY_SIZE(how_names) == _FLOW_HOW_N, "every end has a name");
+
+const char *flow_how_name(enum flow_how how)
+{
+        assert(how > 0 && how < _FLOW_HOW_N);
+
+        return how_names[how];
+}
+
+static enum flow_side other_side(enum flow_side which)
+{
+        return which == FLOW_INSIDE ? FLOW_OUTSIDE : FLOW_INSIDE;
+}
+
+/* With SO_LINGER of no time, close(2) sends a reset and drops what was not sent. */
+static int close_with_reset(int fd)
+{
+        const struct linger none = { .l_onoff = 1, .l_linger = 0 };
+
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+        return close_fd(fd);
+}
+
+static void let_go(struct flow *flow, bool is_reset)
+{
+        flow->again = sd_event_source_disable_unref(flow->again);
+        flow->idle = sd_event_source_disable_unref(flow->idle);
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
+                struct side *side = &flow->sides[i];
+
+                side->source = sd_event_source_disable_unref(side->source);
+                side->fd = is_reset ? close_with_reset(side->fd) : close_fd(side->fd);
+                direction_deinit(&side->direction);
+        }
+        flow->has_ended = true;
+}
+
+static struct flow_count count_of(const struct side *side, uint64_t duration_usec)
+{
+        bool is_over = side->direction.state == DIRECTION_OVER;
+
+        return (struct flow_count){
+                .bytes = side->direction.n_bytes,
+                .duration_usec = is_over ? side->duration_usec : duration_usec,
+        };
+}
+
+/* The last thing that is done with a flow: the callback may free it. */
+static void finish(struct flow *flow, enum flow_how how, enum flow_side which, int error)
+{
+        uint64_t duration_usec = clock_monotonic_usec() - flow->started_usec;
+        const struct flow_end end = {
+                .how = how,
+                .side = which,
+                .error = error,
+                .sent = count_of(&flow->sides[FLOW_INSIDE], duration_usec),
+                .received = count_of(&flow->sides[FLOW_OUTSIDE], duration_usec),
+                .duration_usec = duration_usec,
+        };
+
+        let_go(flow, how != FLOW_CLOSED);
+        flow->config.on_end(flow, &end, flow->config.userdata);
+}
+
+static void fail(struct flow *flow, enum flow_side which, int error)
+{
+        bool is_reset = error == ECONNRESET || error == EPIPE;
+
+        finish(flow, is_reset ? FLOW_RESET : FLOW_FAILED, which, error);
+}
+
+/* The error that was not told yet, or 0. */
+static int take_error(int fd)
+{
+        int error = 0;
+        socklen_t size = sizeof(error);
+
+        return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? errno : error;
+}
+
+/* Some calls only say that there is no connection; the socket knows why. */
+static void fail_as_told(struct flow *flow, enum flow_side which, int error)
+{
+        int told = error == ENOTCONN ? take_error(flow->sides[which].fd) : error;
+
+        fail(flow, which, told ? told : ECONNRESET);
+}
+
+/* One turn of the direction from @which. False: the flow has ended. */
+static bool pump(struct flow *flow, enum flow_side which)
+{
+        struct side *side = &flow->sides[which];
+        struct side *other = &flow->sides[other_side(which)];
+        struct direction_turn turn;
+
+        if (side->direction.state == DIRECTION_OVER)
+                return true;
+        switch (direction_pump(&side->direction, &turn)) {
+        case DIRECTION_E_FROM:
+                fail_as_told(flow, which, turn.error);
+                return false;
+        case DIRECTION_E_TO:
+                fail_as_told(flow, other_side(which), turn.error);
+                return false;
+        case DIRECTION_E_URGENT:
+                finish(flow, FLOW_URGENT, which, 0);
+                return false;
+        }
+        if (turn.n_moved > 0)
+                flow->moved_usec = clock_monotonic_usec();
+        if (turn.is_cut_short)
+                (void)sd_event_source_set_enabled(flow->again, SD_EVENT_ONESHOT);
+        if (side->direction.state != DIRECTION_OVER)
+                return true;
+        side->duration_usec = clock_monotonic_usec() - flow->started_usec;
+        if (other->direction.state != DIRECTION_OVER)
+                return true;
+        finish(flow, FLOW_CLOSED, which, 0);
+        return false;
+}
+
+static int on_again(sd_event_source *source, void *userdata)
+{
+        struct flow *flow = userdata;
+
+        (void)source;
+        if (pump(flow, FLOW_INSIDE))
+                (void)pump(flow, FLOW_OUTSIDE);
+        return 0;
+}
+
+/* False: the flow has ended. */
+static bool pump_as_told(struct flow *flow, enum flow_side which, uint32_t events)
+{
+        enum flow_side other = other_side(which);
+
+        if (events & READ_EVENTS && !pump(flow, which))
+                return false;
+        if (events & EPOLLOUT && flow->sides[other].direction.n_held > 0)
+                return pump(flow, other);
+        return true;
+}
+
+static int on_side(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+        struct side *side = userdata;
+        struct flow *flow = side->flow;
+        enum flow_side which = (enum flow_side)(side - flow->sides);
+        int error;
+
+        (void)source;
+        if (events & EPOLLPRI) {
+                finish(flow, FLOW_URGENT, which, 0);
+                return 0;
+        }
+        if (!pump_as_told(flow, which, events))
+                return 0;
+        /* One that no splice(2) met, because the direction is over or its pipe is full. */
+        error = events & EPOLLERR ? take_error(fd) : 0;
+        if (error)
+                fail(flow, which, error);
+        return 0;
+}
+
+/* Not moved with each byte: when it ends it is looked when the last one was. */
+static int on_idle(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct flow *flow = userdata;
+        uint64_t end_usec = flow->moved_usec + flow->config.idle_usec;
+
+        (void)usec;
+        if (clock_monotonic_usec() >= end_usec) {
+                finish(flow, FLOW_IDLE, FLOW_INSIDE, 0);
+                return 0;
+        }
+        (void)sd_event_source_set_time(source, end_usec);
+        (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+/* Each write of one end is passed on as it comes; unix sockets do not know TCP's option. */
+static int watch(struct side *side)
+{
+        const int one = 1;
+        int r;
+
+        assert(fcntl(side->fd, F_GETFL) & O_NONBLOCK);
+
+        (void)setsockopt(side->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        (void)setsockopt(side->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+        r = sd_event_add_io(side->flow->config.event, &side->source, side->fd, ALL_EVENTS | EPOLLET,
+                            on_side, side);
+        return r < 0 ? r : 0;
+}
+
+static int add_timers(struct flow *flow)
+{
+        sd_event *event = flow->config.event;
+        int r;
+
+        r = sd_event_add_defer(event, &flow->again, on_again, flow);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(flow->again, SD_EVENT_OFF);
+        if (r >= 0 && flow->config.idle_usec > 0)
+                r = sd_event_add_time_relative(event, &flow->idle, CLOCK_MONOTONIC,
+                                               flow->config.idle_usec, IDLE_ACCURACY_USEC, on_idle,
+                                               flow);
+        return r < 0 ? r : 0;
+}
+
+static int start(struct flow *flow)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < _FLOW_SIDE_N && !r; i++)
+                r = direction_init(&flow->sides[i].direction, flow->sides[i].fd,
+                                   flow->sides[other_side((enum flow_side)i)].fd);
+        for (size_t i = 0; i < _FLOW_SIDE_N && !r; i++)
+                r = watch(&flow->sides[i]);
+        return r ? r : add_timers(flow);
+}
+
+static void init_side(struct flow *flow, enum flow_side which, int fd)
+{
+        flow->sides[which] = (struct side){
+                .flow = flow,
+                .fd = fd,
+                .direction = { .pipe_out = -1, .pipe_in = -1 },
+        };
+}
+
+static bool is_want_of_room(int r)
+{
+        return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOSPC;
+}
+
+int flow_new(const struct flow_config *config, int inside_fd, int outside_fd,
+             struct flow **ret_flow)
+{
+        _cleanup_(flow_freep) struct flow *flow = calloc(1, sizeof(*flow));
+        int r;
+
+        if (!flow) {
+                (void)close_with_reset(inside_fd);
+                (void)close_with_reset(outside_fd);
+                return FLOW_E_NO_ROOM;
+        }
+        flow->config = *config;
+        flow->started_usec = flow->moved_usec = clock_monotonic_usec();
+        init_side(flow, FLOW_INSIDE, inside_fd);
+        init_side(flow, FLOW_OUTSIDE, outside_fd);
+        r = start(flow);
+        if (r)
+                return is_want_of_room(r) ? FLOW_E_NO_ROOM : error_origin(r);
+        *ret_flow = take(flow);
+        return 0;
+}
+
+void flow_cut(struct flow *flow)
+{
+        assert(!flow->has_ended);
+
+        finish(flow, FLOW_CUT, FLOW_INSIDE, 0);
+}
+
+struct flow *flow_free(struct flow *flow)
+{
+        if (!flow)
+                return NULL;
+
+        if (!flow->has_ended)
+                let_go(flow, true);
+        free(flow);
+        return NULL;
+}

@@ -1,0 +1,90 @@
+/*
+ * One connection that is relayed: a socket whose other end is in a sandbox, one whose other end is
+ * outside, and a pipe for each direction, through which the kernel moves the bytes (splice(2));
+ * none come into this process. Who reads slowly slows the writer: what is on its way is what the
+ * two sockets and the pipe hold.
+ *
+ * Ends are passed on as they are: the end of one direction (shutdown(2)) as that, a reset as a
+ * reset. Of a reset the other end may see less than was sent before it, as with any connection.
+ *
+ * SIGPIPE must be ignored in the process: splice(2) has no flag against it.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "runtime/base/cleanup.h"
+
+struct flow; /* hidden: descriptors, event sources and counts belong together */
+
+enum flow_side {
+        FLOW_INSIDE,
+        FLOW_OUTSIDE,
+        _FLOW_SIDE_N,
+};
+
+enum {
+        FLOW_DESCRIPTORS = 6, /* that a flow holds: two sockets and two pipes */
+        FLOW_E_NO_ROOM = 1,   /* no descriptor or memory here for another flow */
+};
+
+/*
+ *   each direction:  open ──▶ draining ──▶ over      both over: FLOW_CLOSED
+ *                      │          │
+ *                      └──────────┴──▶ all other ways, which reset both sides
+ */
+enum flow_how {
+        FLOW_CLOSED = 1, /* both sides ended, and all bytes were passed on */
+        FLOW_RESET,      /* by `side`; `error` is ECONNRESET or EPIPE */
+        FLOW_FAILED,     /* the connection of `side` broke; `error` says how */
+        FLOW_URGENT,     /* `side` sent urgent data (RFC 6093), which cannot pass */
+        FLOW_IDLE,       /* no byte was moved for so long */
+        FLOW_CUT,        /* by flow_cut() */
+        _FLOW_HOW_N,
+};
+
+/* What was handed to the other side's socket, and the time from the start to the end of it. */
+struct flow_count {
+        uint64_t bytes;
+        uint64_t duration_usec;
+};
+
+struct flow_end {
+        enum flow_how how;
+        enum flow_side side;        /* RESET, FAILED, URGENT: whose doing it was */
+        int error;                  /* RESET, FAILED: positive errno; else 0 */
+        struct flow_count sent;     /* by the inside */
+        struct flow_count received; /* by the inside */
+        uint64_t duration_usec;
+};
+
+struct flow_config {
+        sd_event *event;
+        uint64_t idle_usec; /* 0: however long */
+        /*
+         * Called once, when both sockets are closed and nothing is held any more. It may free the
+         * flow. Out of flow_cut() or the loop, never out of flow_new().
+         */
+        void (*on_end)(struct flow *flow, const struct flow_end *end, void *userdata);
+        void *userdata;
+};
+
+/*
+ * Takes both sockets, which must not block, in any case: when it fails both are reset. Bytes that
+ * were looked at before with MSG_PEEK are still in the socket and are passed on; SO_RCVLOWAT, which
+ * helps to wait for more of them, is put back. 0, FLOW_E_NO_ROOM or a negative errno.
+ */
+int flow_new(const struct flow_config *config, int inside_fd, int outside_fd,
+             struct flow **ret_flow);
+
+/* Resets both sides at once, for a policy that forbids it now. on_end is called before it returns.
+ * The flow must not have ended. */
+void flow_cut(struct flow *flow);
+
+/* One that has not ended is reset, and on_end is not called. Takes NULL, returns NULL. */
+struct flow *flow_free(struct flow *flow);
+DEFINE_CLEANUP(struct flow, flow_free)
+
+/* A word for logs and messages, such as `reset`. */
+const char *flow_how_name(enum flow_how how);

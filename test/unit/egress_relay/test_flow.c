@@ -1,0 +1,730 @@
+/* What a flow passes on, and how it ends. Each test has a network of its own. */
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/macros.h"
+#include "runtime/egress/direction.h"
+#include "test/lib/patience.h"
+#include "test/unit/egress_relay/net.h"
+#include "test/unit/egress_relay/relay.h"
+
+enum {
+        BUFFER_BYTES = NET_BUFFER_MAX,
+        /* Of each direction, on its way: what four buffers, which the kernel doubles, and a pipe
+         * may hold. */
+        HELD_MAX = 4 * 2 * BUFFER_BYTES + 256 * 1024,
+        PIPE_DESCRIPTORS = 4,
+};
+
+static bool is_calloc_broken;
+static unsigned n_splices_left; /* until one is broken; 0: none is */
+static int splice_error;
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+ssize_t __real_splice(int fd_in, off64_t *off_in, int fd_out, off64_t *off_out, size_t len,
+                      unsigned flags);
+ssize_t __wrap_splice(int fd_in, off64_t *off_in, int fd_out, off64_t *off_out, size_t len,
+                      unsigned flags);
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+        return is_calloc_broken ? NULL : __real_calloc(n, size);
+}
+
+ssize_t __wrap_splice(int fd_in, off64_t *off_in, int fd_out, off64_t *off_out, size_t len,
+                      unsigned flags)
+{
+        if (n_splices_left > 0 && --n_splices_left == 0) {
+                errno = splice_error;
+                return -1;
+        }
+        return __real_splice(fd_in, off_in, fd_out, off_out, len, flags);
+}
+
+/* The tests that run once for each side call it @near. */
+static enum flow_side far_of(enum flow_side near)
+{
+        return near == FLOW_INSIDE ? FLOW_OUTSIDE : FLOW_INSIDE;
+}
+
+static bool start(struct relay *relay, int n_buffer)
+{
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(relay, n_buffer, near))
+                return false;
+        ck_assert_int_eq(relay_start(relay, near, 0), 0);
+        return true;
+}
+
+static void send_bytes(struct far_end *end, uint64_t n_bytes, bool ends_then)
+{
+        end->n_to_send += n_bytes;
+        end->ends_then = ends_then;
+        far_end_update(end);
+}
+
+static void expect_told(const struct relay *relay, enum flow_how how, enum flow_side side,
+                        int error)
+{
+        ck_assert_uint_eq(relay->n_told, 1);
+        ck_assert_msg(relay->told.how == how, "%s, not %s", flow_how_name(relay->told.how),
+                      flow_how_name(how));
+        ck_assert_int_eq(relay->told.error, error);
+        if (how == FLOW_RESET || how == FLOW_FAILED || how == FLOW_URGENT)
+                ck_assert_int_eq(relay->told.side, side);
+}
+
+static void expect_both_broken(struct relay *relay)
+{
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
+                relay_run_until_broken(relay, &relay->ends[i]);
+                ck_assert_int_eq(relay->ends[i].error, ECONNRESET);
+        }
+}
+
+START_TEST(bytes_pass_both_ways_and_are_counted)
+{
+        struct relay relay;
+        uint64_t start_usec = clock_monotonic_usec();
+
+        if (!start(&relay, 0))
+                return;
+        send_bytes(&relay.ends[FLOW_INSIDE], 1, false);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 1);
+        send_bytes(&relay.ends[FLOW_OUTSIDE], 300000, true);
+        relay_run_until_ended(&relay, &relay.ends[FLOW_INSIDE]);
+        ck_assert_uint_eq(relay.ends[FLOW_INSIDE].n_received, 300000);
+        send_bytes(&relay.ends[FLOW_INSIDE], 70000, true);
+        relay_run_until_ended(&relay, &relay.ends[FLOW_OUTSIDE]);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        ck_assert_uint_eq(relay.told.sent.bytes, 70001);
+        ck_assert_uint_eq(relay.told.received.bytes, 300000);
+        ck_assert_uint_gt(relay.told.received.duration_usec, 0);
+        ck_assert_uint_lt(relay.told.received.duration_usec, relay.told.sent.duration_usec);
+        ck_assert_uint_le(relay.told.sent.duration_usec, relay.told.duration_usec);
+        ck_assert_uint_le(relay.told.duration_usec, relay.told_usec - start_usec);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(bytes_that_were_looked_at_before_pass_too)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+        const int more = 11;
+        char bytes[16];
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        send_bytes(&relay.ends[FLOW_INSIDE], 10, false);
+        while (relay.ends[FLOW_INSIDE].n_sent < 10)
+                ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
+        ck_assert_int_eq(recv(near[FLOW_INSIDE], bytes, sizeof(bytes), MSG_PEEK), 10);
+        ck_assert_int_eq(
+                setsockopt(near[FLOW_INSIDE], SOL_SOCKET, SO_RCVLOWAT, &more, sizeof(more)), 0);
+        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 10);
+        send_bytes(&relay.ends[FLOW_INSIDE], 1, false);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 11);
+        flow_cut(relay.flow);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(what_was_closed_before_the_flow_began_is_passed_on)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        send_bytes(&relay.ends[_i], 1000, true);
+        while (!relay.ends[_i].was_shut)
+                ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
+        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        relay_run_until_ended(&relay, &relay.ends[far_of(_i)]);
+        ck_assert_uint_eq(relay.ends[far_of(_i)].n_received, 1000);
+        send_bytes(&relay.ends[far_of(_i)], 0, true);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(end_of_one_direction_leaves_the_other_open)
+{
+        struct relay relay;
+        struct far_end *near = &relay.ends[_i];
+        struct far_end *far = &relay.ends[far_of(_i)];
+
+        if (!start(&relay, 0))
+                return;
+        send_bytes(near, 100, true);
+        relay_run_until_ended(&relay, far);
+        ck_assert_uint_eq(far->n_received, 100);
+        relay_settle(&relay);
+        ck_assert_uint_eq(relay.n_told, 0);
+        ck_assert_uint_eq(net_n_descriptors(), relay.n_descriptors + FLOW_DESCRIPTORS - 2);
+        send_bytes(far, 1000000, false);
+        relay_run_until_received(&relay, near, 1000000);
+        relay_settle(&relay);
+        ck_assert_uint_eq(relay.n_told, 0);
+        ck_assert(!near->has_end);
+        send_bytes(far, 0, true);
+        relay_run_until_ended(&relay, near);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        relay_settle(&relay);
+        ck_assert_int_eq(near->error, 0);
+        ck_assert_int_eq(far->error, 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(end_comes_behind_what_a_slow_reader_has_not_read)
+{
+        struct relay relay;
+        struct far_end *near = &relay.ends[_i];
+        struct far_end *far = &relay.ends[far_of(_i)];
+
+        if (!start(&relay, BUFFER_BYTES))
+                return;
+        far->is_reading = false;
+        far_end_update(far);
+        send_bytes(near, MIB(16), true);
+        relay_settle(&relay);
+        ck_assert(!near->was_shut);
+        far->is_reading = true;
+        far_end_update(far);
+        relay_run_until_ended(&relay, far);
+        ck_assert_uint_eq(far->n_received, MIB(16));
+        send_bytes(far, 0, true);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(reset_is_passed_on_as_a_reset)
+{
+        struct relay relay;
+        struct far_end *near = &relay.ends[_i];
+        struct far_end *far = &relay.ends[far_of(_i)];
+
+        if (!start(&relay, 0))
+                return;
+        send_bytes(near, 100, false);
+        relay_run_until_received(&relay, far, 100);
+        far_end_reset(near);
+        relay_run_until_broken(&relay, far);
+        ck_assert_int_eq(far->error, ECONNRESET);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_RESET, (enum flow_side)_i, ECONNRESET);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(reset_after_the_end_of_a_direction_is_passed_on)
+{
+        struct relay relay;
+        struct far_end *near = &relay.ends[_i];
+        struct far_end *far = &relay.ends[far_of(_i)];
+
+        if (!start(&relay, 0))
+                return;
+        send_bytes(near, 100, true);
+        relay_run_until_ended(&relay, far);
+        far_end_reset(near);
+        relay_run_until_told(&relay);
+        ck_assert_int_eq(relay.told.how, FLOW_RESET);
+        ck_assert_int_eq(relay.told.side, _i);
+        far->has_end = false; /* read on, beyond it */
+        far_end_update(far);
+        send_bytes(far, 1, false);
+        while (!far->error)
+                ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+/* The pipe is full, so nothing is read, and nothing can be written: only the loop tells of it. */
+START_TEST(reset_is_seen_while_nothing_moves)
+{
+        struct relay relay;
+        struct far_end *near = &relay.ends[_i];
+        struct far_end *far = &relay.ends[far_of(_i)];
+
+        if (!start(&relay, BUFFER_BYTES))
+                return;
+        far->is_reading = false;
+        far_end_update(far);
+        send_bytes(near, MIB(16), false);
+        relay_settle(&relay);
+        ck_assert_uint_eq(relay.n_told, 0);
+        ck_assert_uint_lt(near->n_sent, MIB(16));
+        far_end_reset(near);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_RESET, (enum flow_side)_i, ECONNRESET);
+        far->is_reading = true;
+        far_end_update(far);
+        relay_run_until_broken(&relay, far);
+        ck_assert_int_eq(far->error, ECONNRESET);
+        relay_deinit(&relay);
+}
+END_TEST
+
+/* It had sent all it wanted to, so what follows is no reset but a closed window to it. */
+START_TEST(end_that_is_gone_resets_who_goes_on_sending)
+{
+        struct relay relay;
+        struct far_end *near = &relay.ends[_i];
+        struct far_end *far = &relay.ends[far_of(_i)];
+
+        if (!start(&relay, 0))
+                return;
+        far->source = sd_event_source_disable_unref(far->source);
+        far->fd = close_fd(far->fd);
+        relay_run_until_ended(&relay, near);
+        ck_assert_uint_eq(relay.n_told, 0);
+        send_bytes(near, MIB(1), false);
+        relay_run_until_told(&relay);
+        ck_assert_int_eq(relay.told.how, FLOW_RESET);
+        ck_assert_int_eq(relay.told.side, far_of(_i));
+        ck_assert(relay.told.error == ECONNRESET || relay.told.error == EPIPE);
+        while (!near->error)
+                ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+static void expect_little_held(const struct relay *relay)
+{
+        const struct far_end *inside = &relay->ends[FLOW_INSIDE];
+        const struct far_end *outside = &relay->ends[FLOW_OUTSIDE];
+
+        ck_assert_uint_le(inside->n_sent - outside->n_received, HELD_MAX);
+        ck_assert_uint_le(outside->n_sent - inside->n_received, HELD_MAX);
+}
+
+/* Both ends read only when nothing else happens. */
+START_TEST(slow_readers_slow_the_writers)
+{
+        static uint8_t bytes[65536];
+        struct relay relay;
+        size_t n_stalls = 0;
+        size_t heap_before;
+
+        if (!start(&relay, BUFFER_BYTES))
+                return;
+        heap_before = mallinfo2().uordblks;
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
+                relay.ends[i].is_reading = false;
+                send_bytes(&relay.ends[i], MIB(64), true);
+        }
+        while (relay.n_told == 0) {
+                int r = sd_event_run(relay.event, relay.ends[0].is_reading ? 1000 : 0);
+                bool is_stalled = r == 0;
+
+                ck_assert_int_ge(r, 0);
+                expect_little_held(&relay);
+                ck_assert_uint_le(mallinfo2().uordblks, heap_before + sizeof(bytes));
+                n_stalls += is_stalled && !relay.ends[0].is_reading;
+                for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
+                        relay.ends[i].is_reading = is_stalled;
+                        far_end_update(&relay.ends[i]);
+                }
+        }
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
+                relay.ends[i].is_reading = true;
+                far_end_update(&relay.ends[i]);
+                relay_run_until_ended(&relay, &relay.ends[i]);
+                ck_assert_uint_eq(relay.ends[i].n_received, MIB(64));
+        }
+        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        ck_assert_uint_eq(relay.told.sent.bytes, MIB(64));
+        ck_assert_uint_eq(relay.told.received.bytes, MIB(64));
+        ck_assert_uint_gt(n_stalls, MIB(64) / HELD_MAX);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(cut_resets_both_sides_at_once)
+{
+        struct relay relay;
+        uint64_t start_usec;
+
+        if (!start(&relay, BUFFER_BYTES))
+                return;
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++)
+                send_bytes(&relay.ends[i], MIB(64), true);
+        while (relay.ends[FLOW_INSIDE].n_received < MIB(4) ||
+               relay.ends[FLOW_OUTSIDE].n_received < MIB(4))
+                ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
+        start_usec = clock_monotonic_usec();
+        flow_cut(relay.flow);
+        expect_told(&relay, FLOW_CUT, FLOW_INSIDE, 0);
+        expect_both_broken(&relay);
+        ck_assert_uint_lt(clock_monotonic_usec() - start_usec, 100000U * (unsigned)test_patience());
+        ck_assert_uint_ge(relay.told.sent.bytes, MIB(4));
+        ck_assert_uint_lt(relay.told.sent.bytes, MIB(64));
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(cut_does_not_wait_for_who_does_not_read)
+{
+        struct relay relay;
+
+        if (!start(&relay, BUFFER_BYTES))
+                return;
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
+                relay.ends[i].is_reading = false;
+                send_bytes(&relay.ends[i], MIB(16), true);
+        }
+        relay_settle(&relay);
+        flow_cut(relay.flow);
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++)
+                while (!relay.ends[i].error)
+                        ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(freed_flow_resets_both_sides_and_tells_nobody)
+{
+        struct relay relay;
+
+        if (!start(&relay, 0))
+                return;
+        send_bytes(&relay.ends[FLOW_INSIDE], 10, false);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 10);
+        relay.flow = flow_free(relay.flow);
+        ck_assert_uint_eq(net_n_descriptors(), relay.n_descriptors);
+        expect_both_broken(&relay);
+        ck_assert_uint_eq(relay.n_told, 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+static int on_pause_over(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        *(bool *)userdata = true;
+        return 0;
+}
+
+static void run_for(struct relay *relay, uint64_t usec)
+{
+        sd_event_source *timer;
+        bool is_over = false;
+
+        ck_assert_int_ge(sd_event_add_time_relative(relay->event, &timer, CLOCK_MONOTONIC, usec,
+                                                    1000, on_pause_over, &is_over),
+                         0);
+        while (!is_over)
+                ck_assert_int_ge(sd_event_run(relay->event, UINT64_MAX), 0);
+        sd_event_source_disable_unref(timer);
+}
+
+/* Bytes in either direction count; the end comes so long after the last one. */
+START_TEST(idle_flow_ends)
+{
+        uint64_t idle_usec = 400000U * (unsigned)test_patience();
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+        uint64_t last_usec;
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        ck_assert_int_eq(relay_start(&relay, near, idle_usec), 0);
+        for (unsigned i = 1; i <= 3; i++) {
+                run_for(&relay, idle_usec / 2);
+                ck_assert_uint_eq(relay.n_told, 0);
+                last_usec = clock_monotonic_usec();
+                send_bytes(&relay.ends[_i], 1, false);
+                relay_run_until_received(&relay, &relay.ends[far_of(_i)], i);
+        }
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_IDLE, FLOW_INSIDE, 0);
+        ck_assert_uint_ge(relay.told_usec - last_usec, idle_usec);
+        ck_assert_uint_ge(relay.told.duration_usec, 2 * idle_usec);
+        expect_both_broken(&relay);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(stalled_flow_is_idle)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(&relay, BUFFER_BYTES, near))
+                return;
+        ck_assert_int_eq(relay_start(&relay, near, 100000), 0);
+        relay.ends[FLOW_OUTSIDE].is_reading = false;
+        send_bytes(&relay.ends[FLOW_INSIDE], MIB(16), true);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_IDLE, FLOW_INSIDE, 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(urgent_data_ends_the_flow)
+{
+        struct relay relay;
+
+        if (!start(&relay, 0))
+                return;
+        send_bytes(&relay.ends[_i], 10, false);
+        relay_run_until_received(&relay, &relay.ends[far_of(_i)], 10);
+        ck_assert_int_eq(send(relay.ends[_i].fd, "!", 1, MSG_OOB), 1);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_URGENT, (enum flow_side)_i, 0);
+        expect_both_broken(&relay);
+        relay_deinit(&relay);
+}
+END_TEST
+
+/* Without the loop, which would tell of the urgent byte first. */
+START_TEST(urgent_data_is_not_taken_for_the_end)
+{
+        struct direction direction;
+        struct direction_turn turn;
+        int from[2];
+        int to[2];
+
+        if (!net_enter())
+                return;
+        net_connect(0, from);
+        net_connect(0, to);
+        ck_assert_int_eq(direction_init(&direction, from[1], to[0]), 0);
+        ck_assert_int_eq(send(from[0], "ab", 2, 0), 2);
+        ck_assert_int_eq(send(from[0], "!", 1, MSG_OOB), 1);
+        ck_assert_int_eq(send(from[0], "cd", 2, 0), 2);
+        ck_assert_int_eq(shutdown(from[0], SHUT_WR), 0);
+        ck_assert_int_eq(direction_pump(&direction, &turn), DIRECTION_E_URGENT);
+        direction_deinit(&direction);
+        for (size_t i = 0; i < 2; i++) {
+                (void)close(from[i]);
+                (void)close(to[i]);
+        }
+}
+END_TEST
+
+static bool may_have_large_buffers(void)
+{
+        if (geteuid() != 0)
+                (void)fprintf(stderr, "# skipped: large buffers need root\n");
+        return geteuid() == 0;
+}
+
+START_TEST(turn_ends_although_there_is_more)
+{
+        static uint8_t bytes[1 << 20];
+        struct direction direction;
+        struct direction_turn turn;
+        size_t n_turns = 0;
+        int from[2];
+        int to[2];
+
+        if (!may_have_large_buffers() || !net_enter())
+                return;
+        net_connect(8 << 20, from);
+        net_connect(8 << 20, to);
+        ck_assert_int_eq(direction_init(&direction, from[1], to[0]), 0);
+        ck_assert_int_eq(send(from[0], bytes, sizeof(bytes), 0), sizeof(bytes));
+        do {
+                ck_assert_int_eq(direction_pump(&direction, &turn), 0);
+                ck_assert_uint_le(turn.n_moved, KIB(512));
+                n_turns++;
+        } while (turn.is_cut_short);
+        ck_assert_uint_eq(direction.n_bytes, sizeof(bytes));
+        ck_assert_uint_ge(n_turns, 4);
+        direction_deinit(&direction);
+        for (size_t i = 0; i < 2; i++) {
+                (void)close(from[i]);
+                (void)close(to[i]);
+        }
+}
+END_TEST
+
+/* All bytes are there before the flow begins, and nothing else happens later. */
+START_TEST(turn_that_was_cut_short_goes_on)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!may_have_large_buffers() || !relay_init(&relay, 8 << 20, near))
+                return;
+        send_bytes(&relay.ends[FLOW_INSIDE], MIB(2), false);
+        relay_settle(&relay);
+        ck_assert_uint_eq(relay.ends[FLOW_INSIDE].n_sent, MIB(2));
+        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], MIB(2));
+        flow_cut(relay.flow);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(flow_holds_six_descriptors)
+{
+        struct relay relay;
+
+        if (!start(&relay, 0))
+                return;
+        ck_assert_uint_eq(net_n_descriptors(), relay.n_descriptors + FLOW_DESCRIPTORS);
+        flow_cut(relay.flow); /* on_end counts again */
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(want_of_descriptors_is_told_and_resets_both_sides)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        net_limit_descriptors((size_t)_i);
+        ck_assert_int_eq(relay_start(&relay, near, 0), FLOW_E_NO_ROOM);
+        net_limit_descriptors(100);
+        ck_assert_ptr_null(relay.flow);
+        ck_assert_uint_eq(net_n_descriptors(), relay.n_descriptors);
+        expect_both_broken(&relay);
+        ck_assert_uint_eq(relay.n_told, 0);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(as_many_descriptors_as_it_needs_are_enough)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        net_limit_descriptors(PIPE_DESCRIPTORS);
+        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        net_limit_descriptors(100);
+        send_bytes(&relay.ends[FLOW_INSIDE], 100, false);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 100);
+        flow_cut(relay.flow);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(want_of_memory_is_told_and_resets_both_sides)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        is_calloc_broken = true;
+        ck_assert_int_eq(relay_start(&relay, near, 0), FLOW_E_NO_ROOM);
+        is_calloc_broken = false;
+        ck_assert_uint_eq(net_n_descriptors(), relay.n_descriptors);
+        expect_both_broken(&relay);
+        relay_deinit(&relay);
+}
+END_TEST
+
+/* The first splice(2) reads from the side that sends, the second writes to the other one. */
+START_TEST(failures_of_the_kernel_are_told_with_side_and_errno)
+{
+        struct relay relay;
+        enum flow_side sender = _i % 2 ? FLOW_OUTSIDE : FLOW_INSIDE;
+        bool is_write = _i >= 2;
+
+        if (!start(&relay, 0))
+                return;
+        relay_settle(&relay);
+        splice_error = EHOSTUNREACH;
+        n_splices_left = is_write ? 2 : 1;
+        send_bytes(&relay.ends[sender], 100, false);
+        relay_run_until_told(&relay);
+        expect_told(&relay, FLOW_FAILED, is_write ? far_of(sender) : sender, EHOSTUNREACH);
+        ck_assert_uint_eq(relay.told.sent.bytes + relay.told.received.bytes, 0);
+        expect_both_broken(&relay);
+        relay_deinit(&relay);
+}
+END_TEST
+
+START_TEST(quiet_flow_leaves_the_loop_alone)
+{
+        struct relay relay;
+
+        if (!start(&relay, 0))
+                return;
+        send_bytes(&relay.ends[FLOW_INSIDE], 100, false);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 100);
+        relay_settle(&relay);
+        ck_assert_int_eq(sd_event_run(relay.event, 20000), 0);
+        send_bytes(&relay.ends[FLOW_OUTSIDE], 0, true);
+        relay_run_until_ended(&relay, &relay.ends[FLOW_INSIDE]);
+        relay_settle(&relay);
+        flow_cut(relay.flow);
+        relay_deinit(&relay);
+}
+END_TEST
+
+static void add_tests_of_sides(TCase *tests)
+{
+        tcase_add_loop_test(tests, what_was_closed_before_the_flow_began_is_passed_on, 0, 2);
+        tcase_add_loop_test(tests, end_of_one_direction_leaves_the_other_open, 0, 2);
+        tcase_add_loop_test(tests, end_comes_behind_what_a_slow_reader_has_not_read, 0, 2);
+        tcase_add_loop_test(tests, reset_is_passed_on_as_a_reset, 0, 2);
+        tcase_add_loop_test(tests, reset_after_the_end_of_a_direction_is_passed_on, 0, 2);
+        tcase_add_loop_test(tests, reset_is_seen_while_nothing_moves, 0, 2);
+        tcase_add_loop_test(tests, end_that_is_gone_resets_who_goes_on_sending, 0, 2);
+        tcase_add_loop_test(tests, idle_flow_ends, 0, 2);
+        tcase_add_loop_test(tests, urgent_data_ends_the_flow, 0, 2);
+}
+
+int main(void)
+{
+        Suite *suite = suite_create("flow");
+        TCase *tests = tcase_create("flow");
+        SRunner *runner;
+        int n_failed;
+
+        tcase_set_timeout(tests, 60.0 * test_patience());
+        tcase_add_test(tests, bytes_pass_both_ways_and_are_counted);
+        tcase_add_test(tests, bytes_that_were_looked_at_before_pass_too);
+        add_tests_of_sides(tests);
+        tcase_add_test(tests, slow_readers_slow_the_writers);
+        tcase_add_test(tests, cut_resets_both_sides_at_once);
+        tcase_add_test(tests, cut_does_not_wait_for_who_does_not_read);
+        tcase_add_test(tests, freed_flow_resets_both_sides_and_tells_nobody);
+        tcase_add_test(tests, stalled_flow_is_idle);
+        tcase_add_test(tests, urgent_data_is_not_taken_for_the_end);
+        tcase_add_test(tests, turn_ends_although_there_is_more);
+        tcase_add_test(tests, turn_that_was_cut_short_goes_on);
+        tcase_add_test(tests, flow_holds_six_descriptors);
+        tcase_add_loop_test(tests, want_of_descriptors_is_told_and_resets_both_sides, 0,
+                            PIPE_DESCRIPTORS);
+        tcase_add_test(tests, as_many_descriptors_as_it_needs_are_enough);
+        tcase_add_test(tests, want_of_memory_is_told_and_resets_both_sides);
+        tcase_add_loop_test(tests, failures_of_the_kernel_are_told_with_side_and_errno, 0, 4);
+        tcase_add_test(tests, quiet_flow_leaves_the_loop_alone);
+        suite_add_tcase(suite, tests);
+        runner = srunner_create(suite);
+        srunner_run_all(runner, CK_ENV);
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
