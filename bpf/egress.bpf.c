@@ -141,7 +141,8 @@ static __always_inline __u64 give_token(__u64 cgroup_id, const struct egress_san
 
         if (!count)
                 return 0;
-        number = __sync_fetch_and_add(&count->n_tokens, 1) + 1;
+        /* From the second round on, so that no serial number is zero. */
+        number = __sync_fetch_and_add(&count->n_tokens, 1) + EGRESS_TOKENS;
         place = sandbox->slot * EGRESS_TOKENS + EGRESS_TOKEN_PLACE(number);
         token = bpf_map_lookup_elem(&tokens, &place);
         if (!token)

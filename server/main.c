@@ -12,7 +12,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/config.h"
-#include "server/harden.h"
+#include "runtime/harden/harden.h"
 #include "server/server.h"
 
 DEFINE_CLEANUP(struct server, server_free)
@@ -141,7 +141,7 @@ static int run(const struct config *config)
                 return r;
         r = block_signals();
         if (r == 0)
-                r = harden_process();
+                r = harden_process(HARDEN_NEEDS_NOTHING);
         if (r == 0)
                 r = serve(config, socket_group);
         if (r < 0) {

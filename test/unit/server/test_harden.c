@@ -27,7 +27,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
-#include "server/harden.h"
+#include "runtime/harden/harden.h"
 
 enum { X32_BIT = 0x40000000 };
 
@@ -51,7 +51,7 @@ static int try_call(long number, long a, long b, long c)
 
 static void harden(void)
 {
-        ck_assert_int_eq(harden_process(), 0);
+        ck_assert_int_eq(harden_process(HARDEN_NEEDS_NOTHING), 0);
 }
 
 /* --- calls that are refused whatever is asked --- */

@@ -3,9 +3,10 @@
  * change what they call from release to release, and a daemon that dies of an upgrade protects
  * nobody. Refused calls fail with EPERM.
  */
-#include "server/harden.h"
+#include "runtime/harden/harden.h"
 
 #include <errno.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -64,7 +65,6 @@ static const int refused[] = {
         SCMP_SYS(unshare),
         /* Large and old doors into the kernel. */
         SCMP_SYS(add_key),
-        SCMP_SYS(bpf),
         SCMP_SYS(io_uring_enter),
         SCMP_SYS(io_uring_register),
         SCMP_SYS(io_uring_setup),
@@ -149,7 +149,32 @@ static int refuse_new_code(scmp_filter_ctx filter)
         return 0;
 }
 
-static int load_filter(void)
+/* Loading programs and making maps would take privilege, too. */
+static int refuse_bpf(scmp_filter_ctx filter, enum harden_need need)
+{
+        static const unsigned maps[] = { BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM,
+                                         BPF_MAP_DELETE_ELEM, BPF_MAP_GET_NEXT_KEY,
+                                         BPF_OBJ_GET_INFO_BY_FD };
+        unsigned next = 0;
+        int r = 0;
+
+        if (need != HARDEN_NEEDS_BPF_MAPS)
+                r = seccomp_rule_add(filter, refused_action, SCMP_SYS(bpf), 0);
+        if (need != HARDEN_NEEDS_BPF_MAPS)
+                return r ? error_origin(r) : 0;
+        for (size_t i = 0; i < ARRAY_SIZE(maps) && r == 0; i++) {
+                for (; next < maps[i] && r == 0; next++)
+                        r = seccomp_rule_add(filter, refused_action, SCMP_SYS(bpf), 1,
+                                             SCMP_A0(SCMP_CMP_EQ, next, 0));
+                next = maps[i] + 1;
+        }
+        if (r == 0)
+                r = seccomp_rule_add(filter, refused_action, SCMP_SYS(bpf), 1,
+                                     SCMP_A0(SCMP_CMP_GE, next, 0));
+        return r ? error_origin(r) : 0;
+}
+
+static int load_filter(enum harden_need need)
 {
         scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
         int r;
@@ -157,6 +182,8 @@ static int load_filter(void)
         if (!filter)
                 return error_origin(-ENOMEM);
         r = refuse_calls(filter);
+        if (r == 0)
+                r = refuse_bpf(filter, need);
         if (r == 0)
                 r = refuse_processes(filter);
         if (r == 0)
@@ -190,7 +217,7 @@ static int raise_open_files(void)
         return setrlimit(RLIMIT_NOFILE, &limit) < 0 ? error_origin(-errno) : 0;
 }
 
-int harden_process(void)
+int harden_process(enum harden_need need)
 {
         const struct rlimit no_core = { 0 };
         int r;
@@ -204,5 +231,5 @@ int harden_process(void)
                 return error_fold(r);
         if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
                 return error_origin(-errno);
-        return HAS_SANITIZER ? 0 : load_filter();
+        return HAS_SANITIZER ? 0 : load_filter(need);
 }

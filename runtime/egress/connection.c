@@ -1,0 +1,478 @@
+/*
+ *   looking ──▶ dialling ──▶ relaying ──▶ (freed)
+ *      └───────────┴────────────▲
+ *
+ * A connection that only the name of its address allows is looked into first, on the ports of TLS
+ * and HTTP: what it says there must be a name that is allowed. A connection that is refused or
+ * fails ends as a reset, since connect() has already succeeded.
+ */
+#include "runtime/egress/connection.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/egress/dial.h"
+#include "runtime/egress/egress.h"
+#include "runtime/egress/flow.h"
+#include "runtime/egress/http_head.h"
+#include "runtime/egress/network.h"
+#include "runtime/egress/tls_hello.h"
+#include "runtime/policy/domain.h"
+
+enum {
+        LOOK_TIMEOUT_USEC = 10 * 1000000,
+        DIAL_TIMEOUT_USEC = 20 * 1000000,
+        IDLE_USEC = 0, /* a connection may rest as long as it likes */
+        PORT_HTTP = 80,
+        PORT_TLS = 443,
+};
+
+struct connection {
+        LIST_ENTRY(connection) link;
+        struct network *network;
+        int inside_fd; /* until it is relayed */
+        struct egress_token token;
+        struct policy_address address;
+        bool is_by_name;
+        char name[POLICY_DOMAIN_BUFFER];
+        sd_event_source *readable;              /* while looking */
+        sd_event_source *timer;                 /* likewise */
+        struct dial *dial;                      /* while dialling */
+        struct flow *flow;                      /* while relaying */
+        Hotcell__Egress__V1__Reason cut_reason; /* why it is being cut */
+};
+
+/* --- events -------------------------------------------------------------------------------------
+ */
+
+static struct event new_event(const struct connection *connection,
+                              Hotcell__Egress__V1__Decision decision)
+{
+        struct event event = network_event(connection->network, EGRESS_SOURCE(RELAY), decision);
+
+        event.leaf_cgroup_id = connection->token.leaf_id;
+        event.address = connection->address;
+        event.has_address = true;
+        event.port = connection->token.port;
+        event.pid = connection->token.pid;
+        (void)memcpy(event.command, connection->token.command, sizeof(event.command));
+        event.command[sizeof(event.command) - 1] = '\0';
+        (void)memcpy(event.name, connection->name, sizeof(event.name));
+        return event;
+}
+
+static void tell_denied(const struct connection *connection, Hotcell__Egress__V1__Reason reason,
+                        uint32_t rule)
+{
+        struct event event = new_event(connection, EGRESS_DECISION(DENIED));
+
+        event.reason = reason;
+        event.rule = rule;
+        egress_push(connection->network->egress, &event);
+}
+
+static void tell_failed(const struct connection *connection, int error)
+{
+        struct event event = new_event(connection, EGRESS_DECISION(FAILED));
+
+        event.error_number = error;
+        egress_push(connection->network->egress, &event);
+}
+
+/* --- ends ---------------------------------------------------------------------------------------
+ */
+
+static void reset_and_close(int fd)
+{
+        const struct linger now = { .l_onoff = 1, .l_linger = 0 };
+
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+        (void)close(fd);
+}
+
+static void connection_free(struct connection *connection)
+{
+        LIST_REMOVE(connection, link);
+        connection->network->n_connections--;
+        connection->readable = sd_event_source_disable_unref(connection->readable);
+        connection->timer = sd_event_source_disable_unref(connection->timer);
+        connection->dial = dial_free(connection->dial);
+        connection->flow = flow_free(connection->flow);
+        if (connection->inside_fd >= 0)
+                reset_and_close(connection->inside_fd);
+        free(connection);
+}
+
+static void refuse(struct connection *connection, Hotcell__Egress__V1__Reason reason, uint32_t rule)
+{
+        tell_denied(connection, reason, rule);
+        connection_free(connection);
+}
+
+static void fail(struct connection *connection, int error)
+{
+        tell_failed(connection, error);
+        connection_free(connection);
+}
+
+/* --- relaying -----------------------------------------------------------------------------------
+ */
+
+static void on_flow_end(struct flow *flow, const struct flow_end *end, void *userdata)
+{
+        struct connection *connection = userdata;
+        struct event event = new_event(connection, EGRESS_DECISION(FLOW_ENDED));
+
+        (void)flow;
+        event.reason = connection->cut_reason;
+        event.error_number = end->error;
+        event.sent_bytes = end->sent.bytes;
+        event.received_bytes = end->received.bytes;
+        event.duration_usec = (int64_t)end->duration_usec;
+        egress_push(connection->network->egress, &event);
+        connection_free(connection);
+}
+
+static void relay(struct connection *connection, int outside_fd)
+{
+        const struct flow_config config = {
+                .event = connection->network->egress->event,
+                .idle_usec = IDLE_USEC,
+                .on_end = on_flow_end,
+                .userdata = connection,
+        };
+        int r = flow_new(&config, take_fd(&connection->inside_fd), outside_fd, &connection->flow);
+
+        if (r)
+                fail(connection, r < 0 ? -r : EMFILE);
+}
+
+/* --- dialling -----------------------------------------------------------------------------------
+ */
+
+static void on_dialled(void *userdata, const struct dial_result *result)
+{
+        struct connection *connection = userdata;
+
+        connection->dial = dial_free(connection->dial);
+        switch (result->outcome) {
+        case DIAL_CONNECTED:
+                relay(connection, result->fd);
+                return;
+        case DIAL_LOCAL:
+        case DIAL_BROADCAST:
+        case DIAL_MULTICAST:
+                refuse(connection, EGRESS_REASON(ALWAYS_DENIED), 0);
+                return;
+        case DIAL_FAILED:
+        case DIAL_TIMED_OUT:
+        case DIAL_NO_ROOM:
+        case _DIAL_OUTCOME_N:
+                fail(connection, result->error);
+                return;
+        }
+}
+
+static void dial(struct connection *connection)
+{
+        struct egress *egress = connection->network->egress;
+        const struct dial_config config = {
+                .event = egress->event,
+                .routes = &egress->routes,
+                .timeout_usec = DIAL_TIMEOUT_USEC,
+                .opened = egress->opened,
+                .n_opened = egress->n_opened,
+                .on_done = on_dialled,
+                .userdata = connection,
+        };
+        struct endpoint to = { .is_v6 = connection->address.is_v6, .port = connection->token.port };
+        int r;
+
+        (void)memcpy(to.bytes, connection->address.bytes, sizeof(to.bytes));
+        r = dial_new(&config, &to, &connection->dial);
+        if (r)
+                fail(connection, -r);
+}
+
+/* --- looking ------------------------------------------------------------------------------------
+ */
+
+/* The name in the bytes so far. */
+enum look {
+        LOOK_MORE,
+        LOOK_FOUND,
+        LOOK_NONE, /* it will not come */
+};
+
+static enum look look_at_tls(const uint8_t *bytes, size_t n, char name[static HOST_BUFFER])
+{
+        struct tls_hello hello = { 0 };
+
+        switch (tls_hello_take(&hello, bytes, n)) {
+        case TLS_HELLO_NEED_MORE:
+                return LOOK_MORE;
+        case TLS_HELLO_FOUND:
+                (void)memcpy(name, hello.name, HOST_BUFFER);
+                return LOOK_FOUND;
+        case TLS_HELLO_ABSENT:
+        case TLS_HELLO_NOT_TLS:
+        case TLS_HELLO_MALFORMED:
+        default:
+                return LOOK_NONE;
+        }
+}
+
+static enum look look_at_http(const uint8_t *bytes, size_t n, char name[static HOST_BUFFER])
+{
+        struct http_head head = { 0 };
+
+        switch (http_head_take(&head, bytes, n)) {
+        case HTTP_HEAD_NEED_MORE:
+                return LOOK_MORE;
+        case HTTP_HEAD_FOUND:
+                (void)memcpy(name, head.host.text, HOST_BUFFER);
+                return head.host.kind == HOST_NAME ? LOOK_FOUND : LOOK_NONE;
+        case HTTP_HEAD_ABSENT:
+        case HTTP_HEAD_CONNECT:
+        case HTTP_HEAD_NOT_HTTP:
+        case HTTP_HEAD_MALFORMED:
+        default:
+                return LOOK_NONE;
+        }
+}
+
+static void stop_looking(struct connection *connection)
+{
+        connection->readable = sd_event_source_disable_unref(connection->readable);
+        connection->timer = sd_event_source_disable_unref(connection->timer);
+}
+
+static void on_name(struct connection *connection, const char *name)
+{
+        char said[POLICY_DOMAIN_BUFFER];
+
+        stop_looking(connection);
+        if (policy_parse_name(name, said) ||
+            !network_allows_name(connection->network, &connection->address, connection->token.port,
+                                 said)) {
+                (void)snprintf(connection->name, sizeof(connection->name), "%s", name);
+                refuse(connection, EGRESS_REASON(NAME_MISMATCH), 0);
+                return;
+        }
+        (void)memcpy(connection->name, said, sizeof(connection->name));
+        dial(connection);
+}
+
+/* The bytes stay in the socket. */
+static int on_head(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+        static uint8_t bytes[MAX((unsigned)TLS_HELLO_MAX, (unsigned)HTTP_HEAD_MAX)];
+        struct connection *connection = userdata;
+        char name[HOST_BUFFER];
+        enum look look = LOOK_NONE;
+        ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_PEEK);
+        int more;
+
+        (void)source;
+        (void)events;
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        if (n > 0)
+                look = connection->token.port == PORT_TLS ? look_at_tls(bytes, (size_t)n, name)
+                                                          : look_at_http(bytes, (size_t)n, name);
+        if (look == LOOK_FOUND) {
+                on_name(connection, name);
+        } else if (look == LOOK_NONE || (size_t)n == sizeof(bytes) || events & EPOLLRDHUP) {
+                refuse(connection, EGRESS_REASON(NAME_MISMATCH), 0);
+        } else {
+                /* Not before there is more than was seen. */
+                more = (int)n + 1;
+                (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &more, sizeof(more));
+        }
+        return 0;
+}
+
+static int on_look_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        refuse(userdata, EGRESS_REASON(NAME_MISMATCH), 0);
+        return 0;
+}
+
+static void start_looking(struct connection *connection)
+{
+        sd_event *event = connection->network->egress->event;
+        int r = sd_event_add_io(event, &connection->readable, connection->inside_fd,
+                                EPOLLIN | EPOLLRDHUP, on_head, connection);
+
+        if (r >= 0)
+                r = sd_event_add_time_relative(event, &connection->timer, CLOCK_MONOTONIC,
+                                               LOOK_TIMEOUT_USEC, 0, on_look_timeout, connection);
+        if (r < 0)
+                fail(connection, -r);
+}
+
+/* --- arriving -----------------------------------------------------------------------------------
+ */
+
+/* The number in the address at which it arrived; false: it is no address of the relay's. */
+static bool read_number(int fd, uint32_t *ret_number, unsigned *ret_n_bits)
+{
+        struct sockaddr_storage address = { 0 };
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
+        socklen_t size = sizeof(address);
+        uint32_t word;
+
+        if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+                return false;
+        word = ntohl(v4->sin_addr.s_addr);
+        if (address.ss_family == AF_INET6) {
+                word = ntohl(v6->sin6_addr.s6_addr32[3]);
+                *ret_number = word;
+                *ret_n_bits = 32;
+                if (v6->sin6_addr.s6_addr32[0] == htonl(EGRESS_RELAY6_0) &&
+                    v6->sin6_addr.s6_addr32[1] == htonl(EGRESS_RELAY6_1))
+                        return true;
+                if (!IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+                        return false;
+        }
+        *ret_number = word & ~EGRESS_RELAY4_MASK;
+        *ret_n_bits = EGRESS_RELAY4_BITS;
+        return (word & EGRESS_RELAY4_MASK) == EGRESS_RELAY4;
+}
+
+/* Each token once, and only those of this sandbox. */
+static bool take_token(struct network *network, int fd, struct egress_token *ret_token)
+{
+        uint32_t number;
+        unsigned n_bits;
+        uint64_t *taken;
+
+        if (!read_number(fd, &number, &n_bits) ||
+            !tables_find_token(&network->egress->tables, network->slot, number, n_bits,
+                               ret_token) ||
+            ret_token->cgroup_id != network->cgroup_id)
+                return false;
+        taken = &network->taken[EGRESS_TOKEN_PLACE(number)];
+        if (*taken == ret_token->serial)
+                return false;
+        *taken = ret_token->serial;
+        return true;
+}
+
+static struct connection *connection_new(struct network *network, int fd)
+{
+        struct connection *connection = calloc(1, sizeof(*connection));
+
+        if (!connection)
+                return NULL;
+        connection->network = network;
+        connection->inside_fd = fd;
+        LIST_INSERT_HEAD(&network->connections, connection, link);
+        network->n_connections++;
+        return connection;
+}
+
+static void judge_and_go_on(struct connection *connection)
+{
+        struct network_ruling ruling;
+        uint16_t port = connection->token.port;
+
+        network_judge(connection->network, &connection->address, port, &ruling);
+        (void)memcpy(connection->name, ruling.name, sizeof(connection->name));
+        connection->is_by_name = ruling.is_by_name;
+        if (!ruling.is_allowed)
+                refuse(connection, ruling.reason, ruling.rule);
+        else if (ruling.is_by_name && (port == PORT_TLS || port == PORT_HTTP))
+                start_looking(connection);
+        else
+                dial(connection);
+}
+
+void connection_accept(struct network *network, int fd)
+{
+        struct connection *connection = network->n_connections < NETWORK_CONNECTIONS_MAX
+                                                ? connection_new(network, fd)
+                                                : NULL;
+
+        if (!connection) {
+                struct event event =
+                        network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(FAILED));
+
+                event.error_number = EMFILE;
+                egress_push(network->egress, &event);
+                reset_and_close(fd);
+                return;
+        }
+        if (!take_token(network, fd, &connection->token)) {
+                struct event event =
+                        network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(DENIED));
+
+                event.reason = EGRESS_REASON(FORGED);
+                egress_push(network->egress, &event);
+                connection_free(connection);
+                return;
+        }
+        connection->address = connection->token.is_v6
+                                      ? policy_address_v6(connection->token.address)
+                                      : policy_address_v4(connection->token.address);
+        judge_and_go_on(connection);
+}
+
+/* --- later --------------------------------------------------------------------------------------
+ */
+
+/* By the name that it has, too: a name that is known no more does not end what began with it. */
+static bool is_still_allowed(struct connection *connection)
+{
+        struct network_ruling ruling;
+
+        network_judge(connection->network, &connection->address, connection->token.port, &ruling);
+        return ruling.is_allowed || (connection->is_by_name &&
+                                     network_allows_name(connection->network, &connection->address,
+                                                         connection->token.port, connection->name));
+}
+
+size_t connections_judge_again(struct network *network)
+{
+        struct connection *connection = LIST_FIRST(&network->connections);
+        size_t n_cut = 0;
+
+        while (connection) {
+                struct connection *following = LIST_NEXT(connection, link);
+
+                if (!is_still_allowed(connection)) {
+                        n_cut++;
+                        connection->cut_reason = EGRESS_REASON(POLICY_CHANGED);
+                        if (connection->flow)
+                                flow_cut(connection->flow); /* frees it */
+                        else
+                                refuse(connection, EGRESS_REASON(POLICY_CHANGED), 0);
+                }
+                connection = following;
+        }
+        return n_cut;
+}
+
+void connections_end(struct network *network)
+{
+        struct connection *connection;
+
+        while ((connection = LIST_FIRST(&network->connections))) {
+                if (connection->flow)
+                        flow_cut(connection->flow);
+                else
+                        connection_free(connection);
+        }
+}

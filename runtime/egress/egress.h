@@ -1,0 +1,71 @@
+/*
+ * hotcell-egress: what all networks share, and who tells it what to do. One thread, one loop.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "runtime/base/wire.h"
+#include "runtime/egress/dial.h"
+#include "runtime/egress/events.h"
+#include "runtime/egress/route.h"
+#include "runtime/egress/tables.h"
+#include "runtime/policy/always.h"
+
+struct channel;
+struct network;
+struct resolver;
+struct ring_buffer;
+
+enum {
+        EGRESS_RUNTIME_FD = 3,
+        EGRESS_OPENED_MAX = 64,
+};
+
+struct egress_options {
+        const char *nameservers; /* with commas; NULL: the host's */
+        struct policy_prefix opened[EGRESS_OPENED_MAX];
+        size_t n_opened;
+};
+
+struct egress {
+        sd_event *event;
+        struct policy_always always;
+        struct dial_prefix opened[EGRESS_OPENED_MAX];
+        size_t n_opened;
+        struct routes routes;
+        struct resolver *resolver;
+        bool has_v6;
+
+        bool is_started; /* the runtime said what the wall is */
+        struct tables tables;
+        uint32_t program_ids[EGRESS_PROGRAMS];
+        struct ring_buffer *ring;
+        sd_event_source *ring_source;
+        struct events events;
+        sd_event_source *sending; /* enabled: there may be events to send */
+
+        struct channel *runtime;
+        struct channel *server;
+        struct wire_arena arena; /* for the message at hand */
+
+        struct network *networks; /* by id */
+        struct network *by_group; /* the same */
+};
+
+int egress_init(struct egress *egress, const struct egress_options *options);
+void egress_deinit(struct egress *egress);
+
+/* Serves until it is told to stop or the runtime is gone. Returns the exit code. */
+int egress_run(struct egress *egress);
+
+struct network *egress_find(struct egress *egress, const char *sandbox_id);
+struct network *egress_find_group(struct egress *egress, uint64_t cgroup_id);
+
+/* Takes what the BPF programs told so far. */
+void egress_consume(struct egress *egress);
+
+/* Puts an event into the queue and sees that it is sent. */
+void egress_push(struct egress *egress, const struct event *event);

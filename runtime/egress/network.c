@@ -1,0 +1,270 @@
+#include "runtime/egress/network.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/egress/connection.h"
+#include "runtime/egress/dns_service.h"
+#include "runtime/egress/egress.h"
+
+enum { ACCEPTS_A_TURN = 32 };
+
+static struct policy_view view_of(const struct network *network)
+{
+        return (struct policy_view){ .always = &network->egress->always,
+                                     .table = &network->policy.table };
+}
+
+/* --- events -------------------------------------------------------------------------------------
+ */
+
+struct event network_event(const struct network *network, Hotcell__Egress__V1__Source source,
+                           Hotcell__Egress__V1__Decision decision)
+{
+        return (struct event){
+                .cgroup_id = network->cgroup_id,
+                .source = source,
+                .time_usec = time_now_usec(),
+                .decision = decision,
+                .policy_version = network->has_policy ? network->policy.version : 0,
+                .protocol = IPPROTO_TCP,
+                .count = 1,
+        };
+}
+
+bool network_is_proven(const struct network *network)
+{
+        const uint64_t n_probes = network->egress->has_v6 ? 2 : 1;
+        struct egress_counts counts;
+
+        return !tables_read_counts(&network->egress->tables, network->cgroup_id, &counts) &&
+               counts.n_denied >= n_probes && counts.n_logged >= n_probes;
+}
+
+/* --- judging ------------------------------------------------------------------------------------
+ */
+
+static void take_ruling(const struct policy_ruling *ruling, struct network_ruling *ret)
+{
+        static const Hotcell__Egress__V1__Reason reasons[] = {
+                [POLICY_VERDICT_DENIED_ALWAYS] = EGRESS_REASON(ALWAYS_DENIED),
+                [POLICY_VERDICT_DENIED_RULE] = EGRESS_REASON(RULE),
+                [POLICY_VERDICT_DENIED_DEFAULT] = EGRESS_REASON(DEFAULT),
+                [POLICY_VERDICT_ALLOWED_RULE] = EGRESS_REASON(UNSPECIFIED),
+                [POLICY_VERDICT_ALLOWED_DEFAULT] = EGRESS_REASON(UNSPECIFIED),
+        };
+
+        ret->is_allowed = policy_verdict_allows(ruling->verdict);
+        ret->reason = reasons[ruling->verdict];
+        ret->rule = ruling->rule;
+}
+
+/* By one of its names, if the address alone is not allowed and nothing denies it. */
+static void judge_names(const struct network *network, const struct named_address *named,
+                        const struct policy_address *address, uint16_t port,
+                        struct network_ruling *ret)
+{
+        const struct policy_view view = view_of(network);
+
+        for (size_t i = 0; i < named->n_entries && !ret->is_allowed; i++) {
+                const struct policy_flow flow = { .address = address,
+                                                  .name = named->entries[i].name,
+                                                  .port = port };
+                const struct policy_ruling ruling = policy_judge(&view, &flow);
+
+                take_ruling(&ruling, ret);
+                ret->is_by_name = ret->is_allowed;
+                (void)memcpy(ret->name, named->entries[i].name, sizeof(ret->name));
+        }
+}
+
+void network_judge(struct network *network, const struct policy_address *address, uint16_t port,
+                   struct network_ruling *ret_ruling)
+{
+        const struct policy_view view = view_of(network);
+        const struct policy_flow flow = { .address = address, .port = port };
+        const struct named_address *named;
+        struct policy_ruling ruling;
+
+        *ret_ruling = (struct network_ruling){ .reason = EGRESS_REASON(DEFAULT) };
+        if (!network->has_policy)
+                return;
+        named = names_find(&network->names, address, clock_monotonic_usec());
+        if (named)
+                (void)memcpy(ret_ruling->name, named->entries[0].name, sizeof(ret_ruling->name));
+        ruling = policy_judge(&view, &flow);
+        take_ruling(&ruling, ret_ruling);
+        if (ruling.verdict == POLICY_VERDICT_DENIED_DEFAULT && named)
+                judge_names(network, named, address, port, ret_ruling);
+}
+
+bool network_allows_name(const struct network *network, const struct policy_address *address,
+                         uint16_t port, const char *name)
+{
+        const struct policy_view view = view_of(network);
+        const struct policy_flow flow = { .address = address, .name = name, .port = port };
+        const struct policy_ruling ruling = policy_judge(&view, &flow);
+
+        return policy_verdict_allows(ruling.verdict);
+}
+
+/* --- the policy ---------------------------------------------------------------------------------
+ */
+
+static int point_wall_at(const struct network *network, const struct network_policy *policy)
+{
+        const struct egress_sandbox entry = {
+                .policy = policy->number,
+                .policy_version = (uint32_t)policy->version,
+                .slot = network->slot,
+                .relay_port = network->relay_port,
+                .default_action = policy->table.default_action == POLICY_DEFAULT_ALLOW_PUBLIC
+                                          ? EGRESS_ALLOW
+                                          : EGRESS_DENY,
+        };
+
+        return tables_set_sandbox(&network->egress->tables, network->cgroup_id, &entry);
+}
+
+static void carry_name_over(const struct named_address *address, void *userdata)
+{
+        dns_service_admit_to_wall(userdata, address);
+}
+
+static void remove_name(const struct named_address *address, void *userdata)
+{
+        const struct network *network = userdata;
+
+        tables_remove_name(&network->egress->tables, network->policy.number, &address->address);
+}
+
+static void drop_policy(struct network *network)
+{
+        struct network_policy *policy = &network->policy;
+
+        if (!network->has_policy)
+                return;
+        names_for_each(&network->names, 0, remove_name, network);
+        tables_remove_policy(&network->egress->tables, &policy->table, policy->number);
+        policy_table_deinit(&policy->table);
+        network->has_policy = false;
+}
+
+int network_set_policy(struct network *network, struct network_policy *policy, size_t *ret_n_cut)
+{
+        struct tables *tables = &network->egress->tables;
+        int r = tables_put_policy(tables, &policy->table, &policy->number);
+
+        if (r)
+                return r;
+        r = point_wall_at(network, policy);
+        if (r) {
+                tables_remove_policy(tables, &policy->table, policy->number);
+                return error_fold(r);
+        }
+        drop_policy(network);
+        network->policy = *policy;
+        network->has_policy = true;
+        names_for_each(&network->names, clock_monotonic_usec(), carry_name_over, network);
+        *ret_n_cut = connections_judge_again(network);
+        return 0;
+}
+
+/* --- its life -----------------------------------------------------------------------------------
+ */
+
+static int on_relay(sd_event_source *source, int listen_fd, uint32_t events, void *userdata)
+{
+        static struct log_quota quota;
+        struct network *network = userdata;
+
+        (void)source;
+        (void)events;
+        for (size_t i = 0; i < ACCEPTS_A_TURN; i++) {
+                int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+                if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+                        log_warning_of(&quota, "cannot accept: sandbox=%s error=%s",
+                                       network->sandbox_id, strerrorname_np(errno));
+                if (fd < 0)
+                        break;
+                connection_accept(network, fd);
+        }
+        return 0;
+}
+
+static int watch_sockets(struct network *network)
+{
+        static const sd_event_io_handler_t handlers[] = {
+                [NETWORK_RELAY] = on_relay,
+                [NETWORK_DNS_DATAGRAM] = dns_service_on_datagram,
+                [NETWORK_DNS_STREAM] = dns_service_on_stream,
+        };
+        static_assert(ARRAY_SIZE(handlers) == _NETWORK_SOCKET_N, "every socket has a row");
+
+        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++) {
+                int r = sd_event_add_io(network->egress->event, &network->sources[i],
+                                        network->sockets[i], EPOLLIN, handlers[i], network);
+
+                if (r < 0)
+                        return error_origin(r);
+        }
+        return 0;
+}
+
+DEFINE_CLEANUP(struct network, network_free)
+
+int network_new(struct egress *egress, const struct network_spec *spec,
+                const int sockets[static _NETWORK_SOCKET_N], struct network **ret_network)
+{
+        _cleanup_(network_freep) struct network *network = calloc(1, sizeof(*network));
+        int r;
+
+        if (!network) {
+                for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
+                        (void)close_fd(sockets[i]);
+                return error_origin(-ENOMEM);
+        }
+        network->egress = egress;
+        (void)snprintf(network->sandbox_id, sizeof(network->sandbox_id), "%s", spec->sandbox_id);
+        network->cgroup_id = spec->cgroup_id;
+        network->init_cgroup_id = spec->init_cgroup_id;
+        network->slot = spec->slot;
+        network->relay_port = spec->relay_port;
+        LIST_INIT(&network->connections);
+        LIST_INIT(&network->dns_streams);
+        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
+                network->sockets[i] = sockets[i];
+        r = dns_service_start(network);
+        if (!r)
+                r = watch_sockets(network);
+        if (r)
+                return r;
+        *ret_network = take(network);
+        return 0;
+}
+
+struct network *network_free(struct network *network)
+{
+        if (!network)
+                return NULL;
+        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++) {
+                network->sources[i] = sd_event_source_disable_unref(network->sources[i]);
+                network->sockets[i] = close_fd(network->sockets[i]);
+        }
+        connections_end(network);
+        dns_service_stop(network);
+        drop_policy(network);
+        names_deinit(&network->names);
+        free(network);
+        return NULL;
+}

@@ -1,0 +1,19 @@
+/* Policies as hotcelld sends them. */
+#pragma once
+
+#include <hotcell/egress/v1/egress.pb-c.h>
+#include <stddef.h>
+
+#include "runtime/policy/policy.h"
+
+enum {
+        POLICY_READER_BYTES_MAX = 4 << 20, /* of the message in a memfd */
+        POLICY_READER_E_INVALID = 1,       /* it is no policy: a mistake of hotcelld's */
+};
+
+/*
+ * @policy_fd: a memfd with a Policy of @set's size; not looked at when that is zero. 0, -ENOMEM,
+ * another errno of the descriptor, or POLICY_READER_E_INVALID with the index of the rule.
+ */
+int policy_reader_read(const Hotcell__Egress__V1__SetPolicy *set, int policy_fd,
+                       struct policy *ret_policy, size_t *ret_rule);

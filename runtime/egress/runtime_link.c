@@ -1,0 +1,174 @@
+/* Before uthash.h. */
+#include "runtime/base/hash.h"
+
+#include "runtime/egress/runtime_link.h"
+
+#include <errno.h>
+#include <hotcell/egress/v1/egress.pb-c.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include <bpf/libbpf.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/channel/channel.h"
+#include "runtime/egress/egress.h"
+#include "runtime/egress/network.h"
+#include "runtime/egress/server_link.h"
+#include "runtime/egress/wall_events.h"
+
+#define FROM_RUNTIME(name) HOTCELL__EGRESS__V1__FROM_RUNTIME__BODY_##name
+
+/* --- the wall -----------------------------------------------------------------------------------
+ */
+
+static int on_told(void *userdata, void *data, size_t size)
+{
+        struct egress *egress = userdata;
+
+        if (events_are_full(&egress->events))
+                return -EAGAIN; /* it stays in the ring */
+        if (size == sizeof(struct egress_event))
+                wall_event_push(egress, data, time_now_usec(), clock_monotonic_nsec());
+        return 0;
+}
+
+static int on_ring(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+        (void)source;
+        (void)fd;
+        (void)events;
+        egress_consume(userdata);
+        return 0;
+}
+
+static int watch_ring(struct egress *egress)
+{
+        int r;
+
+        egress->ring =
+                ring_buffer__new(egress->tables.fds[EGRESS_MAP_EVENTS], on_told, egress, NULL);
+        if (!egress->ring)
+                return error_origin(-errno);
+        r = sd_event_add_io(egress->event, &egress->ring_source,
+                            ring_buffer__epoll_fd(egress->ring), EPOLLIN, on_ring, egress);
+        return r < 0 ? error_origin(r) : 0;
+}
+
+static int start(struct egress *egress, const Hotcell__Egress__V1__Start *message, int *fds,
+                 size_t n_fds)
+{
+        int maps[_EGRESS_MAP_N];
+        int r;
+
+        if (egress->is_started || n_fds != _EGRESS_MAP_N ||
+            message->n_program_ids != EGRESS_PROGRAMS || message->n_slots == 0)
+                return error_origin(-EPROTO);
+        for (size_t i = 0; i < _EGRESS_MAP_N; i++)
+                maps[i] = take_fd(&fds[i]);
+        r = tables_init(&egress->tables, maps, message->n_slots);
+        if (r)
+                return r;
+        egress->is_started = true;
+        for (size_t i = 0; i < EGRESS_PROGRAMS; i++)
+                egress->program_ids[i] = message->program_ids[i];
+        r = tables_put_always(&egress->tables, &egress->always);
+        return r ? r : watch_ring(egress);
+}
+
+/* --- networks -----------------------------------------------------------------------------------
+ */
+
+static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetwork *message,
+                       int *fds, size_t n_fds)
+{
+        const struct network_spec spec = {
+                .sandbox_id = message->sandbox_id,
+                .cgroup_id = message->cgroup_id,
+                .init_cgroup_id = message->init_cgroup_id,
+                .slot = message->slot,
+                .relay_port = (uint16_t)message->relay_port,
+        };
+        int sockets[_NETWORK_SOCKET_N];
+        struct network *network;
+        int r;
+
+        if (!egress->is_started || n_fds != _NETWORK_SOCKET_N ||
+            message->slot >= egress->tables.n_slots || egress_find(egress, message->sandbox_id) ||
+            egress_find_group(egress, message->cgroup_id))
+                return error_origin(-EPROTO);
+        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
+                sockets[i] = take_fd(&fds[i]);
+        r = network_new(egress, &spec, sockets, &network);
+        if (r)
+                return r;
+        HASH_ADD(by_id, egress->networks, sandbox_id, strlen(network->sandbox_id), network);
+        HASH_ADD(by_group, egress->by_group, cgroup_id, sizeof(network->cgroup_id), network);
+        return network->by_id.tbl && network->by_group.tbl ? 0 : error_origin(-ENOMEM);
+}
+
+static void remove_network(struct egress *egress, const char *sandbox_id)
+{
+        struct network *network = egress_find(egress, sandbox_id);
+
+        if (!network)
+                return;
+        egress_consume(egress);
+        HASH_DELETE(by_id, egress->networks, network);
+        HASH_DELETE(by_group, egress->by_group, network);
+        (void)network_free(network);
+}
+
+static int serve_server(struct egress *egress, int *fds, size_t n_fds)
+{
+        if (n_fds != 1)
+                return error_origin(-EPROTO);
+        events_rewind(&egress->events);
+        return channel_adopt(egress->server, take_fd(&fds[0]));
+}
+
+static int dispatch(struct egress *egress, const Hotcell__Egress__V1__FromRuntime *message,
+                    int *fds, size_t n_fds)
+{
+        int r;
+
+        switch (message->body_case) {
+        case FROM_RUNTIME(START):
+                return start(egress, message->start, fds, n_fds);
+        case FROM_RUNTIME(ADD_NETWORK):
+                return add_network(egress, message->add_network, fds, n_fds);
+        case FROM_RUNTIME(REMOVE_NETWORK):
+                remove_network(egress, message->remove_network->sandbox_id);
+                return 0;
+        case FROM_RUNTIME(SERVE_SERVER):
+                r = serve_server(egress, fds, n_fds);
+                if (!r)
+                        server_link_send_events(egress);
+                return r;
+        case FROM_RUNTIME(_NOT_SET):
+        default:
+                return error_origin(-EPROTO);
+        }
+}
+
+void runtime_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_bytes, int *fds,
+                         size_t n_fds)
+{
+        Hotcell__Egress__V1__FromRuntime *message;
+        int r;
+
+        wire_arena_reset(&egress->arena);
+        message =
+                hotcell__egress__v1__from_runtime__unpack(&egress->arena.allocator, n_bytes, bytes);
+        r = message ? dispatch(egress, message, fds, n_fds) : error_origin(-EPROTO);
+        if (!r)
+                return;
+        /* Half of what there is would be served: better anew. */
+        log_error("cannot do what the runtime says: body=%d error=%s",
+                  message ? (int)message->body_case : 0, strerrorname_np(-r));
+        (void)sd_event_exit(egress->event, EXIT_FAILURE);
+}

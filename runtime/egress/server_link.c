@@ -1,0 +1,164 @@
+#include "runtime/egress/server_link.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/base/text.h"
+#include "runtime/channel/channel.h"
+#include "runtime/egress/egress.h"
+#include "runtime/egress/network.h"
+#include "runtime/egress/policy_reader.h"
+
+enum { PACKET_MAX = 128 << 10 };
+
+#define FAILURE(name)   HOTCELL__EGRESS__V1__FAILURE_REASON__FAILURE_REASON_##name
+#define TO_SERVER(name) HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
+
+static void send_message(struct egress *egress, const Hotcell__Egress__V1__ToServer *message)
+{
+        uint8_t bytes[1024];
+        size_t n_bytes = hotcell__egress__v1__to_server__get_packed_size(message);
+
+        assert(n_bytes <= sizeof(bytes));
+        (void)hotcell__egress__v1__to_server__pack(message, bytes);
+        channel_send(egress->server, bytes, n_bytes, NULL, 0);
+}
+
+static void answer_failure(struct egress *egress, uint64_t request,
+                           Hotcell__Egress__V1__FailureReason reason, const char *text)
+{
+        Hotcell__Egress__V1__ToServer message;
+        Hotcell__Egress__V1__Failure failure;
+
+        hotcell__egress__v1__to_server__init(&message);
+        hotcell__egress__v1__failure__init(&failure);
+        failure.reason = reason;
+        failure.message = unconst(text);
+        message.request = request;
+        message.body_case = TO_SERVER(FAILURE);
+        message.failure = &failure;
+        send_message(egress, &message);
+}
+
+static void answer_enforced(struct egress *egress, uint64_t request,
+                            const struct network_policy *policy, size_t n_cut)
+{
+        Hotcell__Egress__V1__ToServer message;
+        Hotcell__Egress__V1__Enforced enforced;
+
+        hotcell__egress__v1__to_server__init(&message);
+        hotcell__egress__v1__enforced__init(&enforced);
+        enforced.policy_digest.data = (uint8_t *)(uintptr_t)policy->digest;
+        enforced.policy_digest.len = sizeof(policy->digest);
+        enforced.program_ids = egress->program_ids;
+        enforced.n_program_ids = EGRESS_PROGRAMS;
+        enforced.n_cut = (uint32_t)n_cut;
+        message.request = request;
+        message.body_case = TO_SERVER(ENFORCED);
+        message.enforced = &enforced;
+        send_message(egress, &message);
+}
+
+static void answer_error(struct egress *egress, uint64_t request, int r)
+{
+        char text[128];
+
+        (void)snprintf(text, sizeof(text), "the policy cannot be put in force: %s",
+                       r < 0 ? strerrordesc_np(-r) : "it is no policy");
+        answer_failure(egress, request, r < 0 ? FAILURE(EXHAUSTED) : FAILURE(INVALID), text);
+}
+
+/* 0, a negative errno, POLICY_READER_E_INVALID; or 2 when it was answered. */
+static int make_policy(struct egress *egress, uint64_t request,
+                       const Hotcell__Egress__V1__SetPolicy *set, int fd,
+                       struct network_policy *ret_policy)
+{
+        struct policy policy = { 0 };
+        char text[128];
+        size_t rule = 0;
+        int r = policy_reader_read(set, fd, &policy, &rule);
+
+        if (r)
+                return r;
+        ret_policy->version = set->policy_version;
+        r = policy_digest(&policy, ret_policy->digest);
+        if (!r)
+                r = policy_compile(&policy, &ret_policy->table, &rule);
+        policy_deinit(&policy);
+        if (r <= 0)
+                return r;
+        (void)snprintf(text, sizeof(text), "rule %zu: %s", rule, policy_problem_text(r));
+        answer_failure(egress, request, FAILURE(TOO_COMPLEX), text);
+        return 2;
+}
+
+static void set_policy(struct egress *egress, uint64_t request,
+                       const Hotcell__Egress__V1__SetPolicy *set, int fd)
+{
+        struct network *network = egress_find(egress, set->sandbox_id);
+        struct network_policy policy = { 0 };
+        size_t n_cut = 0;
+        int r;
+
+        if (!network) {
+                answer_failure(egress, request, FAILURE(NOT_FOUND), "there is no such network");
+                return;
+        }
+        egress_consume(egress);
+        if (!network_is_proven(network)) {
+                answer_failure(egress, request, FAILURE(NOT_PROVEN),
+                               "no refusal of the wall was seen from within the sandbox");
+                return;
+        }
+        r = make_policy(egress, request, set, fd, &policy);
+        if (r == 2)
+                return;
+        if (!r)
+                r = network_set_policy(network, &policy, &n_cut);
+        if (r) {
+                policy_table_deinit(&policy.table);
+                answer_error(egress, request, r);
+                return;
+        }
+        answer_enforced(egress, request, &network->policy, n_cut);
+}
+
+void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_bytes, const int *fds,
+                        size_t n_fds)
+{
+        Hotcell__Egress__V1__FromServer *message;
+
+        wire_arena_reset(&egress->arena);
+        message =
+                hotcell__egress__v1__from_server__unpack(&egress->arena.allocator, n_bytes, bytes);
+        if (!message) {
+                log_warning("hotcelld sent a packet that is no message: bytes=%zu", n_bytes);
+                return;
+        }
+        switch (message->body_case) {
+        case HOTCELL__EGRESS__V1__FROM_SERVER__BODY_SET_POLICY:
+                set_policy(egress, message->request, message->set_policy, n_fds > 0 ? fds[0] : -1);
+                return;
+        case HOTCELL__EGRESS__V1__FROM_SERVER__BODY_ACKNOWLEDGE_EVENTS:
+                events_acknowledge(&egress->events, message->acknowledge_events->number);
+                egress_consume(egress);
+                server_link_send_events(egress);
+                return;
+        case HOTCELL__EGRESS__V1__FROM_SERVER__BODY__NOT_SET:
+        default:
+                answer_failure(egress, message->request, FAILURE(INVALID),
+                               "hotcell-egress does not know this request");
+        }
+}
+
+void server_link_send_events(struct egress *egress)
+{
+        static uint8_t bytes[PACKET_MAX];
+        size_t n_bytes;
+
+        while (channel_connection(egress->server) &&
+               (n_bytes = events_pack(&egress->events, bytes, sizeof(bytes))) > 0)
+                channel_send(egress->server, bytes, n_bytes, NULL, 0);
+}

@@ -1,0 +1,210 @@
+#include "runtime/egress/tables.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <bpf/bpf.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+
+enum { POLICY_BITS = 32 }; /* of the policy's number, before the address, in the key of a prefix */
+
+static size_t tokens_size(const struct tables *tables)
+{
+        return (size_t)tables->n_slots * EGRESS_TOKENS * sizeof(struct egress_token);
+}
+
+int tables_init(struct tables *tables, const int fds[static _EGRESS_MAP_N], uint32_t n_slots)
+{
+        void *tokens;
+
+        *tables = (struct tables){ .n_slots = n_slots };
+        for (size_t i = 0; i < _EGRESS_MAP_N; i++)
+                tables->fds[i] = fds[i];
+        tokens = mmap(NULL, tokens_size(tables), PROT_READ, MAP_SHARED, fds[EGRESS_MAP_TOKENS], 0);
+        if (tokens == MAP_FAILED) {
+                int r = -errno;
+
+                tables_deinit(tables);
+                return error_origin(r);
+        }
+        tables->tokens = tokens;
+        return 0;
+}
+
+void tables_deinit(struct tables *tables)
+{
+        if (tables->tokens)
+                (void)munmap((void *)(uintptr_t)tables->tokens, tokens_size(tables));
+        tables->tokens = NULL;
+        for (size_t i = 0; i < _EGRESS_MAP_N; i++)
+                tables->fds[i] = close_fd(tables->fds[i]);
+}
+
+static int put_prefix(const struct tables *tables, uint32_t number,
+                      const struct policy_prefix *prefix, const struct egress_ranges *ranges)
+{
+        struct egress_prefix4 key4 = { .prefix_bits = POLICY_BITS + prefix->n_bits,
+                                       .policy = number };
+        struct egress_prefix6 key6 = { .prefix_bits = POLICY_BITS + prefix->n_bits,
+                                       .policy = number };
+        int r;
+
+        if (prefix->is_v6) {
+                (void)memcpy(key6.address, prefix->bytes, sizeof(key6.address));
+                r = bpf_map_update_elem(tables->fds[EGRESS_MAP_PREFIXES6], &key6, ranges, BPF_ANY);
+        } else {
+                (void)memcpy(key4.address, prefix->bytes, sizeof(key4.address));
+                r = bpf_map_update_elem(tables->fds[EGRESS_MAP_PREFIXES4], &key4, ranges, BPF_ANY);
+        }
+        /* A prefix table says that it is full by ENOSPC. */
+        return r == -ENOSPC ? error_origin(-E2BIG) : r ? error_origin(r) : 0;
+}
+
+static void remove_prefix(const struct tables *tables, uint32_t number,
+                          const struct policy_prefix *prefix)
+{
+        struct egress_prefix4 key4 = { .prefix_bits = POLICY_BITS + prefix->n_bits,
+                                       .policy = number };
+        struct egress_prefix6 key6 = { .prefix_bits = POLICY_BITS + prefix->n_bits,
+                                       .policy = number };
+
+        if (prefix->is_v6) {
+                (void)memcpy(key6.address, prefix->bytes, sizeof(key6.address));
+                (void)bpf_map_delete_elem(tables->fds[EGRESS_MAP_PREFIXES6], &key6);
+        } else {
+                (void)memcpy(key4.address, prefix->bytes, sizeof(key4.address));
+                (void)bpf_map_delete_elem(tables->fds[EGRESS_MAP_PREFIXES4], &key4);
+        }
+}
+
+static void fill_ranges(const struct policy_range *ranges, size_t n_ranges,
+                        struct egress_ranges *ret_ranges)
+{
+        *ret_ranges = (struct egress_ranges){ .n_ranges = (uint32_t)n_ranges };
+        for (size_t i = 0; i < n_ranges; i++)
+                ret_ranges->ranges[i] = (struct egress_range){
+                        .low = ranges[i].low,
+                        .high = ranges[i].high,
+                        .action = ranges[i].action == POLICY_ALLOW ? EGRESS_ALLOW : EGRESS_DENY,
+                        .rule = (uint16_t)ranges[i].rule,
+                };
+}
+
+/* What the operator opened is an entry that says nothing: the longest match is the one that counts.
+ */
+int tables_put_always(const struct tables *tables, const struct policy_always *always)
+{
+        const struct egress_ranges denied = { .n_ranges = 1,
+                                              .ranges = { { 0, UINT16_MAX, EGRESS_DENY, 0 } } };
+        const struct egress_ranges open = { 0 };
+
+        for (size_t i = 0; i < always->n_entries; i++) {
+                const struct policy_always_entry *entry = &always->entries[i];
+                int r = put_prefix(tables, EGRESS_POLICY_ALWAYS, &entry->prefix,
+                                   entry->kind == POLICY_ALWAYS_OPENED ? &open : &denied);
+
+                if (r)
+                        return r;
+        }
+        return 0;
+}
+
+int tables_put_policy(struct tables *tables, const struct policy_table *policy,
+                      uint32_t *ret_number)
+{
+        uint32_t number;
+
+        tables->n_numbers++;
+        if (tables->n_numbers == EGRESS_POLICY_ALWAYS)
+                tables->n_numbers++;
+        number = tables->n_numbers;
+        for (size_t i = 0; i < policy->n_entries; i++) {
+                struct egress_ranges ranges;
+                int r;
+
+                fill_ranges(policy->entries[i].ranges, policy->entries[i].n_ranges, &ranges);
+                r = put_prefix(tables, number, &policy->entries[i].prefix, &ranges);
+                if (r) {
+                        while (i > 0)
+                                remove_prefix(tables, number, &policy->entries[--i].prefix);
+                        return error_fold(r);
+                }
+        }
+        *ret_number = number;
+        return 0;
+}
+
+void tables_remove_policy(const struct tables *tables, const struct policy_table *policy,
+                          uint32_t number)
+{
+        for (size_t i = 0; i < policy->n_entries; i++)
+                remove_prefix(tables, number, &policy->entries[i].prefix);
+}
+
+int tables_set_sandbox(const struct tables *tables, uint64_t cgroup_id,
+                       const struct egress_sandbox *entry)
+{
+        /* Not anew: the runtime may have removed it. */
+        int r = bpf_map_update_elem(tables->fds[EGRESS_MAP_SANDBOXES], &cgroup_id, entry,
+                                    BPF_EXIST);
+
+        return r ? error_origin(r) : 0;
+}
+
+static struct egress_name_key name_key(uint32_t number, const struct policy_address *address)
+{
+        struct egress_name_key key = { .policy = number };
+
+        if (address->is_v6) {
+                (void)memcpy(key.address, address->bytes, sizeof(key.address));
+        } else {
+                key.address[10] = key.address[11] = 0xff;
+                (void)memcpy(key.address + 12, address->bytes, 4);
+        }
+        return key;
+}
+
+int tables_put_name(const struct tables *tables, uint32_t number,
+                    const struct policy_address *address, const struct policy_range *ranges,
+                    size_t n_ranges, uint64_t expire_nsec)
+{
+        const struct egress_name_key key = name_key(number, address);
+        struct egress_name name = { .expire_nsec = expire_nsec };
+        int r;
+
+        fill_ranges(ranges, n_ranges, &name.allowed);
+        r = bpf_map_update_elem(tables->fds[EGRESS_MAP_NAMES], &key, &name, BPF_ANY);
+        return r ? error_origin(r) : 0;
+}
+
+void tables_remove_name(const struct tables *tables, uint32_t number,
+                        const struct policy_address *address)
+{
+        const struct egress_name_key key = name_key(number, address);
+
+        (void)bpf_map_delete_elem(tables->fds[EGRESS_MAP_NAMES], &key);
+}
+
+int tables_read_counts(const struct tables *tables, uint64_t cgroup_id,
+                       struct egress_counts *ret_counts)
+{
+        return bpf_map_lookup_elem(tables->fds[EGRESS_MAP_COUNTS], &cgroup_id, ret_counts);
+}
+
+bool tables_find_token(const struct tables *tables, uint32_t slot, uint32_t number,
+                       unsigned n_number_bits, struct egress_token *ret_token)
+{
+        const struct egress_token *token;
+        uint64_t serial_bits = EGRESS_TOKEN_SERIAL((1ULL << n_number_bits) - 1);
+
+        if (slot >= tables->n_slots)
+                return false;
+        token = &tables->tokens[(size_t)slot * EGRESS_TOKENS + EGRESS_TOKEN_PLACE(number)];
+        *ret_token = *(const volatile struct egress_token *)token;
+        return ret_token->serial != 0 &&
+               (ret_token->serial & serial_bits) == EGRESS_TOKEN_SERIAL(number);
+}

@@ -1,0 +1,63 @@
+#include "runtime/egress/wall_events.h"
+
+#include <string.h>
+
+#include "runtime/egress/egress.h"
+#include "runtime/egress/network.h"
+
+static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
+{
+        switch ((enum egress_verdict)verdict) {
+        case EGRESS_DENIED_ALWAYS:
+                return EGRESS_REASON(ALWAYS_DENIED);
+        case EGRESS_DENIED_RULE:
+                return EGRESS_REASON(RULE);
+        case EGRESS_DENIED_PROTOCOL:
+        case EGRESS_DENIED_SOCKET:
+                return EGRESS_REASON(PROTOCOL);
+        case EGRESS_DENIED_RELAY:
+                return EGRESS_REASON(FORGED);
+        case EGRESS_DENIED_DEFAULT:
+        case EGRESS_LOCAL:
+        case EGRESS_ALLOWED_RULE:
+        case EGRESS_ALLOWED_NAME:
+        case EGRESS_ALLOWED_DEFAULT:
+        default:
+                return EGRESS_REASON(DEFAULT);
+        }
+}
+
+void wall_event_push(struct egress *egress, const struct egress_event *told, int64_t now_usec,
+                     uint64_t now_nsec)
+{
+        struct network *network = egress_find_group(egress, told->cgroup_id);
+        struct event event = {
+                .cgroup_id = told->cgroup_id,
+                .leaf_cgroup_id = told->leaf_id,
+                .serial = told->serial,
+                .source = EGRESS_SOURCE(WALL),
+                .time_usec = now_usec - (int64_t)((now_nsec - told->time_nsec) / 1000),
+                .decision = EGRESS_DECISION(DENIED),
+                .reason = reason_of(told->verdict),
+                .rule = told->rule,
+                .policy_version = told->policy_version,
+                .has_address = told->verdict != EGRESS_DENIED_SOCKET,
+                .port = told->port,
+                .protocol = told->protocol,
+                .pid = told->pid,
+                .count = 1,
+        };
+        const struct named_address *named;
+
+        /* The proof of the wall is no doing of a program. */
+        if (!network || told->leaf_id == network->init_cgroup_id)
+                return;
+        event.address =
+                told->is_v6 ? policy_address_v6(told->address) : policy_address_v4(told->address);
+        (void)memcpy(event.command, told->command, sizeof(event.command));
+        event.command[sizeof(event.command) - 1] = '\0';
+        named = names_find(&network->names, &event.address, now_nsec / 1000);
+        if (named)
+                (void)memcpy(event.name, named->entries[0].name, sizeof(event.name));
+        egress_push(egress, &event);
+}
