@@ -1,0 +1,189 @@
+/* The queue of events: order, numbers, bounds, and what another hotcelld is told again. */
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/egress/events.h"
+
+static struct events events;
+static uint64_t first; /* number before the first */
+static uint8_t bytes[128 << 10];
+
+static void setup(void)
+{
+        log_init("test", LOG_LEVEL_ERROR);
+        ck_assert_int_eq(events_init(&events), 0);
+        first = events.n_pushed;
+}
+
+static void teardown(void)
+{
+        events_deinit(&events);
+}
+
+static void push(uint32_t port)
+{
+        struct event event = { .cgroup_id = 5, .port = (uint16_t)port, .count = 1 };
+
+        events_push(&events, &event);
+}
+
+/* How many were packed; they are in order and begin with @number. */
+static size_t pack(uint64_t number, uint16_t port)
+{
+        size_t n_bytes = events_pack(&events, bytes, sizeof(bytes));
+        Hotcell__Egress__V1__ToServer *packet;
+        size_t n;
+
+        if (n_bytes == 0)
+                return 0;
+        packet = hotcell__egress__v1__to_server__unpack(NULL, n_bytes, bytes);
+        ck_assert_ptr_nonnull(packet);
+        ck_assert_uint_eq(packet->request, 0);
+        ck_assert_int_eq(packet->body_case, HOTCELL__EGRESS__V1__TO_SERVER__BODY_EVENTS);
+        n = packet->events->n_events;
+        for (size_t i = 0; i < n; i++) {
+                ck_assert_uint_eq(packet->events->events[i]->number, number + i);
+                ck_assert_uint_eq(packet->events->events[i]->port, (uint16_t)(port + i));
+        }
+        hotcell__egress__v1__to_server__free_unpacked(packet, NULL);
+        return n;
+}
+
+START_TEST(events_are_sent_in_order_and_once)
+{
+        ck_assert_uint_eq(pack(0, 0), 0);
+        push(1);
+        push(2);
+        ck_assert_uint_eq(pack(first + 1, 1), 2);
+        ck_assert_uint_eq(pack(0, 0), 0);
+        push(3);
+        ck_assert_uint_eq(pack(first + 3, 3), 1);
+}
+END_TEST
+
+/* So those of the next process are above these: no process tells an event each microsecond. */
+START_TEST(numbers_begin_at_the_time)
+{
+        int64_t before = time_now_usec();
+        struct events later;
+
+        ck_assert_int_eq(events_init(&later), 0);
+        ck_assert_uint_ge(later.n_pushed, (uint64_t)before);
+        ck_assert_uint_le(later.n_pushed, (uint64_t)time_now_usec());
+        events_deinit(&later);
+}
+END_TEST
+
+START_TEST(what_was_not_recorded_is_sent_again)
+{
+        for (uint32_t i = 1; i <= 4; i++)
+                push(i);
+        ck_assert_uint_eq(pack(first + 1, 1), 4);
+        events_acknowledge(&events, first + 2);
+        events_rewind(&events);
+        ck_assert_uint_eq(pack(first + 3, 3), 2);
+}
+END_TEST
+
+START_TEST(numbers_that_were_not_sent_are_not_acknowledged)
+{
+        push(1);
+        push(2);
+        events_acknowledge(&events, first + 1);
+        ck_assert_uint_eq(events.n_recorded, first);
+        ck_assert_uint_eq(pack(first + 1, 1), 2);
+        events_acknowledge(&events, first + 2);
+        events_acknowledge(&events, first + 1);
+        events_acknowledge(&events, UINT64_MAX);
+        ck_assert_uint_eq(events.n_recorded, first + 2);
+}
+END_TEST
+
+START_TEST(only_so_many_are_in_flight)
+{
+        uint64_t n = 0;
+        size_t packed;
+
+        for (uint32_t i = 0; i < EVENTS_MAX; i++)
+                push(i);
+        while ((packed = pack(first + 1 + n, (uint16_t)n)) > 0)
+                n += packed;
+        ck_assert_uint_eq(n, EVENTS_IN_FLIGHT_MAX);
+        events_acknowledge(&events, first + 1);
+        ck_assert_uint_eq(pack(0, 0), 0);
+        events_acknowledge(&events, first + EVENTS_BATCH_MAX);
+        ck_assert_uint_eq(pack(first + 1 + n, (uint16_t)n), EVENTS_BATCH_MAX);
+}
+END_TEST
+
+START_TEST(when_it_is_full_the_newest_are_lost_and_counted)
+{
+        for (uint32_t i = 1; i <= EVENTS_MAX; i++) {
+                ck_assert(!events_are_full(&events));
+                push(i);
+        }
+        ck_assert(events_are_full(&events));
+        push(9);
+        ck_assert_uint_eq(events.n_lost, 1);
+        ck_assert_uint_eq(pack(first + 1, 1), EVENTS_BATCH_MAX);
+        events_acknowledge(&events, first + 1);
+        ck_assert(!events_are_full(&events));
+}
+END_TEST
+
+START_TEST(a_batch_of_the_largest_fits_into_a_packet)
+{
+        struct event event = { .cgroup_id = UINT64_MAX,
+                               .leaf_cgroup_id = UINT64_MAX,
+                               .serial = UINT64_MAX,
+                               .source = EGRESS_SOURCE(RESOLVER),
+                               .time_usec = INT64_MAX,
+                               .decision = EGRESS_DECISION(FLOW_ENDED),
+                               .reason = EGRESS_REASON(FORGED),
+                               .rule = UINT32_MAX,
+                               .policy_version = INT64_MAX,
+                               .address = { .is_v6 = true },
+                               .has_address = true,
+                               .port = UINT16_MAX,
+                               .protocol = UINT32_MAX,
+                               .pid = UINT32_MAX,
+                               .count = UINT32_MAX,
+                               .error_number = -1,
+                               .sent_bytes = UINT64_MAX,
+                               .received_bytes = UINT64_MAX,
+                               .duration_usec = INT64_MAX };
+
+        (void)memset(event.name, 'a', sizeof(event.name) - 1);
+        (void)memset(event.command, 'c', sizeof(event.command) - 1);
+        for (size_t i = 0; i < EVENTS_BATCH_MAX; i++)
+                events_push(&events, &event);
+        ck_assert_uint_gt(events_pack(&events, bytes, sizeof(bytes)), EVENTS_BATCH_MAX * 300);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *suite = suite_create("events");
+        TCase *tests = tcase_create("events");
+        SRunner *runner;
+        int n_failed;
+
+        tcase_add_checked_fixture(tests, setup, teardown);
+        tcase_add_test(tests, events_are_sent_in_order_and_once);
+        tcase_add_test(tests, numbers_begin_at_the_time);
+        tcase_add_test(tests, what_was_not_recorded_is_sent_again);
+        tcase_add_test(tests, numbers_that_were_not_sent_are_not_acknowledged);
+        tcase_add_test(tests, only_so_many_are_in_flight);
+        tcase_add_test(tests, when_it_is_full_the_newest_are_lost_and_counted);
+        tcase_add_test(tests, a_batch_of_the_largest_fits_into_a_packet);
+        suite_add_tcase(suite, tests);
+        runner = srunner_create(suite);
+        srunner_run_all(runner, CK_ENV);
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,204 @@
+/* Policies as they come from hotcelld: what is taken, what is refused and which rule it is. */
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/base/macros.h"
+#include "runtime/egress/policy_reader.h"
+
+enum { RULES_MAX = 16 };
+
+static Hotcell__Egress__V1__Rule rules[RULES_MAX];
+static Hotcell__Egress__V1__Rule *pointers[RULES_MAX];
+static Hotcell__Egress__V1__Ports ports[RULES_MAX];
+static Hotcell__Egress__V1__Ports *port_pointers[RULES_MAX];
+static size_t n_rules;
+static struct policy policy;
+static size_t bad_rule;
+static int fd = -1;
+
+static void setup(void)
+{
+        n_rules = 0;
+        bad_rule = 99;
+        policy = (struct policy){ 0 };
+        fd = -1;
+}
+
+static void teardown(void)
+{
+        policy_deinit(&policy);
+        if (fd >= 0)
+                (void)close(fd);
+}
+
+static Hotcell__Egress__V1__Rule *add(const char *cidr, const char *domain)
+{
+        Hotcell__Egress__V1__Rule *rule = &rules[n_rules];
+
+        hotcell__egress__v1__rule__init(rule);
+        rule->is_allow = true;
+        if (cidr) {
+                rule->destination_case = HOTCELL__EGRESS__V1__RULE__DESTINATION_CIDR;
+                rule->cidr = (char *)(uintptr_t)cidr;
+        } else if (domain) {
+                rule->destination_case = HOTCELL__EGRESS__V1__RULE__DESTINATION_DOMAIN;
+                rule->domain = (char *)(uintptr_t)domain;
+        }
+        pointers[n_rules] = rule;
+        n_rules++;
+        return rule;
+}
+
+static void add_ports(Hotcell__Egress__V1__Rule *rule, uint32_t low, uint32_t high)
+{
+        size_t i = (size_t)(rule - rules);
+
+        hotcell__egress__v1__ports__init(&ports[i]);
+        ports[i].first = low;
+        ports[i].last = high;
+        port_pointers[i] = &ports[i];
+        rule->ports = &port_pointers[i];
+        rule->n_ports = 1;
+}
+
+static uint32_t write_bytes(const void *bytes, size_t n)
+{
+        fd = memfd_create("policy", MFD_CLOEXEC);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(write(fd, bytes, n), (ssize_t)n);
+        return (uint32_t)n;
+}
+
+static int read_set(uint32_t n_bytes, Hotcell__Egress__V1__DefaultAction action)
+{
+        Hotcell__Egress__V1__SetPolicy set;
+
+        hotcell__egress__v1__set_policy__init(&set);
+        set.policy_bytes = n_bytes;
+        set.default_action = action;
+        return policy_reader_read(&set, fd, &policy, &bad_rule);
+}
+
+static int read_rules(void)
+{
+        Hotcell__Egress__V1__Policy message;
+        uint8_t bytes[4096];
+
+        hotcell__egress__v1__policy__init(&message);
+        message.rules = pointers;
+        message.n_rules = n_rules;
+        ck_assert_uint_le(hotcell__egress__v1__policy__get_packed_size(&message), sizeof(bytes));
+        return read_set(write_bytes(bytes, hotcell__egress__v1__policy__pack(&message, bytes)),
+                        HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY);
+}
+
+START_TEST(the_default_needs_no_rules)
+{
+        ck_assert_int_eq(read_set(0, HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY), 0);
+        ck_assert_int_eq(policy.default_action, POLICY_DEFAULT_DENY);
+        ck_assert_uint_eq(policy.n_rules, 0);
+        ck_assert_int_eq(
+                read_set(0, HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_ALLOW_PUBLIC), 0);
+        ck_assert_int_eq(policy.default_action, POLICY_DEFAULT_ALLOW_PUBLIC);
+        /* What is not known is the narrower one. */
+        ck_assert_int_eq(read_set(0, (Hotcell__Egress__V1__DefaultAction)7), 0);
+        ck_assert_int_eq(policy.default_action, POLICY_DEFAULT_DENY);
+}
+END_TEST
+
+START_TEST(rules_are_taken_in_their_order)
+{
+        add_ports(add("10.0.0.0/8", NULL), 80, 443);
+        add(NULL, "*.Example.org")->is_allow = false;
+        add("2001:db8::/32", NULL);
+        ck_assert_int_eq(read_rules(), 0);
+        ck_assert_uint_eq(policy.n_rules, 3);
+        ck_assert_int_eq(policy.rules[0].action, POLICY_ALLOW);
+        ck_assert_uint_eq(policy.rules[0].prefix.n_bits, 8);
+        ck_assert_uint_eq(policy.rules[0].ports[0].low, 80);
+        ck_assert_uint_eq(policy.rules[0].ports[0].high, 443);
+        ck_assert_int_eq(policy.rules[1].action, POLICY_DENY);
+        ck_assert(policy.rules[1].is_domain && policy.rules[1].is_wildcard);
+        ck_assert_str_eq(policy.rules[1].domain, "example.org");
+        ck_assert(policy.rules[2].prefix.is_v6);
+}
+END_TEST
+
+/* Each stands behind a good one. */
+static const struct {
+        const char *cidr;
+        const char *domain;
+        uint32_t low, high; /* zero: no ports */
+} bad[] = {
+        { NULL, NULL, 0, 0 },         { "10.0.0.1/8", NULL, 0, 0 },     { "", NULL, 0, 0 },
+        { NULL, "", 0, 0 },           { NULL, "1.2.3.4", 0, 0 },        { NULL, "a.*.org", 0, 0 },
+        { "10.0.0.0/8", NULL, 2, 1 }, { "10.0.0.0/8", NULL, 1, 65536 },
+};
+
+START_TEST(a_rule_that_is_none_is_named)
+{
+        Hotcell__Egress__V1__Rule *rule;
+
+        add("10.0.0.0/8", NULL);
+        rule = add(bad[_i].cidr, bad[_i].domain);
+        if (bad[_i].low)
+                add_ports(rule, bad[_i].low, bad[_i].high);
+        ck_assert_int_eq(read_rules(), POLICY_READER_E_INVALID);
+        ck_assert_uint_eq(bad_rule, 1);
+}
+END_TEST
+
+START_TEST(bytes_that_are_no_message_are_refused)
+{
+        static const uint8_t bytes[] = { 0x0a, 0x7f, 0x00 };
+
+        ck_assert_int_eq(read_set(write_bytes(bytes, sizeof(bytes)),
+                                  HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY),
+                         POLICY_READER_E_INVALID);
+}
+END_TEST
+
+START_TEST(less_than_was_announced_is_refused)
+{
+        ck_assert_int_lt(read_set(write_bytes("x", 1) + 1,
+                                  HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY),
+                         0);
+}
+END_TEST
+
+START_TEST(a_policy_without_its_descriptor_or_too_large_is_refused)
+{
+        ck_assert_int_eq(read_set(5, HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY),
+                         POLICY_READER_E_INVALID);
+        (void)write_bytes("x", 1);
+        ck_assert_int_eq(read_set(POLICY_READER_BYTES_MAX + 1,
+                                  HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY),
+                         POLICY_READER_E_INVALID);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *suite = suite_create("policy_reader");
+        TCase *tests = tcase_create("policy_reader");
+        SRunner *runner;
+        int n_failed;
+
+        tcase_add_checked_fixture(tests, setup, teardown);
+        tcase_add_test(tests, the_default_needs_no_rules);
+        tcase_add_test(tests, rules_are_taken_in_their_order);
+        tcase_add_loop_test(tests, a_rule_that_is_none_is_named, 0, ARRAY_SIZE(bad));
+        tcase_add_test(tests, bytes_that_are_no_message_are_refused);
+        tcase_add_test(tests, less_than_was_announced_is_refused);
+        tcase_add_test(tests, a_policy_without_its_descriptor_or_too_large_is_refused);
+        suite_add_tcase(suite, tests);
+        runner = srunner_create(suite);
+        srunner_run_all(runner, CK_ENV);
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
