@@ -27,6 +27,8 @@ SECTIONS = {
     "seccomp_filter": "test/container/seccomp_filter_test",
     "isolation": "test/container/isolation_test",
     "spawner": "test/container/spawner_test",
+    "egress_wall": "test/bpf/test_wall",
+    "egress_redirect": "test/bpf/test_redirect",
     "runtime-start": "test/supervisor/test_start",
     "runtime-daemon": "test/supervisor/test_daemon",
     "pure_v2": "test/vm/test_pure_v2.py",
