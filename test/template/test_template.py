@@ -33,6 +33,12 @@ EPOCH = 1735689600
 IS_ROOT = os.geteuid() == 0
 
 
+def copy_for_others(source, target):
+    """The source tree may be closed to other users, folders and files."""
+    shutil.copytree(source, target)
+    subprocess.run(["chmod", "-R", "a+rX", target], check=True)
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="hotcell-test-")
@@ -461,9 +467,9 @@ class Stores(Case):
     @unittest.skipUnless(IS_ROOT, "only root can make a store of root")
     def test_without_root_nothing_is_removed_and_it_says_so(self):
         old = self.publish("a")[0]
-        script = self.path("hotcell-template")
-        shutil.copy(SCRIPT, script)
-        shutil.copytree(os.path.join(SOURCE, "hotcell_template"), self.path("hotcell_template"))
+        copy = self.path("copy")
+        copy_for_others(SOURCE, copy)
+        script = os.path.join(copy, os.path.basename(SCRIPT))
         for path in (self.directory, self.store.path):
             os.chmod(path, 0o755)
         done = subprocess.run([sys.executable, script, "rm", old, "--store", self.store.path], capture_output=True, text=True,
@@ -924,10 +930,8 @@ class Commands(Case):
 
     def test_other_users_are_told_to_become_root(self):
         os.chmod(self.directory, 0o755)
-        # The source tree may be closed to other users.
         copy = os.path.join(self.directory, "runtime", "template")
-        shutil.copytree(os.path.dirname(SCRIPT), copy)
-        os.chmod(copy, 0o755)
+        copy_for_others(SOURCE, copy)
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
                    os.path.join(copy, os.path.basename(SCRIPT)), "build", "python"]
         run = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
