@@ -296,6 +296,8 @@ static int open_store(struct server *server)
                 .outputs_kept_usec = config->rings_retained_usec,
                 .outputs_max_bytes = config->rings_retained_bytes,
                 .events_bytes_max = config->retention_events_bytes,
+                .egress_events_max = config->retention_egress_events,
+                .egress_events_bytes_max = config->retention_egress_events_bytes,
         };
         char message[MESSAGE_BUFFER];
         int r;

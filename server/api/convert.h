@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "hotcell/v1/egress.pb-c.h"
 #include "hotcell/v1/execution_service.pb-c.h"
 #include "hotcell/v1/key_service.pb-c.h"
 #include "hotcell/v1/sandbox_service.pb-c.h"
@@ -29,4 +30,8 @@ Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_re
 Hotcell__V1__Execution *convert_execution(struct arena *arena,
                                           const struct execution_record *record,
                                           int64_t first_sequence);
+
+/* @left_out: how many others before it are not told. */
+Hotcell__V1__EgressEvent *convert_egress(struct arena *arena, const struct egress_record *record,
+                                         int64_t left_out);
 Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record);

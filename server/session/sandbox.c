@@ -94,6 +94,14 @@ static void add_to_maps(struct sandbox *sandbox)
         map_add(&session->names, &sandbox->by_name, sandbox->name_key, strlen(sandbox->name_key));
 }
 
+static void add_cgroup(struct sandbox *sandbox, uint64_t cgroup_id)
+{
+        sandbox->record.cgroup_id = cgroup_id;
+        if (cgroup_id > 0)
+                map_add(&sandbox->session->cgroups, &sandbox->by_cgroup, &sandbox->record.cgroup_id,
+                        sizeof(cgroup_id));
+}
+
 static int fill_record(struct sandbox *sandbox, const struct sandbox_request *request)
 {
         struct sandbox_record *record = &sandbox->record;
@@ -166,6 +174,7 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
         sandbox->was_ending = record->state == SANDBOX_ENDING;
         sandbox->record.state = SANDBOX_RUNNING;
         add_to_maps(sandbox);
+        add_cgroup(sandbox, record->cgroup_id);
         *ret_sandbox = sandbox;
         return 0;
 }
@@ -185,6 +194,8 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 reader->sandbox = NULL;
         }
         map_remove(&sandbox->session->sandboxes, &sandbox->by_id);
+        if (sandbox->record.cgroup_id > 0)
+                map_remove(&sandbox->session->cgroups, &sandbox->by_cgroup);
         if (sandbox->name_key[0])
                 map_remove(&sandbox->session->names, &sandbox->by_name);
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
@@ -326,7 +337,7 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
         if (answer &&
             answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_CREATED) {
                 sandbox->is_in_runtime = true;
-                sandbox->record.cgroup_id = answer->sandbox_created->cgroup_id;
+                add_cgroup(sandbox, answer->sandbox_created->cgroup_id);
                 record_running(sandbox);
         } else {
                 struct session_result failure =

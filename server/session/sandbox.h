@@ -31,8 +31,9 @@ STAILQ_HEAD(sandbox_waiters, sandbox_waiter);
  * The states are those of the record (enum sandbox_state).
  */
 struct sandbox {
-        struct map_node by_id;   /* in session's map, by sandbox_id */
-        struct map_node by_name; /* by owner and name, when it has a name */
+        struct map_node by_id;     /* in session's map, by sandbox_id */
+        struct map_node by_cgroup; /* by the id of its cgroup, when it has one */
+        struct map_node by_name;   /* by owner and name, when it has a name */
         char name_key[OWNER_BUFFER + ID_BUFFER];
         struct session *session;
         struct share_owner *holder; /* its owner, with what is its */

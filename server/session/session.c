@@ -347,6 +347,7 @@ struct session *session_free(struct session *session)
         session_drop_info(session);
         (void)sd_event_source_disable_unref(session->retention_timer);
         (void)ring_free(session->spare_ring);
+        egress_queue_deinit(&session->egress);
         (void)sd_event_source_disable_unref(session->wake);
         (void)sd_event_unref(session->loop);
         free(session);
@@ -404,6 +405,7 @@ void session_stop(struct session *session, void (*on_stopped)(void *userdata), v
         session->on_stopped = on_stopped;
         session->stopped_userdata = userdata;
         session_check_ready(session);
+        egress_queue_flush(session);
         if (session->phase != SESSION_SERVING)
                 session_reconcile_cancel(session);
         for (node = map_first(&session->sandboxes); node; node = next) {

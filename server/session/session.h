@@ -342,7 +342,33 @@ void session_get_execution(struct session *session, const char *owner, const cha
 /* Oldest sequence that can be replayed; zero when none can. */
 int64_t session_first_sequence(struct session *session, const char *execution_id);
 
+/*
+ * Egress: what processes of a sandbox asked the network for, as it was decided. Whoever sees that
+ * tells it here.
+ */
+struct egress_source {
+        const char *sandbox_id;  /* NULL or empty: it is known by its cgroup */
+        uint64_t cgroup_id;      /* of the sandbox */
+        uint64_t leaf_cgroup_id; /* of the process; zero: not known */
+};
+
+/*
+ * Takes one event. It is stored soon, in the background, under the execution that ran in the leaf
+ * at its time; a denial or failure is shown in that execution's stream, unless it has ended. Of
+ * @record the ids are not looked at, a time of zero is now, a count of zero is one. Its sequence
+ * rises within the sandbox: one that is not above all before it is not shown, one that is stored is
+ * not stored again; so what may have been lost on its way can be told again.
+ *
+ * 0; -EINVAL: it is no event; SESSION_E_SANDBOX_NOT_FOUND: no sandbox has that cgroup;
+ * SESSION_E_RUNTIME_UNAVAILABLE: before session_is_settled, to be told again;
+ * SESSION_E_SHUTTING_DOWN; SESSION_E_QUEUE_FULL, -ENOMEM: too much waits to be stored, so this is
+ * not, though it was shown.
+ */
+int session_egress_event(struct session *session, const struct egress_source *source,
+                         const struct egress_record *record);
+
 /* Events. */
+/* The numbers are kept in rings and in the database: never change one. */
 enum execution_event_kind {
         EXECUTION_EVENT_QUEUED = 1,
         EXECUTION_EVENT_STARTED,
@@ -355,6 +381,7 @@ enum execution_event_kind {
         EXECUTION_EVENT_PART_DATA,
         EXECUTION_EVENT_GAP,
         EXECUTION_EVENT_ENDED,
+        EXECUTION_EVENT_EGRESS,
         _EXECUTION_EVENT_KIND_N,
 };
 
@@ -414,6 +441,10 @@ struct execution_event {
                         int64_t events, stdout_bytes, stderr_bytes;
                 } gap;
                 const struct execution_record *ended;
+                struct {
+                        const struct egress_record *record;
+                        int64_t left_out; /* others before it that are not told */
+                } egress;
         };
 };
 

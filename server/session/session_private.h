@@ -7,6 +7,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "server/session/egress.h"
 #include "server/session/execution.h"
 #include "server/session/map.h"
 #include "server/session/runtime_client.h"
@@ -46,6 +47,7 @@ struct session {
         struct reconciliation *reconciliation;
 
         struct map sandboxes;  /* by id */
+        struct map cgroups;    /* sandboxes by the id of their cgroup, once they have one */
         struct map names;      /* by owner and name */
         struct map executions; /* by id: those not ended, and those retained */
         struct map claims;     /* by owner, method and request_id */
@@ -55,6 +57,7 @@ struct session {
         TAILQ_HEAD(, execution) retained;
         sd_event_source *retention_timer;
         struct ring *spare_ring; /* for the next execution; may be NULL */
+        struct egress_queue egress;
 
         LIST_HEAD(, session_watch) watches;
         /* Who is told from the loop, soon. */

@@ -22,9 +22,12 @@ enum {
         PATH_BUFFER = 1024,     /* a working directory, and its NUL */
         METHOD_BUFFER = 32,     /* such as `CreateSandbox`, and its NUL */
         REQUEST_ID_BUFFER = 65, /* a client's own name of a request, and its NUL */
+        ADDRESS_BUFFER = 46,    /* an IP address as text, and its NUL */
+        HOST_NAME_BUFFER = 256, /* a name of the DNS, and its NUL */
+        COMMAND_BUFFER = 16,    /* what a process calls itself, and its NUL */
 };
 
-/* The numbers of the three enums below are stored: never change one. They are those of the public
+/* The numbers of the enums below are stored: never change one. They are those of the public
  * API, too. */
 enum sandbox_state {
         SANDBOX_CREATING = 1,
@@ -82,6 +85,35 @@ enum sandbox_event {
         SANDBOX_EVENT_UPDATED,
         SANDBOX_EVENT_ENDED,
         _SANDBOX_EVENT_N,
+};
+
+enum egress_event_type {
+        EGRESS_EVENT_DENIED = 1,
+        EGRESS_EVENT_FAILED,     /* allowed, but it could not be made */
+        EGRESS_EVENT_FLOW_ENDED, /* made, and over */
+        _EGRESS_EVENT_TYPE_N,
+};
+
+enum egress_protocol {
+        EGRESS_PROTOCOL_OTHER = 0,
+        EGRESS_PROTOCOL_TCP,
+        EGRESS_PROTOCOL_UDP,
+        EGRESS_PROTOCOL_ICMP,
+        _EGRESS_PROTOCOL_N,
+};
+
+enum egress_reason {
+        EGRESS_REASON_NONE = 0,
+        EGRESS_REASON_DEFAULT,
+        EGRESS_REASON_RULE,
+        EGRESS_REASON_ALWAYS_DENIED,
+        EGRESS_REASON_NAME_MISMATCH,
+        EGRESS_REASON_RESOLVER,
+        EGRESS_REASON_PROTOCOL,
+        EGRESS_REASON_LIMIT,
+        EGRESS_REASON_UNAVAILABLE,
+        EGRESS_REASON_POLICY_CHANGED,
+        _EGRESS_REASON_N,
 };
 
 /* A name and a value: labels, environment variables. */
@@ -207,6 +239,29 @@ struct request_record {
         uint8_t request_sha256[32]; /* of its other fields */
         char object_id[ID_BUFFER];  /* what the answer is about */
         bool created;               /* the request made it */
+};
+
+/* One decision about what a sandbox asked the network for. Owns nothing. */
+struct egress_record {
+        int64_t sequence; /* its source's number: rises in the sandbox, never used for another */
+        int64_t event_time_usec;
+        char sandbox_id[ID_BUFFER];
+        char execution_id[ID_BUFFER]; /* may be empty */
+        enum egress_event_type type;
+        enum egress_protocol protocol;
+        char address[ADDRESS_BUFFER]; /* may be empty */
+        int32_t port;
+        char name[HOST_NAME_BUFFER]; /* may be empty */
+        enum egress_reason reason;
+        int32_t rule_index; /* from zero, with EGRESS_REASON_RULE */
+        int64_t policy_version;
+        int64_t pid; /* on the host; zero: not known */
+        char command[COMMAND_BUFFER];
+        int64_t count; /* of equal ones that it stands for */
+        int32_t error_number;
+        int64_t sent_bytes;
+        int64_t received_bytes;
+        int64_t duration_usec;
 };
 
 /* Deep copies; -ENOMEM. @ret is overwritten, not freed. */

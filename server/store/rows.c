@@ -130,6 +130,30 @@ static const struct field request_fields[] = {
         REQUEST(BLOB, request_sha256), REQUEST(TEXT, object_id), REQUEST(BOOL, created),
 };
 
+#define EGRESS(kind, member) FIELD(kind, egress_record, #member, member)
+
+static const struct field egress_fields[] = {
+        EGRESS(TEXT, sandbox_id),
+        EGRESS(INT64, sequence),
+        EGRESS(OPTIONAL_TEXT, execution_id),
+        EGRESS(INT64, event_time_usec),
+        EGRESS(INT32, type),
+        EGRESS(INT32, protocol),
+        EGRESS(TEXT, address),
+        EGRESS(INT32, port),
+        EGRESS(TEXT, name),
+        EGRESS(INT32, reason),
+        EGRESS(INT32, rule_index),
+        EGRESS(INT64, policy_version),
+        EGRESS(INT64, pid),
+        EGRESS(TEXT, command),
+        EGRESS(INT64, count),
+        EGRESS(INT32, error_number),
+        EGRESS(INT64, sent_bytes),
+        EGRESS(INT64, received_bytes),
+        EGRESS(INT64, duration_usec),
+};
+
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");
 
 static int bind_field(sqlite3_stmt *statement, int parameter, const struct field *field,
@@ -265,6 +289,11 @@ int row_bind_request(sqlite3_stmt *statement, const struct request_record *recor
         return bind_fields(statement, request_fields, ARRAY_SIZE(request_fields), record);
 }
 
+int row_bind_egress(sqlite3_stmt *statement, const struct egress_record *record)
+{
+        return bind_fields(statement, egress_fields, ARRAY_SIZE(egress_fields), record);
+}
+
 int row_read_sandbox(sqlite3_stmt *statement, struct sandbox_record *ret_record)
 {
         *ret_record = (struct sandbox_record){ 0 };
@@ -293,6 +322,12 @@ int row_read_request(sqlite3_stmt *statement, struct request_record *ret_record)
 {
         *ret_record = (struct request_record){ 0 };
         return read_fields(statement, request_fields, ARRAY_SIZE(request_fields), ret_record);
+}
+
+int row_read_egress(sqlite3_stmt *statement, struct egress_record *ret_record)
+{
+        *ret_record = (struct egress_record){ 0 };
+        return read_fields(statement, egress_fields, ARRAY_SIZE(egress_fields), ret_record);
 }
 
 int row_sandbox_n_columns(void)

@@ -13,6 +13,7 @@ int row_bind_context(sqlite3_stmt *statement, const struct context_record *recor
 int row_bind_execution(sqlite3_stmt *statement, const struct execution_record *record);
 int row_bind_key(sqlite3_stmt *statement, const struct key_record *record);
 int row_bind_request(sqlite3_stmt *statement, const struct request_record *record);
+int row_bind_egress(sqlite3_stmt *statement, const struct egress_record *record);
 
 /* Columns 0 …; labels and environment of a sandbox are not in its row. -EUCLEAN when a value does
  * not fit its field. */
@@ -21,6 +22,7 @@ int row_read_context(sqlite3_stmt *statement, struct context_record *ret_record)
 int row_read_execution(sqlite3_stmt *statement, struct execution_record *ret_record);
 int row_read_key(sqlite3_stmt *statement, struct key_record *ret_record);
 int row_read_request(sqlite3_stmt *statement, struct request_record *ret_record);
+int row_read_egress(sqlite3_stmt *statement, struct egress_record *ret_record);
 
 /* The column after those of a sandbox. */
 int row_sandbox_n_columns(void);

@@ -61,6 +61,7 @@ struct fake_runtime {
         LIST_HEAD(, process) processes;
         LIST_HEAD(, held) held;
         size_t n_started;
+        size_t n_created;
         uint64_t cpu_usec;
 };
 
@@ -238,7 +239,7 @@ static void send_created(struct fake_runtime *runtime, uint64_t request, const c
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__sandbox_created__init(&created);
         fake_runtime_add_sandbox(runtime, sandbox_id, NULL);
-        created.cgroup_id = 77;
+        created.cgroup_id = FAKE_CGROUP_FIRST + runtime->n_created++;
         message.body_case = FROM(SANDBOX_CREATED);
         message.sandbox_created = &created;
         send_message(runtime, request, &message, NULL, 0);
@@ -344,6 +345,7 @@ static void on_start(struct fake_runtime *runtime, uint64_t request,
         (void)close(pipes[2][0]);
         (void)close(pipes[3][1]);
         started.pid = (uint32_t)process->pid;
+        started.cgroup_id = FAKE_LEAF_FIRST + runtime->n_started - 1;
         message.body_case = FROM(PROCESS_STARTED);
         message.process_started = &started;
         send_message(runtime, request, &message, fds, 5);

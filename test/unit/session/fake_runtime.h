@@ -10,6 +10,9 @@
 
 struct fake_runtime;
 
+/* Of the first sandbox and of the first process; those after it count up. */
+enum { FAKE_CGROUP_FIRST = 77, FAKE_LEAF_FIRST = 1000 };
+
 /* What the next requests meet. */
 struct fake_runtime_script {
         int fail_create; /* FailureReason; 0: none */

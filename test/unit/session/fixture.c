@@ -417,6 +417,18 @@ static void say_bundle(struct seen *seen, const char *name, const struct executi
         }
 }
 
+static void say_egress(struct seen *seen, const struct egress_record *record, int64_t left_out)
+{
+        char more[32] = "";
+
+        seen->n_egress += record->count + left_out;
+        seen->egress = *record;
+        if (left_out > 0)
+                (void)snprintf(more, sizeof(more), "+%lld", (long long)left_out);
+        say(seen, "egress:%s:%d*%lld%s", record->address, (int)record->port,
+            (long long)record->count, more);
+}
+
 void see(struct seen *seen, const struct execution_event *event)
 {
         if (event->kind != EXECUTION_EVENT_GAP)
@@ -458,6 +470,9 @@ void see(struct seen *seen, const struct execution_event *event)
                 seen->gap_events += event->gap.events;
                 seen->gap_stdout_bytes += event->gap.stdout_bytes;
                 say(seen, "gap");
+                break;
+        case EXECUTION_EVENT_EGRESS:
+                say_egress(seen, event->egress.record, event->egress.left_out);
                 break;
         case EXECUTION_EVENT_ENDED:
                 seen->ended = *event->ended;

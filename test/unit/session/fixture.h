@@ -47,7 +47,9 @@ struct seen {
         int64_t gap_stdout_bytes;
         int64_t last_sequence;
         int64_t n_events;
-        bool is_over; /* `ended` was read, or it was closed */
+        int64_t n_egress;            /* denials and failures, all that they stand for */
+        struct egress_record egress; /* the last of them */
+        bool is_over;                /* `ended` was read, or it was closed */
         bool is_closed;
         struct execution_record ended;
         struct execution_reader *reader;
