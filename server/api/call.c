@@ -170,6 +170,8 @@ static const struct {
         [SESSION_E_QUEUE_LIMIT] = { REASON_QUEUE_LIMIT, NULL, NULL },
         [SESSION_E_STREAM_LIMIT] = { REASON_STREAM_LIMIT, NULL, NULL },
         [SESSION_E_UPDATE_RATE] = { REASON_UPDATE_RATE, NULL, NULL },
+        [SESSION_E_EGRESS_LIMIT] = { REASON_EGRESS_LIMIT, NULL, NULL },
+        [SESSION_E_NO_RELAY] = { REASON_EGRESS_UNAVAILABLE, NULL, NULL },
 };
 
 static void set_exhausted(struct status *status, const char *whose)

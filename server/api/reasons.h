@@ -63,6 +63,8 @@
         X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "As many streams are open as may be at once.")      \
         X(UPDATE_RATE, RPC_RESOURCE_EXHAUSTED,                                                      \
           "The owner makes more updates of sandboxes than it may in that time.")                    \
+        X(EGRESS_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                     \
+          "The egress rules of all sandboxes, or of the owner's, are as many bytes as may be.")     \
         X(CONNECTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                 \
           "The key has as many connections as it may have; use one of them for many calls.")        \
         X(CALL_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                       \
@@ -79,6 +81,8 @@
           "A wall between sandboxes and the host does not hold, so none is made.")                  \
         X(KERNEL_FAILED, RPC_FAILED_PRECONDITION,                                                   \
           "The interpreter did not start in the sandbox; the message says why.")                    \
+        X(EGRESS_UNAVAILABLE, RPC_FAILED_PRECONDITION,                                              \
+          "The server has no relay for egress rules: only policies that allow nothing are taken.")  \
         X(CONFLICT, RPC_ABORTED, "Another request changed it meanwhile; read it and try again.")    \
         X(WATCH_TOKEN_EXPIRED, RPC_OUT_OF_RANGE,                                                    \
           "Events since that watch token are no longer kept; list again and watch from there.")     \
