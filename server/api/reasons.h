@@ -35,6 +35,10 @@
           "The watch token was not given by this server.")                                          \
         X(REQUEST_ID_REUSED, RPC_INVALID_ARGUMENT,                                                  \
           "The request id was used for a request with other fields.")                               \
+        X(RULE_TOO_COMPLEX, RPC_INVALID_ARGUMENT,                                                   \
+          "More ranges of ports meet at the destination of an egress rule than there is room for.") \
+        X(NEEDS_DIRECT_MODE, RPC_INVALID_ARGUMENT,                                                  \
+          "Without direct mode a network carries TCP and DNS only; the rule is about another.")     \
         X(SANDBOX_NOT_FOUND, RPC_NOT_FOUND, "There is no such sandbox, or it is not yours.")        \
         X(CONTEXT_NOT_FOUND, RPC_NOT_FOUND, "The sandbox has no such context.")                     \
         X(EXECUTION_NOT_FOUND, RPC_NOT_FOUND, "There is no such execution, or it is not yours.")    \
