@@ -37,6 +37,7 @@ _generate()
 from google.protobuf import any_pb2, message_factory  # noqa: E402
 from google.rpc import error_details_pb2 as details_pb2  # noqa: E402
 from google.rpc import status_pb2  # noqa: E402
+from hotcell.v1 import egress_pb2 as egress  # noqa: E402
 from hotcell.v1 import execution_pb2 as execution  # noqa: E402
 from hotcell.v1 import execution_service_pb2 as executions  # noqa: E402
 from hotcell.v1 import key_service_pb2 as keys  # noqa: E402
