@@ -38,6 +38,7 @@ struct config {
         int64_t creations_max;
         int64_t memory_total_bytes, memory_reserve_bytes, memory_overcommit_percent;
         int64_t updates_per_second;
+        int64_t egress_rules_total_bytes;
         int64_t owner_percent, operator_percent;
         int64_t ttl_default_usec, ttl_max_usec;
         bool allow_no_ttl;

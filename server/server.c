@@ -92,6 +92,7 @@ static struct session_share_rules share_rules(const struct config *config)
                         [SESSION_SHARE_QUEUED_BYTES] = config->queued_bytes_total_max,
                         [SESSION_SHARE_STREAMS] = config->open_streams_max,
                         [SESSION_SHARE_RINGS] = config->rings_retained_bytes,
+                        [SESSION_SHARE_EGRESS] = config->egress_rules_total_bytes,
                 },
                 .owner_max = { [SESSION_SHARE_SANDBOXES] = config->sandboxes_per_owner_max },
                 .owner_percent = (int)config->owner_percent,

@@ -97,6 +97,8 @@ const struct setting settings[] = {
                 "more relies on sandboxes that do not use all they may."),
         SETTING(updates_per_second, COUNT, updates_per_second, "50", 1, 100000,
                 "How many updates of sandboxes one owner may make, twice as many at once."),
+        SETTING(egress_rules_total_max, BYTES, egress_rules_total_bytes, "64MiB", 0, TIB_,
+                "Bytes of the egress rules of all that live; those of one are at most 3.75 MiB."),
         SETTING(ttl_default, DURATION, ttl_default_usec, "1h", 0, 3650 * DAY,
                 "How long one lives that does not say. 0: for ever, if allow_no_ttl."),
         SETTING(ttl_max, DURATION, ttl_max_usec, "30d", SEC, 3650 * DAY, "Its highest value."),

@@ -158,6 +158,20 @@ Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_
         convert_labels(arena, &record->labels, message);
         sandbox_etag(record, etag);
         message->etag = arena_text(arena, etag);
+        message->egress_status = convert_egress_status(arena, record, false);
+        return message;
+}
+
+Hotcell__V1__Sandbox *convert_whole_sandbox(struct arena *arena,
+                                            const struct sandbox_record *record)
+{
+        Hotcell__V1__Sandbox *message = convert_sandbox(arena, record);
+
+        if (!message)
+                return NULL;
+        message->egress_status = convert_egress_status(arena, record, true);
+        if (record->state != SANDBOX_ENDED)
+                message->egress = convert_egress(arena, record->egress);
         return message;
 }
 

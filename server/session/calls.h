@@ -17,6 +17,7 @@ struct call {
         /* How a failure is told to its callback. */
         void (*fail)(struct call *call, const struct session_result *result);
         struct sandbox_record before;  /* of an update: what to go back to */
+        bool has_new_egress;           /* of an update: it replaces the policy */
         struct request_record request; /* to be forgotten if it fails */
 };
 

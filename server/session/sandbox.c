@@ -125,6 +125,8 @@ static int fill_record(struct sandbox *sandbox, const struct sandbox_request *re
         record->expire_time_usec = request->expire_time_usec;
         record->idle_timeout_usec = request->idle_timeout_usec;
         record->limits = request->limits;
+        record->egress_version = sandbox->last_egress_version = 1;
+        record->egress = egress_hold(request->egress);
         return 0;
 }
 
@@ -169,6 +171,7 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
         sandbox->template = session_find_template(session, record->template_name);
         if (sandbox->template && strcmp(sandbox->template->digest, record->template_digest) != 0)
                 sandbox->template = NULL; /* its root is not that template's any more */
+        sandbox->last_egress_version = record->egress_version;
         sandbox->is_in_store = true;
         sandbox->is_in_runtime = true;
         sandbox->was_ending = record->state == SANDBOX_ENDING;

@@ -58,7 +58,9 @@ struct sandbox {
         bool is_in_store;
         int failure; /* SESSION_E_ of the creation */
         char failure_message[MESSAGE_BUFFER];
-        bool was_ending; /* a predecessor had begun its end */
+        bool was_ending;             /* a predecessor had begun its end */
+        bool is_egress_pending;      /* a new policy is being recorded */
+        int64_t last_egress_version; /* no version comes twice, also if one was not recorded */
         /* While ENDING: */
         bool is_end_wanted;
         bool is_destroyed;     /* nothing of it runs any more */

@@ -54,6 +54,7 @@ struct session_result admit_work(const struct sandbox *sandbox)
 struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request)
 {
         const char *missing = NULL;
+        struct session_result result;
 
         if (session->is_stopping)
                 return result_of(SESSION_E_SHUTTING_DOWN, "The service is being stopped.");
@@ -66,7 +67,8 @@ struct session_result admit_sandbox(struct session *session, const struct sandbo
         if (!session_find_template(session, request->template_name))
                 return result_of(SESSION_E_UNKNOWN_TEMPLATE, "There is no template %s.",
                                  request->template_name[0] ? request->template_name : "at all");
-        return admit_room(session, request);
+        result = admit_egress(session, request->owner, request->egress, NULL);
+        return result.outcome ? result : admit_room(session, request);
 }
 
 static struct sandbox *find_name(struct session *session, const char *owner, const char *name)
@@ -226,13 +228,49 @@ static bool are_same(const struct pairs *a, const struct pairs *b)
         return a->n == b->n;
 }
 
+static bool replaces_egress(const struct sandbox_record *record,
+                            const struct sandbox_update *update)
+{
+        return update->set_egress && !egress_is_same(record->egress, update->egress);
+}
+
 /* Whether there is anything to tell those who watch. */
 static bool changes_something(const struct sandbox_record *record,
                               const struct sandbox_update *update)
 {
         return (update->set_labels && !are_same(&record->labels, update->labels)) ||
                (update->set_expire_time && record->expire_time_usec != update->expire_time_usec) ||
-               (update->set_idle_timeout && record->idle_timeout_usec != update->idle_timeout_usec);
+               (update->set_idle_timeout &&
+                record->idle_timeout_usec != update->idle_timeout_usec) ||
+               replaces_egress(record, update);
+}
+
+static void set_egress(struct sandbox *sandbox, struct egress *egress, int64_t version)
+{
+        struct sandbox_record *record = &sandbox->record;
+        struct egress *old = record->egress;
+
+        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
+                         (int64_t)egress_memory(egress) - (int64_t)egress_memory(old));
+        record->egress = egress_hold(egress);
+        record->egress_version = version;
+        (void)egress_release(old);
+}
+
+/* One at a time: what the database did not take is gone back from, to what it surely has. */
+static struct session_result admit_new_egress(const struct sandbox *sandbox,
+                                              const struct sandbox_update *update)
+{
+        const struct sandbox_record *record = &sandbox->record;
+
+        if (!replaces_egress(record, update))
+                return (struct session_result){ 0 };
+        if (sandbox->is_egress_pending)
+                return result_of(SESSION_E_CONFLICT,
+                                 "Another egress policy of sandbox %s is just being written down; "
+                                 "read it and try again.",
+                                 record->sandbox_id);
+        return admit_egress(sandbox->session, record->owner, update->egress, record->egress);
 }
 
 static int apply(struct sandbox *sandbox, const struct sandbox_update *update)
@@ -250,18 +288,25 @@ static int apply(struct sandbox *sandbox, const struct sandbox_update *update)
                 record->expire_time_usec = update->expire_time_usec;
         if (update->set_idle_timeout)
                 record->idle_timeout_usec = update->idle_timeout_usec;
+        if (replaces_egress(record, update)) {
+                sandbox->is_egress_pending = true;
+                set_egress(sandbox, update->egress, ++sandbox->last_egress_version);
+        }
         return 0;
 }
 
 /* The database did not take it: what counts is what it has. */
-static void go_back(struct sandbox *sandbox, struct sandbox_record *before)
+static void go_back(struct sandbox *sandbox, struct call *call)
 {
+        struct sandbox_record *before = &call->before;
         struct pairs labels = sandbox->record.labels;
 
         sandbox->record.labels = before->labels;
         before->labels = labels;
         sandbox->record.expire_time_usec = before->expire_time_usec;
         sandbox->record.idle_timeout_usec = before->idle_timeout_usec;
+        if (call->has_new_egress)
+                set_egress(sandbox, before->egress, before->egress_version);
 }
 
 static void on_updated(void *userdata, int result)
@@ -275,8 +320,10 @@ static void on_updated(void *userdata, int result)
                 call_fail(call, &answer);
                 return;
         }
+        if (call->has_new_egress)
+                sandbox->is_egress_pending = false;
         if (result)
-                go_back(sandbox, &call->before);
+                go_back(sandbox, call);
         else
                 session_on_sandbox_event(call->session, call->owner);
         sandbox_arm_timers(sandbox);
@@ -303,7 +350,10 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
         if (result.outcome == 0)
                 result = admit_etag(sandbox, update->etag);
         if (result.outcome == 0)
+                result = admit_new_egress(sandbox, update);
+        if (result.outcome == 0)
                 result = admit_update(sandbox);
+        call->has_new_egress = replaces_egress(&sandbox->record, update);
         if (changes_something(&sandbox->record, update))
                 event = SANDBOX_EVENT_UPDATED;
         if (result.outcome == 0 &&

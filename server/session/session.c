@@ -74,6 +74,11 @@ bool session_is_ready(const struct session *session)
                session_walls_hold(session, NULL) && session->n_templates > 0;
 }
 
+void session_set_relay(struct session *session, bool has_relay)
+{
+        session->has_relay = has_relay;
+}
+
 void session_on_ready_change(struct session *session, void (*on_change)(void *userdata),
                              void *userdata)
 {

@@ -47,6 +47,8 @@ enum {
         SESSION_E_QUEUE_LIMIT,       /* as much waits, in all contexts, as may wait */
         SESSION_E_STREAM_LIMIT,      /* as many streams are open as may be */
         SESSION_E_UPDATE_RATE,       /* more updates than the owner may make in that time */
+        SESSION_E_EGRESS_LIMIT,      /* as many bytes of egress rules are kept as may be */
+        SESSION_E_NO_RELAY,          /* nothing lets through what the policy allows */
 };
 
 /* How a call went. @message is one sentence for people about what happened to which object; empty
@@ -68,6 +70,7 @@ enum session_share {
         SESSION_SHARE_QUEUED_BYTES, /* code and environments that could not be sent at once */
         SESSION_SHARE_STREAMS,      /* of executions and watches */
         SESSION_SHARE_RINGS,        /* bytes of output of ended executions; never refused */
+        SESSION_SHARE_EGRESS,       /* bytes of the egress policies of sandboxes that live */
         _SESSION_SHARE_N,
 };
 
@@ -210,6 +213,7 @@ struct sandbox_request {
         struct sandbox_limits limits;
         const struct pairs *environment;
         const struct pairs *labels;
+        struct egress *egress; /* a hold is taken; NULL: nothing may leave */
         bool get_or_create;
 };
 
@@ -223,7 +227,8 @@ void session_create_sandbox(struct session *session, const struct sandbox_reques
 void session_get_sandbox(struct session *session, const char *owner, const char *sandbox_id,
                          session_on_sandbox on_done, void *userdata);
 
-/* Tells apart the values of what an update can change: labels, expire time, idle timeout. */
+/* Tells apart the values of what an update can change: labels, expire time, idle timeout, egress
+ * policy. */
 enum { ETAG_BUFFER = 17 };
 void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG_BUFFER]);
 
@@ -236,11 +241,19 @@ struct sandbox_update {
         int64_t expire_time_usec;
         bool set_idle_timeout;
         int64_t idle_timeout_usec;
+        bool set_egress;
+        struct egress *egress; /* as in a request */
 };
 
 void session_update_sandbox(struct session *session, const char *owner, const char *sandbox_id,
                             const struct sandbox_update *update, session_on_sandbox on_done,
                             void *userdata);
+
+/*
+ * Whether something lets through what egress policies allow. As long as nothing does, policies that
+ * allow anything are refused, for nothing would come of them; false at first.
+ */
+void session_set_relay(struct session *session, bool has_relay);
 
 /* Succeeds also on one that ends or has ended, whatever the @etag, which is as of an update. */
 void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,

@@ -70,6 +70,7 @@ struct session {
         bool is_ready;      /* as last told */
         void (*on_ready_change)(void *userdata);
         void *ready_userdata;
+        bool has_relay;  /* what egress policies allow is let through */
         bool is_leaving; /* to a successor */
         bool is_stopping;
         bool is_stopped;

@@ -32,7 +32,7 @@ static int insert_one(struct database *database, struct insert_job *insert,
         sqlite3_stmt *statement = database->statements[STATEMENT_INSERT_EGRESS_EVENT];
         int r;
 
-        r = row_bind_egress(statement, record);
+        r = row_bind_egress_event(statement, record);
         if (r)
                 return error_fold(r);
         row_bind_int64(statement, ":size", size_of(record));
@@ -145,7 +145,7 @@ static int read_records(sqlite3_stmt *page, struct list_job *list)
         while ((r = row_step(page)) == ROW_E_ROW) {
                 r = array_grow(&list->records, list->n_records, sizeof(*list->records));
                 if (r == 0)
-                        r = row_read_egress(page, &list->records[list->n_records]);
+                        r = row_read_egress_event(page, &list->records[list->n_records]);
                 if (r)
                         break;
                 list->n_records++;

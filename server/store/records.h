@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "runtime/base/dns_label.h"
+#include "server/store/egress.h"
 
 enum {
         OWNER_BUFFER = 80,      /* `uid:1000` or `key-…`, and its NUL */
@@ -168,6 +169,8 @@ struct sandbox_record {
         struct sandbox_usage usage; /* at its end */
         struct pairs labels;
         struct pairs environment; /* forgotten at its end */
+        int64_t egress_version;   /* of its policy: one more with each that replaces another one */
+        struct egress *egress;    /* a hold; NULL: nothing may leave */
         uint64_t cgroup_id;       /* only good within boot_id */
         char boot_id[40];
         bool is_one_shot; /* ends with its execution */

@@ -105,11 +105,8 @@ static int living_work(struct database *database, struct job *job)
 
         r = sandboxes_read(database->statements[STATEMENT_ALL_SANDBOXES_LIVING], SIZE_MAX,
                            &living->sandboxes);
-        for (size_t i = 0; r == 0 && i < living->sandboxes.n; i++) {
-                r = read_labels(database, &living->sandboxes.items[i]);
-                if (r == 0)
-                        r = read_environment(database, &living->sandboxes.items[i]);
-        }
+        for (size_t i = 0; r == 0 && i < living->sandboxes.n; i++)
+                r = read_whole(database, &living->sandboxes.items[i]);
         if (r == 0)
                 r = read_contexts(database, living);
         return r ? r : read_executions(database, living);

@@ -183,7 +183,7 @@ struct sandbox_query {
         size_t limit; /* at most 1,000 */
 };
 
-/* Records without environment. */
+/* Records without environment and egress policy. */
 /* A page of sandboxes or of their events also ends, with `more`, before it would take a message of
  * STORE_PAGE_BYTES; one record always fits. */
 enum { STORE_PAGE_BYTES = 900 << 10 };
@@ -223,7 +223,7 @@ struct sandbox_event_record {
         int64_t sequence;
         int64_t event_time_usec;
         enum sandbox_event event;
-        struct sandbox_record sandbox; /* as it was then, without environment */
+        struct sandbox_record sandbox; /* as it was then, without environment and policy */
 };
 
 struct sandbox_event_list {

@@ -739,6 +739,36 @@ class Requests(CliTest):
         self.assertEqual(request.on_output_limit, executions.ON_OUTPUT_LIMIT_TRUNCATE)
         self.assertEqual(request.on_disconnect, executions.ON_DISCONNECT_UNSPECIFIED)
 
+    def egress(self, *arguments):
+        return self.request("run", *arguments, "-c", "pass").sandbox.egress
+
+    def test_egress_rules_are_sent_as_they_were_written(self):
+        policy = self.egress("--allow", "example.org:443", "--deny", "10.0.0.0/8", "--allow", "*.example.org",
+                             "--allow", "192.0.2.7:80,8000-8080", "--allow", "[2001:db8::/32]:443", "--allow", "2001:db8::1",
+                             "--allow", "[2001:db8::2]", "--egress-default", "allow-public")
+        self.assertEqual(policy.default_action, egress.EGRESS_DEFAULT_ACTION_ALLOW_PUBLIC)
+        self.assertEqual([(rule.action, rule.WhichOneof("destination"), rule.cidr or rule.domain,
+                           [(ports.first, ports.last) for ports in rule.ports]) for rule in policy.rules], [
+            (egress.EGRESS_ACTION_ALLOW, "domain", "example.org", [(443, 0)]),
+            (egress.EGRESS_ACTION_ALLOW, "domain", "*.example.org", []),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "192.0.2.7", [(80, 0), (8000, 8080)]),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::/32", [(443, 0)]),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::1", []),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::2", []),
+            (egress.EGRESS_ACTION_DENY, "cidr", "10.0.0.0/8", [])])
+        self.assertEqual(self.egress("--deny", "10.0.0.0/8").default_action, egress.EGRESS_DEFAULT_ACTION_UNSPECIFIED)
+        self.assertFalse(self.request("run", "-c", "pass").sandbox.HasField("egress"))
+        self.assertTrue(self.request("run", "--egress-default", "deny", "-c", "pass").sandbox.HasField("egress"))
+
+    def test_what_is_no_host_with_ports_is_not_sent(self):
+        for text in ("", ":443", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
+                     "example.org:80-0", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
+            with self.subTest(text=text):
+                ran = self.hotcell(None, "sandbox", "create", "--allow", text)
+                self.assertEqual(ran.returncode, 125)
+                self.assertIn(f"--allow takes HOST[:PORTS], such as example.org:443 or [2001:db8::/32]:443,8000-8080, not '{text}'",
+                              ran.stderr.decode())
+
     def test_unset_limits_are_not_sent(self):
         request = self.request("run", "-c", "pass")
         self.assertFalse(request.sandbox.limits.HasField("memory_bytes"))
@@ -843,7 +873,8 @@ class Errors(CliTest):
             "name": "--name", "template": "--template", "ttl": "--ttl", "idle_timeout": "--idle-timeout",
             "labels": "--label", "environment": "--env", "limits.memory_bytes": "--memory", "limits.cpu_millis": "--cpus",
             "limits.processes": "--processes", "limits.disk_bytes": "--disk", "limits.open_files": "--open-files",
-            "limits.execution.timeout": "--timeout", "limits.execution.output_bytes": "--output-limit"}.items()}
+            "limits.execution.timeout": "--timeout", "limits.execution.output_bytes": "--output-limit",
+            "egress.default_action": "--egress-default"}.items()}
         known = self.hotcell(None, "sandbox", "create", "--help").stdout.decode()
         for field, flag in fields.items():
             with self.subTest(field=field):
@@ -867,6 +898,16 @@ class Errors(CliTest):
             raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, "page_size is bad", bad)
         ran = self.hotcell(self.serve(CreateKey=refuse), "key", "create", "x")
         self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: page_size is bad", "  NAME (name): is bad"])
+
+    def test_a_rule_whose_host_is_quoted_needs_no_number(self):
+        def refuse(_request):
+            bad = details_pb2.BadRequest()
+            bad.field_violations.add(field="spec.egress.rules[1].cidr", description="'10.0.0.1/8' has bits set")
+            bad.field_violations.add(field="spec.egress.rules[2].ports[0].first", description="is 0")
+            raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, "spec.egress.rules[1].cidr '10.0.0.1/8' has bits set", bad)
+        ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create")
+        self.assertEqual(ran.stderr.decode().splitlines(), [
+            "hotcell: --allow or --deny '10.0.0.1/8' has bits set", "  spec.egress.rules[2].ports[0].first: is 0"])
 
     def test_other_fields_in_a_sentence_are_called_by_their_flags_too(self):
         def refuse(_request):
@@ -1044,7 +1085,15 @@ class Sandboxes(CliTest):
         request = server.requests[-1][1]
         self.assertEqual(sorted(request.update_mask.paths), ["labels", "ttl"])
         self.assertEqual((request.ttl.seconds, dict(request.labels)), (7200, {"a": "b"}))
+        self.assertFalse(request.HasField("egress"))
+        self.hotcell(server, "sandbox", "update", box.sandbox_id, "--deny", "10.0.0.0/8")
+        request = server.requests[-1][1]
+        self.assertEqual((list(request.update_mask.paths), request.egress.rules[0].cidr), (["egress"], "10.0.0.0/8"))
+        box.egress.rules.add(action=egress.EGRESS_ACTION_DENY, cidr="10.0.0.0/8").ports.add(first=443)
+        box.egress_status.policy_version = 3
         shown = json.loads(self.hotcell(server, "sandbox", "inspect", box.sandbox_id).stdout)
+        self.assertEqual((shown["egress"]["rules"][0]["cidr"], shown["egress"]["rules"][0]["action"]), ("10.0.0.0/8", "DENY"))
+        self.assertEqual(shown["egress_status"]["policy_version"], 3)
         self.assertEqual((shown["name"], shown["state"], shown["labels"]), ("alpha", "RUNNING", {}))
         self.assertEqual(self.hotcell(server, "sandbox", "rm", box.sandbox_id).stdout.decode(), box.sandbox_id + "\n")
 

@@ -178,6 +178,7 @@ void fixture_setup(void)
                                 [SESSION_SHARE_QUEUED_BYTES] = 4 << 20,
                                 [SESSION_SHARE_STREAMS] = 8,
                                 [SESSION_SHARE_RINGS] = 16 << 20,
+                                [SESSION_SHARE_EGRESS] = 1 << 20,
                         },
                         .owner_percent = 50,
                 },
