@@ -1,7 +1,7 @@
 /*
  * What a sandbox may reach: a default and a set of rules. The order of rules means nothing: what is
- * always denied comes first, then any rule that denies, then any that allows, then the default.
- * Nothing here does I/O.
+ * always denied comes first, then any rule that denies, then any that allows, then the
+ * default. compile.h makes tables of a policy. Nothing here does I/O.
  */
 #pragma once
 
