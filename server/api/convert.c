@@ -256,8 +256,8 @@ Hotcell__V1__Execution *convert_execution(struct arena *arena,
         return message;
 }
 
-Hotcell__V1__EgressEvent *convert_egress(struct arena *arena, const struct egress_record *record,
-                                         int64_t left_out)
+Hotcell__V1__EgressEvent *convert_egress_event(struct arena *arena,
+                                               const struct egress_record *record, int64_t left_out)
 {
         Hotcell__V1__EgressEvent *message = arena_new(arena, Hotcell__V1__EgressEvent);
         const char *error = record->error_number ? strerrorname_np(record->error_number) : NULL;

@@ -233,7 +233,7 @@ static void fill_egress(const struct execution_event *event, struct arena *arena
                         union event_body *body, Hotcell__V1__ExecutionEvent *message)
 {
         (void)body;
-        message->egress = convert_egress(arena, event->egress.record, event->egress.left_out);
+        message->egress = convert_egress_event(arena, event->egress.record, event->egress.left_out);
         message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_EGRESS;
 }
 

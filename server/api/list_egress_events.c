@@ -42,7 +42,7 @@ static void reply(struct api_call *call, const struct egress_list *list)
         response.events = arena_new_array(&call->arena, Hotcell__V1__EgressEvent *, list->n);
         for (size_t i = 0; response.events && i < list->n; i++)
                 response.events[response.n_events++] =
-                        convert_egress(&call->arena, &list->records[i], 0);
+                        convert_egress_event(&call->arena, &list->records[i], 0);
         set_token(call, list, &response);
         api_call_reply(call, &response.base);
 }

@@ -84,11 +84,9 @@
         X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \
           "A wall between sandboxes and the host does not hold, so none is made.")                  \
         X(EGRESS_UNAVAILABLE, RPC_FAILED_PRECONDITION,                                              \
-          "Nothing keeps egress to the rules on this host, so no sandbox is made.")                 \
+          "Nothing keeps egress to the policy here, so it is not made or not changed.")             \
         X(KERNEL_FAILED, RPC_FAILED_PRECONDITION,                                                   \
           "The interpreter did not start in the sandbox; the message says why.")                    \
-        X(EGRESS_UNAVAILABLE, RPC_FAILED_PRECONDITION,                                              \
-          "The server has no relay for egress rules: only policies that allow nothing are taken.")  \
         X(CONFLICT, RPC_ABORTED, "Another request changed it meanwhile; read it and try again.")    \
         X(WATCH_TOKEN_EXPIRED, RPC_OUT_OF_RANGE,                                                    \
           "Events since that watch token are no longer kept; list again and watch from there.")     \

@@ -33,7 +33,8 @@ enum {
         SESSION_E_QUEUE_FULL,          /* as much waits as a context, its sandbox or all may have */
         SESSION_E_HOST_EXHAUSTED,      /* the runtime has no room */
         SESSION_E_WALL_MISSING,        /* a required wall does not hold on this host */
-        SESSION_E_EGRESS,              /* that wall is the one against egress */
+        SESSION_E_EGRESS,              /* nothing keeps egress to the policy: no wall, no relay */
+        SESSION_E_RULE_TOO_COMPLEX,    /* the tables have no room for what rules say together */
         SESSION_E_RUNTIME_UNAVAILABLE, /* no runtime, or it failed */
         SESSION_E_STORE_UNAVAILABLE,   /* the database cannot be written */
         SESSION_E_STATE_FULL,          /* its disk is full: new work is not taken */
@@ -48,7 +49,6 @@ enum {
         SESSION_E_STREAM_LIMIT,      /* as many streams are open as may be */
         SESSION_E_UPDATE_RATE,       /* more updates than the owner may make in that time */
         SESSION_E_EGRESS_LIMIT,      /* as many bytes of egress rules are kept as may be */
-        SESSION_E_NO_RELAY,          /* nothing lets through what the policy allows */
 };
 
 /* How a call went. @message is one sentence for people about what happened to which object; empty

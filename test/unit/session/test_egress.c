@@ -75,15 +75,15 @@ START_TEST(what_allows_anything_is_refused_without_a_relay)
         struct sandbox_request spec = sandbox_request();
         struct execute_request request = execute_request("", "out x");
 
-        ck_assert_int_eq(answer.result.outcome, SESSION_E_NO_RELAY);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_EGRESS);
         spec.egress = egress;
         request.one_shot = &spec;
-        ck_assert_int_eq(execute(&request, NULL).result.outcome, SESSION_E_NO_RELAY);
+        ck_assert_int_eq(execute(&request, NULL).result.outcome, SESSION_E_EGRESS);
         ck_assert_uint_eq(fake_runtime_n_sandboxes(f.runtime), 0);
 
         answer = new_sandbox();
         ck_assert_int_eq(set_egress(answer.sandbox.sandbox_id, egress).result.outcome,
-                         SESSION_E_NO_RELAY);
+                         SESSION_E_EGRESS);
         answer = get_sandbox(answer.sandbox.sandbox_id);
         ck_assert_ptr_null(answer.sandbox.egress);
         ck_assert_int_eq(answer.sandbox.egress_version, 1);
@@ -123,7 +123,7 @@ START_TEST(with_a_relay_all_are_taken)
         wait_for_end(&seen);
         detach(&seen);
         session_set_relay(f.session, false);
-        ck_assert_int_eq(create_with(made[0]).result.outcome, SESSION_E_NO_RELAY);
+        ck_assert_int_eq(create_with(made[0]).result.outcome, SESSION_E_EGRESS);
         release_all();
 }
 END_TEST
