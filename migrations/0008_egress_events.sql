@@ -1,11 +1,10 @@
 -- What was decided about what sandboxes asked the network for. The numbers of types, protocols and
--- reasons are those of server/store/records.h. An event that its source tells twice has the same
--- number both times and is one row.
+-- reasons are those of server/store/records.h. An event that is told twice is one row.
 
 CREATE TABLE egress_events (
         egress_event_id INTEGER PRIMARY KEY, -- in the order of their coming
         sandbox_id TEXT NOT NULL REFERENCES sandboxes ON DELETE CASCADE,
-        sequence INTEGER NOT NULL CHECK (sequence > 0), -- the source's number
+        sequence INTEGER NOT NULL CHECK (sequence > 0),
         owner TEXT NOT NULL CHECK (owner <> ''),
         execution_id TEXT CHECK (execution_id <> ''), -- may be of one that is not kept any more
         event_time_usec INTEGER NOT NULL CHECK (event_time_usec > 0),
@@ -24,10 +23,16 @@ CREATE TABLE egress_events (
         sent_bytes INTEGER NOT NULL,
         received_bytes INTEGER NOT NULL,
         duration_usec INTEGER NOT NULL,
+        source INTEGER NOT NULL, -- who decided it; zero: not known
+        serial INTEGER NOT NULL, -- counts those of its source
         size_bytes INTEGER NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX egress_events_of_sandbox ON egress_events (sandbox_id, sequence);
+-- What the BPF programs (source 1) count goes on as long as the sandbox is there. The others begin
+-- anew when they are started anew, at another time.
+CREATE UNIQUE INDEX egress_events_of_source ON egress_events (sandbox_id, source, serial,
+        iif(source = 1, 0, event_time_usec)) WHERE source > 0;
 CREATE INDEX egress_events_of_execution ON egress_events (execution_id, sequence)
         WHERE execution_id IS NOT NULL;
 CREATE INDEX egress_events_of_owner ON egress_events (owner, event_time_usec);

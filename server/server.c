@@ -25,6 +25,9 @@
 /* How long calls that run may go on before a successor comes: most are over in milliseconds. */
 enum { LEAVE_GRACE_USEC = 1000 * 1000, LEAVE_LOOK_USEC = 2000 };
 
+/* A hotcell-egress that takes longer to put a policy in force counts as one that is not there. */
+enum { EGRESS_ANSWER_USEC = 10 * 1000 * 1000 };
+
 enum server_state {
         SERVER_STARTING, /* owns the store, reads the keys */
         SERVER_SERVING,  /* owns all */
@@ -114,6 +117,7 @@ static int start_session(struct server *server)
                 .interrupt_first_usec = config->interrupt_again_usec,
                 .interrupt_second_usec = config->interrupt_kill_usec,
                 .kernel_start_timeout_usec = config->kernel_start_timeout_usec,
+                .egress_answer_usec = EGRESS_ANSWER_USEC,
                 .rich_part_max_bytes = (size_t)config->rich_part_max_bytes,
         };
 

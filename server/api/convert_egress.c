@@ -121,9 +121,14 @@ Hotcell__V1__EgressStatus *convert_egress_status(struct arena *arena,
         message->policy_version = record->egress_version;
         if (!is_whole)
                 return message;
-        /* Its network has no way out, which is all that a policy asks for that allows nothing. */
-        message->enforced =
-                record->state == SANDBOX_RUNNING && (!record->egress || !record->egress->allows);
+        message->enforced = record->state == SANDBOX_RUNNING &&
+                            record->enforcement.version == record->egress_version;
+        if (message->enforced) {
+                message->n_program_ids = record->enforcement.n_program_ids;
+                message->program_ids = arena_new_array(arena, uint32_t, message->n_program_ids + 1);
+        }
+        for (size_t i = 0; message->program_ids && i < message->n_program_ids; i++)
+                message->program_ids[i] = record->enforcement.program_ids[i];
         digest = convert_policy_digest(arena, record->egress);
         if (digest)
                 message->policy_digest = digest;

@@ -89,10 +89,11 @@ struct session_result admit_egress(struct session *session, const char *owner,
 {
         int64_t n_more = (int64_t)egress_memory(egress) - (int64_t)egress_memory(present);
 
-        if (egress && egress->allows && !session->has_relay)
-                return result_of(SESSION_E_EGRESS,
-                                 "This server has no relay for egress rules: nothing can leave its "
-                                 "sandboxes. Take out the rules that allow, and ALLOW_PUBLIC.");
+        if (egress && egress->allows && !egress_client_is_connected(session->egress_client))
+                return result_of(
+                        SESSION_E_EGRESS,
+                        "There is no hotcell-egress now: nothing can leave sandboxes. Take "
+                        "out the rules that allow, and ALLOW_PUBLIC.");
         return n_more > 0 ? admit_share(session, owner, SESSION_SHARE_EGRESS, n_more)
                           : (struct session_result){ 0 };
 }

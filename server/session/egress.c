@@ -24,7 +24,8 @@ enum {
 };
 
 struct egress_owner {
-        char name[OWNER_BUFFER]; /* empty: the sandbox lives no more */
+        char name[OWNER_BUFFER]; /* empty: not known */
+        uint64_t number;         /* by which it is acknowledged; zero: it is not */
 };
 
 /* What waits. */
@@ -84,6 +85,7 @@ static void on_stored(void *userdata, int result)
                 (void)session_arm(session, &queue->retry_timer, RETRY_USEC, on_retry, session);
         }
         send_batch(session);
+        egress_intake_on_stored(session);
         session_check_stopped(session);
 }
 
@@ -111,8 +113,7 @@ static bool make_queue(struct egress_queue *queue)
         return queue->records && queue->owners;
 }
 
-/* What an owner has may grow up to what is free: there is always some for the next. */
-static bool has_room_for(const struct egress_queue *queue, const char *owner)
+bool egress_queue_has_room(const struct egress_queue *queue, const char *owner)
 {
         size_t n_own = 0;
 
@@ -121,7 +122,8 @@ static bool has_room_for(const struct egress_queue *queue, const char *owner)
         return n_own < EGRESS_WAITING_MAX - queue->n;
 }
 
-static int enqueue(struct session *session, const char *owner, const struct egress_record *record)
+static int enqueue(struct session *session, const char *owner, uint64_t number,
+                   const struct egress_record *record)
 {
         struct egress_queue *queue = &session->egress;
 
@@ -129,14 +131,29 @@ static int enqueue(struct session *session, const char *owner, const struct egre
                 lose(queue, 1, record->sandbox_id, "there is no memory");
                 return error_origin(-ENOMEM);
         }
-        if (!has_room_for(queue, owner)) {
+        if (!egress_queue_has_room(queue, owner)) {
                 lose(queue, 1, record->sandbox_id, "too many wait to be stored");
                 return SESSION_E_QUEUE_FULL;
         }
         (void)snprintf(queue->owners[queue->n].name, sizeof(queue->owners[0].name), "%s", owner);
+        queue->owners[queue->n].number = number;
         queue->records[queue->n++] = *record;
         send_batch(session);
         return 0;
+}
+
+uint64_t egress_queue_first(const struct egress_queue *queue)
+{
+        for (size_t i = 0; i < queue->n; i++)
+                if (queue->owners[i].number > 0)
+                        return queue->owners[i].number;
+        return 0;
+}
+
+void egress_queue_forget_numbers(struct egress_queue *queue)
+{
+        for (size_t i = 0; i < queue->n; i++)
+                queue->owners[i].number = 0;
 }
 
 void egress_queue_flush(struct session *session)
@@ -267,7 +284,7 @@ int session_egress_event(struct session *session, const struct egress_source *so
 
         if (session->is_stopped)
                 return SESSION_E_SHUTTING_DOWN;
-        if (!session_is_settled(session))
+        if (!session->has_adopted)
                 return SESSION_E_RUNTIME_UNAVAILABLE;
         r = take_record(record, &event);
         if (r)
@@ -280,5 +297,5 @@ int session_egress_event(struct session *session, const struct egress_source *so
         (void)snprintf(event.sandbox_id, sizeof(event.sandbox_id), "%s", id);
         if (sandbox)
                 show(session, sandbox, source->leaf_cgroup_id, &event);
-        return enqueue(session, sandbox ? sandbox->record.owner : "", &event);
+        return enqueue(session, sandbox ? sandbox->record.owner : "", source->number, &event);
 }

@@ -35,6 +35,13 @@ struct egress_queue {
         sd_event_source *retry_timer;
 };
 
+/* What an owner has may grow up to what is free: there is always some for the next. */
+bool egress_queue_has_room(const struct egress_queue *queue, const char *owner);
+
+/* The number of the first one that is not stored; zero: of none. */
+uint64_t egress_queue_first(const struct egress_queue *queue);
+void egress_queue_forget_numbers(struct egress_queue *queue);
+
 /* At the stop: what waits for another try is tried now. */
 void egress_queue_flush(struct session *session);
 void egress_queue_deinit(struct egress_queue *queue);

@@ -92,6 +92,7 @@ struct session_config {
         int64_t interrupt_first_usec;  /* ladder: SIGINT, after this SIGINT again, */
         int64_t interrupt_second_usec; /* and after this SIGKILL */
         int64_t kernel_start_timeout_usec;
+        int64_t egress_answer_usec; /* how long hotcell-egress may take to put a policy in force */
         size_t rich_part_max_bytes; /* a larger representation ends the execution as OUTPUT_LIMIT */
 };
 
@@ -249,12 +250,6 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
                             const struct sandbox_update *update, session_on_sandbox on_done,
                             void *userdata);
 
-/*
- * Whether something lets through what egress policies allow. As long as nothing does, policies that
- * allow anything are refused, for nothing would come of them; false at first.
- */
-void session_set_relay(struct session *session, bool has_relay);
-
 /* Succeeds also on one that ends or has ended, whatever the @etag, which is as of an update. */
 void session_delete_sandbox(struct session *session, const char *owner, const char *sandbox_id,
                             const char *etag, enum cause cause, session_on_sandbox on_done,
@@ -363,6 +358,7 @@ struct egress_source {
         const char *sandbox_id;  /* NULL or empty: it is known by its cgroup */
         uint64_t cgroup_id;      /* of the sandbox */
         uint64_t leaf_cgroup_id; /* of the process; zero: not known */
+        uint64_t number; /* by which it is acknowledged once it is stored; zero: it is not */
 };
 
 /*
@@ -373,7 +369,7 @@ struct egress_source {
  * not stored again; so what may have been lost on its way can be told again.
  *
  * 0; -EINVAL: it is no event; SESSION_E_SANDBOX_NOT_FOUND: no sandbox has that cgroup;
- * SESSION_E_RUNTIME_UNAVAILABLE: before session_is_settled, to be told again;
+ * SESSION_E_RUNTIME_UNAVAILABLE: before it is known what lives, to be told again;
  * SESSION_E_SHUTTING_DOWN; SESSION_E_QUEUE_FULL, -ENOMEM: too much waits to be stored, so this is
  * not, though it was shown.
  */

@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "server/session/egress.h"
+#include "server/session/egress_intake.h"
 #include "server/session/execution.h"
 #include "server/session/map.h"
 #include "server/session/runtime_client.h"
@@ -43,7 +44,8 @@ struct session {
         struct session_config config;
         struct runtime_client *runtime;
         enum session_phase phase;
-        bool was_reconciled; /* the living of the last server were dealt with */
+        bool has_adopted;    /* the living of the last server are here */
+        bool was_reconciled; /* and were dealt with */
         struct reconciliation *reconciliation;
 
         struct map sandboxes;  /* by id */
@@ -57,6 +59,9 @@ struct session {
         TAILQ_HEAD(, execution) retained;
         sd_event_source *retention_timer;
         struct ring *spare_ring; /* for the next execution; may be NULL */
+        struct egress_client *egress_client;
+        struct restoration restoration;
+        struct egress_intake intake;
         struct egress_queue egress;
 
         LIST_HEAD(, session_watch) watches;
@@ -70,7 +75,6 @@ struct session {
         bool is_ready;      /* as last told */
         void (*on_ready_change)(void *userdata);
         void *ready_userdata;
-        bool has_relay;  /* what egress policies allow is let through */
         bool is_leaving; /* to a successor */
         bool is_stopping;
         bool is_stopped;

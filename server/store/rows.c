@@ -154,6 +154,8 @@ static const struct field egress_fields[] = {
         EGRESS(INT64, sent_bytes),
         EGRESS(INT64, received_bytes),
         EGRESS(INT64, duration_usec),
+        EGRESS(INT32, source),
+        EGRESS(INT64, serial),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");

@@ -55,6 +55,26 @@ int read_egress(struct database *database, struct sandbox_record *record)
         return r;
 }
 
+int read_egress_tail(struct database *database, struct sandbox_record *record)
+{
+        sqlite3_stmt *statement = database->statements[STATEMENT_EGRESS_TAIL];
+        struct egress_tail *tail = &record->egress_tail;
+        int r;
+
+        row_bind_text(statement, ":id", record->sandbox_id);
+        while ((r = row_step(statement)) == ROW_E_ROW) {
+                int source = sqlite3_column_int(statement, 0);
+
+                tail->sequence = MAX(tail->sequence, sqlite3_column_int64(statement, 1));
+                if (source <= 0 || source >= _EGRESS_DECIDER_N)
+                        continue;
+                tail->told[source].serial = sqlite3_column_int64(statement, 2);
+                tail->told[source].time_usec = sqlite3_column_int64(statement, 3);
+        }
+        row_end(statement);
+        return r;
+}
+
 int read_whole(struct database *database, struct sandbox_record *record)
 {
         int r = read_labels(database, record);

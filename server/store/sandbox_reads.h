@@ -15,6 +15,9 @@ int read_egress(struct database *database, struct sandbox_record *record);
 /* All three. */
 int read_whole(struct database *database, struct sandbox_record *record);
 
+/* What was told of its egress events last. */
+int read_egress_tail(struct database *database, struct sandbox_record *record);
+
 /* At least what it takes in a message, with its time and number in a list of events. */
 size_t sandbox_message_bytes(const struct sandbox_record *record);
 

@@ -42,7 +42,7 @@
 #define EGRESS_COLUMNS                                                                             \
         "sandbox_id, sequence, execution_id, event_time_usec, type, protocol, address, port, "     \
         "name, reason, rule_index, policy_version, pid, command, count, error_number, "            \
-        "sent_bytes, received_bytes, duration_usec"
+        "sent_bytes, received_bytes, duration_usec, source, serial"
 
 /* Oldest first: a log. */
 #define EGRESS_PAGE(scope)                                                                         \
@@ -225,8 +225,12 @@ static const char *const statement_sql[] = {
         [STATEMENT_INSERT_EGRESS_EVENT] =
                 "INSERT INTO egress_events (" EGRESS_COLUMNS ", size_bytes, owner) "
                 "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, "
-                "?17, ?18, ?19, :size, owner FROM sandboxes WHERE sandbox_id = ?1 "
-                "ON CONFLICT (sandbox_id, sequence) DO NOTHING",
+                "?17, ?18, ?19, ?20, ?21, :size, owner FROM sandboxes WHERE sandbox_id = ?1 "
+                "ON CONFLICT DO NOTHING",
+        /* What stands beside max() is of the same row. */
+        [STATEMENT_EGRESS_TAIL] =
+                "SELECT source, max(sequence), serial, event_time_usec FROM egress_events "
+                "WHERE sandbox_id = :id GROUP BY source",
         [STATEMENT_HAS_SANDBOX] = "SELECT 1 FROM sandboxes WHERE sandbox_id = :id "
                                   "AND (:owner IS NULL OR owner = :owner)",
         [STATEMENT_HAS_EXECUTION] = "SELECT 1 FROM executions WHERE execution_id = :id "

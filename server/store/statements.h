@@ -71,6 +71,7 @@ enum statement_id {
 
         /* Egress events. The columns of an egress_record, in the order of egress_fields. */
         STATEMENT_INSERT_EGRESS_EVENT,
+        STATEMENT_EGRESS_TAIL,
         STATEMENT_HAS_SANDBOX,
         STATEMENT_HAS_EXECUTION,
         STATEMENT_EGRESS_EVENTS,

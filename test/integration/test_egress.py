@@ -15,6 +15,9 @@ from stubs import egress, execution_service, sandbox_service, server_service
 
 INVALID, PRECONDITION, CONFLICT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED)
 
+# By hotcell-egress, of which no daemon here tells the server yet.
+PROVEN = False
+
 
 def setUpModule():
     global running, client
@@ -62,7 +65,7 @@ class Policies(Case):
         self.assertEqual(made.egress, wanted)
         got = self.get(made.sandbox_id)
         self.assertEqual(got.egress, wanted)
-        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (True, 1))
+        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (PROVEN, 1))
         self.assertRegex(got.egress_status.policy_digest, "^sha256-[0-9a-f]{64}$")
         other = self.sandbox(egress=policy(deny("2001:db8::/32"), deny("10.0.0.0/8", 443, 80)))
         self.assertEqual(self.get(other.sandbox_id).egress_status.policy_digest, got.egress_status.policy_digest)
@@ -70,7 +73,7 @@ class Policies(Case):
     def test_without_one_nothing_may_leave(self):
         got = self.get(self.sandbox().sandbox_id)
         self.assertEqual(got.egress, policy())
-        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (True, 1))
+        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (PROVEN, 1))
         self.assertTrue(got.egress_status.policy_digest)
 
     def test_an_update_replaces_it_and_the_etag(self):
@@ -198,7 +201,7 @@ class CommandLine(Case):
         shown = json.loads(self.run_hotcell("sandbox", "inspect", name).stdout)
         self.assertEqual(shown["egress"], {"default_action": "DENY", "rules": [
             {"action": "DENY", "cidr": "10.0.0.0/8", "ports": [{"first": 443, "last": 0}, {"first": 8000, "last": 8080}], "protocol": "TCP"}]})
-        self.assertEqual((shown["egress_status"]["enforced"], shown["egress_status"]["policy_version"]), (True, 1))
+        self.assertEqual((shown["egress_status"]["enforced"], shown["egress_status"]["policy_version"]), (PROVEN, 1))
         self.assertEqual(self.run_hotcell("sandbox", "update", "--egress-default", "deny", name).returncode, 0)
         shown = json.loads(self.run_hotcell("sandbox", "inspect", name).stdout)
         self.assertEqual((shown["egress"]["rules"], shown["egress_status"]["policy_version"]), ([], 2))

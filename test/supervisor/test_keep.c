@@ -445,13 +445,13 @@ START_TEST(descriptors_that_nobody_wants_are_closed)
 }
 END_TEST
 
-/* Both speak 1 and 2. */
+/* It speaks 1 to 3. */
 START_TEST(the_newest_version_that_both_speak_is_spoken)
 {
         static const struct {
                 uint32_t oldest, newest, spoken; /* zero: refused */
-        } hellos[] = { { 1, 1, 1 },  { 1, 2, 2 }, { 2, 2, 2 }, { 2, 3, 2 },
-                       { 1, 99, 2 }, { 3, 4, 0 }, { 0, 0, 0 }, { 2, 1, 0 } };
+        } hellos[] = { { 1, 1, 1 },  { 1, 2, 2 }, { 1, 3, 3 }, { 3, 4, 3 },
+                       { 1, 99, 3 }, { 4, 5, 0 }, { 0, 0, 0 }, { 2, 1, 0 } };
 
         for (size_t i = 0; i < ARRAY_SIZE(hellos); i++) {
                 struct answer answer;

@@ -469,9 +469,14 @@ START_TEST(only_whole_answers_have_the_rules)
         ck_assert_str_eq(message->egress_status->policy_digest, "");
         ck_assert(!message->egress_status->enforced);
 
+        record.enforcement = (struct egress_enforcement){ .version = 3,
+                                                          .program_ids = { 7, 9 },
+                                                          .n_program_ids = 2 };
         message = convert_whole_sandbox(&arena, &record);
         ck_assert_uint_eq(message->egress->n_rules, 1);
         ck_assert(message->egress_status->enforced);
+        ck_assert_uint_eq(message->egress_status->n_program_ids, 2);
+        ck_assert_uint_eq(message->egress_status->program_ids[1], 9);
         ck_assert_int_eq(strncmp(message->egress_status->policy_digest, "sha256-", 7), 0);
         ck_assert_uint_eq(strlen(message->egress_status->policy_digest), 7 + 64);
 
@@ -484,24 +489,26 @@ START_TEST(only_whole_answers_have_the_rules)
 }
 END_TEST
 
-START_TEST(the_default_policy_is_shown_and_what_allows_is_not_enforced_yet)
+/* What nobody proved is not said, also not of a policy that allows nothing. */
+START_TEST(only_what_is_known_to_be_in_force_is_shown_as_enforced)
 {
-        struct sandbox_record record = { .state = SANDBOX_RUNNING, .egress_version = 1 };
+        struct sandbox_record record = { .state = SANDBOX_RUNNING, .egress_version = 2 };
         struct arena arena = { 0 };
         Hotcell__V1__Sandbox *message = convert_whole_sandbox(&arena, &record);
 
         ck_assert_int_eq(message->egress->default_action,
                          HOTCELL__V1__EGRESS_DEFAULT_ACTION__EGRESS_DEFAULT_ACTION_DENY);
         ck_assert_uint_eq(message->egress->n_rules, 0);
-        ck_assert(message->egress_status->enforced);
+        ck_assert(!message->egress_status->enforced);
         ck_assert_uint_eq(strlen(message->egress_status->policy_digest), 7 + 64);
 
-        policy.default_action = (Hotcell__V1__EgressDefaultAction)ALLOW_PUBLIC;
-        ck_assert(check_egress(call, "egress", &policy));
-        record.egress = call->egress;
-        ck_assert(!convert_whole_sandbox(&arena, &record)->egress_status->enforced);
-        record.egress = NULL;
-        record.state = SANDBOX_CREATING;
+        record.enforcement = (struct egress_enforcement){ .version = 1, .n_program_ids = 1 };
+        message = convert_whole_sandbox(&arena, &record);
+        ck_assert(!message->egress_status->enforced); /* it is the policy before */
+        ck_assert_uint_eq(message->egress_status->n_program_ids, 0);
+        record.enforcement.version = 2;
+        ck_assert(convert_whole_sandbox(&arena, &record)->egress_status->enforced);
+        record.state = SANDBOX_ENDING;
         ck_assert(!convert_whole_sandbox(&arena, &record)->egress_status->enforced);
         arena_deinit(&arena);
 }
@@ -544,7 +551,7 @@ int main(void)
                 &one_rule_that_allows_is_enough_to_allow_something,
                 &policies_that_mean_the_same_have_one_digest,
                 &only_whole_answers_have_the_rules,
-                &the_default_policy_is_shown_and_what_allows_is_not_enforced_yet,
+                &only_what_is_known_to_be_in_force_is_shown_as_enforced,
                 &the_policy_is_part_of_what_makes_a_request_the_same,
         };
         Suite *all = suite_create("egress");

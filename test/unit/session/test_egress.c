@@ -24,14 +24,8 @@ static size_t n_made;
 
 static struct egress *egress_of(const struct egress_rule *rule)
 {
-        struct egress *egress = egress_new(egress_rule_size(rule));
+        struct egress *egress = make_egress(POLICY_DEFAULT_DENY, rule, 1);
 
-        ck_assert_ptr_nonnull(egress);
-        ck_assert_ptr_eq(egress_rule_pack(rule, egress->bytes), egress->bytes + egress->n_bytes);
-        egress->default_action = POLICY_DEFAULT_DENY;
-        egress->allows = rule->action == POLICY_ALLOW;
-        egress->n_rules = 1;
-        (void)memset(egress->sha256, rule->action, sizeof(egress->sha256));
         ck_assert_uint_lt(n_made, ARRAY_SIZE(made));
         made[n_made++] = egress;
         return egress;
@@ -115,14 +109,15 @@ START_TEST(with_a_relay_all_are_taken)
         struct execute_request request = execute_request("", "out x");
         struct seen seen = { 0 };
 
-        session_set_relay(f.session, true);
+        start_with_egress();
         ck_assert_int_eq(create_with(egress_of(&allow)).result.outcome, 0);
         spec.egress = made[0];
         request.one_shot = &spec;
         ck_assert_int_eq(execute(&request, &seen).result.outcome, 0);
         wait_for_end(&seen);
         detach(&seen);
-        session_set_relay(f.session, false);
+        fake_egress_disconnect(f.egress);
+        run_turns(4);
         ck_assert_int_eq(create_with(made[0]).result.outcome, SESSION_E_EGRESS);
         release_all();
 }
@@ -133,9 +128,13 @@ END_TEST
 START_TEST(another_policy_is_another_version_and_the_same_is_not)
 {
         char etag[ETAG_BUFFER], before[ETAG_BUFFER];
-        struct answer answer = create_with(egress_of(&deny));
-        const char *id = answer.sandbox.sandbox_id;
         struct sandbox_update other = { .set_idle_timeout = true, .idle_timeout_usec = 7000000 };
+        struct answer answer;
+        const char *id;
+
+        start_with_egress();
+        answer = create_with(egress_of(&deny));
+        id = answer.sandbox.sandbox_id;
 
         ck_assert_int_eq(answer.sandbox.egress_version, 1);
         sandbox_etag(&answer.sandbox, before);
@@ -145,7 +144,6 @@ START_TEST(another_policy_is_another_version_and_the_same_is_not)
         sandbox_etag(&answer.sandbox, etag);
         ck_assert_str_eq(etag, before);
 
-        session_set_relay(f.session, true);
         answer = set_egress(id, egress_of(&allow));
         ck_assert_int_eq(answer.sandbox.egress_version, 2);
         ck_assert_ptr_eq(answer.sandbox.egress, made[2]);
@@ -242,7 +240,7 @@ START_TEST(a_policy_outlives_the_server)
         struct answer answer;
         const char *id;
 
-        session_set_relay(f.session, true);
+        start_with_egress();
         answer = create_with(NULL);
         id = answer.sandbox.sandbox_id;
         answer = set_egress(id, egress_of(&allow));
