@@ -11,6 +11,7 @@
 #include "cli/code_options.h"
 #include "cli/command.h"
 #include "cli/connect.h"
+#include "cli/egress_options.h"
 #include "cli/exit_code.h"
 #include "cli/follow.h"
 #include "cli/memory.h"
@@ -97,25 +98,33 @@ static int execute(struct client *client, const struct code_options *code,
         return follow_execute(&config, request);
 }
 
-static int run_one_shot(const struct spec_options *spec, const struct code_options *code,
-                        const struct show_options *show, const char *source)
+struct run_options {
+        struct spec_options spec;
+        struct egress_options egress;
+        struct code_options code;
+        struct show_options show;
+};
+
+static int run_one_shot(const struct run_options *run, const char *source)
 {
         _cleanup_(message_freep) Hotcell__V1__ExecuteRequest *request =
                 message_new(&hotcell__v1__execute_request__descriptor);
         _cleanup_(client_freep) struct client *client = NULL;
         int r;
 
-        r = check_detached("run", code, show);
+        r = check_detached("run", &run->code, &run->show);
         if (r == 0)
-                r = code_options_apply("run", code, source, request);
+                r = code_options_apply("run", &run->code, source, request);
         if (r)
                 return r;
         request->target_case = HOTCELL__V1__EXECUTE_REQUEST__TARGET_SANDBOX;
-        request->sandbox = spec_options_message(spec);
-        r = connect_open(&client);
+        request->sandbox = spec_options_message(&run->spec);
+        r = egress_options_message("run", &run->egress, &request->sandbox->egress);
+        if (r == 0)
+                r = connect_open(&client);
         if (r)
                 return r;
-        return execute(client, code, show, request);
+        return execute(client, &run->code, &run->show, request);
 }
 
 int cmd_run(int argc, char **argv)
@@ -129,19 +138,20 @@ int cmd_run(int argc, char **argv)
                             "  hotcell run --memory 512M --timeout 30s analysis.py\n"
                             "  hotcell run --save plots -c 'import matplotlib.pyplot as p; "
                             "p.plot([1, 4, 9])'\n"
+                            "  hotcell run --allow example.org:443 fetch.py\n"
                             "  echo 'import this' | hotcell run -\n",
                 .operands_max = 1,
         };
-        struct spec_options spec = { 0 };
-        struct code_options code = { 0 };
-        struct show_options show = { 0 };
-        const struct option_group groups[] = { code_options_group(&code), show_options_group(&show),
-                                               spec_options_group(&spec) };
+        struct run_options run = { 0 };
+        const struct option_group groups[] = { code_options_group(&run.code),
+                                               show_options_group(&run.show),
+                                               spec_options_group(&run.spec),
+                                               egress_options_group(&run.egress) };
         struct operands operands;
         int r = options_parse(&usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);
 
         if (r == 0)
-                r = run_one_shot(&spec, &code, &show, operands.n ? operands.items[0] : NULL);
+                r = run_one_shot(&run, operands.n ? operands.items[0] : NULL);
         else
                 r = r == OPTIONS_E_HELP ? 0 : EXIT_OURS;
         options_release(groups, ARRAY_SIZE(groups));

@@ -9,6 +9,7 @@
 #include "cli/cmd_sandbox.h"
 #include "cli/command.h"
 #include "cli/connect.h"
+#include "cli/egress_options.h"
 #include "cli/exit_code.h"
 #include "cli/memory.h"
 #include "cli/message.h"
@@ -28,6 +29,7 @@ struct create_options {
         struct option_pairs environment;
         struct option_number timeout;
         struct option_number output_limit;
+        struct egress_options egress;
 };
 
 /* What its executions get that set no limits of their own. */
@@ -54,11 +56,14 @@ static int create(const struct create_options *options, const struct spec_option
                 message_new(&hotcell__v1__create_sandbox_request__descriptor);
         _cleanup_(message_freep) Hotcell__V1__CreateSandboxResponse *answer = NULL;
         _cleanup_(client_freep) struct client *client = NULL;
-        int r = connect_open(&client);
+        int r;
 
+        create->spec = spec_options_message(spec);
+        r = egress_options_message("sandbox create", &options->egress, &create->spec->egress);
+        if (r == 0)
+                r = connect_open(&client);
         if (r)
                 return r;
-        create->spec = spec_options_message(spec);
         create->get_or_create = options->get_or_create;
         apply_execution_limits(options, create->spec->limits);
         message_set_map(create->spec, "environment", &options->environment);
@@ -86,7 +91,9 @@ static int sandbox_create(int argc, char **argv)
                 .summary = "Makes a sandbox and prints its id.",
                 .examples = "  hotcell sandbox create --name my-box --memory 512M --cpus 1.5 --ttl "
                             "1h\n"
-                            "  hotcell sandbox create --name my-box --get-or-create -q\n",
+                            "  hotcell sandbox create --name my-box --get-or-create -q\n"
+                            "  hotcell sandbox create --allow pypi.org:443 --allow "
+                            "192.0.2.0/24:443,8000-8080\n",
         };
         static const struct option_row rows[] = {
                 { 'e', "env", OPTION_PAIRS, offsetof(struct create_options, environment),
@@ -104,6 +111,7 @@ static int sandbox_create(int argc, char **argv)
         struct create_options options = { 0 };
         struct spec_options spec = { 0 };
         const struct option_group groups[] = { spec_options_group(&spec),
+                                               egress_options_group(&options.egress),
                                                OPTION_GROUP("More", rows, &options) };
         struct operands operands;
         int r = options_parse(&usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);
@@ -211,6 +219,7 @@ struct update_options {
         bool no_labels;
         struct option_number ttl;
         struct option_number idle_timeout;
+        struct egress_options egress;
 };
 
 static void add_path(Google__Protobuf__FieldMask *mask, const char *path)
@@ -235,6 +244,8 @@ static void fill_update(const struct update_options *options,
                 add_path(update->update_mask, "idle_timeout");
                 update->idle_timeout = message_duration(options->idle_timeout.value);
         }
+        if (update->egress)
+                add_path(update->update_mask, "egress");
 }
 
 static int update(const struct update_options *options, const char *text)
@@ -245,9 +256,13 @@ static int update(const struct update_options *options, const char *text)
         _cleanup_(client_freep) struct client *client = NULL;
         int r;
 
+        r = egress_options_message("sandbox update", &options->egress, &change->egress);
+        if (r)
+                return r;
         fill_update(options, change);
         if (change->update_mask->n_paths == 0 || (options->labels.n && options->no_labels)) {
-                say_of("sandbox update", "give --label or --no-labels, --ttl or --idle-timeout");
+                say_of("sandbox update", "give --label or --no-labels, --ttl, --idle-timeout, or "
+                                         "--allow, --deny or --egress-default");
                 return EXIT_OURS;
         }
         r = connect_open(&client);
@@ -269,9 +284,12 @@ static int sandbox_update(int argc, char **argv)
         static const struct usage usage = {
                 .command = "sandbox update",
                 .operands = "[OPTIONS] SANDBOX",
-                .summary = "Changes labels or lifetime. Labels are replaced as a whole.",
+                .summary = "Changes labels, lifetime or what may leave it. Labels are replaced as "
+                           "a whole, and so is\nwhat may leave it: give all of --allow, --deny and "
+                           "--egress-default that are to hold.",
                 .examples = "  hotcell sandbox update --ttl 2h my-box\n"
-                            "  hotcell sandbox update --label job=18 --label owner=me my-box\n",
+                            "  hotcell sandbox update --label job=18 --label owner=me my-box\n"
+                            "  hotcell sandbox update --egress-default deny my-box\n",
                 .operands_min = 1,
                 .operands_max = 1,
         };
@@ -287,7 +305,8 @@ static int sandbox_update(int argc, char **argv)
                 OUTPUT_ROW(offsetof(struct update_options, format)),
         };
         struct update_options options = { 0 };
-        const struct option_group groups[] = { OPTION_GROUP("Options", rows, &options) };
+        const struct option_group groups[] = { OPTION_GROUP("Options", rows, &options),
+                                               egress_options_group(&options.egress) };
         struct operands operands;
         int r = options_parse(&usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);
 
@@ -305,7 +324,7 @@ int cmd_sandbox(int argc, char **argv)
                 { "create", sandbox_create, "make a sandbox" },
                 { "ls", sandbox_ls, "list one's sandboxes" },
                 { "inspect", sandbox_inspect, "show all about some" },
-                { "update", sandbox_update, "change labels or lifetime" },
+                { "update", sandbox_update, "change labels, lifetime or what may leave it" },
                 { "rm", sandbox_rm, "end some" },
                 { NULL, NULL, NULL },
         };

@@ -13,5 +13,5 @@ struct command {
 /* Runs the command that argv[1] names; @group is `sandbox` or, for hotcell itself, empty. */
 int command_dispatch(const char *group, const struct command *commands, int argc, char **argv);
 
-command_main cmd_context, cmd_doctor, cmd_exec, cmd_key, cmd_logs, cmd_ps, cmd_run, cmd_sandbox,
-        cmd_version, cmd_watch;
+command_main cmd_context, cmd_doctor, cmd_egress, cmd_exec, cmd_key, cmd_logs, cmd_ps, cmd_run,
+        cmd_sandbox, cmd_version, cmd_watch;

@@ -19,6 +19,7 @@ static const struct {
         { "after_sequence", NULL, "--after" },
         { "code", NULL, "CODE" },
         { "context_id", NULL, "--code-context" },
+        { "egress.default_action", "--egress-default", "--egress-default" },
         { "environment", "--env", "--env" },
         { "idle_timeout", "--idle-timeout", "--idle-timeout" },
         { "labels", "--label", "--label" },
@@ -43,6 +44,15 @@ static const struct {
         { "working_directory", NULL, "--directory" },
 };
 
+/* A rule is one of several: what is wrong with its host quotes that, but ports are only numbers. */
+static bool is_egress_host(const char *path)
+{
+        const char *end = strchr(path, ']');
+
+        return strncmp(path, "egress.rules[", strlen("egress.rules[")) == 0 && end &&
+               (strcmp(end, "].cidr") == 0 || strcmp(end, "].domain") == 0);
+}
+
 const char *field_flag(const char *path)
 {
         static const char *const specs[] = { "spec.", "sandbox." };
@@ -53,6 +63,8 @@ const char *field_flag(const char *path)
                 if (is_in_spec)
                         path += strlen(specs[i]);
         }
+        if (is_egress_host(path))
+                return "--allow or --deny";
         for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
                 if (strcmp(path, flags[i].field) == 0)
                         return is_in_spec ? flags[i].in_spec : flags[i].elsewhere;

@@ -17,6 +17,7 @@ static const struct command commands[] = {
         { "context", cmd_context, "create, ls, restart, rm: interpreters in a sandbox" },
         { "ps", cmd_ps, "list executions" },
         { "logs", cmd_logs, "show or follow an execution" },
+        { "egress", cmd_egress, "log: what sandboxes asked the network for" },
         { "watch", cmd_watch, "follow what happens to sandboxes" },
         { "doctor", cmd_doctor, "show every wall, whether it holds, and the fix" },
         { "key", cmd_key, "create, ls, revoke: API keys" },

@@ -6,6 +6,7 @@
 #include "hotcell/v1/execution.pb-c.h"
 
 #include "cli/memory.h"
+#include "cli/print_egress.h"
 #include "cli/print_ended.h"
 #include "cli/say.h"
 
@@ -183,6 +184,18 @@ static void print_gap(struct text_printer *printer, const Hotcell__V1__Gap *gap)
             gap->events, gap->stdout_bytes, gap->stderr_bytes);
 }
 
+static void print_egress(struct text_printer *printer, const Hotcell__V1__EgressEvent *event)
+{
+        _cleanup_(freep) char *sentence = NULL;
+
+        if (event->type != HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_DENIED &&
+            event->type != HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FAILED)
+                return;
+        sentence = egress_sentence(event);
+        begin_line(printer, printer->config.err);
+        say("%s", sentence);
+}
+
 void text_printer_event(struct text_printer *printer, const Hotcell__V1__ExecutionEvent *event)
 {
         /* What is unknown, or has no place in a stream of text, is left out. */
@@ -207,6 +220,9 @@ void text_printer_event(struct text_printer *printer, const Hotcell__V1__Executi
                 break;
         case HOTCELL__V1__EXECUTION_EVENT__EVENT_GAP:
                 print_gap(printer, event->gap);
+                break;
+        case HOTCELL__V1__EXECUTION_EVENT__EVENT_EGRESS:
+                print_egress(printer, event->egress);
                 break;
         case HOTCELL__V1__EXECUTION_EVENT__EVENT_ENDED:
                 close_part(printer);

@@ -38,6 +38,7 @@ struct config {
         int64_t creations_max;
         int64_t memory_total_bytes, memory_reserve_bytes, memory_overcommit_percent;
         int64_t updates_per_second;
+        int64_t egress_rules_total_bytes;
         int64_t owner_percent, operator_percent;
         int64_t ttl_default_usec, ttl_max_usec;
         bool allow_no_ttl;
@@ -60,6 +61,7 @@ struct config {
         int64_t retention_sandboxes, retention_executions, retention_events;
         int64_t request_ids_kept_usec, request_ids_max;
         int64_t retention_events_bytes;
+        int64_t retention_egress_events, retention_egress_events_bytes;
 
         int64_t connections_max, connections_per_owner_max;
         int64_t identify_timeout_usec;

@@ -25,6 +25,9 @@
 /* How long calls that run may go on before a successor comes: most are over in milliseconds. */
 enum { LEAVE_GRACE_USEC = 1000 * 1000, LEAVE_LOOK_USEC = 2000 };
 
+/* A hotcell-egress that takes longer to put a policy in force counts as one that is not there. */
+enum { EGRESS_ANSWER_USEC = 10 * 1000 * 1000 };
+
 enum server_state {
         SERVER_STARTING, /* owns the store, reads the keys */
         SERVER_SERVING,  /* owns all */
@@ -92,6 +95,7 @@ static struct session_share_rules share_rules(const struct config *config)
                         [SESSION_SHARE_QUEUED_BYTES] = config->queued_bytes_total_max,
                         [SESSION_SHARE_STREAMS] = config->open_streams_max,
                         [SESSION_SHARE_RINGS] = config->rings_retained_bytes,
+                        [SESSION_SHARE_EGRESS] = config->egress_rules_total_bytes,
                 },
                 .owner_max = { [SESSION_SHARE_SANDBOXES] = config->sandboxes_per_owner_max },
                 .owner_percent = (int)config->owner_percent,
@@ -113,6 +117,7 @@ static int start_session(struct server *server)
                 .interrupt_first_usec = config->interrupt_again_usec,
                 .interrupt_second_usec = config->interrupt_kill_usec,
                 .kernel_start_timeout_usec = config->kernel_start_timeout_usec,
+                .egress_answer_usec = EGRESS_ANSWER_USEC,
                 .rich_part_max_bytes = (size_t)config->rich_part_max_bytes,
         };
 
@@ -296,6 +301,8 @@ static int open_store(struct server *server)
                 .outputs_kept_usec = config->rings_retained_usec,
                 .outputs_max_bytes = config->rings_retained_bytes,
                 .events_bytes_max = config->retention_events_bytes,
+                .egress_events_max = config->retention_egress_events,
+                .egress_events_bytes_max = config->retention_egress_events_bytes,
         };
         char message[MESSAGE_BUFFER];
         int r;

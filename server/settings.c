@@ -97,6 +97,8 @@ const struct setting settings[] = {
                 "more relies on sandboxes that do not use all they may."),
         SETTING(updates_per_second, COUNT, updates_per_second, "50", 1, 100000,
                 "How many updates of sandboxes one owner may make, twice as many at once."),
+        SETTING(egress_rules_total_max, BYTES, egress_rules_total_bytes, "64MiB", 0, TIB_,
+                "Bytes of the egress rules of all that live; those of one are at most 3.75 MiB."),
         SETTING(ttl_default, DURATION, ttl_default_usec, "1h", 0, 3650 * DAY,
                 "How long one lives that does not say. 0: for ever, if allow_no_ttl."),
         SETTING(ttl_max, DURATION, ttl_max_usec, "30d", SEC, 3650 * DAY, "Its highest value."),
@@ -152,7 +154,8 @@ const struct setting settings[] = {
 
         TITLED("What is kept in the database of what is over; 0 sets no bound", retention, DURATION,
                retention_usec, "7d", 0, 3650 * DAY,
-               "How long ended sandboxes and executions and the events of sandboxes are kept. "
+               "How long ended sandboxes and executions, the events of sandboxes and those of their "
+               "egress are kept. "
                "Above the bounds below, the oldest of those owners go who have most."),
         SETTING(retention_sandboxes, COUNT, retention_sandboxes, "100000", 0, INT64_C(1000000000),
                 "How many ended sandboxes."),
@@ -162,6 +165,12 @@ const struct setting settings[] = {
                 "How many events of sandboxes."),
         SETTING(retention_events_size, BYTES, retention_events_bytes, "256MiB", 0, 64 * TIB_,
                 "Bytes of events of sandboxes: each has the labels of its sandbox."),
+        SETTING(retention_egress_events, COUNT, retention_egress_events, "200000", 0,
+                INT64_C(1000000000),
+                "How many events of their egress: what was denied, failed or ended. They go with "
+                "their sandbox at the latest."),
+        SETTING(retention_egress_events_size, BYTES, retention_egress_events_bytes, "128MiB", 0,
+                64 * TIB_, "Bytes of them."),
         SETTING(request_ids_kept, DURATION, request_ids_kept_usec, "1d", 0, 3650 * DAY,
                 "How long a request with a request_id is remembered: as long, a retry is answered "
                 "and not run again."),

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hotcell/v1/egress_service.pb-c.h"
 #include "hotcell/v1/execution_service.pb-c.h"
 #include "hotcell/v1/key_service.pb-c.h"
 #include "hotcell/v1/sandbox_service.pb-c.h"
@@ -53,6 +54,9 @@ static const struct api_method methods[] = {
           api_get_execution, SCOPE_EXECUTIONS_READ, NULL, false },
         { EXECUTION "ListExecutions", &hotcell__v1__list_executions_request__descriptor,
           api_list_executions, SCOPE_EXECUTIONS_READ, NULL, false },
+        { "/hotcell.v1.EgressService/ListEgressEvents",
+          &hotcell__v1__list_egress_events_request__descriptor, api_list_egress_events,
+          SCOPE_EXECUTIONS_READ, NULL, false },
         { "/hotcell.v1.ServerService/GetServerInfo",
           &hotcell__v1__get_server_info_request__descriptor, api_get_server_info, SCOPE_SERVER_READ,
           NULL, false },
@@ -68,10 +72,8 @@ static_assert(ARRAY_SIZE(methods) == API_METHODS_N, "struct api has a row for ea
 
 /* What grpc.health.v1 knows besides the server itself. */
 static const char *const service_names[] = {
-        "hotcell.v1.ExecutionService",
-        "hotcell.v1.KeyService",
-        "hotcell.v1.SandboxService",
-        "hotcell.v1.ServerService",
+        "hotcell.v1.EgressService",  "hotcell.v1.ExecutionService", "hotcell.v1.KeyService",
+        "hotcell.v1.SandboxService", "hotcell.v1.ServerService",
 };
 
 static const struct api_method *find_method(const char *path)

@@ -11,7 +11,7 @@ struct event_stream;
 struct sandbox_watch;
 
 enum {
-        API_METHODS_N = 19,
+        API_METHODS_N = 20,
         API_SERVICES_N = 3, /* our own methods, health, reflection */
 };
 
@@ -49,6 +49,7 @@ void api_attach_execution(struct api_call *call, const void *request);
 void api_interrupt_execution(struct api_call *call, const void *request);
 void api_get_execution(struct api_call *call, const void *request);
 void api_list_executions(struct api_call *call, const void *request);
+void api_list_egress_events(struct api_call *call, const void *request);
 void api_get_server_info(struct api_call *call, const void *request);
 void api_create_key(struct api_call *call, const void *request);
 void api_list_keys(struct api_call *call, const void *request);

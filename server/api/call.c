@@ -35,6 +35,7 @@ void api_call_release(struct api_call *call)
         assert(!call->rpc && !call->stream);
         request_id_settle(call);
         protobuf_c_message_free_unpacked(call->request, NULL);
+        call->egress = egress_release(call->egress);
         reserve_free(call->answer);
         arena_deinit(&call->arena);
         free(call);
@@ -158,6 +159,7 @@ static const struct {
         [SESSION_E_HOST_EXHAUSTED] = { REASON_HOST_EXHAUSTED, NULL, NULL },
         [SESSION_E_WALL_MISSING] = { REASON_WALL_MISSING, NULL, NULL },
         [SESSION_E_EGRESS] = { REASON_EGRESS_UNAVAILABLE, NULL, NULL },
+        [SESSION_E_RULE_TOO_COMPLEX] = { REASON_RULE_TOO_COMPLEX, NULL, "egress" },
         [SESSION_E_RUNTIME_UNAVAILABLE] = { REASON_RUNTIME_UNAVAILABLE, NULL, NULL },
         [SESSION_E_STORE_UNAVAILABLE] = { REASON_STORE_UNAVAILABLE, NULL, NULL },
         [SESSION_E_STATE_FULL] = { REASON_STATE_FULL, NULL, NULL },
@@ -171,6 +173,7 @@ static const struct {
         [SESSION_E_QUEUE_LIMIT] = { REASON_QUEUE_LIMIT, NULL, NULL },
         [SESSION_E_STREAM_LIMIT] = { REASON_STREAM_LIMIT, NULL, NULL },
         [SESSION_E_UPDATE_RATE] = { REASON_UPDATE_RATE, NULL, NULL },
+        [SESSION_E_EGRESS_LIMIT] = { REASON_EGRESS_LIMIT, NULL, NULL },
 };
 
 static void set_exhausted(struct status *status, const char *whose)
@@ -305,11 +308,22 @@ bool api_call_pack(struct api_call *call, const ProtobufCMessage *response)
         return true;
 }
 
+static bool has_room(const struct api_call *call, size_t n_bytes)
+{
+        return n_bytes <= ANSWER_SMALL || rpc_call_has_room(call->rpc, n_bytes);
+}
+
+bool api_call_has_room(const struct api_call *call, const ProtobufCMessage *response)
+{
+        return !api_call_is_open(call) || call->arena.failed ||
+               has_room(call, protobuf_c_message_get_packed_size(response));
+}
+
 void api_call_send(struct api_call *call)
 {
         if (!api_call_is_open(call))
                 return;
-        if (call->n_answer > ANSWER_SMALL && !rpc_call_has_room(call->rpc, call->n_answer)) {
+        if (!has_room(call, call->n_answer)) {
                 fail_exhausted(call, REASON_ANSWERS_UNREAD);
                 return;
         }

@@ -20,6 +20,7 @@
 #include "server/auth/auth.h"
 
 struct api_call;
+struct egress;
 struct rpc_call;
 struct session_result;
 
@@ -44,8 +45,9 @@ struct api_call {
         LIST_ENTRY(api_call) key_calls; /* in the api's, while it is open and is_of_key */
         bool is_of_key;
         ProtobufCMessage *request;
-        struct arena arena;   /* of the answer */
-        struct status status; /* what checks found so far */
+        struct egress *egress; /* the policy that it asks for, checked; NULL: the default one */
+        struct arena arena;    /* of the answer */
+        struct status status;  /* what checks found so far */
         unsigned n_holders;
         /* A packed answer that is not sent yet. */
         uint8_t *answer;
@@ -85,6 +87,9 @@ void api_call_reply(struct api_call *call, const ProtobufCMessage *response);
 /* The same in two steps. False: it could not be packed, and the call was answered so. */
 bool api_call_pack(struct api_call *call, const ProtobufCMessage *response);
 void api_call_send(struct api_call *call);
+
+/* Whether that answer would be sent, or is too much for what its reader has not read yet. */
+bool api_call_has_room(const struct api_call *call, const ProtobufCMessage *response);
 void api_call_fail_blamed(struct api_call *call);
 __attribute__((format(printf, 3, 4))) void api_call_fail(struct api_call *call, enum reason reason,
                                                          const char *format, ...);

@@ -11,6 +11,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/api/api_private.h"
+#include "server/api/check_egress.h"
 
 enum {
         USEC_PER_SEC = 1000000,
@@ -521,6 +522,9 @@ bool check_spec(struct api_call *call, const char *prefix, const Hotcell__V1__Sa
         join_path(path, prefix, "environment");
         (void)check_environment(call, path, spec->n_environment,
                                 (ProtobufCMessage **)spec->environment, &ret_spec->environment);
+        join_path(path, prefix, "egress");
+        if (check_egress(call, path, spec->egress))
+                ret_spec->request.egress = call->egress;
         return !api_call_has_blame(call) && !call->arena.failed;
 }
 

@@ -1,5 +1,7 @@
 #include "server/api/convert.h"
 
+#include <string.h>
+
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
@@ -16,6 +18,14 @@ static_assert((int)CONTEXT_STOPPED == (int)HOTCELL__V1__CONTEXT_STATE__CONTEXT_S
               "same numbers");
 static_assert((int)SANDBOX_EVENT_ENDED ==
                       (int)HOTCELL__V1__SANDBOX_EVENT_TYPE__SANDBOX_EVENT_TYPE_ENDED,
+              "same numbers");
+static_assert((int)EGRESS_EVENT_FLOW_ENDED ==
+                      (int)HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FLOW_ENDED,
+              "same numbers");
+static_assert((int)EGRESS_PROTOCOL_ICMP == (int)HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_ICMP,
+              "same numbers");
+static_assert((int)EGRESS_REASON_POLICY_CHANGED ==
+                      (int)HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_POLICY_CHANGED,
               "same numbers");
 static_assert((int)KEY_REVOKED == (int)HOTCELL__V1__KEY_STATE__KEY_STATE_REVOKED, "same numbers");
 
@@ -148,6 +158,20 @@ Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_
         convert_labels(arena, &record->labels, message);
         sandbox_etag(record, etag);
         message->etag = arena_text(arena, etag);
+        message->egress_status = convert_egress_status(arena, record, false);
+        return message;
+}
+
+Hotcell__V1__Sandbox *convert_whole_sandbox(struct arena *arena,
+                                            const struct sandbox_record *record)
+{
+        Hotcell__V1__Sandbox *message = convert_sandbox(arena, record);
+
+        if (!message)
+                return NULL;
+        message->egress_status = convert_egress_status(arena, record, true);
+        if (record->state != SANDBOX_ENDED)
+                message->egress = convert_egress(arena, record->egress);
         return message;
 }
 
@@ -229,6 +253,41 @@ Hotcell__V1__Execution *convert_execution(struct arena *arena,
                 message->ended = convert_ended(arena, record);
         message->last_sequence = record->last_sequence;
         message->first_sequence = first_sequence;
+        return message;
+}
+
+Hotcell__V1__EgressEvent *convert_egress_event(struct arena *arena,
+                                               const struct egress_record *record, int64_t left_out)
+{
+        Hotcell__V1__EgressEvent *message = arena_new(arena, Hotcell__V1__EgressEvent);
+        const char *error = record->error_number ? strerrorname_np(record->error_number) : NULL;
+
+        if (!message)
+                return NULL;
+        hotcell__v1__egress_event__init(message);
+        message->sequence = record->sequence;
+        message->event_time = convert_time(arena, record->event_time_usec);
+        message->sandbox_id = unconst(record->sandbox_id);
+        message->execution_id = unconst(record->execution_id);
+        message->type = (Hotcell__V1__EgressEventType)record->type;
+        message->address = unconst(record->address);
+        message->port = record->port;
+        message->protocol = (Hotcell__V1__EgressProtocol)record->protocol;
+        message->name = unconst(record->name);
+        message->reason = (Hotcell__V1__EgressReason)record->reason;
+        message->rule_index = record->rule_index;
+        message->policy_version = record->policy_version;
+        message->pid = record->pid;
+        message->command = unconst(record->command);
+        message->count = record->count;
+        message->error_number = record->error_number;
+        if (error)
+                message->error = unconst(error);
+        message->sent_bytes = record->sent_bytes;
+        message->received_bytes = record->received_bytes;
+        if (record->type == EGRESS_EVENT_FLOW_ENDED)
+                message->duration = convert_duration(arena, record->duration_usec);
+        message->left_out = left_out;
         return message;
 }
 

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "hotcell/v1/egress.pb-c.h"
 #include "hotcell/v1/execution_service.pb-c.h"
 #include "hotcell/v1/key_service.pb-c.h"
 #include "hotcell/v1/sandbox_service.pb-c.h"
@@ -21,7 +22,20 @@ Google__Protobuf__Timestamp *convert_time(struct arena *arena, int64_t time_usec
 
 Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
                                                    const struct sandbox_limits *limits);
+
+/* For lists: without the rules of its egress policy, which records there lack. */
 Hotcell__V1__Sandbox *convert_sandbox(struct arena *arena, const struct sandbox_record *record);
+
+/* With its egress policy, while it lives. */
+Hotcell__V1__Sandbox *convert_whole_sandbox(struct arena *arena,
+                                            const struct sandbox_record *record);
+
+/* NULL is the default policy. */
+Hotcell__V1__EgressPolicy *convert_egress(struct arena *arena, const struct egress *egress);
+
+/* @is_whole: the record has its policy; else the version only. */
+Hotcell__V1__EgressStatus *
+convert_egress_status(struct arena *arena, const struct sandbox_record *record, bool is_whole);
 Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_view *view);
 Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_record *record);
 
@@ -29,4 +43,8 @@ Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_re
 Hotcell__V1__Execution *convert_execution(struct arena *arena,
                                           const struct execution_record *record,
                                           int64_t first_sequence);
+
+/* @left_out: how many others before it are not told. */
+Hotcell__V1__EgressEvent *
+convert_egress_event(struct arena *arena, const struct egress_record *record, int64_t left_out);
 Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record);

@@ -10,8 +10,10 @@ static void on_done(void *userdata, const struct session_result *result,
         Hotcell__V1__CreateSandboxResponse response = HOTCELL__V1__CREATE_SANDBOX_RESPONSE__INIT;
 
         if (!api_call_fail_result(call, result, NULL)) {
-                response.sandbox = convert_sandbox(&call->arena, record);
+                response.sandbox = convert_whole_sandbox(&call->arena, record);
                 response.created = created || (call->is_retry && call->asked.created);
+                if (response.sandbox && !api_call_has_room(call, &response.base))
+                        response.sandbox->egress = NULL;
                 if (created)
                         api_call_reply(call, &response.base);
                 else

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hotcell/v1/egress.pb-c.h"
 #include "hotcell/v1/sandbox.pb-c.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
@@ -23,12 +24,15 @@
 #include "server/api/wire.h"
 
 enum {
-        DEPTH_MAX = 16, /* our requests need 4 */
+        DEPTH_MAX = 16, /* our requests need 5 */
         MAP_KEY_MAX = 48,
         /* Structures around the bytes; 64 KiB of the shortest environment variables take 1.4 MiB.
          */
         STRUCTURE_BYTES = 2 << 20,
         BLOCK_BYTES = 16, /* what malloc needs for itself */
+        /* The same around each egress rule with 8 ranges of ports, of as many as may be. */
+        RULE_STRUCTURE_BYTES = 720,
+        RULES_MAX = 10000,
 };
 
 /* --- the path of a bad field, built from its end --- */
@@ -131,9 +135,14 @@ static bool is_text(const struct wire_bytes *bytes)
                (bytes->n == 0 || !memchr(bytes->start, '\0', bytes->n));
 }
 
+struct walk {
+        struct path path; /* of the bad field */
+        size_t n_rules;   /* of egress policies, seen so far */
+};
+
 /* As deep as DEPTH_MAX calls of itself. */
 static int check_message(const ProtobufCMessageDescriptor *type, const struct wire_bytes *message,
-                         unsigned depth, struct path *path)
+                         unsigned depth, struct walk *walk)
 {
         struct wire_bytes rest = *message;
         struct wire_field field;
@@ -141,6 +150,8 @@ static int check_message(const ProtobufCMessageDescriptor *type, const struct wi
 
         if (depth > DEPTH_MAX)
                 return DECODE_E_TOO_COMPLEX;
+        if (type == &hotcell__v1__egress_rule__descriptor)
+                walk->n_rules++;
 
         while ((r = wire_next(&rest, &field)) == 0) {
                 const ProtobufCFieldDescriptor *descriptor =
@@ -151,9 +162,9 @@ static int check_message(const ProtobufCMessageDescriptor *type, const struct wi
                 if (descriptor->type == PROTOBUF_C_TYPE_STRING)
                         r = is_text(&field.value) ? 0 : DECODE_E_TEXT;
                 else if (descriptor->type == PROTOBUF_C_TYPE_MESSAGE)
-                        r = check_message(descriptor->descriptor, &field.value, depth + 1, path);
+                        r = check_message(descriptor->descriptor, &field.value, depth + 1, walk);
                 if (r == DECODE_E_TEXT)
-                        path_add(path, descriptor, message, &field);
+                        path_add(&walk->path, descriptor, message, &field);
                 if (r)
                         return r;
         }
@@ -167,6 +178,12 @@ struct budget {
         bool is_spent;
         bool is_out_of_memory;
 };
+
+/* What the structures of a request may take. */
+static size_t structure_bytes(const struct walk *walk)
+{
+        return STRUCTURE_BYTES + MIN(walk->n_rules, (size_t)RULES_MAX) * RULE_STRUCTURE_BYTES;
+}
 
 static size_t block_size(void *block)
 {
@@ -210,18 +227,20 @@ static void budget_free(void *userdata, void *block)
 int decode_message(const ProtobufCMessageDescriptor *type, const void *bytes, size_t n_bytes,
                    ProtobufCMessage **ret_message, struct decode_path *ret_path)
 {
-        struct budget budget = { .left = n_bytes + STRUCTURE_BYTES };
+        struct budget budget = { .left = n_bytes };
         ProtobufCAllocator allocator = { budget_alloc, budget_free, &budget };
         struct wire_bytes message = { bytes, n_bytes };
-        struct path path = { .start = DECODE_PATH_SIZE - 1 };
+        struct walk walk = { .path = { .start = DECODE_PATH_SIZE - 1 } };
+        const struct path *path = &walk.path;
         ProtobufCMessage *unpacked;
         int r;
 
-        r = check_message(type, &message, 0, &path);
+        r = check_message(type, &message, 0, &walk);
         if (r == DECODE_E_TEXT)
-                memcpy(ret_path->text, path.text + path.start, DECODE_PATH_SIZE - path.start);
+                memcpy(ret_path->text, path->text + path->start, DECODE_PATH_SIZE - path->start);
         if (r)
                 return r;
+        budget.left += structure_bytes(&walk);
 
         unpacked = protobuf_c_message_unpack(type, &allocator, n_bytes, bytes);
         if (unpacked) {

@@ -25,7 +25,8 @@ struct decode_path {
 
 /*
  * Decodes a message of @type; free it with protobuf_c_message_free_unpacked(message, NULL). It
- * takes at most @n_bytes and 2 MiB of memory: the bytes themselves, and the structures around them.
+ * takes at most @n_bytes and 2 MiB of memory: the bytes themselves, and the structures around them;
+ * and 720 bytes more for each egress rule, up to 10,000 of them.
  * *@ret_path is only set on DECODE_E_TEXT.
  */
 int decode_message(const ProtobufCMessageDescriptor *type, const void *bytes, size_t n_bytes,

@@ -229,6 +229,14 @@ static void fill_ended(const struct execution_event *event, struct arena *arena,
         message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_ENDED;
 }
 
+static void fill_egress(const struct execution_event *event, struct arena *arena,
+                        union event_body *body, Hotcell__V1__ExecutionEvent *message)
+{
+        (void)body;
+        message->egress = convert_egress_event(arena, event->egress.record, event->egress.left_out);
+        message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_EGRESS;
+}
+
 static void (*const fillers[])(const struct execution_event *event, struct arena *arena,
                                union event_body *body, Hotcell__V1__ExecutionEvent *message) = {
         [EXECUTION_EVENT_QUEUED] = fill_queued,
@@ -242,6 +250,7 @@ static void (*const fillers[])(const struct execution_event *event, struct arena
         [EXECUTION_EVENT_PART_DATA] = fill_part_data,
         [EXECUTION_EVENT_GAP] = fill_gap,
         [EXECUTION_EVENT_ENDED] = fill_ended,
+        [EXECUTION_EVENT_EGRESS] = fill_egress,
 };
 static_assert(ARRAY_SIZE(fillers) == _EXECUTION_EVENT_KIND_N, "every kind has its message");
 

@@ -11,7 +11,7 @@ static void on_done(void *userdata, const struct session_result *result,
 
         (void)created;
         if (!api_call_fail_result(call, result, request->sandbox_id)) {
-                response.sandbox = convert_sandbox(&call->arena, record);
+                response.sandbox = convert_whole_sandbox(&call->arena, record);
                 api_call_reply(call, &response.base);
         }
         api_call_release(call);

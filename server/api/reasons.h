@@ -35,6 +35,10 @@
           "The watch token was not given by this server.")                                          \
         X(REQUEST_ID_REUSED, RPC_INVALID_ARGUMENT,                                                  \
           "The request id was used for a request with other fields.")                               \
+        X(RULE_TOO_COMPLEX, RPC_INVALID_ARGUMENT,                                                   \
+          "More ranges of ports meet at the destination of an egress rule than there is room for.") \
+        X(NEEDS_DIRECT_MODE, RPC_INVALID_ARGUMENT,                                                  \
+          "Without direct mode a network carries TCP and DNS only; the rule is about another.")     \
         X(SANDBOX_NOT_FOUND, RPC_NOT_FOUND, "There is no such sandbox, or it is not yours.")        \
         X(CONTEXT_NOT_FOUND, RPC_NOT_FOUND, "The sandbox has no such context.")                     \
         X(EXECUTION_NOT_FOUND, RPC_NOT_FOUND, "There is no such execution, or it is not yours.")    \
@@ -63,6 +67,8 @@
         X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "As many streams are open as may be at once.")      \
         X(UPDATE_RATE, RPC_RESOURCE_EXHAUSTED,                                                      \
           "The owner makes more updates of sandboxes than it may in that time.")                    \
+        X(EGRESS_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                     \
+          "The egress rules of all sandboxes, or of the owner's, are as many bytes as may be.")     \
         X(CONNECTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                 \
           "The key has as many connections as it may have; use one of them for many calls.")        \
         X(CALL_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                       \
@@ -78,7 +84,7 @@
         X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \
           "A wall between sandboxes and the host does not hold, so none is made.")                  \
         X(EGRESS_UNAVAILABLE, RPC_FAILED_PRECONDITION,                                              \
-          "Nothing keeps egress to the rules on this host, so no sandbox is made.")                 \
+          "Nothing keeps egress to the policy here, so it is not made or not changed.")             \
         X(KERNEL_FAILED, RPC_FAILED_PRECONDITION,                                                   \
           "The interpreter did not start in the sandbox; the message says why.")                    \
         X(CONFLICT, RPC_ABORTED, "Another request changed it meanwhile; read it and try again.")    \

@@ -3,6 +3,7 @@
 #include "runtime/base/macros.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
+#include "server/api/check_egress.h"
 #include "server/api/convert.h"
 #include "server/api/request_id.h"
 
@@ -64,11 +65,21 @@ static bool read_idle_timeout(struct api_call *call,
                                     &update->idle_timeout_usec);
 }
 
+static bool read_egress(struct api_call *call, const Hotcell__V1__UpdateSandboxRequest *request,
+                        struct sandbox_update *update, struct pairs *labels)
+{
+        (void)labels;
+        if (!check_egress(call, "egress", request->egress))
+                return false;
+        update->set_egress = true;
+        update->egress = call->egress;
+        return true;
+}
+
 static const struct update_field update_fields[] = {
-        { "labels", read_labels },
-        { "expire_time", read_expire_time },
-        { "ttl", read_ttl },
-        { "idle_timeout", read_idle_timeout },
+        { "labels", read_labels }, { "expire_time", read_expire_time },
+        { "ttl", read_ttl },       { "idle_timeout", read_idle_timeout },
+        { "egress", read_egress },
 };
 
 static void read_path(struct api_call *call, const char *path,
@@ -82,7 +93,8 @@ static void read_path(struct api_call *call, const char *path,
                 return;
         }
         api_call_blame(call, REASON_INVALID_FIELD, "update_mask",
-                       "has an unknown path; known are labels, expire_time, ttl, idle_timeout");
+                       "has an unknown path; known are labels, expire_time, ttl, idle_timeout, "
+                       "egress");
 }
 
 static void on_done(void *userdata, const struct session_result *result,
@@ -94,7 +106,9 @@ static void on_done(void *userdata, const struct session_result *result,
 
         (void)created;
         if (!api_call_fail_result(call, result, request->sandbox_id)) {
-                response.sandbox = convert_sandbox(&call->arena, record);
+                response.sandbox = convert_whole_sandbox(&call->arena, record);
+                if (response.sandbox && !api_call_has_room(call, &response.base))
+                        response.sandbox->egress = NULL;
                 api_call_reply(call, &response.base);
         }
         api_call_release(call);
@@ -113,7 +127,7 @@ void api_update_sandbox(struct api_call *call, const void *message)
         else
                 for (size_t i = 0; i < request->update_mask->n_paths; i++)
                         read_path(call, request->update_mask->paths[i], request, &update, &labels);
-        if (api_call_has_blame(call)) {
+        if (api_call_has_blame(call) || call->arena.failed) {
                 api_call_fail_blamed(call);
                 return;
         }

@@ -31,6 +31,8 @@ static const struct {
                                          SESSION_E_QUEUE_LIMIT, 500000 },
         [SESSION_SHARE_STREAMS] = { "streams", "open streams", SESSION_E_STREAM_LIMIT, 1000000 },
         [SESSION_SHARE_RINGS] = { "retained_output_bytes", "bytes of retained output", 0, 0 },
+        [SESSION_SHARE_EGRESS] = { "egress_rule_bytes", "bytes of egress rules",
+                                   SESSION_E_EGRESS_LIMIT, 1000000 },
 };
 static_assert(ARRAY_SIZE(shares) == _SESSION_SHARE_N, "every share has a row");
 
@@ -82,6 +84,20 @@ struct session_result admit_share(struct session *session, const char *owner,
         return r ? refuse(session, owner, share, r) : (struct session_result){ 0 };
 }
 
+struct session_result admit_egress(struct session *session, const char *owner,
+                                   const struct egress *egress, const struct egress *present)
+{
+        int64_t n_more = (int64_t)egress_memory(egress) - (int64_t)egress_memory(present);
+
+        if (egress && egress->allows && !egress_client_is_connected(session->egress_client))
+                return result_of(
+                        SESSION_E_EGRESS,
+                        "There is no hotcell-egress now: nothing can leave sandboxes. Take "
+                        "out the rules that allow, and ALLOW_PUBLIC.");
+        return n_more > 0 ? admit_share(session, owner, SESSION_SHARE_EGRESS, n_more)
+                          : (struct session_result){ 0 };
+}
+
 struct session_result admit_update(struct sandbox *sandbox)
 {
         struct session *session = sandbox->session;
@@ -127,6 +143,8 @@ int sandbox_take_shares(struct sandbox *sandbox)
                 return -ENOMEM;
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, 1);
         share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY, record->limits.memory_bytes);
+        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
+                         (int64_t)egress_memory(record->egress));
         if (record->state == SANDBOX_CREATING)
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, 1);
         return 0;
@@ -141,6 +159,8 @@ void sandbox_give_shares(struct sandbox *sandbox)
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY,
                          -sandbox->record.limits.memory_bytes);
+        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
+                         -(int64_t)egress_memory(sandbox->record.egress));
         sandbox->holder = share_owner_release(sandbox->holder);
 }
 

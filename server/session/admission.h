@@ -23,6 +23,10 @@ struct session_result admit_share(struct session *session, const char *owner,
 /* Of what a sandbox shares with all others, there is enough for one more. */
 struct session_result admit_room(struct session *session, const struct sandbox_request *request);
 
+/* It can be held to, and kept instead of @present; NULL is the default policy. */
+struct session_result admit_egress(struct session *session, const char *owner,
+                                   const struct egress *egress, const struct egress *present);
+
 /* It may be updated; counts. */
 struct session_result admit_update(struct sandbox *sandbox);
 

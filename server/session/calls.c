@@ -26,6 +26,7 @@ void call_free(struct call *call)
         struct session *session = call->session;
 
         sandbox_record_deinit(&call->before);
+        (void)sd_event_source_disable_unref(call->retry);
         free(call);
         session->n_pending--;
         session_check_stopped(session);

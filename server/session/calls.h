@@ -17,7 +17,12 @@ struct call {
         /* How a failure is told to its callback. */
         void (*fail)(struct call *call, const struct session_result *result);
         struct sandbox_record before;  /* of an update: what to go back to */
+        uint64_t update;               /* which of the sandbox's updates it is */
+        bool sets_egress;              /* it is about the policy, */
+        bool has_new_egress;           /* and replaces it */
         struct request_record request; /* to be forgotten if it fails */
+        struct session_result failure; /* of what is being taken back */
+        sd_event_source *retry;
 };
 
 /* Counts among the session's pending answers until call_free. */

@@ -44,5 +44,6 @@ void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG
 
         hash = add_number(hash, (uint64_t)record->expire_time_usec);
         hash = add_number(hash, (uint64_t)record->idle_timeout_usec);
+        hash = add_number(hash, (uint64_t)record->egress_version);
         (void)snprintf(ret_etag, ETAG_BUFFER, "%016" PRIx64, hash);
 }

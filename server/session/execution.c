@@ -147,6 +147,7 @@ void execution_drop_timers(struct execution *execution)
         execution->wall_timer = sd_event_source_disable_unref(execution->wall_timer);
         execution->ladder_timer = sd_event_source_disable_unref(execution->ladder_timer);
         execution->grace_timer = sd_event_source_disable_unref(execution->grace_timer);
+        execution->egress_timer = sd_event_source_disable_unref(execution->egress_timer);
 }
 
 struct execution *execution_free(struct execution *execution)

@@ -12,6 +12,7 @@
 #include <systemd/sd-event.h>
 
 #include "server/session/channel.h"
+#include "server/session/egress.h"
 #include "server/session/kept_request.h"
 #include "server/session/kernel_end.h"
 #include "server/session/map.h"
@@ -82,6 +83,7 @@ struct execution {
         sd_event_source *wall_timer;
         sd_event_source *ladder_timer;
         sd_event_source *grace_timer;
+        sd_event_source *egress_timer;
 
         /* Meter. */
         char process_id[ID_BUFFER]; /* whose leaf it runs in */
@@ -109,6 +111,7 @@ struct execution {
         bool is_discarding;      /* it was asked to end: what finds no room is thrown away */
         bool is_cut;             /* output was thrown away: all that follows is, too */
         int64_t bundle_sequence; /* of the last bundle, zero when it is not in the ring */
+        struct execution_egress egress;
         LIST_HEAD(, execution_reader) readers;
         size_t n_readers;
         bool is_wake_pending;
@@ -138,6 +141,7 @@ struct execution_saved {
         bool is_discarding;
         bool is_cut;
         int64_t bundle_sequence;
+        struct execution_egress egress;
 };
 
 void execution_save(const struct execution *execution, struct execution_saved *ret_saved);
@@ -204,6 +208,8 @@ void execution_on_frame(struct execution *execution, const struct kernel_frame *
                         bool is_too_large);
 
 /* Parts of the above that have files of their own. */
+/* @n_payload bytes and what the end needs fit, after evicting what may go. */
+bool execution_make_room(struct execution *execution, size_t n_payload);
 /* @tag: what it was made of, as in struct ring_entry; what is recorded already is left out. */
 void execution_append(struct execution *execution, enum execution_event_kind kind, uint64_t tag,
                       const struct ring_piece *pieces, size_t n_pieces);
@@ -261,6 +267,7 @@ struct execution_reader {
         void *userdata;
         ProtobufCMessage *message; /* of the event read last */
         struct event_part parts[KERNEL_PARTS_MAX];
+        struct egress_record egress; /* likewise */
 };
 
 void execution_reader_wake(struct execution_reader *reader);

@@ -44,12 +44,17 @@ static void on_recorded(void *userdata, int result)
 /* Its output goes with it, so that it can be replayed also by a successor. */
 static void record_end(struct execution *execution)
 {
-        size_t n = ring_dump_size(execution->ring);
-        _cleanup_(freep) uint8_t *output = n <= OUTPUT_KEPT_MAX ? malloc(n) : NULL;
-        const struct store_blob blob = { .data = output, .n = output ? n : 0 };
+        _cleanup_(freep) uint8_t *output = NULL;
+        struct store_blob blob = { 0 };
+        size_t n;
 
-        if (output)
+        execution_finish_egress(execution);
+        n = ring_dump_size(execution->ring);
+        output = n <= OUTPUT_KEPT_MAX ? malloc(n) : NULL;
+        if (output) {
                 ring_dump(execution->ring, output);
+                blob = (struct store_blob){ .data = output, .n = n };
+        }
         execution->record.last_sequence = ring_next_sequence(execution->ring);
         execution->record.state = EXECUTION_ENDED;
         execution->n_row_tries++;

@@ -50,7 +50,7 @@ static bool make_room_for(struct execution *execution, size_t n)
         return ring_make_room(ring, n, floor, kept);
 }
 
-static bool make_room(struct execution *execution, size_t n_payload)
+bool execution_make_room(struct execution *execution, size_t n_payload)
 {
         return make_room_for(execution, n_payload + SPARE);
 }
@@ -158,7 +158,7 @@ int execution_take(struct execution *execution, enum channel_stream stream, int 
         if (execution->is_cut || allowed == 0)
                 return take_scratch(execution, stream, fd, limit, ret_n);
         limit = MIN(MIN(limit, (size_t)allowed), (size_t)READ_CHUNK);
-        if (make_room(execution, READ_CHUNK))
+        if (execution_make_room(execution, READ_CHUNK))
                 return take_into_ring(execution, stream, fd, limit, ret_n);
         return execution->is_discarding ? take_scratch(execution, stream, fd, limit, ret_n)
                                         : CHANNEL_E_FULL;
@@ -166,7 +166,7 @@ int execution_take(struct execution *execution, enum channel_stream stream, int 
 
 bool execution_has_room(struct execution *execution, size_t n_payload)
 {
-        return execution->is_discarding || make_room(execution, n_payload + FRAME_SLACK);
+        return execution->is_discarding || execution_make_room(execution, n_payload + FRAME_SLACK);
 }
 
 /* Bytes of representations in a frame, and those that it announces. */
@@ -198,7 +198,7 @@ static void on_bundle(struct execution *execution, const struct kernel_frame *fr
         count_rich(frame, &here, &announced);
         fits = is_recorded(execution, frame->position) ||
                (!execution->is_cut && announced <= n_allowed(execution) && !is_too_large &&
-                make_room(execution, frame->raw.n_payload));
+                execution_make_room(execution, frame->raw.n_payload));
         execution->record.usage.rich_bytes += here;
         execution->bundle_sequence = 0;
         if (fits) {
@@ -226,7 +226,7 @@ static void on_part_data(struct execution *execution, const struct kernel_frame 
         execution->record.usage.rich_bytes += n;
         if (head.bundle_sequence > 0 &&
             (is_recorded(execution, frame->position) ||
-             make_room(execution, frame->raw.n_payload + sizeof(head)))) {
+             execution_make_room(execution, frame->raw.n_payload + sizeof(head)))) {
                 execution_append(execution, EXECUTION_EVENT_PART_DATA, frame->position, pieces,
                                  ARRAY_SIZE(pieces));
                 return;
@@ -247,11 +247,11 @@ void execution_on_output_frame(struct execution *execution, const struct kernel_
                 on_part_data(execution, frame);
                 return;
         case HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_ERROR:
-                if (make_room(execution, frame->raw.n_payload))
+                if (execution_make_room(execution, frame->raw.n_payload))
                         append_frame(execution, EXECUTION_EVENT_ERROR, frame);
                 return;
         case HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_CLEAR_OUTPUT:
-                if (make_room(execution, frame->raw.n_payload))
+                if (execution_make_room(execution, frame->raw.n_payload))
                         append_frame(execution, EXECUTION_EVENT_CLEAR_OUTPUT, frame);
                 return;
         default:
@@ -276,7 +276,7 @@ bool execution_is_blocked(const struct execution *execution)
 void execution_resume(struct execution *execution)
 {
         if (execution_is_blocked(execution) &&
-            (execution->is_discarding || make_room(execution, READ_CHUNK)))
+            (execution->is_discarding || execution_make_room(execution, READ_CHUNK)))
                 channel_resume(execution->context->kernel.channel);
 }
 

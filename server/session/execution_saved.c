@@ -31,6 +31,7 @@ void execution_save(const struct execution *execution, struct execution_saved *r
                 .is_discarding = execution->is_discarding,
                 .is_cut = execution->is_cut,
                 .bundle_sequence = execution->bundle_sequence,
+                .egress = execution->egress,
         };
 }
 
@@ -89,6 +90,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         execution->is_discarding = saved->is_discarding;
         execution->is_cut = saved->is_cut;
         execution->bundle_sequence = saved->bundle_sequence;
+        execution->egress = saved->egress;
         (void)snprintf(execution->process_id, sizeof(execution->process_id), "%s",
                        journal->state.process_id);
         execution->ring = journal->rings[ring];
@@ -96,6 +98,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         execution->journal_ring = ring;
         journal->holders[ring] = execution;
         count_output(execution);
+        execution_restore_egress(execution);
         add(execution, saved->phase);
         if (saved->phase == PHASE_RUNNING)
                 context->current = execution;
@@ -157,6 +160,7 @@ void execution_go_on(struct execution *execution)
                 break;
         case PHASE_RUNNING:
                 execution_await_readers(execution);
+                execution_arm_egress(execution);
                 if (execution->stop.outcome == OUTCOME_NONE)
                         (void)execution_arm_wall(execution);
                 else

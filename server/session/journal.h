@@ -28,7 +28,8 @@ enum {
 struct journal_state {
         char sandbox_id[ID_BUFFER];
         char process_id[ID_BUFFER];
-        bool is_ready; /* the kernel was, once */
+        uint64_t cgroup_id; /* of its leaf */
+        bool is_ready;      /* the kernel was, once */
         bool is_killed;
         char protocol_error[64]; /* what it was killed for; empty: not for that */
         struct channel_saved channel;

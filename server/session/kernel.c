@@ -128,6 +128,7 @@ void kernel_save(struct context *context)
         state = &journal->state;
         state->is_ready = kernel->has_said_ready;
         state->is_killed = kernel->state == KERNEL_KILLED;
+        state->cgroup_id = kernel->cgroup_id;
         (void)snprintf(state->protocol_error, sizeof(state->protocol_error), "%s",
                        kernel->end.protocol_error ? kernel->end.protocol_error : "");
         channel_save(kernel->channel, &state->channel);
@@ -519,6 +520,7 @@ int kernel_take_over(struct context *context, struct journal *journal, int fds[s
         (void)snprintf(kernel->process_id, sizeof(kernel->process_id), "%s", state->process_id);
         kernel->journal = journal;
         journal->context = context;
+        kernel->cgroup_id = state->cgroup_id;
         kernel->has_said_ready = state->is_ready;
         if (state->protocol_error[0])
                 kernel->end.protocol_error =
@@ -555,9 +557,11 @@ static void on_start_answer(void *userdata, const Hotcell__Runtime__V1__FromRunt
         struct sandbox *sandbox = context->sandbox;
 
         context->n_pending--;
-        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_STARTED)
+        if (answer &&
+            answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_STARTED) {
+                context->kernel.cgroup_id = answer->process_started->cgroup_id;
                 on_process_started(context, fds);
-        else {
+        } else {
                 struct session_result result = kernel_explain_refusal(context, answer);
 
                 start_failed(context, &result);

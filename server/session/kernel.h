@@ -57,6 +57,7 @@ enum {
 struct kernel {
         enum kernel_state state;
         char process_id[ID_BUFFER];
+        uint64_t cgroup_id;      /* of its leaf; zero: not known */
         struct journal *journal; /* with the channel */
         bool has_said_ready;     /* READY was seen */
         struct channel *channel;

@@ -3,6 +3,7 @@
  * by a gap, which carries the sequence of the last event missing: the numbers go on after it.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,6 +238,23 @@ static void show_started(const uint8_t *payload, struct execution_event *event)
         event->started.execution_count = started.count;
 }
 
+static int show_egress(struct execution_reader *reader, const struct ring_record *record,
+                       struct execution_event *event)
+{
+        const struct execution_record *execution = &reader->execution->record;
+        struct egress_record *egress = &reader->egress;
+        int64_t number;
+
+        if (!egress_payload_read(record->payload, record->n_payload, egress,
+                                 &event->egress.left_out, &number))
+                return error_origin(-EBADMSG);
+        (void)snprintf(egress->sandbox_id, sizeof(egress->sandbox_id), "%s", execution->sandbox_id);
+        (void)snprintf(egress->execution_id, sizeof(egress->execution_id), "%s",
+                       execution->execution_id);
+        event->egress.record = egress;
+        return 0;
+}
+
 static int decode(struct execution_reader *reader, const struct ring_record *record,
                   struct execution_event *event)
 {
@@ -267,6 +285,8 @@ static int decode(struct execution_reader *reader, const struct ring_record *rec
         case EXECUTION_EVENT_ENDED:
                 event->ended = &reader->execution->record;
                 return 0;
+        case EXECUTION_EVENT_EGRESS:
+                return show_egress(reader, record, event);
         case EXECUTION_EVENT_GAP: /* never kept */
         case _EXECUTION_EVENT_KIND_N:
                 break;

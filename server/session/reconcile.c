@@ -349,6 +349,12 @@ static void deliver_heard(struct reconciliation *reconciliation)
                                          reconciliation->heard[i]->process_ended);
 }
 
+static void on_policies_restored(void *userdata)
+{
+        if (reconciliation_release(userdata))
+                reconciliation_check(userdata);
+}
+
 /* All that the runtime and the database have is here. From here on ends are told to the session. */
 static void settle(struct reconciliation *reconciliation)
 {
@@ -358,6 +364,10 @@ static void settle(struct reconciliation *reconciliation)
         takeover_go_on(&reconciliation->takeover);
         end_unwanted(reconciliation);
         deliver_heard(reconciliation);
+        reconciliation_hold(reconciliation);
+        session_restore_all(reconciliation->session, on_policies_restored, reconciliation);
+        reconciliation->session->has_adopted = true;
+        egress_client_resume(reconciliation->session->egress_client);
 }
 
 /* Asking. */
@@ -594,6 +604,10 @@ void session_reconcile_cancel(struct session *session)
         session->reconciliation = NULL;
         reconciliation->session = NULL;
         forget_losses(reconciliation);
+        if (session_restore_forget(session)) {
+                reconciliation->n_pending--;
+                session->n_pending--;
+        }
         if (reconciliation->n_pending == 0)
                 free_reconciliation(reconciliation);
 }

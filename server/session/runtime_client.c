@@ -32,7 +32,8 @@ enum {
         RETRY_FIRST_USEC = 50 * 1000,
         RETRY_LAST_USEC = 2 * 1000 * 1000,
         PROTOCOL_OLDEST = 1,
-        PROTOCOL_NEWEST = 2,
+        PROTOCOL_NEWEST = 3,
+        PROTOCOL_EGRESS = 3, /* the first one with EgressReady */
 };
 
 /*
@@ -289,13 +290,24 @@ int runtime_client_request(struct runtime_client *client, Hotcell__Runtime__V1__
         return runtime_client_request_with(client, request, NULL, 0, on_answer, userdata);
 }
 
+static void on_egress_ready(struct runtime_client *client, struct runtime_fds *fds)
+{
+        if (client->welcome->welcome->protocol < PROTOCOL_EGRESS || fds->n != 1)
+                lose(client, "it told of hotcell-egress in another way than was agreed");
+        else
+                client->observer->on_egress_ready(client->userdata, take_fd(&fds->fds[0]));
+}
+
 static void on_event_packet(struct runtime_client *client,
-                            const Hotcell__Runtime__V1__FromRuntime *packet)
+                            const Hotcell__Runtime__V1__FromRuntime *packet,
+                            struct runtime_fds *fds)
 {
         if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PROCESS_ENDED)
                 client->observer->on_process_ended(client->userdata, packet->process_ended);
         else if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_ENDED)
                 client->observer->on_sandbox_ended(client->userdata, packet->sandbox_ended);
+        else if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_EGRESS_READY)
+                on_egress_ready(client, fds);
 }
 
 static void on_packet(struct runtime_client *client,
@@ -304,7 +316,7 @@ static void on_packet(struct runtime_client *client,
         struct pending *pending;
 
         if (packet->request == 0) {
-                on_event_packet(client, packet);
+                on_event_packet(client, packet, fds);
                 return;
         }
         pending = take_pending(client, packet->request);

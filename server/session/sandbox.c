@@ -94,6 +94,14 @@ static void add_to_maps(struct sandbox *sandbox)
         map_add(&session->names, &sandbox->by_name, sandbox->name_key, strlen(sandbox->name_key));
 }
 
+static void add_cgroup(struct sandbox *sandbox, uint64_t cgroup_id)
+{
+        sandbox->record.cgroup_id = cgroup_id;
+        if (cgroup_id > 0)
+                map_add(&sandbox->session->cgroups, &sandbox->by_cgroup, &sandbox->record.cgroup_id,
+                        sizeof(cgroup_id));
+}
+
 static int fill_record(struct sandbox *sandbox, const struct sandbox_request *request)
 {
         struct sandbox_record *record = &sandbox->record;
@@ -117,6 +125,8 @@ static int fill_record(struct sandbox *sandbox, const struct sandbox_request *re
         record->expire_time_usec = request->expire_time_usec;
         record->idle_timeout_usec = request->idle_timeout_usec;
         record->limits = request->limits;
+        record->egress_version = sandbox->last_egress_version = 1;
+        record->egress = egress_hold(request->egress);
         return 0;
 }
 
@@ -161,11 +171,13 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
         sandbox->template = session_find_template(session, record->template_name);
         if (sandbox->template && strcmp(sandbox->template->digest, record->template_digest) != 0)
                 sandbox->template = NULL; /* its root is not that template's any more */
+        sandbox->last_egress_version = record->egress_version;
         sandbox->is_in_store = true;
         sandbox->is_in_runtime = true;
         sandbox->was_ending = record->state == SANDBOX_ENDING;
         sandbox->record.state = SANDBOX_RUNNING;
         add_to_maps(sandbox);
+        add_cgroup(sandbox, record->cgroup_id);
         *ret_sandbox = sandbox;
         return 0;
 }
@@ -176,8 +188,10 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
 
         if (!sandbox)
                 return NULL;
-        assert(sandbox->n_pending == 0 && sandbox->n_active == 0);
+        assert(sandbox->n_pending == 0 && sandbox->n_active == 0 && !sandbox->enforcement.request &&
+               !sandbox->enforcement.update);
 
+        enforcement_cancel(sandbox);
         while (!TAILQ_EMPTY(&sandbox->contexts))
                 (void)context_free(TAILQ_FIRST(&sandbox->contexts));
         while ((reader = LIST_FIRST(&sandbox->readers))) {
@@ -185,6 +199,8 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 reader->sandbox = NULL;
         }
         map_remove(&sandbox->session->sandboxes, &sandbox->by_id);
+        if (sandbox->record.cgroup_id > 0)
+                map_remove(&sandbox->session->cgroups, &sandbox->by_cgroup);
         if (sandbox->name_key[0])
                 map_remove(&sandbox->session->names, &sandbox->by_name);
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
@@ -225,6 +241,34 @@ static void fail_waiters(struct sandbox *sandbox)
         sandbox_answer(sandbox, &sandbox->create_waiters, &failure);
 }
 
+static void on_forgotten(void *userdata, int result)
+{
+        struct sandbox *sandbox = userdata;
+
+        if (result)
+                log_warning("a request that made nothing is still remembered sandbox=%s result=%d",
+                            sandbox->record.sandbox_id, result);
+        sandbox->n_pending--;
+        sandbox_check(sandbox);
+}
+
+/* Before the failure is answered: a retry looks it up after that. */
+static void forget_request(struct sandbox *sandbox)
+{
+        if (!sandbox->request || !sandbox->is_running_recorded)
+                return;
+        sandbox->n_pending++;
+        store_forget_request(sandbox->session->store, sandbox->request, on_forgotten, sandbox);
+}
+
+static enum cause cause_of_failure(int outcome)
+{
+        if (outcome == SESSION_E_RUNTIME_UNAVAILABLE)
+                return CAUSE_RUNTIME_LOST;
+        return outcome == SESSION_E_EGRESS || outcome == SESSION_E_RULE_TOO_COMPLEX ? CAUSE_POLICY
+                                                                                    : CAUSE_LIMIT;
+}
+
 static void creation_over(struct sandbox *sandbox)
 {
         const struct session_result success = { 0 };
@@ -233,12 +277,11 @@ static void creation_over(struct sandbox *sandbox)
         if (sandbox->failure) {
                 sandbox_enter(sandbox, SANDBOX_ENDING);
                 if (record->end_cause == CAUSE_NONE)
-                        record->end_cause = sandbox->failure == SESSION_E_RUNTIME_UNAVAILABLE
-                                                    ? CAUSE_RUNTIME_LOST
-                                                    : CAUSE_LIMIT;
+                        record->end_cause = cause_of_failure(sandbox->failure);
                 (void)snprintf(record->end_message, sizeof(record->end_message), "%s",
                                sandbox->failure_message);
                 sandbox->n_pending++; /* stays until all were told */
+                forget_request(sandbox);
                 fail_waiters(sandbox);
                 sandbox->n_pending--;
                 if (sandbox->is_in_runtime)
@@ -261,9 +304,30 @@ static void creation_over(struct sandbox *sandbox)
                 sandbox_check(sandbox);
 }
 
+static void on_policy_in_force(struct sandbox *sandbox, const struct session_result *result);
+
+static void put_policy_in_force(struct sandbox *sandbox)
+{
+        struct session_result result = enforcement_begin(sandbox, on_policy_in_force);
+
+        if (result.outcome)
+                fail_creation(sandbox, result.outcome, result.message);
+}
+
+static bool is_step_pending(const struct sandbox *sandbox)
+{
+        return sandbox->is_row_pending || sandbox->is_runtime_pending || sandbox->n_pending > 0 ||
+               sandbox->enforcement.request;
+}
+
 static void creation_step(struct sandbox *sandbox)
 {
-        if (!sandbox->is_row_pending && !sandbox->is_runtime_pending && sandbox->n_pending == 0)
+        if (is_step_pending(sandbox))
+                return;
+        /* hotcell-egress came, or was started anew, meanwhile. */
+        if (!sandbox->failure && enforcement_is_needed(sandbox))
+                put_policy_in_force(sandbox);
+        if (!is_step_pending(sandbox))
                 creation_over(sandbox);
 }
 
@@ -311,9 +375,19 @@ static void record_running(struct sandbox *sandbox)
                 request->created = true;
         }
         record.state = SANDBOX_RUNNING;
+        sandbox->is_running_recorded = true;
         sandbox->n_pending++;
         store_update_sandbox_for(sandbox->session->store, request, &record, SANDBOX_EVENT_RUNNING,
                                  on_running_recorded, sandbox);
+}
+
+static void on_policy_in_force(struct sandbox *sandbox, const struct session_result *result)
+{
+        if (result->outcome)
+                fail_creation(sandbox, result->outcome, result->message);
+        else if (!sandbox->is_running_recorded)
+                record_running(sandbox);
+        creation_step(sandbox);
 }
 
 static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
@@ -326,8 +400,11 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
         if (answer &&
             answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_CREATED) {
                 sandbox->is_in_runtime = true;
-                sandbox->record.cgroup_id = answer->sandbox_created->cgroup_id;
-                record_running(sandbox);
+                add_cgroup(sandbox, answer->sandbox_created->cgroup_id);
+                if (enforcement_is_needed(sandbox))
+                        put_policy_in_force(sandbox);
+                else
+                        record_running(sandbox);
         } else {
                 struct session_result failure =
                         result_of_runtime(answer, sandbox->record.sandbox_id);
@@ -431,8 +508,8 @@ void sandbox_on_runtime_lost(struct sandbox *sandbox)
         if (sandbox->record.state == SANDBOX_CREATING) {
                 sandbox->is_in_runtime = false;
                 fail_creation(sandbox, SESSION_E_RUNTIME_UNAVAILABLE, "The runtime went away.");
-        }
-        if (sandbox->record.state == SANDBOX_RUNNING) {
+                enforcement_cancel(sandbox); /* may be the end of it */
+        } else if (sandbox->record.state == SANDBOX_RUNNING) {
                 sandbox_end_with_runtime(sandbox);
         }
 }

@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "server/session/context.h"
+#include "server/session/enforcement.h"
 #include "server/session/map.h"
 #include "server/session/session.h"
 
@@ -31,8 +32,9 @@ STAILQ_HEAD(sandbox_waiters, sandbox_waiter);
  * The states are those of the record (enum sandbox_state).
  */
 struct sandbox {
-        struct map_node by_id;   /* in session's map, by sandbox_id */
-        struct map_node by_name; /* by owner and name, when it has a name */
+        struct map_node by_id;     /* in session's map, by sandbox_id */
+        struct map_node by_cgroup; /* by the id of its cgroup, when it has one */
+        struct map_node by_name;   /* by owner and name, when it has a name */
         char name_key[OWNER_BUFFER + ID_BUFFER];
         struct session *session;
         struct share_owner *holder; /* its owner, with what is its */
@@ -53,11 +55,20 @@ struct sandbox {
         /* While CREATING: what is still awaited, and what failed. */
         bool is_row_pending;
         bool is_runtime_pending;
+        bool is_running_recorded; /* or being so */
         bool is_in_runtime;
         bool is_in_store;
         int failure; /* SESSION_E_ of the creation */
         char failure_message[MESSAGE_BUFFER];
         bool was_ending; /* a predecessor had begun its end */
+        struct enforcement enforcement;
+        bool is_egress_pending;   /* an update is about its policy */
+        bool is_egress_recording; /* and that is not recorded yet */
+        struct {
+                uint64_t last; /* number of the update that came last */
+                uint64_t labels, expire_time, idle_timeout; /* and of those that set these last */
+        } updates;
+        int64_t last_egress_version; /* no version comes twice, also if one was not recorded */
         /* While ENDING: */
         bool is_end_wanted;
         bool is_destroyed;     /* nothing of it runs any more */

@@ -5,9 +5,12 @@
 #include <string.h>
 
 #include "runtime/base/error.h"
+#include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/admission.h"
 #include "server/session/calls.h"
+
+enum { TAKE_BACK_USEC = 1000 * 1000 }; /* until what failed is tried again */
 
 static void fail_sandbox(struct call *call, const struct session_result *result)
 {
@@ -54,6 +57,7 @@ struct session_result admit_work(const struct sandbox *sandbox)
 struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request)
 {
         const char *missing = NULL;
+        struct session_result result;
 
         if (session->is_stopping)
                 return result_of(SESSION_E_SHUTTING_DOWN, "The service is being stopped.");
@@ -66,7 +70,8 @@ struct session_result admit_sandbox(struct session *session, const struct sandbo
         if (!session_find_template(session, request->template_name))
                 return result_of(SESSION_E_UNKNOWN_TEMPLATE, "There is no template %s.",
                                  request->template_name[0] ? request->template_name : "at all");
-        return admit_room(session, request);
+        result = admit_egress(session, request->owner, request->egress, NULL);
+        return result.outcome ? result : admit_room(session, request);
 }
 
 static struct sandbox *find_name(struct session *session, const char *owner, const char *name)
@@ -226,48 +231,225 @@ static bool are_same(const struct pairs *a, const struct pairs *b)
         return a->n == b->n;
 }
 
+static bool replaces_egress(const struct sandbox_record *record,
+                            const struct sandbox_update *update)
+{
+        return update->set_egress && !egress_is_same(record->egress, update->egress);
+}
+
 /* Whether there is anything to tell those who watch. */
 static bool changes_something(const struct sandbox_record *record,
                               const struct sandbox_update *update)
 {
         return (update->set_labels && !are_same(&record->labels, update->labels)) ||
                (update->set_expire_time && record->expire_time_usec != update->expire_time_usec) ||
-               (update->set_idle_timeout && record->idle_timeout_usec != update->idle_timeout_usec);
+               (update->set_idle_timeout &&
+                record->idle_timeout_usec != update->idle_timeout_usec) ||
+               replaces_egress(record, update);
+}
+
+static void set_egress(struct sandbox *sandbox, struct egress *egress, int64_t version)
+{
+        struct sandbox_record *record = &sandbox->record;
+        struct egress *old = record->egress;
+
+        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
+                         (int64_t)egress_memory(egress) - (int64_t)egress_memory(old));
+        record->egress = egress_hold(egress);
+        record->egress_version = version;
+        (void)egress_release(old);
+}
+
+/* One at a time: the next one goes by what came of this one. */
+static struct session_result admit_new_egress(const struct sandbox *sandbox,
+                                              const struct sandbox_update *update)
+{
+        const struct sandbox_record *record = &sandbox->record;
+
+        if (update->set_egress && sandbox->is_egress_pending)
+                return result_of(SESSION_E_CONFLICT,
+                                 "Another egress policy of sandbox %s is just being put in force; "
+                                 "read it and try again.",
+                                 record->sandbox_id);
+        if (!replaces_egress(record, update))
+                return (struct session_result){ 0 };
+        return admit_egress(sandbox->session, record->owner, update->egress, record->egress);
+}
+
+static int apply_labels(struct sandbox *sandbox, const struct sandbox_update *update)
+{
+        struct pairs labels = { 0 };
+
+        if (!update->set_labels)
+                return 0;
+        if (pairs_copy(update->labels, &labels))
+                return error_origin(-ENOMEM);
+        pairs_deinit(&sandbox->record.labels);
+        sandbox->record.labels = labels;
+        sandbox->updates.labels = sandbox->updates.last;
+        return 0;
 }
 
 static int apply(struct sandbox *sandbox, const struct sandbox_update *update)
 {
         struct sandbox_record *record = &sandbox->record;
-        struct pairs labels = { 0 };
+        int r;
 
-        if (update->set_labels) {
-                if (pairs_copy(update->labels, &labels))
-                        return error_origin(-ENOMEM);
-                pairs_deinit(&record->labels);
-                record->labels = labels;
-        }
-        if (update->set_expire_time)
+        sandbox->updates.last++;
+        r = apply_labels(sandbox, update);
+        if (r)
+                return error_fold(r);
+        if (update->set_expire_time) {
                 record->expire_time_usec = update->expire_time_usec;
-        if (update->set_idle_timeout)
+                sandbox->updates.expire_time = sandbox->updates.last;
+        }
+        if (update->set_idle_timeout) {
                 record->idle_timeout_usec = update->idle_timeout_usec;
+                sandbox->updates.idle_timeout = sandbox->updates.last;
+        }
+        if (update->set_egress)
+                sandbox->is_egress_pending = true;
+        if (replaces_egress(record, update)) {
+                sandbox->is_egress_recording = true;
+                set_egress(sandbox, update->egress, ++sandbox->last_egress_version);
+        }
         return 0;
 }
 
-/* The database did not take it: what counts is what it has. */
-static void go_back(struct sandbox *sandbox, struct sandbox_record *before)
+/* It does not count: but for what was changed by others since. */
+static void go_back(struct sandbox *sandbox, struct call *call)
 {
-        struct pairs labels = sandbox->record.labels;
+        struct sandbox_record *record = &sandbox->record, *before = &call->before;
+        struct pairs labels = record->labels;
 
-        sandbox->record.labels = before->labels;
-        before->labels = labels;
-        sandbox->record.expire_time_usec = before->expire_time_usec;
-        sandbox->record.idle_timeout_usec = before->idle_timeout_usec;
+        if (sandbox->updates.labels == call->update) {
+                record->labels = before->labels;
+                before->labels = labels;
+        }
+        if (sandbox->updates.expire_time == call->update)
+                record->expire_time_usec = before->expire_time_usec;
+        if (sandbox->updates.idle_timeout == call->update)
+                record->idle_timeout_usec = before->idle_timeout_usec;
+        if (call->has_new_egress)
+                set_egress(sandbox, before->egress, before->egress_version);
+}
+
+/* @sandbox may be NULL. */
+static void answer_update(struct call *call, struct sandbox *sandbox,
+                          const struct session_result *result)
+{
+        if (sandbox && call->sets_egress)
+                sandbox->is_egress_pending = false;
+        call->on_sandbox(call->userdata, result, result->outcome ? NULL : &sandbox->record, false);
+        call_free(call);
+}
+
+/*
+ * A policy is recorded, then put in force, then it is answered for. When it cannot be put in force
+ * the whole update is taken back: what was before is in force, or being restored, and in the
+ * database before that is answered. A successor restores what is recorded, so what a killed server
+ * had begun comes in force, though nobody was told.
+ */
+
+static void take_back(struct call *call);
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        take_back(userdata);
+        return 0;
+}
+
+static struct sandbox *sandbox_of(const struct call *call)
+{
+        return session_find_sandbox(call->session, call->owner, call->id);
+}
+
+static void on_request_forgotten(void *userdata, int result)
+{
+        struct call *call = userdata;
+
+        if (result)
+                log_warning("a request whose change was taken back is still remembered result=%d",
+                            result);
+        answer_update(call, sandbox_of(call), &call->failure);
+}
+
+static void on_taken_back(void *userdata, int result)
+{
+        struct call *call = userdata;
+        struct sandbox *sandbox = sandbox_of(call);
+
+        if (result && sandbox && sandbox->record.state == SANDBOX_RUNNING &&
+            !call->session->is_stopping &&
+            session_arm(call->session, &call->retry, TAKE_BACK_USEC, on_retry, call) == 0)
+                return;
+        session_on_sandbox_event(call->session, call->owner);
+        if (call->request.request_id[0])
+                store_forget_request(call->session->store, &call->request, on_request_forgotten,
+                                     call);
+        else
+                answer_update(call, sandbox, &call->failure);
+}
+
+/* Tried until it is recorded: of what is told to have failed nothing must come in force later. */
+static void take_back(struct call *call)
+{
+        struct sandbox *sandbox = sandbox_of(call);
+
+        if (sandbox)
+                store_update_sandbox(call->session->store, &sandbox->record, SANDBOX_EVENT_UPDATED,
+                                     on_taken_back, call);
+        else
+                answer_update(call, sandbox, &call->failure);
+}
+
+static void on_update_in_force(struct sandbox *sandbox, const struct session_result *result)
+{
+        struct call *call = sandbox->enforcement.update;
+
+        sandbox->enforcement.update = NULL;
+        if (result->outcome == 0 || result->outcome == SESSION_E_SANDBOX_ENDED) {
+                answer_update(call, sandbox, result);
+                return;
+        }
+        call->failure = *result;
+        go_back(sandbox, call);
+        sandbox_arm_timers(sandbox);
+        enforcement_restore(sandbox);
+        take_back(call);
+}
+
+static void put_in_force(struct sandbox *sandbox, struct call *call)
+{
+        struct session_result result;
+
+        sandbox->enforcement.update = call;
+        result = enforcement_begin(sandbox, on_update_in_force);
+        if (result.outcome)
+                on_update_in_force(sandbox, &result);
+}
+
+static void on_recorded(struct sandbox *sandbox, struct call *call)
+{
+        struct session_result answer = { 0 };
+
+        session_on_sandbox_event(call->session, call->owner);
+        sandbox_arm_timers(sandbox);
+        if (call->sets_egress && sandbox->record.state != SANDBOX_RUNNING)
+                answer = result_of(SESSION_E_SANDBOX_ENDED, "Sandbox %s is ending.", call->id);
+        else if (call->sets_egress && enforcement_is_needed(sandbox)) {
+                put_in_force(sandbox, call);
+                return;
+        }
+        answer_update(call, sandbox, &answer);
 }
 
 static void on_updated(void *userdata, int result)
 {
         struct call *call = userdata;
-        struct sandbox *sandbox = session_find_sandbox(call->session, call->owner, call->id);
+        struct sandbox *sandbox = sandbox_of(call);
         struct session_result answer = result_of_store(result, "the change");
 
         if (!sandbox) {
@@ -275,13 +457,16 @@ static void on_updated(void *userdata, int result)
                 call_fail(call, &answer);
                 return;
         }
-        if (result)
-                go_back(sandbox, &call->before);
-        else
-                session_on_sandbox_event(call->session, call->owner);
+        if (call->has_new_egress)
+                sandbox->is_egress_recording = false;
+        if (result == 0) {
+                on_recorded(sandbox, call);
+                return;
+        }
+        go_back(sandbox, call);
         sandbox_arm_timers(sandbox);
-        call->on_sandbox(call->userdata, &answer, result ? NULL : &sandbox->record, false);
-        call_free(call);
+        enforcement_restore(sandbox); /* that may have waited for this */
+        answer_update(call, sandbox, &answer);
 }
 
 void session_update_sandbox(struct session *session, const char *owner, const char *sandbox_id,
@@ -303,7 +488,13 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
         if (result.outcome == 0)
                 result = admit_etag(sandbox, update->etag);
         if (result.outcome == 0)
+                result = admit_new_egress(sandbox, update);
+        if (result.outcome == 0)
                 result = admit_update(sandbox);
+        call->sets_egress = update->set_egress;
+        call->has_new_egress = replaces_egress(&sandbox->record, update);
+        if (update->request)
+                call->request = *update->request;
         if (changes_something(&sandbox->record, update))
                 event = SANDBOX_EVENT_UPDATED;
         if (result.outcome == 0 &&
@@ -313,6 +504,7 @@ void session_update_sandbox(struct session *session, const char *owner, const ch
                 call_fail(call, &result);
                 return;
         }
+        call->update = sandbox->updates.last;
         store_update_sandbox_for(session->store, update->request, &sandbox->record, event,
                                  on_updated, call);
 }

@@ -67,6 +67,7 @@ static void finish_end(struct sandbox *sandbox)
         pairs_deinit(&sandbox->record.environment);
         session_on_sandbox_event(session, sandbox->record.owner);
         sandbox_answer(sandbox, &sandbox->end_waiters, &result);
+        egress_intake_remember(session, sandbox);
         (void)sandbox_free(sandbox);
         session_check_stopped(session);
 }
@@ -273,6 +274,7 @@ static void begin_end(struct sandbox *sandbox, enum cause cause, const char *mes
         sandbox_arm_idle(sandbox); /* disarms: it is not idle but ending */
         sandbox->expire_timer = sd_event_source_disable_unref(sandbox->expire_timer);
         sandbox->n_pending++; /* stays until all were told */
+        enforcement_cancel(sandbox);
         TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
         {
                 context_sandbox_ends(context, cause);

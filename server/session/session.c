@@ -175,11 +175,44 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
                 (void)session_destroy_sandbox(session, ended->sandbox_id, NULL, NULL);
 }
 
+static void on_egress_ready(void *userdata, int fd)
+{
+        struct session *session = userdata;
+
+        egress_client_connect(session->egress_client, fd);
+        session_on_egress_ready(session);
+}
+
 static const struct runtime_client_observer runtime_observer = {
         .on_connected = on_connected,
         .on_lost = on_lost,
         .on_process_ended = on_process_ended,
         .on_sandbox_ended = on_sandbox_ended,
+        .on_egress_ready = on_egress_ready,
+};
+
+/* hotcell-egress. */
+
+static void on_egress_lost(void *userdata)
+{
+        egress_intake_on_lost(userdata);
+        session_on_egress_lost(userdata);
+}
+
+static bool on_egress_event(void *userdata, const struct egress_event *event)
+{
+        return egress_intake_take(userdata, event);
+}
+
+static void on_egress_events_told(void *userdata)
+{
+        egress_intake_on_told(userdata);
+}
+
+static const struct egress_client_observer egress_observer = {
+        .on_lost = on_egress_lost,
+        .on_event = on_egress_event,
+        .on_events_told = on_egress_events_told,
 };
 
 /* Who is told soon: never from within a call, so that nobody is surprised in the middle of one. */
@@ -314,6 +347,7 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
         shares_init(&session->shares, &config->shares);
         LIST_INIT(&session->watches);
         TAILQ_INIT(&session->retained);
+        TAILQ_INIT(&session->restoration.queue);
         session->is_stopped = true; /* until it works: session_free may be called */
 
         /* Of time zero, not a defer source: that would go before every descriptor. */
@@ -324,6 +358,10 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
 
         /* A kernel may be gone when we write to it: that is an error of the write, not of ours. */
         (void)signal(SIGPIPE, SIG_IGN);
+        r = egress_client_new(loop, (uint64_t)config->egress_answer_usec, &egress_observer, session,
+                              &session->egress_client);
+        if (r)
+                return error_fold(r);
         r = runtime_client_new(loop, config->runtime_socket, &runtime_observer, session,
                                &session->runtime);
         if (r)
@@ -344,9 +382,13 @@ struct session *session_free(struct session *session)
         assert(map_count(&session->shares.owners) == 0);
         session_reconcile_cancel(session);
         (void)runtime_client_free(session->runtime);
+        (void)egress_client_free(session->egress_client);
+        (void)session_restore_forget(session);
         session_drop_info(session);
         (void)sd_event_source_disable_unref(session->retention_timer);
         (void)ring_free(session->spare_ring);
+        egress_intake_deinit(&session->intake);
+        egress_queue_deinit(&session->egress);
         (void)sd_event_source_disable_unref(session->wake);
         (void)sd_event_unref(session->loop);
         free(session);
@@ -404,6 +446,7 @@ void session_stop(struct session *session, void (*on_stopped)(void *userdata), v
         session->on_stopped = on_stopped;
         session->stopped_userdata = userdata;
         session_check_ready(session);
+        egress_queue_flush(session);
         if (session->phase != SESSION_SERVING)
                 session_reconcile_cancel(session);
         for (node = map_first(&session->sandboxes); node; node = next) {

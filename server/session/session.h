@@ -33,7 +33,8 @@ enum {
         SESSION_E_QUEUE_FULL,          /* as much waits as a context, its sandbox or all may have */
         SESSION_E_HOST_EXHAUSTED,      /* the runtime has no room */
         SESSION_E_WALL_MISSING,        /* a required wall does not hold on this host */
-        SESSION_E_EGRESS,              /* that wall is the one against egress */
+        SESSION_E_EGRESS,              /* nothing keeps egress to the policy: no wall, no relay */
+        SESSION_E_RULE_TOO_COMPLEX,    /* the tables have no room for what rules say together */
         SESSION_E_RUNTIME_UNAVAILABLE, /* no runtime, or it failed */
         SESSION_E_STORE_UNAVAILABLE,   /* the database cannot be written */
         SESSION_E_STATE_FULL,          /* its disk is full: new work is not taken */
@@ -47,6 +48,7 @@ enum {
         SESSION_E_QUEUE_LIMIT,       /* as much waits, in all contexts, as may wait */
         SESSION_E_STREAM_LIMIT,      /* as many streams are open as may be */
         SESSION_E_UPDATE_RATE,       /* more updates than the owner may make in that time */
+        SESSION_E_EGRESS_LIMIT,      /* as many bytes of egress rules are kept as may be */
 };
 
 /* How a call went. @message is one sentence for people about what happened to which object; empty
@@ -68,6 +70,7 @@ enum session_share {
         SESSION_SHARE_QUEUED_BYTES, /* code and environments that could not be sent at once */
         SESSION_SHARE_STREAMS,      /* of executions and watches */
         SESSION_SHARE_RINGS,        /* bytes of output of ended executions; never refused */
+        SESSION_SHARE_EGRESS,       /* bytes of the egress policies of sandboxes that live */
         _SESSION_SHARE_N,
 };
 
@@ -89,6 +92,7 @@ struct session_config {
         int64_t interrupt_first_usec;  /* ladder: SIGINT, after this SIGINT again, */
         int64_t interrupt_second_usec; /* and after this SIGKILL */
         int64_t kernel_start_timeout_usec;
+        int64_t egress_answer_usec; /* how long hotcell-egress may take to put a policy in force */
         size_t rich_part_max_bytes; /* a larger representation ends the execution as OUTPUT_LIMIT */
 };
 
@@ -210,6 +214,7 @@ struct sandbox_request {
         struct sandbox_limits limits;
         const struct pairs *environment;
         const struct pairs *labels;
+        struct egress *egress; /* a hold is taken; NULL: nothing may leave */
         bool get_or_create;
 };
 
@@ -223,7 +228,8 @@ void session_create_sandbox(struct session *session, const struct sandbox_reques
 void session_get_sandbox(struct session *session, const char *owner, const char *sandbox_id,
                          session_on_sandbox on_done, void *userdata);
 
-/* Tells apart the values of what an update can change: labels, expire time, idle timeout. */
+/* Tells apart the values of what an update can change: labels, expire time, idle timeout, egress
+ * policy. */
 enum { ETAG_BUFFER = 17 };
 void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG_BUFFER]);
 
@@ -236,6 +242,8 @@ struct sandbox_update {
         int64_t expire_time_usec;
         bool set_idle_timeout;
         int64_t idle_timeout_usec;
+        bool set_egress;
+        struct egress *egress; /* as in a request */
 };
 
 void session_update_sandbox(struct session *session, const char *owner, const char *sandbox_id,
@@ -342,7 +350,34 @@ void session_get_execution(struct session *session, const char *owner, const cha
 /* Oldest sequence that can be replayed; zero when none can. */
 int64_t session_first_sequence(struct session *session, const char *execution_id);
 
+/*
+ * Egress: what processes of a sandbox asked the network for, as it was decided. Whoever sees that
+ * tells it here.
+ */
+struct egress_source {
+        const char *sandbox_id;  /* NULL or empty: it is known by its cgroup */
+        uint64_t cgroup_id;      /* of the sandbox */
+        uint64_t leaf_cgroup_id; /* of the process; zero: not known */
+        uint64_t number; /* by which it is acknowledged once it is stored; zero: it is not */
+};
+
+/*
+ * Takes one event. It is stored soon, in the background, under the execution that ran in the leaf
+ * at its time; a denial or failure is shown in that execution's stream, unless it has ended. Of
+ * @record the ids are not looked at, a time of zero is now, a count of zero is one. Its sequence
+ * rises within the sandbox: one that is not above all before it is not shown, one that is stored is
+ * not stored again; so what may have been lost on its way can be told again.
+ *
+ * 0; -EINVAL: it is no event; SESSION_E_SANDBOX_NOT_FOUND: no sandbox has that cgroup;
+ * SESSION_E_RUNTIME_UNAVAILABLE: before it is known what lives, to be told again;
+ * SESSION_E_SHUTTING_DOWN; SESSION_E_QUEUE_FULL, -ENOMEM: too much waits to be stored, so this is
+ * not, though it was shown.
+ */
+int session_egress_event(struct session *session, const struct egress_source *source,
+                         const struct egress_record *record);
+
 /* Events. */
+/* The numbers are kept in rings and in the database: never change one. */
 enum execution_event_kind {
         EXECUTION_EVENT_QUEUED = 1,
         EXECUTION_EVENT_STARTED,
@@ -355,6 +390,7 @@ enum execution_event_kind {
         EXECUTION_EVENT_PART_DATA,
         EXECUTION_EVENT_GAP,
         EXECUTION_EVENT_ENDED,
+        EXECUTION_EVENT_EGRESS,
         _EXECUTION_EVENT_KIND_N,
 };
 
@@ -414,6 +450,10 @@ struct execution_event {
                         int64_t events, stdout_bytes, stderr_bytes;
                 } gap;
                 const struct execution_record *ended;
+                struct {
+                        const struct egress_record *record;
+                        int64_t left_out; /* others before it that are not told */
+                } egress;
         };
 };
 

@@ -7,6 +7,8 @@
 
 #include <systemd/sd-event.h>
 
+#include "server/session/egress.h"
+#include "server/session/egress_intake.h"
 #include "server/session/execution.h"
 #include "server/session/map.h"
 #include "server/session/runtime_client.h"
@@ -42,10 +44,12 @@ struct session {
         struct session_config config;
         struct runtime_client *runtime;
         enum session_phase phase;
-        bool was_reconciled; /* the living of the last server were dealt with */
+        bool has_adopted;    /* the living of the last server are here */
+        bool was_reconciled; /* and were dealt with */
         struct reconciliation *reconciliation;
 
         struct map sandboxes;  /* by id */
+        struct map cgroups;    /* sandboxes by the id of their cgroup, once they have one */
         struct map names;      /* by owner and name */
         struct map executions; /* by id: those not ended, and those retained */
         struct map claims;     /* by owner, method and request_id */
@@ -55,6 +59,10 @@ struct session {
         TAILQ_HEAD(, execution) retained;
         sd_event_source *retention_timer;
         struct ring *spare_ring; /* for the next execution; may be NULL */
+        struct egress_client *egress_client;
+        struct restoration restoration;
+        struct egress_intake intake;
+        struct egress_queue egress;
 
         LIST_HEAD(, session_watch) watches;
         /* Who is told from the loop, soon. */

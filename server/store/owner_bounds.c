@@ -27,6 +27,8 @@ enum kind {
         ENDED_SANDBOXES,
         OUTPUTS,
         OUTPUT_BYTES,
+        EGRESS_EVENTS,
+        EGRESS_EVENT_BYTES,
         _KIND_N
 };
 
@@ -128,6 +130,9 @@ static int64_t row_bytes_of(const struct owner_total *total, enum kind kind)
                 return total->amounts[EVENT_BYTES] / MAX(total->amounts[EVENTS], 1) + 1;
         if (kind == OUTPUTS || kind == OUTPUT_BYTES)
                 return total->amounts[OUTPUT_BYTES] / MAX(total->amounts[OUTPUTS], 1) + 1;
+        if (kind == EGRESS_EVENTS || kind == EGRESS_EVENT_BYTES)
+                return total->amounts[EGRESS_EVENT_BYTES] / MAX(total->amounts[EGRESS_EVENTS], 1) +
+                       1;
         return 1;
 }
 
@@ -137,18 +142,29 @@ static int64_t rows_of(const struct owner_total *total, enum kind kind, int64_t 
         int64_t row_bytes = row_bytes_of(total, kind);
         int64_t n_rows = excess;
 
-        if (kind == EVENT_BYTES || kind == OUTPUT_BYTES)
+        if (kind == EVENT_BYTES || kind == OUTPUT_BYTES || kind == EGRESS_EVENT_BYTES)
                 n_rows = excess / row_bytes + 1;
         n_rows = MIN(n_rows, STEP_BYTES / row_bytes + 1);
         return MIN(n_rows, (int64_t)STEP_ROWS);
 }
 
-/* Executions of a sandbox that goes are first, in steps of their own: a cascade over thousands
- * would hold up everyone else's writes. */
+/* Executions and egress events of sandboxes that go are first, in steps of their own: a cascade
+ * over thousands would hold up everyone else's writes. */
+static int delete_sandboxes(struct database *database, const char *owner, int64_t n_rows)
+{
+        int r;
+
+        r = delete_oldest(database, STATEMENT_EMPTY_OLDEST_SANDBOXES, owner, n_rows);
+        if (r == 0)
+                r = delete_oldest(database, STATEMENT_EMPTY_EGRESS_OF_OLDEST_SANDBOXES, owner,
+                                  n_rows);
+        if (r == 0)
+                r = delete_oldest(database, STATEMENT_DELETE_OLDEST_SANDBOXES, owner, n_rows);
+        return r;
+}
+
 static int delete_of(struct database *database, enum kind kind, const char *owner, int64_t n_rows)
 {
-        int r = 0;
-
         switch (kind) {
         case EVENTS:
         case EVENT_BYTES:
@@ -156,17 +172,18 @@ static int delete_of(struct database *database, enum kind kind, const char *owne
         case ENDED_EXECUTIONS:
                 return delete_oldest(database, STATEMENT_DELETE_OLDEST_EXECUTIONS, owner, n_rows);
         case ENDED_SANDBOXES:
-                r = delete_oldest(database, STATEMENT_EMPTY_OLDEST_SANDBOXES, owner, n_rows);
-                return r ? r
-                         : delete_oldest(database, STATEMENT_DELETE_OLDEST_SANDBOXES, owner,
-                                         n_rows);
+                return delete_sandboxes(database, owner, n_rows);
         case OUTPUTS:
         case OUTPUT_BYTES:
                 return delete_oldest(database, STATEMENT_DELETE_OLDEST_OUTPUTS, owner, n_rows);
+        case EGRESS_EVENTS:
+        case EGRESS_EVENT_BYTES:
+                return delete_oldest(database, STATEMENT_DELETE_OLDEST_EGRESS_EVENTS, owner,
+                                     n_rows);
         case _KIND_N:
                 break;
         }
-        return r;
+        return 0;
 }
 
 static bool is_above(const struct totals *totals, enum kind kind, const int64_t *bounds)
@@ -242,6 +259,8 @@ int owner_bounds_keep(struct database *database, const struct store_retention *r
                 [ENDED_EXECUTIONS] = retention->executions_max,
                 [ENDED_SANDBOXES] = retention->sandboxes_max,
                 [OUTPUT_BYTES] = retention->outputs_max_bytes,
+                [EGRESS_EVENTS] = retention->egress_events_max,
+                [EGRESS_EVENT_BYTES] = retention->egress_events_bytes_max,
         };
         bool was_above = false;
         int r;

@@ -118,6 +118,7 @@ int sandbox_record_copy(const struct sandbox_record *record, struct sandbox_reco
         struct sandbox_record copy = *record;
 
         copy.labels = copy.environment = (struct pairs){ 0 };
+        (void)egress_hold(copy.egress);
         if (pairs_copy(&record->labels, &copy.labels) ||
             pairs_copy(&record->environment, &copy.environment)) {
                 sandbox_record_deinit(&copy);
@@ -145,4 +146,5 @@ void sandbox_record_deinit(struct sandbox_record *record)
 {
         pairs_deinit(&record->labels);
         pairs_deinit(&record->environment);
+        record->egress = egress_release(record->egress);
 }

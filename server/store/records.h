@@ -13,18 +13,23 @@
 #include <stdint.h>
 
 #include "runtime/base/dns_label.h"
+#include "server/store/egress.h"
 
 enum {
-        OWNER_BUFFER = 80,      /* `uid:1000` or `key-…`, and its NUL */
-        LANGUAGE_BUFFER = 32,   /* such as `python`, and its NUL */
-        DIGEST_BUFFER = 72,     /* `sha256-` and 64 digits, and its NUL */
-        MESSAGE_BUFFER = 256,   /* one sentence for people, and its NUL */
-        PATH_BUFFER = 1024,     /* a working directory, and its NUL */
-        METHOD_BUFFER = 32,     /* such as `CreateSandbox`, and its NUL */
-        REQUEST_ID_BUFFER = 65, /* a client's own name of a request, and its NUL */
+        OWNER_BUFFER = 80,        /* `uid:1000` or `key-…`, and its NUL */
+        LANGUAGE_BUFFER = 32,     /* such as `python`, and its NUL */
+        DIGEST_BUFFER = 72,       /* `sha256-` and 64 digits, and its NUL */
+        MESSAGE_BUFFER = 256,     /* one sentence for people, and its NUL */
+        PATH_BUFFER = 1024,       /* a working directory, and its NUL */
+        METHOD_BUFFER = 32,       /* such as `CreateSandbox`, and its NUL */
+        REQUEST_ID_BUFFER = 65,   /* a client's own name of a request, and its NUL */
+        ADDRESS_BUFFER = 46,      /* an IP address as text, and its NUL */
+        HOST_NAME_BUFFER = 256,   /* a name of the DNS, and its NUL */
+        COMMAND_BUFFER = 16,      /* what a process calls itself, and its NUL */
+        EGRESS_PROGRAMS_MAX = 16, /* BPF programs that hold to a policy */
 };
 
-/* The numbers of the three enums below are stored: never change one. They are those of the public
+/* The numbers of the enums below are stored: never change one. They are those of the public
  * API, too. */
 enum sandbox_state {
         SANDBOX_CREATING = 1,
@@ -84,6 +89,44 @@ enum sandbox_event {
         _SANDBOX_EVENT_N,
 };
 
+/* Who decides about egress. */
+enum egress_decider {
+        EGRESS_DECIDER_WALL =
+                1, /* the BPF programs: what they count goes on while the sandbox is there */
+        EGRESS_DECIDER_RELAY, /* begins anew with each hotcell-egress, as the resolver does */
+        EGRESS_DECIDER_RESOLVER,
+        _EGRESS_DECIDER_N,
+};
+
+enum egress_event_type {
+        EGRESS_EVENT_DENIED = 1,
+        EGRESS_EVENT_FAILED,     /* allowed, but it could not be made */
+        EGRESS_EVENT_FLOW_ENDED, /* made, and over */
+        _EGRESS_EVENT_TYPE_N,
+};
+
+enum egress_protocol {
+        EGRESS_PROTOCOL_OTHER = 0,
+        EGRESS_PROTOCOL_TCP,
+        EGRESS_PROTOCOL_UDP,
+        EGRESS_PROTOCOL_ICMP,
+        _EGRESS_PROTOCOL_N,
+};
+
+enum egress_reason {
+        EGRESS_REASON_NONE = 0,
+        EGRESS_REASON_DEFAULT,
+        EGRESS_REASON_RULE,
+        EGRESS_REASON_ALWAYS_DENIED,
+        EGRESS_REASON_NAME_MISMATCH,
+        EGRESS_REASON_RESOLVER,
+        EGRESS_REASON_PROTOCOL,
+        EGRESS_REASON_LIMIT,
+        EGRESS_REASON_UNAVAILABLE,
+        EGRESS_REASON_POLICY_CHANGED,
+        _EGRESS_REASON_N,
+};
+
 /* A name and a value: labels, environment variables. */
 struct pair {
         char *name;
@@ -119,6 +162,22 @@ struct sandbox_usage {
         int32_t processes;
 };
 
+/* How its egress policy is held to, as hotcell-egress said last. Not stored: it is to be proven. */
+struct egress_enforcement {
+        int64_t version; /* of the policy that is in force; zero: none is known to be */
+        uint32_t program_ids[EGRESS_PROGRAMS_MAX];
+        size_t n_program_ids;
+};
+
+/* The newest of its egress events: of all, and of each of those who decide. */
+struct egress_tail {
+        int64_t sequence; /* zero: none is known */
+        struct {
+                int64_t serial;
+                int64_t time_usec;
+        } told[_EGRESS_DECIDER_N];
+};
+
 struct sandbox_record {
         char sandbox_id[ID_BUFFER];
         char owner[OWNER_BUFFER];
@@ -136,7 +195,11 @@ struct sandbox_record {
         struct sandbox_usage usage; /* at its end */
         struct pairs labels;
         struct pairs environment; /* forgotten at its end */
-        uint64_t cgroup_id;       /* only good within boot_id */
+        int64_t egress_version;   /* of its policy: one more with each that replaces another one */
+        struct egress *egress;    /* a hold; NULL: nothing may leave */
+        struct egress_enforcement enforcement;
+        struct egress_tail egress_tail; /* only of what store_load_living tells */
+        uint64_t cgroup_id;             /* only good within boot_id */
         char boot_id[40];
         bool is_one_shot; /* ends with its execution */
 };
@@ -207,6 +270,31 @@ struct request_record {
         uint8_t request_sha256[32]; /* of its other fields */
         char object_id[ID_BUFFER];  /* what the answer is about */
         bool created;               /* the request made it */
+};
+
+/* One decision about what a sandbox asked the network for. Owns nothing. */
+struct egress_record {
+        int64_t sequence;           /* rises in the sandbox, never used for another */
+        enum egress_decider source; /* zero: not known, and only its sequence tells it apart */
+        int64_t serial;             /* counts those of its source: the same when it is told again */
+        int64_t event_time_usec;
+        char sandbox_id[ID_BUFFER];
+        char execution_id[ID_BUFFER]; /* may be empty */
+        enum egress_event_type type;
+        enum egress_protocol protocol;
+        char address[ADDRESS_BUFFER]; /* may be empty */
+        int32_t port;
+        char name[HOST_NAME_BUFFER]; /* may be empty */
+        enum egress_reason reason;
+        int32_t rule_index; /* from zero, with EGRESS_REASON_RULE */
+        int64_t policy_version;
+        int64_t pid; /* on the host; zero: not known */
+        char command[COMMAND_BUFFER];
+        int64_t count; /* of equal ones that it stands for */
+        int32_t error_number;
+        int64_t sent_bytes;
+        int64_t received_bytes;
+        int64_t duration_usec;
 };
 
 /* Deep copies; -ENOMEM. @ret is overwritten, not freed. */

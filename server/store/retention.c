@@ -86,6 +86,10 @@ static int prune_work(struct database *database, struct job *job)
         if (r == 0)
                 r = delete_before(database, STATEMENT_EXPIRE_CONTEXTS, before, &n_full);
         if (r == 0)
+                r = delete_before(database, STATEMENT_EXPIRE_EGRESS_EVENTS, before, &n_full);
+        if (r == 0)
+                r = delete_before(database, STATEMENT_EXPIRE_EGRESS_OF_SANDBOXES, before, &n_full);
+        if (r == 0)
                 r = delete_before(database, STATEMENT_EXPIRE_SANDBOXES, before, &n_full);
         if (r == 0)
                 r = prune_events(database, before, &n_full);
@@ -140,6 +144,7 @@ static bool is_worth_pruning(const struct store *store)
 {
         return store->n_rows >= STORE_ROWS_WORTH_PRUNING ||
                is_much(store->event_bytes, store->retention.events_bytes_max) ||
+               is_much(store->egress_event_bytes, store->retention.egress_events_bytes_max) ||
                is_much(store->output_bytes, store->retention.outputs_max_bytes);
 }
 
@@ -155,13 +160,25 @@ static void on_step_done(void *userdata, int result)
                 prune_after(store, result == 0 ? REST_INTERVAL_USEC : STEP_INTERVAL_USEC);
 }
 
+static void prune_if_much(struct store *store)
+{
+        if (store->retention_timer && !store->is_pruning && is_worth_pruning(store))
+                prune_after(store, 1);
+}
+
 void store_count_kept(struct store *store, size_t n_output_bytes, size_t n_event_bytes)
 {
         store->n_rows++;
         store->output_bytes += (int64_t)n_output_bytes;
         store->event_bytes += (int64_t)n_event_bytes;
-        if (store->retention_timer && !store->is_pruning && is_worth_pruning(store))
-                prune_after(store, 1);
+        prune_if_much(store);
+}
+
+void store_count_egress(struct store *store, size_t n_rows, size_t n_bytes)
+{
+        store->n_rows += (int64_t)n_rows;
+        store->egress_event_bytes += (int64_t)n_bytes;
+        prune_if_much(store);
 }
 
 static int on_retention_timer(sd_event_source *source, uint64_t now_usec, void *userdata)
@@ -174,6 +191,7 @@ static int on_retention_timer(sd_event_source *source, uint64_t now_usec, void *
         store->n_rows = 0;
         store->event_bytes = 0;
         store->output_bytes = 0;
+        store->egress_event_bytes = 0;
         store_prune(store, &store->retention, time_now_usec(), on_step_done, store);
         return 0;
 }

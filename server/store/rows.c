@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/store/sqlite_error.h"
@@ -61,6 +62,7 @@ static const struct field sandbox_fields[] = {
         SANDBOX(INT64, cgroup_id),
         SANDBOX(TEXT, boot_id),
         SANDBOX(BOOL, is_one_shot),
+        SANDBOX(INT64, egress_version),
 };
 
 #define CONTEXT(kind, member) FIELD(kind, context_record, #member, member)
@@ -128,6 +130,32 @@ static const struct field key_fields[] = {
 static const struct field request_fields[] = {
         REQUEST(TEXT, owner),          REQUEST(TEXT, method),    REQUEST(TEXT, request_id),
         REQUEST(BLOB, request_sha256), REQUEST(TEXT, object_id), REQUEST(BOOL, created),
+};
+
+#define EGRESS(kind, member) FIELD(kind, egress_record, #member, member)
+
+static const struct field egress_fields[] = {
+        EGRESS(TEXT, sandbox_id),
+        EGRESS(INT64, sequence),
+        EGRESS(OPTIONAL_TEXT, execution_id),
+        EGRESS(INT64, event_time_usec),
+        EGRESS(INT32, type),
+        EGRESS(INT32, protocol),
+        EGRESS(TEXT, address),
+        EGRESS(INT32, port),
+        EGRESS(TEXT, name),
+        EGRESS(INT32, reason),
+        EGRESS(INT32, rule_index),
+        EGRESS(INT64, policy_version),
+        EGRESS(INT64, pid),
+        EGRESS(TEXT, command),
+        EGRESS(INT64, count),
+        EGRESS(INT32, error_number),
+        EGRESS(INT64, sent_bytes),
+        EGRESS(INT64, received_bytes),
+        EGRESS(INT64, duration_usec),
+        EGRESS(INT32, source),
+        EGRESS(INT64, serial),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");
@@ -265,6 +293,11 @@ int row_bind_request(sqlite3_stmt *statement, const struct request_record *recor
         return bind_fields(statement, request_fields, ARRAY_SIZE(request_fields), record);
 }
 
+int row_bind_egress_event(sqlite3_stmt *statement, const struct egress_record *record)
+{
+        return bind_fields(statement, egress_fields, ARRAY_SIZE(egress_fields), record);
+}
+
 int row_read_sandbox(sqlite3_stmt *statement, struct sandbox_record *ret_record)
 {
         *ret_record = (struct sandbox_record){ 0 };
@@ -293,6 +326,12 @@ int row_read_request(sqlite3_stmt *statement, struct request_record *ret_record)
 {
         *ret_record = (struct request_record){ 0 };
         return read_fields(statement, request_fields, ARRAY_SIZE(request_fields), ret_record);
+}
+
+int row_read_egress_event(sqlite3_stmt *statement, struct egress_record *ret_record)
+{
+        *ret_record = (struct egress_record){ 0 };
+        return read_fields(statement, egress_fields, ARRAY_SIZE(egress_fields), ret_record);
 }
 
 int row_sandbox_n_columns(void)
@@ -400,6 +439,44 @@ int row_read_pairs(sqlite3_stmt *statement, struct pairs *pairs)
                 }
         }
         return r ? error_fold(r) : 0;
+}
+
+void row_bind_egress(sqlite3_stmt *statement, const struct sandbox_record *record)
+{
+        const struct egress *egress = record->egress;
+
+        row_bind_text(statement, ":id", record->sandbox_id);
+        row_bind_text(statement, ":owner", record->owner);
+        row_bind_int64(statement, ":version", record->egress_version);
+        row_bind_int64(statement, ":default_action", egress->default_action);
+        row_bind_int64(statement, ":allows", egress->allows);
+        row_bind_blob(statement, ":sha256", egress->sha256, sizeof(egress->sha256));
+        row_bind_int64(statement, ":n_rules", egress->n_rules);
+        row_bind_blob(statement, ":rules", egress->bytes, egress->n_bytes);
+}
+
+int row_read_egress(sqlite3_stmt *statement, struct egress **ret_egress)
+{
+        const void *bytes = sqlite3_column_blob(statement, 4);
+        size_t n_bytes = (size_t)sqlite3_column_bytes(statement, 4);
+        _cleanup_(egress_releasep) struct egress *egress = NULL;
+        int r;
+
+        if (!bytes && n_bytes > 0)
+                return error_origin(-ENOMEM);
+        egress = egress_new(n_bytes);
+        if (!egress)
+                return error_origin(-ENOMEM);
+        egress->default_action = sqlite3_column_int(statement, 0);
+        egress->allows = sqlite3_column_int(statement, 1) != 0;
+        r = read_blob(statement, 2, sizeof(egress->sha256), egress->sha256);
+        if (r)
+                return error_fold(r);
+        egress->n_rules = sqlite3_column_int64(statement, 3);
+        if (n_bytes > 0)
+                memcpy(egress->bytes, bytes, n_bytes);
+        *ret_egress = take(egress);
+        return 0;
 }
 
 int row_read_packed_pairs(sqlite3_stmt *statement, int column, struct pairs *pairs)

@@ -13,14 +13,16 @@ int row_bind_context(sqlite3_stmt *statement, const struct context_record *recor
 int row_bind_execution(sqlite3_stmt *statement, const struct execution_record *record);
 int row_bind_key(sqlite3_stmt *statement, const struct key_record *record);
 int row_bind_request(sqlite3_stmt *statement, const struct request_record *record);
+int row_bind_egress_event(sqlite3_stmt *statement, const struct egress_record *record);
 
-/* Columns 0 …; labels and environment of a sandbox are not in its row. -EUCLEAN when a value does
- * not fit its field. */
+/* Columns 0 …; labels, environment and egress policy of a sandbox are not in its row. -EUCLEAN when
+ * a value does not fit its field. */
 int row_read_sandbox(sqlite3_stmt *statement, struct sandbox_record *ret_record);
 int row_read_context(sqlite3_stmt *statement, struct context_record *ret_record);
 int row_read_execution(sqlite3_stmt *statement, struct execution_record *ret_record);
 int row_read_key(sqlite3_stmt *statement, struct key_record *ret_record);
 int row_read_request(sqlite3_stmt *statement, struct request_record *ret_record);
+int row_read_egress_event(sqlite3_stmt *statement, struct egress_record *ret_record);
 
 /* The column after those of a sandbox. */
 int row_sandbox_n_columns(void);
@@ -51,6 +53,12 @@ int row_number(sqlite3_stmt *statement, int64_t *ret_value);
 
 /* Appends all rows of (name, value). */
 int row_read_pairs(sqlite3_stmt *statement, struct pairs *pairs);
+
+/* A record's policy, which is not the default one. It stays the record's until the step. */
+void row_bind_egress(sqlite3_stmt *statement, const struct sandbox_record *record);
+
+/* Columns of STATEMENT_EGRESS; the hold is the caller's. */
+int row_read_egress(sqlite3_stmt *statement, struct egress **ret_egress);
 
 /* What pairs_pack made. -EUCLEAN when it did not. */
 int row_read_packed_pairs(sqlite3_stmt *statement, int column, struct pairs *pairs);

@@ -61,6 +61,21 @@ static int insert_environment(struct database *database, const struct sandbox_re
         return 0;
 }
 
+/* Of one that has ended only what it was is kept: the rules of so many would have no bound. */
+static int set_egress(struct database *database, const struct sandbox_record *record)
+{
+        sqlite3_stmt *set = database->statements[STATEMENT_SET_EGRESS];
+
+        if (record->state == SANDBOX_ENDED)
+                return run_for_sandbox(database->statements[STATEMENT_FORGET_EGRESS],
+                                       record->sandbox_id);
+        if (!record->egress)
+                return run_for_sandbox(database->statements[STATEMENT_DELETE_EGRESS],
+                                       record->sandbox_id);
+        row_bind_egress(set, record);
+        return row_run(set);
+}
+
 /* Bytes that an event takes in the file, or some more: what does not fit a page is in pages of its
  * own. Migration 0007 counts alike. */
 static int64_t event_size(const struct pairs *labels)
@@ -115,6 +130,8 @@ static int insert_work(struct database *database, struct job *job)
                 r = insert_labels(database, &change->record);
         if (r == 0 && change->record.state != SANDBOX_ENDED)
                 r = insert_environment(database, &change->record);
+        if (r == 0 && change->record.egress)
+                r = set_egress(database, &change->record);
         if (r == 0)
                 r = insert_event(database, change);
         return outcome_of(r);
@@ -147,6 +164,8 @@ static int update_work(struct database *database, struct job *job)
                 r = insert_labels(database, record);
         if (r == 0 && record->state == SANDBOX_ENDED)
                 r = run_for_sandbox(statements[STATEMENT_DELETE_ENVIRONMENT], record->sandbox_id);
+        if (r == 0)
+                r = set_egress(database, record);
         if (r == 0)
                 r = insert_event(database, change);
         if (r == 0)

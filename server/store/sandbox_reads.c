@@ -41,6 +41,49 @@ int read_environment(struct database *database, struct sandbox_record *record)
         return row_read_pairs(statement, &record->environment);
 }
 
+int read_egress(struct database *database, struct sandbox_record *record)
+{
+        sqlite3_stmt *statement = database->statements[STATEMENT_EGRESS];
+        int r;
+
+        row_bind_text(statement, ":id", record->sandbox_id);
+        r = row_step(statement);
+        if (r != ROW_E_ROW)
+                return r;
+        r = row_read_egress(statement, &record->egress);
+        row_end(statement);
+        return r;
+}
+
+int read_egress_tail(struct database *database, struct sandbox_record *record)
+{
+        sqlite3_stmt *statement = database->statements[STATEMENT_EGRESS_TAIL];
+        struct egress_tail *tail = &record->egress_tail;
+        int r;
+
+        row_bind_text(statement, ":id", record->sandbox_id);
+        while ((r = row_step(statement)) == ROW_E_ROW) {
+                int source = sqlite3_column_int(statement, 0);
+
+                tail->sequence = MAX(tail->sequence, sqlite3_column_int64(statement, 1));
+                if (source <= 0 || source >= _EGRESS_DECIDER_N)
+                        continue;
+                tail->told[source].serial = sqlite3_column_int64(statement, 2);
+                tail->told[source].time_usec = sqlite3_column_int64(statement, 3);
+        }
+        row_end(statement);
+        return r;
+}
+
+int read_whole(struct database *database, struct sandbox_record *record)
+{
+        int r = read_labels(database, record);
+
+        if (r == 0)
+                r = read_environment(database, record);
+        return r ? r : read_egress(database, record);
+}
+
 size_t sandbox_message_bytes(const struct sandbox_record *record)
 {
         enum { FIXED = 400, LABEL = 16 }; /* tags, lengths and numbers */
@@ -106,11 +149,7 @@ static int get_work(struct database *database, struct job *job)
                 return r ? r : STORE_E_NOT_FOUND;
         r = row_read_sandbox(statement, &get->record);
         row_end(statement);
-        if (r == 0)
-                r = read_labels(database, &get->record);
-        if (r == 0)
-                r = read_environment(database, &get->record);
-        return r;
+        return r ? r : read_whole(database, &get->record);
 }
 
 static void get_deliver(struct job *job)

@@ -7,9 +7,16 @@ enum {
         LIST_LIMIT_MAX = 1000, /* records in one answer */
 };
 
-/* Labels, and the environment if wanted, of a record whose row was read. */
+/* Labels, and if wanted environment and egress policy, of a record whose row was read. */
 int read_labels(struct database *database, struct sandbox_record *record);
 int read_environment(struct database *database, struct sandbox_record *record);
+int read_egress(struct database *database, struct sandbox_record *record);
+
+/* All three. */
+int read_whole(struct database *database, struct sandbox_record *record);
+
+/* What was told of its egress events last. */
+int read_egress_tail(struct database *database, struct sandbox_record *record);
 
 /* At least what it takes in a message, with its time and number in a list of events. */
 size_t sandbox_message_bytes(const struct sandbox_record *record);

@@ -98,6 +98,13 @@ static int read_executions(struct database *database, struct living_job *living)
         return r;
 }
 
+static int read_living(struct database *database, struct sandbox_record *record)
+{
+        int r = read_whole(database, record);
+
+        return r ? r : read_egress_tail(database, record);
+}
+
 static int living_work(struct database *database, struct job *job)
 {
         struct living_job *living = CONTAINER_OF(job, struct living_job, job);
@@ -105,11 +112,8 @@ static int living_work(struct database *database, struct job *job)
 
         r = sandboxes_read(database->statements[STATEMENT_ALL_SANDBOXES_LIVING], SIZE_MAX,
                            &living->sandboxes);
-        for (size_t i = 0; r == 0 && i < living->sandboxes.n; i++) {
-                r = read_labels(database, &living->sandboxes.items[i]);
-                if (r == 0)
-                        r = read_environment(database, &living->sandboxes.items[i]);
-        }
+        for (size_t i = 0; r == 0 && i < living->sandboxes.n; i++)
+                r = read_living(database, &living->sandboxes.items[i]);
         if (r == 0)
                 r = read_contexts(database, living);
         return r ? r : read_executions(database, living);

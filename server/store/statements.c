@@ -17,7 +17,7 @@
         "limit_memory_bytes, limit_cpu_millis, limit_processes, limit_disk_bytes, "                \
         "limit_open_files, limit_timeout_usec, limit_output_bytes, used_cpu_usec, "                \
         "used_memory_bytes, used_memory_peak_bytes, used_disk_bytes, used_processes, cgroup_id, "  \
-        "boot_id, is_one_shot"
+        "boot_id, is_one_shot, egress_version"
 
 #define CONTEXT_COLUMNS                                                                            \
         "context_id, sandbox_id, owner, language, working_directory, is_default, generation, "     \
@@ -38,6 +38,16 @@
         "revoke_time_usec = 0 AND (expire_time_usec = 0 OR expire_time_usec > " time ")"
 
 #define REQUEST_COLUMNS "owner, method, request_id, request_sha256, object_id, created"
+
+#define EGRESS_COLUMNS                                                                             \
+        "sandbox_id, sequence, execution_id, event_time_usec, type, protocol, address, port, "     \
+        "name, reason, rule_index, policy_version, pid, command, count, error_number, "            \
+        "sent_bytes, received_bytes, duration_usec, source, serial"
+
+/* Oldest first: a log. */
+#define EGRESS_PAGE(scope)                                                                         \
+        "SELECT " EGRESS_COLUMNS " FROM egress_events WHERE " scope                                \
+        " AND sequence > :after AND (:types >> type) & 1 ORDER BY sequence LIMIT :limit"
 
 /* Strictly after the cursor, newest first. All labels that are wanted must be there. Where two
  * indexes fit, SQLite knows nothing of how many rows are over: hence the name. */
@@ -65,7 +75,8 @@
         " ORDER BY sequence LIMIT :limit"
 
 #define OWNER_HAS_NOTHING                                                                          \
-        "n_events = 0 AND n_ended_executions = 0 AND n_ended_sandboxes = 0 AND n_outputs = 0"
+        "n_events = 0 AND n_ended_executions = 0 AND n_ended_sandboxes = 0 AND n_outputs = 0 "     \
+        "AND n_egress_events = 0"
 
 static const char *const statement_sql[] = {
         [STATEMENT_BEGIN_READS] = "BEGIN",
@@ -80,7 +91,7 @@ static const char *const statement_sql[] = {
         [STATEMENT_INSERT_SANDBOX] =
                 "INSERT INTO sandboxes (" SANDBOX_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
                 "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, "
-                "?24, ?25, ?26, ?27)",
+                "?24, ?25, ?26, ?27, ?28)",
         [STATEMENT_UPDATE_SANDBOX] =
                 "UPDATE sandboxes SET name = ?3, state = ?4, template_name = ?5, "
                 "template_digest = ?6, expire_time_usec = ?8, idle_timeout_usec = ?9, "
@@ -89,7 +100,7 @@ static const char *const statement_sql[] = {
                 "limit_disk_bytes = ?16, limit_open_files = ?17, limit_timeout_usec = ?18, "
                 "limit_output_bytes = ?19, used_cpu_usec = ?20, used_memory_bytes = ?21, "
                 "used_memory_peak_bytes = ?22, used_disk_bytes = ?23, used_processes = ?24, "
-                "cgroup_id = ?25, boot_id = ?26, is_one_shot = ?27 "
+                "cgroup_id = ?25, boot_id = ?26, is_one_shot = ?27, egress_version = ?28 "
                 "WHERE sandbox_id = ?1 AND owner = ?2",
         [STATEMENT_SANDBOX] = "SELECT " SANDBOX_COLUMNS " FROM sandboxes "
                               "WHERE sandbox_id = :id AND (:owner IS NULL OR owner = :owner)",
@@ -113,6 +124,19 @@ static const char *const statement_sql[] = {
                 "VALUES (:id, :position, :name, :value, :owner)",
         [STATEMENT_ENVIRONMENT] = "SELECT name, value FROM sandbox_environment "
                                   "WHERE sandbox_id = :id ORDER BY position",
+        /* Not written again with every change of the sandbox: it may be megabytes. */
+        [STATEMENT_SET_EGRESS] =
+                "INSERT INTO sandbox_egress (sandbox_id, owner, version, default_action, allows, "
+                "policy_sha256, n_rules, rules) VALUES (:id, :owner, :version, :default_action, "
+                ":allows, :sha256, :n_rules, :rules) ON CONFLICT (sandbox_id) DO UPDATE SET "
+                "version = excluded.version, default_action = excluded.default_action, "
+                "allows = excluded.allows, policy_sha256 = excluded.policy_sha256, "
+                "n_rules = excluded.n_rules, rules = excluded.rules "
+                "WHERE version <> excluded.version",
+        [STATEMENT_DELETE_EGRESS] = "DELETE FROM sandbox_egress WHERE sandbox_id = :id",
+        [STATEMENT_FORGET_EGRESS] = "UPDATE sandbox_egress SET rules = NULL WHERE sandbox_id = :id",
+        [STATEMENT_EGRESS] = "SELECT default_action, allows, policy_sha256, n_rules, rules "
+                             "FROM sandbox_egress WHERE sandbox_id = :id",
         [STATEMENT_WANT_LABEL] = "INSERT INTO wanted_labels (name, value) VALUES (:name, :value)",
         [STATEMENT_WANT_NO_LABELS] = "DELETE FROM wanted_labels",
 
@@ -196,6 +220,25 @@ static const char *const statement_sql[] = {
                               "WHERE owner = :owner AND method = :method "
                               "AND request_id = :request_id",
 
+        /* The owner is its sandbox's; one that is told again, or whose sandbox is not there any
+         * more, is no row. */
+        [STATEMENT_INSERT_EGRESS_EVENT] =
+                "INSERT INTO egress_events (" EGRESS_COLUMNS ", size_bytes, owner) "
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, "
+                "?17, ?18, ?19, ?20, ?21, :size, owner FROM sandboxes WHERE sandbox_id = ?1 "
+                "ON CONFLICT DO NOTHING",
+        /* What stands beside max() is of the same row. */
+        [STATEMENT_EGRESS_TAIL] =
+                "SELECT source, max(sequence), serial, event_time_usec FROM egress_events "
+                "WHERE sandbox_id = :id GROUP BY source",
+        [STATEMENT_HAS_SANDBOX] = "SELECT 1 FROM sandboxes WHERE sandbox_id = :id "
+                                  "AND (:owner IS NULL OR owner = :owner)",
+        [STATEMENT_HAS_EXECUTION] = "SELECT 1 FROM executions WHERE execution_id = :id "
+                                    "AND sandbox_id = :sandbox_id",
+        [STATEMENT_EGRESS_EVENTS] = EGRESS_PAGE("sandbox_id = :sandbox_id"),
+        [STATEMENT_EGRESS_EVENTS_OF_EXECUTION] =
+                EGRESS_PAGE("execution_id = :execution_id AND +sandbox_id = :sandbox_id"),
+
         /* No row when a key that is good as the new one is made has its name. */
         [STATEMENT_INSERT_KEY] =
                 "INSERT INTO api_keys (" KEY_COLUMNS ") "
@@ -229,10 +272,22 @@ static const char *const statement_sql[] = {
                 "DELETE FROM sandboxes WHERE sandbox_id IN (SELECT sandbox_id FROM sandboxes "
                 "WHERE state = 4 AND end_time_usec < :before AND NOT EXISTS "
                 "(SELECT 1 FROM executions WHERE executions.sandbox_id = sandboxes.sandbox_id) "
+                "AND NOT EXISTS (SELECT 1 FROM egress_events "
+                "WHERE egress_events.sandbox_id = sandboxes.sandbox_id) "
                 "ORDER BY end_time_usec LIMIT :limit)",
         [STATEMENT_EXPIRE_EVENTS] =
                 "DELETE FROM sandbox_events WHERE sequence IN (SELECT sequence "
                 "FROM sandbox_events WHERE sequence < :before ORDER BY sequence LIMIT :limit)",
+        [STATEMENT_EXPIRE_EGRESS_EVENTS] =
+                "DELETE FROM egress_events WHERE egress_event_id IN (SELECT egress_event_id "
+                "FROM egress_events WHERE event_time_usec < :before "
+                "ORDER BY event_time_usec LIMIT :limit)",
+        /* Whatever their time: they go before their sandbox does. */
+        [STATEMENT_EXPIRE_EGRESS_OF_SANDBOXES] =
+                "DELETE FROM egress_events WHERE egress_event_id IN (SELECT egress_event_id "
+                "FROM egress_events WHERE sandbox_id IN (SELECT sandbox_id FROM sandboxes "
+                "WHERE state = 4 AND end_time_usec < :before "
+                "ORDER BY end_time_usec LIMIT :limit) LIMIT :limit)",
         [STATEMENT_EXPIRE_REQUESTS] =
                 "DELETE FROM requests WHERE (owner, method, request_id) IN (SELECT owner, method, "
                 "request_id FROM requests WHERE create_time_usec < :before "
@@ -246,13 +301,17 @@ static const char *const statement_sql[] = {
                 "SELECT sequence FROM sandbox_events WHERE event_time_usec >= :time "
                 "ORDER BY sequence LIMIT 1",
         [STATEMENT_OWNER_TOTALS] = "SELECT owner, n_events, event_bytes, n_ended_executions, "
-                                   "n_ended_sandboxes, n_outputs, output_bytes FROM owner_totals",
+                                   "n_ended_sandboxes, n_outputs, output_bytes, n_egress_events, "
+                                   "egress_event_bytes FROM owner_totals",
         [STATEMENT_DELETE_OLDEST_OUTPUTS] =
                 "DELETE FROM execution_outputs WHERE execution_id IN (SELECT execution_id "
                 "FROM execution_outputs WHERE owner = :owner ORDER BY end_time_usec LIMIT :limit)",
         [STATEMENT_DELETE_OLDEST_EVENTS] =
                 "DELETE FROM sandbox_events WHERE sequence IN (SELECT sequence "
                 "FROM sandbox_events WHERE owner = :owner ORDER BY sequence LIMIT :limit)",
+        [STATEMENT_DELETE_OLDEST_EGRESS_EVENTS] =
+                "DELETE FROM egress_events WHERE egress_event_id IN (SELECT egress_event_id "
+                "FROM egress_events WHERE owner = :owner ORDER BY event_time_usec LIMIT :limit)",
         [STATEMENT_DELETE_OLDEST_EXECUTIONS] =
                 "DELETE FROM executions WHERE execution_id IN (SELECT execution_id "
                 "FROM executions INDEXED BY executions_of_owner WHERE owner = :owner AND state = 3 "
@@ -262,11 +321,18 @@ static const char *const statement_sql[] = {
                 "FROM executions WHERE sandbox_id IN (SELECT sandbox_id "
                 "FROM sandboxes INDEXED BY sandboxes_of_owner WHERE owner = :owner AND state = 4 "
                 "ORDER BY create_time_usec LIMIT :limit) LIMIT :limit)",
+        [STATEMENT_EMPTY_EGRESS_OF_OLDEST_SANDBOXES] =
+                "DELETE FROM egress_events WHERE egress_event_id IN (SELECT egress_event_id "
+                "FROM egress_events WHERE sandbox_id IN (SELECT sandbox_id "
+                "FROM sandboxes INDEXED BY sandboxes_of_owner WHERE owner = :owner AND state = 4 "
+                "ORDER BY create_time_usec LIMIT :limit) LIMIT :limit)",
         [STATEMENT_DELETE_OLDEST_SANDBOXES] =
                 "DELETE FROM sandboxes WHERE sandbox_id IN (SELECT sandbox_id "
                 "FROM sandboxes INDEXED BY sandboxes_of_owner WHERE owner = :owner AND state = 4 "
                 "ORDER BY create_time_usec LIMIT :limit) AND NOT EXISTS "
-                "(SELECT 1 FROM executions WHERE executions.sandbox_id = sandboxes.sandbox_id)",
+                "(SELECT 1 FROM executions WHERE executions.sandbox_id = sandboxes.sandbox_id) "
+                "AND NOT EXISTS (SELECT 1 FROM egress_events "
+                "WHERE egress_events.sandbox_id = sandboxes.sandbox_id)",
         [STATEMENT_REMEMBER_DELETED_EVENTS] =
                 "UPDATE owner_totals SET deleted_sequence = (SELECT max(deleted_sequence) "
                 "FROM owner_totals WHERE " OWNER_HAS_NOTHING ") WHERE owner = ''",

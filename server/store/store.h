@@ -35,7 +35,8 @@ enum {
         STORE_E_NOT_FOUND,     /* the object, or what a new one belongs to */
         STORE_E_TOKEN_EXPIRED, /* events after there are not all kept */
         STORE_E_MORE,
-        STORE_E_FULL, /* the disk is full: what there is room for is for what runs to end */
+        STORE_E_FULL,         /* the disk is full: what there is room for is for what runs to end */
+        STORE_E_NO_EXECUTION, /* the sandbox has none of that id */
 };
 
 /* Opens and, if need be, creates or migrates `<directory>/hotcell.db`. @ret_message: a sentence for
@@ -69,11 +70,14 @@ void store_set_on_health_change(struct store *store, store_on_health_change on_c
 /* What is kept of what is over. Zero: no bound. Above a bound, the oldest of those owners go who
  * have most. */
 struct store_retention {
-        int64_t kept_usec; /* ended sandboxes and executions, deleted contexts, events */
+        int64_t kept_usec; /* ended sandboxes and executions, deleted contexts, events of both
+                              kinds */
         int64_t sandboxes_max;
         int64_t executions_max;
         int64_t events_max;
         int64_t events_bytes_max;
+        int64_t egress_events_max;
+        int64_t egress_events_bytes_max;
         int64_t requests_kept_usec;
         int64_t requests_max;      /* of each owner */
         int64_t outputs_kept_usec; /* of ended executions */
@@ -179,7 +183,7 @@ struct sandbox_query {
         size_t limit; /* at most 1,000 */
 };
 
-/* Records without environment. */
+/* Records without environment and egress policy. */
 /* A page of sandboxes or of their events also ends, with `more`, before it would take a message of
  * STORE_PAGE_BYTES; one record always fits. */
 enum { STORE_PAGE_BYTES = 900 << 10 };
@@ -219,7 +223,7 @@ struct sandbox_event_record {
         int64_t sequence;
         int64_t event_time_usec;
         enum sandbox_event event;
-        struct sandbox_record sandbox; /* as it was then, without environment */
+        struct sandbox_record sandbox; /* as it was then, without environment and policy */
 };
 
 struct sandbox_event_list {
@@ -240,6 +244,32 @@ typedef void (*store_on_sandbox_events)(void *userdata, int result,
                                         const struct sandbox_event_list *list);
 void store_list_sandbox_events(struct store *store, const struct sandbox_event_query *query,
                                store_on_sandbox_events on_done, void *userdata);
+
+/* Egress events. All of a batch are inserted, but for those that are known already and those whose
+ * sandbox is not; new work, so none of it on a full disk. At most EGRESS_BATCH_MAX. */
+enum { EGRESS_BATCH_MAX = 256 };
+void store_insert_egress_events(struct store *store, const struct egress_record *records, size_t n,
+                                store_on_done on_done, void *userdata);
+
+struct egress_query {
+        const char *owner;
+        const char *sandbox_id;   /* STORE_E_NOT_FOUND: there is none of the owner's */
+        const char *execution_id; /* NULL: any; else STORE_E_NO_EXECUTION likewise */
+        unsigned types;           /* BIT(enum egress_event_type); zero: all */
+        int64_t after_sequence;
+        size_t limit; /* at most 1,000 */
+};
+
+/* Oldest first. */
+struct egress_list {
+        const struct egress_record *records;
+        size_t n;
+        bool more;
+};
+
+typedef void (*store_on_egress_events)(void *userdata, int result, const struct egress_list *list);
+void store_list_egress_events(struct store *store, const struct egress_query *query,
+                              store_on_egress_events on_done, void *userdata);
 
 /* All that is not over, of all owners: for the start of the server. */
 struct living {

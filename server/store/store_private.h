@@ -32,10 +32,12 @@ struct store {
         int64_t n_rows;  /* that came since the last step, and what of which kind */
         int64_t output_bytes;
         int64_t event_bytes;
+        int64_t egress_event_bytes;
 };
 
 /* One more row is kept, and so many bytes with it: prunes soon when they have become many. */
 void store_count_kept(struct store *store, size_t n_output_bytes, size_t n_event_bytes);
+void store_count_egress(struct store *store, size_t n_rows, size_t n_bytes);
 
 /* All changes: only a result is told. */
 struct change_job {

@@ -37,6 +37,8 @@ _generate()
 from google.protobuf import any_pb2, message_factory  # noqa: E402
 from google.rpc import error_details_pb2 as details_pb2  # noqa: E402
 from google.rpc import status_pb2  # noqa: E402
+from hotcell.v1 import egress_pb2 as egress  # noqa: E402
+from hotcell.v1 import egress_service_pb2 as egress_service  # noqa: E402
 from hotcell.v1 import execution_pb2 as execution  # noqa: E402
 from hotcell.v1 import execution_service_pb2 as executions  # noqa: E402
 from hotcell.v1 import key_service_pb2 as keys  # noqa: E402
@@ -121,7 +123,7 @@ class FakeServer:
     def start(self):
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=8),
                                   options=[("grpc.so_reuseport", 0)])
-        for module in (executions, keys, sandboxes, server_info):
+        for module in (egress_service, executions, keys, sandboxes, server_info):
             for service in module.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self.handler(method) for method in service.methods}
                 self.server.add_generic_rpc_handlers(

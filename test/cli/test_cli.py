@@ -18,7 +18,7 @@ import grpc
 
 import fake_server as fake
 from fake_server import (CONTEXT_ID, EXECUTION_ID, SANDBOX_ID, Disconnect, FakeServer, Refuse, bundle,
-                         chunk, details_pb2, ended, execution, executions, keys, queued, sandbox,
+                         chunk, details_pb2, egress, egress_service, ended, execution, executions, keys, queued, sandbox,
                          sandboxes, server_info)
 
 HOTCELL = os.environ["HOTCELL_CLI"]
@@ -221,6 +221,87 @@ class Output(CliTest):
         process.stdout.close()
         self.assertEqual(process.wait(TIMEOUT), 128 + signal.SIGPIPE)
         self.assertEqual(server.interrupts, [executions.INTERRUPT_LEVEL_KILL])
+
+
+class Egress(CliTest):
+    def event(self, **fields):
+        fields = {"sequence": 1, "sandbox_id": SANDBOX_ID, "type": egress.EGRESS_EVENT_TYPE_DENIED, "address": "1.2.3.4", "port": 443,
+                  "protocol": egress.EGRESS_PROTOCOL_TCP, "reason": egress.EGRESS_REASON_DEFAULT, "count": 1} | fields
+        event = egress.EgressEvent(**fields)
+        event.event_time.FromMilliseconds(1700000000123)
+        return event
+
+    def test_an_execution_says_what_was_denied_in_lines_of_their_own(self):
+        failed = {"type": egress.EGRESS_EVENT_TYPE_FAILED, "reason": 0, "error_number": 111, "error": "ECONNREFUSED"}
+        for fields, line in (
+                ({}, "egress denied: tcp 1.2.3.4:443 (no rule allows it)"),
+                ({"address": "2001:db8::1", "count": 12}, "egress denied: tcp [2001:db8::1]:443 (no rule allows it), 12 times"),
+                ({"name": "example.org", "reason": egress.EGRESS_REASON_NAME_MISMATCH},
+                 "egress denied: tcp 1.2.3.4:443 example.org (it is not allowed under this name)"),
+                ({"address": "", "port": 0, "name": "a\x1b.org", "reason": egress.EGRESS_REASON_RESOLVER},
+                 "egress denied: dns a\\x1b.org (the policy does not allow the name)"),
+                ({"protocol": egress.EGRESS_PROTOCOL_ICMP, "port": 0, "reason": egress.EGRESS_REASON_PROTOCOL},
+                 "egress denied: icmp 1.2.3.4 (the network does not carry this protocol)"),
+                ({"protocol": 0, "address": "", "port": 0, "reason": 99},
+                 "egress denied: ip (for a reason that this client does not know)"),
+                ({"left_out": 3}, "egress denied: tcp 1.2.3.4:443 (no rule allows it); 3 before it are only in `hotcell egress log`"),
+                (failed, "egress failed: tcp 1.2.3.4:443 (ECONNREFUSED)")):
+            with self.subTest(line):
+                server = self.serve(play({"stdout": chunk(b"out")}, {"stderr": chunk(b"mid")}, {"egress": self.event(**fields)},
+                                         {"stdout": chunk(b"put", 3)}))
+                for words in (("exec", SANDBOX_ID), ("run",)):
+                    ran = self.hotcell(server, *words, "-c", "x")
+                    self.assertEqual((ran.returncode, ran.stdout, ran.stderr.decode()), (0, b"output", f"mid\nhotcell: {line}\n"))
+
+    def test_what_is_no_denial_and_no_failure_is_not_said(self):
+        server = self.serve(play({"egress": self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED)}, {"egress": self.event(type=9)}))
+        self.assertEqual(self.hotcell(server, "exec", SANDBOX_ID, "-c", "x").stderr, b"")
+
+    def test_an_execution_has_it_as_an_event_in_json(self):
+        server = self.serve(play({"egress": self.event(count=2)}))
+        ran = self.hotcell(server, "exec", SANDBOX_ID, "-o", "jsonl", "-c", "x")
+        event = json.loads(ran.stdout.splitlines()[2])
+        self.assertEqual((event["egress"]["type"], event["egress"]["address"], event["egress"]["port"], event["egress"]["reason"],
+                          event["egress"]["count"], event["egress"]["event_time"]),
+                         ("DENIED", "1.2.3.4", 443, "DEFAULT", 2, "2023-11-14T22:13:20.123Z"))
+        self.assertEqual(ran.stderr, b"")
+        ran = self.hotcell(server, "exec", SANDBOX_ID, "-o", "json", "-c", "x")
+        self.assertEqual([event for event in json.loads(ran.stdout)["events"] if "egress" in event][0]["egress"]["protocol"], "TCP")
+
+    def test_the_log(self):
+        flow = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=0, name="example.org", command="c\x1burl", execution_id=EXECUTION_ID,
+                          sent_bytes=100, received_bytes=2048)
+        flow.duration.FromMilliseconds(1500)
+        events = [self.event(count=7), flow, self.event(type=egress.EGRESS_EVENT_TYPE_FAILED, reason=0, error="ETIMEDOUT")]
+
+        def answer(request):
+            start = int(request.page_token or 0)
+            end = start + 2  # small pages, so that the client must turn them
+            return egress_service.ListEgressEventsResponse(events=events[start:end], next_page_token=str(end) if end < len(events) else "")
+        server = self.serve(ListEgressEvents=answer)
+        ran = self.hotcell(server, "egress", "log", SANDBOX_ID)
+        self.assertEqual((ran.returncode, ran.stderr), (0, b""))
+        self.assertEqual([re.split("  +", line.rstrip()) for line in ran.stdout.decode().splitlines()], [
+            ["TIME", "DECISION", "DESTINATION", "NAME", "REASON", "COMMAND", "EXECUTION"],
+            ["2023-11-14T22:13:20.123Z", "DENIED x7", "tcp 1.2.3.4:443", "-", "no rule allows it", "-", "-"],
+            ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "example.org", "100 B sent, 2.0 KiB received, 1.5 s", "c\\x1burl",
+             EXECUTION_ID],
+            ["2023-11-14T22:13:20.123Z", "FAILED", "tcp 1.2.3.4:443", "-", "ETIMEDOUT", "-", "-"]])
+        request = server.requests[0][1]
+        self.assertEqual((request.sandbox_id, request.execution_id, list(request.types)), (SANDBOX_ID, "", []))
+        lines = self.hotcell(server, "egress", "log", "-o", "jsonl", SANDBOX_ID).stdout.splitlines()
+        self.assertEqual([json.loads(line)["type"] for line in lines], ["DENIED", "FLOW_ENDED", "FAILED"])
+        rows = json.loads(self.hotcell(server, "egress", "log", "-o", "json", SANDBOX_ID).stdout)
+        self.assertEqual([row.get("duration") for row in rows], [None, "1.5s", None])
+        self.hotcell(server, "egress", "log", "--type", "denied", "--type", "FAILED", "--execution", EXECUTION_ID, SANDBOX_ID)
+        request = server.requests[-1][1]
+        self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))
+
+    def test_mistakes_are_said(self):
+        ran = self.hotcell(None, "egress", "log", "--type", "allowed", SANDBOX_ID)
+        self.assertEqual((ran.returncode, ran.stderr), (125, b"hotcell: egress log: --type is one of denied, failed, flow_ended, not 'allowed'\n"))
+        ran = self.hotcell(None, "egress", "logs", SANDBOX_ID)
+        self.assertEqual((ran.returncode, ran.stderr), (125, b"hotcell: egress: no command 'logs'; did you mean 'log'?\n"))
 
 
 class Terminal(CliTest):
@@ -658,6 +739,36 @@ class Requests(CliTest):
         self.assertEqual(request.on_output_limit, executions.ON_OUTPUT_LIMIT_TRUNCATE)
         self.assertEqual(request.on_disconnect, executions.ON_DISCONNECT_UNSPECIFIED)
 
+    def egress(self, *arguments):
+        return self.request("run", *arguments, "-c", "pass").sandbox.egress
+
+    def test_egress_rules_are_sent_as_they_were_written(self):
+        policy = self.egress("--allow", "example.org:443", "--deny", "10.0.0.0/8", "--allow", "*.example.org",
+                             "--allow", "192.0.2.7:80,8000-8080", "--allow", "[2001:db8::/32]:443", "--allow", "2001:db8::1",
+                             "--allow", "[2001:db8::2]", "--egress-default", "allow-public")
+        self.assertEqual(policy.default_action, egress.EGRESS_DEFAULT_ACTION_ALLOW_PUBLIC)
+        self.assertEqual([(rule.action, rule.WhichOneof("destination"), rule.cidr or rule.domain,
+                           [(ports.first, ports.last) for ports in rule.ports]) for rule in policy.rules], [
+            (egress.EGRESS_ACTION_ALLOW, "domain", "example.org", [(443, 0)]),
+            (egress.EGRESS_ACTION_ALLOW, "domain", "*.example.org", []),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "192.0.2.7", [(80, 0), (8000, 8080)]),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::/32", [(443, 0)]),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::1", []),
+            (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::2", []),
+            (egress.EGRESS_ACTION_DENY, "cidr", "10.0.0.0/8", [])])
+        self.assertEqual(self.egress("--deny", "10.0.0.0/8").default_action, egress.EGRESS_DEFAULT_ACTION_UNSPECIFIED)
+        self.assertFalse(self.request("run", "-c", "pass").sandbox.HasField("egress"))
+        self.assertTrue(self.request("run", "--egress-default", "deny", "-c", "pass").sandbox.HasField("egress"))
+
+    def test_what_is_no_host_with_ports_is_not_sent(self):
+        for text in ("", ":443", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
+                     "example.org:80-0", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
+            with self.subTest(text=text):
+                ran = self.hotcell(None, "sandbox", "create", "--allow", text)
+                self.assertEqual(ran.returncode, 125)
+                self.assertIn(f"--allow takes HOST[:PORTS], such as example.org:443 or [2001:db8::/32]:443,8000-8080, not '{text}'",
+                              ran.stderr.decode())
+
     def test_unset_limits_are_not_sent(self):
         request = self.request("run", "-c", "pass")
         self.assertFalse(request.sandbox.limits.HasField("memory_bytes"))
@@ -762,7 +873,8 @@ class Errors(CliTest):
             "name": "--name", "template": "--template", "ttl": "--ttl", "idle_timeout": "--idle-timeout",
             "labels": "--label", "environment": "--env", "limits.memory_bytes": "--memory", "limits.cpu_millis": "--cpus",
             "limits.processes": "--processes", "limits.disk_bytes": "--disk", "limits.open_files": "--open-files",
-            "limits.execution.timeout": "--timeout", "limits.execution.output_bytes": "--output-limit"}.items()}
+            "limits.execution.timeout": "--timeout", "limits.execution.output_bytes": "--output-limit",
+            "egress.default_action": "--egress-default"}.items()}
         known = self.hotcell(None, "sandbox", "create", "--help").stdout.decode()
         for field, flag in fields.items():
             with self.subTest(field=field):
@@ -786,6 +898,16 @@ class Errors(CliTest):
             raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, "page_size is bad", bad)
         ran = self.hotcell(self.serve(CreateKey=refuse), "key", "create", "x")
         self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: page_size is bad", "  NAME (name): is bad"])
+
+    def test_a_rule_whose_host_is_quoted_needs_no_number(self):
+        def refuse(_request):
+            bad = details_pb2.BadRequest()
+            bad.field_violations.add(field="spec.egress.rules[1].cidr", description="'10.0.0.1/8' has bits set")
+            bad.field_violations.add(field="spec.egress.rules[2].ports[0].first", description="is 0")
+            raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, "spec.egress.rules[1].cidr '10.0.0.1/8' has bits set", bad)
+        ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create")
+        self.assertEqual(ran.stderr.decode().splitlines(), [
+            "hotcell: --allow or --deny '10.0.0.1/8' has bits set", "  spec.egress.rules[2].ports[0].first: is 0"])
 
     def test_other_fields_in_a_sentence_are_called_by_their_flags_too(self):
         def refuse(_request):
@@ -879,7 +1001,7 @@ class Errors(CliTest):
 
     def test_every_command_has_help_with_examples(self):
         for command in ("run", "exec", "sandbox create", "sandbox ls", "sandbox inspect", "sandbox update", "sandbox rm",
-                        "context create", "context ls", "context restart", "context rm", "ps", "logs", "watch", "doctor",
+                        "context create", "context ls", "context restart", "context rm", "ps", "logs", "egress log", "watch", "doctor",
                         "key create", "key ls", "key revoke", "version"):
             with self.subTest(command=command):
                 ran = self.hotcell(None, *command.split(), "--help")
@@ -963,7 +1085,15 @@ class Sandboxes(CliTest):
         request = server.requests[-1][1]
         self.assertEqual(sorted(request.update_mask.paths), ["labels", "ttl"])
         self.assertEqual((request.ttl.seconds, dict(request.labels)), (7200, {"a": "b"}))
+        self.assertFalse(request.HasField("egress"))
+        self.hotcell(server, "sandbox", "update", box.sandbox_id, "--deny", "10.0.0.0/8")
+        request = server.requests[-1][1]
+        self.assertEqual((list(request.update_mask.paths), request.egress.rules[0].cidr), (["egress"], "10.0.0.0/8"))
+        box.egress.rules.add(action=egress.EGRESS_ACTION_DENY, cidr="10.0.0.0/8").ports.add(first=443)
+        box.egress_status.policy_version = 3
         shown = json.loads(self.hotcell(server, "sandbox", "inspect", box.sandbox_id).stdout)
+        self.assertEqual((shown["egress"]["rules"][0]["cidr"], shown["egress"]["rules"][0]["action"]), ("10.0.0.0/8", "DENY"))
+        self.assertEqual(shown["egress_status"]["policy_version"], 3)
         self.assertEqual((shown["name"], shown["state"], shown["labels"]), ("alpha", "RUNNING", {}))
         self.assertEqual(self.hotcell(server, "sandbox", "rm", box.sandbox_id).stdout.decode(), box.sandbox_id + "\n")
 

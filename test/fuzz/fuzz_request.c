@@ -9,6 +9,7 @@
 #include "google/protobuf/descriptor.pb-c.h"
 #include "grpc/health/v1/health.pb-c.h"
 #include "grpc/reflection/v1/reflection.pb-c.h"
+#include "hotcell/v1/egress_service.pb-c.h"
 #include "hotcell/v1/execution_service.pb-c.h"
 #include "hotcell/v1/key_service.pb-c.h"
 #include "hotcell/v1/sandbox_service.pb-c.h"
@@ -42,6 +43,7 @@ static const ProtobufCMessageDescriptor *const types[] = {
         &grpc__reflection__v1__server_reflection_request__descriptor,
         /* No request, but recursive: for the bound on the depth. */
         &google__protobuf__descriptor_proto__descriptor,
+        &hotcell__v1__list_egress_events_request__descriptor,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -11,7 +11,7 @@ import tempfile
 import grpc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAMES = ("execution", "execution_service", "key_service", "sandbox", "sandbox_service", "server_service")
+NAMES = ("egress", "egress_service", "execution", "execution_service", "key_service", "sandbox", "sandbox_service", "server_service")
 
 
 def _generate():
@@ -27,6 +27,7 @@ def _generate():
 _generate()
 for _name in NAMES:
     globals()[_name] = importlib.import_module(f"hotcell.v1.{_name}_pb2")
+egress_rpc = importlib.import_module("hotcell.v1.egress_service_pb2_grpc")
 execution_rpc = importlib.import_module("hotcell.v1.execution_service_pb2_grpc")
 key_rpc = importlib.import_module("hotcell.v1.key_service_pb2_grpc")
 sandbox_rpc = importlib.import_module("hotcell.v1.sandbox_service_pb2_grpc")
@@ -48,6 +49,7 @@ class Client:
         self.executions = execution_rpc.ExecutionServiceStub(self.channel)
         self.server = server_rpc.ServerServiceStub(self.channel)
         self.keys = key_rpc.KeyServiceStub(self.channel)
+        self.egress = egress_rpc.EgressServiceStub(self.channel)
 
     def __enter__(self):
         return self

@@ -15,7 +15,7 @@ import grpc
 import scenario
 import stubs
 from google.protobuf import descriptor_pb2, duration_pb2, timestamp_pb2
-from stubs import execution, execution_service as executions, key_service as keys, sandbox_service as sandboxes
+from stubs import egress_service as egress, execution, execution_service as executions, key_service as keys, sandbox_service as sandboxes
 from stubs import server_service as server
 
 OWN = object()  # no ids of others; test_lists_and_watches… or another test looks at it
@@ -47,6 +47,7 @@ METHODS = {
     "hotcell.v1.ExecutionService/InterruptExecution": lambda i: executions.InterruptExecutionRequest(execution_id=i.execution, level=2),
     "hotcell.v1.ExecutionService/GetExecution": lambda i: executions.GetExecutionRequest(execution_id=i.execution),
     "hotcell.v1.ExecutionService/ListExecutions": lambda i: executions.ListExecutionsRequest(sandbox_id=i.sandbox, context_id=i.context),
+    "hotcell.v1.EgressService/ListEgressEvents": lambda i: egress.ListEgressEventsRequest(sandbox_id=i.sandbox, execution_id=i.execution),
     "hotcell.v1.ServerService/GetServerInfo": OWN,
     "hotcell.v1.KeyService/CreateKey": OPERATOR,
     "hotcell.v1.KeyService/ListKeys": OPERATOR,
@@ -92,7 +93,7 @@ class Actor:
     def call(self, method, message, timeout=60):
         service, name = method.split("/")
         stub = {"SandboxService": self.client.sandboxes, "ExecutionService": self.client.executions,
-                "ServerService": self.client.server, "KeyService": self.client.keys}[service.rsplit(".", 1)[1]]
+                "ServerService": self.client.server, "KeyService": self.client.keys, "EgressService": self.client.egress}[service.rsplit(".", 1)[1]]
         return getattr(stub, name)(message, metadata=self.metadata, timeout=timeout)
 
     def create(self, **fields):

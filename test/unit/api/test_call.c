@@ -20,6 +20,15 @@ void __wrap_rpc_call_observe(struct rpc_call *call, const struct rpc_call_observ
                              void *userdata);
 void __wrap_rpc_call_fail(struct rpc_call *call, enum rpc_code code, const char *message,
                           const void *details, size_t n_details);
+bool __wrap_rpc_call_has_room(const struct rpc_call *call, size_t n_bytes);
+
+static size_t room_bytes;
+
+bool __wrap_rpc_call_has_room(const struct rpc_call *call, size_t n_bytes)
+{
+        ck_assert_ptr_nonnull(call);
+        return n_bytes <= room_bytes;
+}
 
 static struct answer {
         unsigned n;
@@ -108,6 +117,8 @@ static const struct {
         { SESSION_E_QUEUE_FULL, RPC_RESOURCE_EXHAUSTED, "QUEUE_FULL" },
         { SESSION_E_HOST_EXHAUSTED, RPC_RESOURCE_EXHAUSTED, "HOST_EXHAUSTED" },
         { SESSION_E_WALL_MISSING, RPC_FAILED_PRECONDITION, "WALL_MISSING" },
+        { SESSION_E_EGRESS, RPC_FAILED_PRECONDITION, "EGRESS_UNAVAILABLE" },
+        { SESSION_E_RULE_TOO_COMPLEX, RPC_INVALID_ARGUMENT, "RULE_TOO_COMPLEX" },
         { SESSION_E_RUNTIME_UNAVAILABLE, RPC_UNAVAILABLE, "RUNTIME_UNAVAILABLE" },
         { SESSION_E_STORE_UNAVAILABLE, RPC_UNAVAILABLE, "STORE_UNAVAILABLE" },
         { SESSION_E_SHUTTING_DOWN, RPC_UNAVAILABLE, "SHUTTING_DOWN" },
@@ -120,6 +131,7 @@ static const struct {
         { SESSION_E_QUEUE_LIMIT, RPC_RESOURCE_EXHAUSTED, "QUEUE_LIMIT" },
         { SESSION_E_STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "STREAM_LIMIT" },
         { SESSION_E_UPDATE_RATE, RPC_RESOURCE_EXHAUSTED, "UPDATE_RATE" },
+        { SESSION_E_EGRESS_LIMIT, RPC_RESOURCE_EXHAUSTED, "EGRESS_LIMIT" },
 };
 
 START_TEST(a_refusal_says_whose_limit_it_was_and_when_to_ask_again)
@@ -213,6 +225,29 @@ START_TEST(an_answer_without_memory_says_so)
 }
 END_TEST
 
+/* Small answers are sent in any case; before a large one it can be asked. */
+START_TEST(whether_an_answer_has_room_can_be_asked)
+{
+        static char text[200000];
+        Hotcell__V1__GetServerInfoResponse response;
+        struct api_call *call = open_call();
+
+        hotcell__v1__get_server_info_response__init(&response);
+        (void)memset(text, 'x', sizeof(text) - 1);
+        room_bytes = 0;
+        ck_assert(api_call_has_room(call, &response.base));
+        response.version = text;
+        ck_assert(!api_call_has_room(call, &response.base));
+        room_bytes = sizeof(text) + 100;
+        ck_assert(api_call_has_room(call, &response.base));
+        room_bytes = 0;
+        api_call_reply(call, &response.base);
+        assert_answer(RPC_RESOURCE_EXHAUSTED, "ANSWERS_UNREAD");
+        ck_assert(api_call_has_room(call, &response.base)); /* nobody waits */
+        api_call_release(call);
+}
+END_TEST
+
 START_TEST(a_store_that_fails_is_unavailable_unless_the_token_is_old)
 {
         struct api_call *call = open_call();
@@ -241,6 +276,7 @@ int main(void)
         tcase_add_test(told, success_answers_nothing);
         tcase_add_test(told, an_error_of_our_own_is_internal_and_tells_no_details);
         tcase_add_test(told, an_answer_without_memory_says_so);
+        tcase_add_test(told, whether_an_answer_has_room_can_be_asked);
         tcase_add_test(told, a_store_that_fails_is_unavailable_unless_the_token_is_old);
         suite_add_tcase(all, told);
         runner = srunner_create(all);

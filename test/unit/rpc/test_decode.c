@@ -291,6 +291,91 @@ START_TEST(a_mebibyte_of_code_passes)
 }
 END_TEST
 
+/* CreateSandbox with @n_rules rules, each with @n_ports ranges, of @n_range bytes; they are the
+ * caller's. */
+static uint8_t *make_policy(size_t n_rules, size_t n_ports, size_t n_range, size_t *ret_n)
+{
+        struct wire range = { .n = 0 }, rule = { .n = 0 }, head[3] = { 0 };
+        uint8_t *bytes, *end;
+        size_t n;
+
+        for (size_t i = 0; i < n_range; i += 2) {
+                put_varint(&range, i ? 2 << 3 : 1 << 3);
+                put_varint(&range, 80 + i);
+        }
+        put_text(&rule, 2, "192.0.2.0/24");
+        for (size_t i = 0; i < n_ports; i++)
+                put_wire(&rule, 4, &range);
+        put_varint(&head[0], 2 << 3 | 2);
+        put_varint(&head[0], rule.n);
+        n = n_rules * (head[0].n + rule.n);
+        put_varint(&head[1], 9 << 3 | 2);
+        put_varint(&head[1], n);
+        put_varint(&head[2], 1 << 3 | 2);
+        put_varint(&head[2], n + head[1].n);
+        bytes = malloc(n + 32);
+        end = mempcpy(mempcpy(bytes, head[2].bytes, head[2].n), head[1].bytes, head[1].n);
+        for (size_t i = 0; i < n_rules; i++)
+                end = mempcpy(mempcpy(end, head[0].bytes, head[0].n), rule.bytes, rule.n);
+        *ret_n = (size_t)(end - bytes);
+        return bytes;
+}
+
+/* What the documentation allows: 10,000 rules with 8 ranges of ports. */
+START_TEST(as_many_egress_rules_as_there_may_be_pass)
+{
+        const Hotcell__V1__CreateSandboxRequest *request;
+        ProtobufCMessage *message;
+        struct decode_path path;
+        size_t n;
+        uint8_t *bytes = make_policy(10000, 8, 4, &n);
+
+        ck_assert_int_eq(decode_message(CREATE, bytes, n, &message, &path), 0);
+        request = (const Hotcell__V1__CreateSandboxRequest *)message;
+        ck_assert_uint_eq(request->spec->egress->n_rules, 10000);
+        ck_assert_uint_eq(request->spec->egress->rules[9999]->n_ports, 8);
+        protobuf_c_message_free_unpacked(message, NULL);
+        free(bytes);
+}
+END_TEST
+
+START_TEST(egress_rules_do_not_amplify_beyond_that)
+{
+        ProtobufCMessage *message;
+        struct decode_path path;
+        size_t n;
+        uint8_t *bytes = make_policy(60000, 8, 0, &n);
+
+        ck_assert_int_eq(decode_message(CREATE, bytes, n, &message, &path), DECODE_E_TOO_COMPLEX);
+        free(bytes);
+        /* The room that rules have is only theirs as far as there are any. */
+        bytes = make_policy(100, 100, 0, &n);
+        ck_assert_int_eq(decode_message(CREATE, bytes, n, &message, &path), 0);
+        protobuf_c_message_free_unpacked(message, NULL);
+        free(bytes);
+        bytes = make_policy(100, 500, 0, &n);
+        ck_assert_int_eq(decode_message(CREATE, bytes, n, &message, &path), DECODE_E_TOO_COMPLEX);
+        free(bytes);
+}
+END_TEST
+
+START_TEST(bad_text_in_a_rule_is_found_there)
+{
+        struct wire rule = { .n = 0 }, good = { .n = 0 }, policy = { .n = 0 }, spec = { .n = 0 };
+        struct wire create = { .n = 0 };
+        struct decode_path path;
+
+        put_text(&good, 2, "10.0.0.0/8");
+        put_bytes(&rule, 3, "example.org\0.evil", 17);
+        put_wire(&policy, 2, &good);
+        put_wire(&policy, 2, &rule);
+        put_wire(&spec, 9, &policy);
+        put_wire(&create, 1, &spec);
+        ck_assert_int_eq(decode(CREATE, &create, &path), DECODE_E_TEXT);
+        ck_assert_str_eq(path.text, "spec.egress.rules[1].domain");
+}
+END_TEST
+
 /* No request of ours is recursive; DescriptorProto is. */
 START_TEST(depth_is_bounded)
 {
@@ -394,6 +479,9 @@ int main(void)
         tcase_add_test(tests, amplification_is_refused);
         tcase_add_test(tests, many_small_variables_pass);
         tcase_add_test(tests, a_mebibyte_of_code_passes);
+        tcase_add_test(tests, as_many_egress_rules_as_there_may_be_pass);
+        tcase_add_test(tests, egress_rules_do_not_amplify_beyond_that);
+        tcase_add_test(tests, bad_text_in_a_rule_is_found_there);
         tcase_add_test(tests, depth_is_bounded);
         tcase_add_test(tests, last_entry_of_a_key_wins);
         tcase_add_test(tests, text_is_cut_between_characters);

@@ -61,6 +61,7 @@ struct fake_runtime {
         LIST_HEAD(, process) processes;
         LIST_HEAD(, held) held;
         size_t n_started;
+        size_t n_created;
         uint64_t cpu_usec;
 };
 
@@ -238,7 +239,7 @@ static void send_created(struct fake_runtime *runtime, uint64_t request, const c
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__sandbox_created__init(&created);
         fake_runtime_add_sandbox(runtime, sandbox_id, NULL);
-        created.cgroup_id = 77;
+        created.cgroup_id = FAKE_CGROUP_FIRST + runtime->n_created++;
         message.body_case = FROM(SANDBOX_CREATED);
         message.sandbox_created = &created;
         send_message(runtime, request, &message, NULL, 0);
@@ -344,6 +345,7 @@ static void on_start(struct fake_runtime *runtime, uint64_t request,
         (void)close(pipes[2][0]);
         (void)close(pipes[3][1]);
         started.pid = (uint32_t)process->pid;
+        started.cgroup_id = FAKE_LEAF_FIRST + runtime->n_started - 1;
         message.body_case = FROM(PROCESS_STARTED);
         message.process_started = &started;
         send_message(runtime, request, &message, fds, 5);
@@ -479,6 +481,26 @@ static void on_probe(struct fake_runtime *runtime, uint64_t request)
         send_message(runtime, request, &message, NULL, 0);
 }
 
+void fake_runtime_send_egress_ready(struct fake_runtime *runtime, const int *fds, size_t n_fds)
+{
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__EgressReady ready;
+
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__egress_ready__init(&ready);
+        message.body_case = FROM(EGRESS_READY);
+        message.egress_ready = &ready;
+        send_message(runtime, 0, &message, fds, n_fds);
+}
+
+void fake_runtime_egress_ready(struct fake_runtime *runtime)
+{
+        int fd = fake_egress_connect(runtime->script.egress, runtime->loop);
+
+        fake_runtime_send_egress_ready(runtime, &fd, 1);
+        (void)close(fd);
+}
+
 static void on_hello(struct fake_runtime *runtime, uint64_t request)
 {
         Hotcell__Runtime__V1__FromRuntime message;
@@ -506,7 +528,9 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
         template.kernels = kernels;
         template.n_kernels = 1;
         fill_wall(runtime, &wall);
-        welcome.protocol = runtime->script.protocol ? runtime->script.protocol : 2;
+        welcome.protocol = runtime->script.protocol ? runtime->script.protocol
+                           : runtime->script.egress ? 3
+                                                    : 2;
         welcome.version = (char *)"fake";
         welcome.boot_id =
                 (char *)(uintptr_t)(runtime->script.boot_id ? runtime->script.boot_id : "boot-1");
@@ -519,6 +543,8 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
         message.body_case = FROM(WELCOME);
         message.welcome = &welcome;
         send_message(runtime, request, &message, NULL, 0);
+        if (runtime->script.egress)
+                fake_runtime_egress_ready(runtime);
         LIST_FOREACH(process, &runtime->processes, link)
         if (process->pid == 0 && process->status)
                 send_process_ended(process);

@@ -7,8 +7,12 @@
 #include <systemd/sd-event.h>
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
+#include "test/unit/session/fake_egress.h"
 
 struct fake_runtime;
+
+/* Of the first sandbox and of the first process; those after it count up. */
+enum { FAKE_CGROUP_FIRST = 77, FAKE_LEAF_FIRST = 1000 };
 
 /* What the next requests meet. */
 struct fake_runtime_script {
@@ -20,17 +24,24 @@ struct fake_runtime_script {
         bool oom;         /* the next process that SIGKILL ends was short of memory */
         bool hold_create; /* creations are not answered until _release */
         const char *boot_id;
-        unsigned protocol;       /* 0: the newest */
-        bool fail_keep;          /* descriptors are not kept */
-        unsigned n_fail_list;    /* so many lists are refused first */
-        const char *end_on_list; /* this sandbox ends right after it was listed; NULL: none */
-        bool deaf_destroy;       /* requests to destroy are neither heard nor answered */
+        unsigned protocol;          /* 0: the newest */
+        bool fail_keep;             /* descriptors are not kept */
+        unsigned n_fail_list;       /* so many lists are refused first */
+        const char *end_on_list;    /* this sandbox ends right after it was listed; NULL: none */
+        bool deaf_destroy;          /* requests to destroy are neither heard nor answered */
+        struct fake_egress *egress; /* told of after Hello, with version 3; NULL: there is none */
 };
 
 int fake_runtime_new(sd_event *loop, const char *path, struct fake_runtime **ret_runtime);
 struct fake_runtime *fake_runtime_free(struct fake_runtime *runtime);
 
 struct fake_runtime_script *fake_runtime_script(struct fake_runtime *runtime);
+
+/* hotcell-egress was started, or started anew. */
+void fake_runtime_egress_ready(struct fake_runtime *runtime);
+
+/* The same event with any descriptors. */
+void fake_runtime_send_egress_ready(struct fake_runtime *runtime, const int *fds, size_t n_fds);
 
 /* Answers the creations that were held. */
 void fake_runtime_release(struct fake_runtime *runtime);

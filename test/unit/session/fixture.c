@@ -15,6 +15,8 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/policy/domain.h"
+#include "runtime/policy/policy.h"
 
 struct fixture f;
 
@@ -58,6 +60,17 @@ void start_session(void)
 
         ck_assert_int_eq(store_open(f.loop, f.folder, &f.store, message), 0);
         ck_assert_int_eq(session_new(f.loop, f.store, &f.config, &f.session), 0);
+}
+
+void start_with_egress(void)
+{
+        if (f.session)
+                stop_session();
+        if (!f.egress)
+                f.egress = fake_egress_new();
+        fake_runtime_script(f.runtime)->egress = f.egress;
+        start_session();
+        run_until(session_serves, NULL);
 }
 
 static void on_stopped(void *userdata)
@@ -178,6 +191,7 @@ void fixture_setup(void)
                                 [SESSION_SHARE_QUEUED_BYTES] = 4 << 20,
                                 [SESSION_SHARE_STREAMS] = 8,
                                 [SESSION_SHARE_RINGS] = 16 << 20,
+                                [SESSION_SHARE_EGRESS] = 1 << 20,
                         },
                         .owner_percent = 50,
                 },
@@ -189,6 +203,7 @@ void fixture_setup(void)
                 .interrupt_first_usec = 100 * 1000,
                 .interrupt_second_usec = 100 * 1000,
                 .kernel_start_timeout_usec = 10 * 1000 * 1000,
+                .egress_answer_usec = 10 * 1000 * 1000,
                 .rich_part_max_bytes = 8 << 20,
         };
         start_session();
@@ -202,6 +217,7 @@ void fixture_teardown(void)
         if (f.session)
                 stop_session();
         f.runtime = fake_runtime_free(f.runtime);
+        f.egress = fake_egress_free(f.egress);
         f.loop = sd_event_unref(f.loop);
         (void)snprintf(command, sizeof(command), "rm -r %s", f.home);
         ck_assert_int_eq(system(command), 0);
@@ -273,6 +289,50 @@ void on_contexts_answer(void *userdata, const struct session_result *result,
                 answer->context = *views[0].record;
                 answer->context_state = views[0].state;
         }
+}
+
+static void add_rule(const struct egress_rule *packed, struct policy *policy)
+{
+        struct policy_rule rule = { .action = packed->action,
+                                    .protocol = packed->protocol,
+                                    .is_domain = packed->is_domain,
+                                    .n_ports = packed->n_ports };
+
+        if (packed->is_domain)
+                ck_assert_int_eq(
+                        policy_parse_domain(packed->destination, &rule.is_wildcard, rule.domain),
+                        0);
+        else
+                ck_assert_int_eq(policy_parse_cidr(packed->destination, &rule.prefix), 0);
+        memcpy(rule.ports, packed->ports, sizeof(rule.ports));
+        ck_assert_int_eq(policy_add(policy, &rule), 0);
+}
+
+struct egress *make_egress(int32_t default_action, const struct egress_rule *rules, size_t n_rules)
+{
+        struct policy policy = { .default_action = (enum policy_default)default_action };
+        struct egress *egress;
+        size_t n = 0;
+        char *end;
+
+        for (size_t i = 0; i < n_rules; i++)
+                n += egress_rule_size(&rules[i]);
+        egress = egress_new(n);
+        ck_assert_ptr_nonnull(egress);
+        egress->default_action = default_action;
+        egress->allows = default_action == POLICY_DEFAULT_ALLOW_PUBLIC;
+        egress->n_rules = (int64_t)n_rules;
+        end = egress->bytes;
+        for (size_t i = 0; i < n_rules; i++) {
+                end = egress_rule_pack(&rules[i], end);
+                egress->allows |= rules[i].action == POLICY_ALLOW;
+                if (rules[i].protocol == POLICY_TCP)
+                        add_rule(&rules[i], &policy);
+        }
+        ck_assert_ptr_eq(end, egress->bytes + egress->n_bytes);
+        ck_assert_int_eq(policy_digest(&policy, egress->sha256), 0);
+        policy_deinit(&policy);
+        return egress;
 }
 
 struct answer create_sandbox(const struct sandbox_request *request)
@@ -417,6 +477,18 @@ static void say_bundle(struct seen *seen, const char *name, const struct executi
         }
 }
 
+static void say_egress(struct seen *seen, const struct egress_record *record, int64_t left_out)
+{
+        char more[32] = "";
+
+        seen->n_egress += record->count + left_out;
+        seen->egress = *record;
+        if (left_out > 0)
+                (void)snprintf(more, sizeof(more), "+%lld", (long long)left_out);
+        say(seen, "egress:%s:%d*%lld%s", record->address, (int)record->port,
+            (long long)record->count, more);
+}
+
 void see(struct seen *seen, const struct execution_event *event)
 {
         if (event->kind != EXECUTION_EVENT_GAP)
@@ -458,6 +530,9 @@ void see(struct seen *seen, const struct execution_event *event)
                 seen->gap_events += event->gap.events;
                 seen->gap_stdout_bytes += event->gap.stdout_bytes;
                 say(seen, "gap");
+                break;
+        case EXECUTION_EVENT_EGRESS:
+                say_egress(seen, event->egress.record, event->egress.left_out);
                 break;
         case EXECUTION_EVENT_ENDED:
                 seen->ended = *event->ended;

@@ -9,6 +9,7 @@
 
 #include <systemd/sd-event.h>
 
+#include "server/session/egress_rules.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
 #include "test/unit/session/fake_runtime.h"
@@ -19,6 +20,7 @@ struct fixture {
         char folder[96]; /* of the database */
         char socket_path[96];
         struct fake_runtime *runtime;
+        struct fake_egress *egress; /* NULL: there is none */
         struct store *store;
         struct session *session;
         struct session_config config;
@@ -47,7 +49,9 @@ struct seen {
         int64_t gap_stdout_bytes;
         int64_t last_sequence;
         int64_t n_events;
-        bool is_over; /* `ended` was read, or it was closed */
+        int64_t n_egress;            /* denials and failures, all that they stand for */
+        struct egress_record egress; /* the last of them */
+        bool is_over;                /* `ended` was read, or it was closed */
         bool is_closed;
         struct execution_record ended;
         struct execution_reader *reader;
@@ -64,6 +68,9 @@ void run_until_true(const bool *flag);
 void run_turns(unsigned n);
 
 void start_session(void);
+
+/* Starts the session anew, with hotcell-egress beside the runtime. */
+void start_with_egress(void);
 void stop_session(void);
 
 /* As if the server and, with new ids of its processes, the runtime were killed: their memory is
@@ -80,6 +87,9 @@ bool session_serves(void *userdata);
 /* Defaults for requests. */
 struct sandbox_request sandbox_request(void);
 struct execute_request execute_request(const char *sandbox_id, const char *code);
+
+/* A policy as the API makes it. */
+struct egress *make_egress(int32_t default_action, const struct egress_rule *rules, size_t n_rules);
 
 struct answer create_sandbox(const struct sandbox_request *request);
 struct answer new_sandbox(void);

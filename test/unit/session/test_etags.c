@@ -38,6 +38,9 @@ START_TEST(an_etag_changes_with_what_an_update_can_change)
         other.expire_time_usec = 0;
         other.idle_timeout_usec = 5;
         ck_assert_str_ne(etag_of(&other), etag_of(&base));
+        other = base;
+        other.egress_version = 2;
+        ck_assert_str_ne(etag_of(&other), etag_of(&base));
 }
 END_TEST
 

@@ -206,6 +206,37 @@ START_TEST(an_update_that_is_not_recorded_does_not_count)
 }
 END_TEST
 
+START_TEST(a_policy_that_is_not_recorded_does_not_count)
+{
+        struct sandbox_request request = sandbox_request();
+        struct egress *old = egress_new(8), *new = egress_new(16);
+        struct sandbox_update update = { .set_egress = true, .egress = new };
+        struct session_info info;
+        struct answer sandbox, answer;
+
+        request.egress = old;
+        sandbox = create_sandbox(&request);
+        n_failures[UPDATE_SANDBOX] = 1;
+        answer = update_sandbox(sandbox.sandbox.sandbox_id, &update);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_STORE_UNAVAILABLE);
+        answer = get_sandbox(sandbox.sandbox.sandbox_id);
+        ck_assert_ptr_eq(answer.sandbox.egress, old);
+        ck_assert_int_eq(answer.sandbox.egress_version, 1);
+        ck_assert_uint_eq(new->n_holds, 1);
+        session_info(f.session, "uid:1", &info);
+        ck_assert_int_eq(info.quotas[SESSION_SHARE_EGRESS].used, (int64_t)egress_memory(old));
+
+        /* Somebody may have seen the second version: it is not given again. */
+        answer = update_sandbox(sandbox.sandbox.sandbox_id, &update);
+        ck_assert_int_eq(answer.result.outcome, 0);
+        ck_assert_int_eq(answer.sandbox.egress_version, 3);
+        stop_session();
+        ck_assert_uint_eq(old->n_holds + new->n_holds, 2);
+        (void)egress_release(old);
+        (void)egress_release(new);
+}
+END_TEST
+
 START_TEST(a_context_that_cannot_be_looked_up_is_not_said_to_be_deleted)
 {
         struct answer sandbox = new_sandbox();
@@ -343,6 +374,7 @@ int main(void)
                 &a_sandbox_that_is_not_recorded_is_destroyed,
                 &the_end_of_a_sandbox_is_recorded_once_the_database_works_again,
                 &an_update_that_is_not_recorded_does_not_count,
+                &a_policy_that_is_not_recorded_does_not_count,
                 &a_context_that_cannot_be_looked_up_is_not_said_to_be_deleted,
                 &code_that_is_not_recorded_does_not_run,
                 &a_context_that_is_not_recorded_is_not_kept,

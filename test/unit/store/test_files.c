@@ -366,6 +366,8 @@ START_TEST(an_old_schema_is_migrated_with_its_data)
         ck_assert(sandbox.cgroup_id == UINT64_MAX - 1);
         ck_assert_str_eq(sandbox.labels.items[0].value, "blue");
         ck_assert_str_eq(sandbox.environment.items[0].value, "secret");
+        ck_assert_ptr_null(sandbox.egress); /* nothing could leave it, and nothing may */
+        ck_assert_int_eq(sandbox.egress_version, 1);
         ck_assert_int_eq(get_execution(&fixture, "uid:1000", "exe-old1", &execution), 0);
         ck_assert_int_eq(execution.outcome, OUTCOME_RAISED);
         ck_assert_int_eq(execution.last_sequence, 18);
@@ -374,6 +376,12 @@ START_TEST(an_old_schema_is_migrated_with_its_data)
         wait_for(&fixture, &n_calls, 2);
 
         /* What the new schema is for works on the old row. */
+        sandbox.egress = egress_new(8);
+        sandbox.egress_version = 2;
+        ck_assert_int_eq(update_sandbox(&fixture, &sandbox, 0), 0);
+        sandbox_record_deinit(&sandbox);
+        ck_assert_int_eq(get_sandbox(&fixture, "uid:1000", "sbx-old1", &sandbox), 0);
+        ck_assert_uint_eq(sandbox.egress->n_bytes, 8);
         sandbox.state = SANDBOX_ENDED;
         ck_assert_int_eq(update_sandbox(&fixture, &sandbox, SANDBOX_EVENT_ENDED), 0);
         ck_assert_uint_eq(list_events(&fixture, &(struct sandbox_event_query){ .limit = 9 })->n, 1);

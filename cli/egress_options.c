@@ -1,0 +1,151 @@
+/* `HOST[:PORTS]`: only its parts are told apart here; what they may be, the server says. */
+#include "cli/egress_options.h"
+
+#include <string.h>
+
+#include "hotcell/v1/egress.pb-c.h"
+
+#include "cli/exit_code.h"
+#include "cli/memory.h"
+#include "cli/message.h"
+#include "cli/say.h"
+#include "runtime/base/macros.h"
+#include "runtime/base/text.h"
+
+struct option_group egress_options_group(struct egress_options *options)
+{
+        /* In the order of the enum. */
+        static const char *const defaults[] = { "", "deny", "allow-public", NULL };
+        static const struct option_row rows[] = {
+                { 0, "allow", OPTION_TEXTS, offsetof(struct egress_options, allow), "HOST[:PORTS]",
+                  "let TCP to it through, such as example.org:443, *.example.org, 192.0.2.0/24 or "
+                  "[2001:db8::/32]:443,8000-8080; may be repeated",
+                  NULL, 0 },
+                { 0, "deny", OPTION_TEXTS, offsetof(struct egress_options, deny), "HOST[:PORTS]",
+                  "do not, whatever else allows it; may be repeated", NULL, 0 },
+                { 0, "egress-default", OPTION_CHOICE,
+                  offsetof(struct egress_options, default_action), "deny|allow-public",
+                  "for all other hosts; deny unless given", defaults, 0 },
+        };
+
+        return (struct option_group)OPTION_GROUP("What may leave it (nothing unless given)", rows,
+                                                 options);
+}
+
+/* --- one rule --- */
+
+/* @text is written to: its host is cut off. *@ret_ports: what is behind a colon; NULL: none. */
+static bool split(char *text, char **ret_host, char **ret_ports)
+{
+        char *colon = strchr(text, ':');
+        char *end;
+
+        *ret_host = text;
+        *ret_ports = NULL;
+        if (*text == '[') {
+                *ret_host = text + 1;
+                end = strchr(text, ']');
+                if (!end || (end[1] && end[1] != ':'))
+                        return false;
+                *ret_ports = end[1] ? end + 2 : NULL;
+                *end = '\0';
+        } else if (colon && !strchr(colon + 1, ':')) { /* with more of them it is IPv6 */
+                *ret_ports = colon + 1;
+                *colon = '\0';
+        }
+        return **ret_host != '\0';
+}
+
+static bool is_cidr(const char *host)
+{
+        return strpbrk(host, "/:") || host[strspn(host, "0123456789.")] == '\0';
+}
+
+/* `443` or `8000-8080`. */
+static bool read_range(char *text, Hotcell__V1__EgressPorts *range)
+{
+        char *dash = strchr(text, '-');
+        uint64_t first, last = 0;
+
+        if (dash)
+                *dash = '\0';
+        if (!text_to_uint64(text, INT32_MAX, &first) ||
+            (dash && (!text_to_uint64(dash + 1, INT32_MAX, &last) || last == 0)))
+                return false;
+        range->first = (int32_t)first;
+        range->last = (int32_t)last;
+        return true;
+}
+
+static bool read_ports(char *text, Hotcell__V1__EgressRule *rule)
+{
+        char *range;
+
+        while ((range = strsep(&text, ","))) {
+                rule->ports = reallocate(rule->ports, rule->n_ports + 1, sizeof(void *));
+                rule->ports[rule->n_ports] = message_new(&hotcell__v1__egress_ports__descriptor);
+                if (!read_range(range, rule->ports[rule->n_ports++]))
+                        return false;
+        }
+        return true;
+}
+
+static bool read_rule(const char *text, Hotcell__V1__EgressRule *rule)
+{
+        _cleanup_(freep) char *copy = duplicate(text);
+        char *host, *ports;
+
+        if (!split(copy, &host, &ports) || (ports && !read_ports(ports, rule)))
+                return false;
+        if (is_cidr(host)) {
+                rule->destination_case = HOTCELL__V1__EGRESS_RULE__DESTINATION_CIDR;
+                rule->cidr = duplicate(host);
+        } else {
+                rule->destination_case = HOTCELL__V1__EGRESS_RULE__DESTINATION_DOMAIN;
+                rule->domain = duplicate(host);
+        }
+        return true;
+}
+
+/* --- all of them --- */
+
+static int add_rules(const char *command, const char *option, const struct option_texts *texts,
+                     Hotcell__V1__EgressAction action, Hotcell__V1__EgressPolicy *policy)
+{
+        for (size_t i = 0; i < texts->n; i++) {
+                Hotcell__V1__EgressRule *rule = message_new(&hotcell__v1__egress_rule__descriptor);
+
+                rule->action = action;
+                policy->rules = reallocate(policy->rules, policy->n_rules + 1, sizeof(void *));
+                policy->rules[policy->n_rules++] = rule;
+                if (read_rule(texts->items[i], rule))
+                        continue;
+                say_of(command,
+                       "--%s takes HOST[:PORTS], such as example.org:443 or "
+                       "[2001:db8::/32]:443,8000-8080, not '%s'",
+                       option, texts->items[i]);
+                return EXIT_OURS;
+        }
+        return 0;
+}
+
+int egress_options_message(const char *command, const struct egress_options *options,
+                           Hotcell__V1__EgressPolicy **ret_policy)
+{
+        _cleanup_(message_freep) Hotcell__V1__EgressPolicy *policy = NULL;
+        int r;
+
+        *ret_policy = NULL;
+        if (!options->allow.n && !options->deny.n && !options->default_action)
+                return 0;
+        policy = message_new(&hotcell__v1__egress_policy__descriptor);
+        policy->default_action = (Hotcell__V1__EgressDefaultAction)options->default_action;
+        r = add_rules(command, "allow", &options->allow,
+                      HOTCELL__V1__EGRESS_ACTION__EGRESS_ACTION_ALLOW, policy);
+        if (r == 0)
+                r = add_rules(command, "deny", &options->deny,
+                              HOTCELL__V1__EGRESS_ACTION__EGRESS_ACTION_DENY, policy);
+        if (r == 0)
+                *ret_policy = take(policy);
+        return r;
+}

@@ -1,0 +1,103 @@
+#include "cli/print_egress.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hotcell/v1/egress.pb-c.h"
+
+#include "cli/memory.h"
+
+static const char *protocol_word(const Hotcell__V1__EgressEvent *event)
+{
+        switch ((int)event->protocol) {
+        case HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_TCP:
+                return "tcp";
+        case HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_UDP:
+                return "udp";
+        case HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_ICMP:
+                return "icmp";
+        default:
+                return "ip";
+        }
+}
+
+/* Only a name, which the resolver was asked for. */
+static bool is_name_only(const Hotcell__V1__EgressEvent *event)
+{
+        return !*event->address && *event->name;
+}
+
+char *egress_destination(const Hotcell__V1__EgressEvent *event)
+{
+        bool is_v6 = strchr(event->address, ':') != NULL;
+        const char *protocol = protocol_word(event);
+
+        if (is_name_only(event))
+                return duplicate("dns");
+        if (!*event->address)
+                return duplicate(protocol);
+        if (event->port == 0)
+                return format_text("%s %s", protocol, event->address);
+        return format_text(is_v6 ? "%s [%s]:%d" : "%s %s:%d", protocol, event->address,
+                           event->port);
+}
+
+const char *egress_reason(const Hotcell__V1__EgressEvent *event)
+{
+        if (*event->error)
+                return event->error;
+        switch ((int)event->reason) {
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_UNSPECIFIED:
+                return "";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_DEFAULT:
+                return "no rule allows it";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE:
+                return "a rule denies it";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_ALWAYS_DENIED:
+                return "no rule can allow it";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_NAME_MISMATCH:
+                return "it is not allowed under this name";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RESOLVER:
+                return "the policy does not allow the name";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_PROTOCOL:
+                return "the network does not carry this protocol";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_LIMIT:
+                return "a limit was reached";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_UNAVAILABLE:
+                return "it could not be judged";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_POLICY_CHANGED:
+                return "the policy was changed";
+        default:
+                return "for a reason that this client does not know";
+        }
+}
+
+/* `, 12 times` and `; 3 others are left out`. */
+static char *counts(const Hotcell__V1__EgressEvent *event)
+{
+        char *text =
+                event->count > 1 ? format_text(", %" PRId64 " times", event->count) : duplicate("");
+        char *longer;
+
+        if (event->left_out == 0)
+                return text;
+        longer = format_text("%s; %" PRId64 " before it are only in `hotcell egress log`", text,
+                             event->left_out);
+        free(text);
+        return longer;
+}
+
+char *egress_sentence(const Hotcell__V1__EgressEvent *event)
+{
+        bool has_failed = event->type == HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FAILED;
+        _cleanup_(freep) char *destination = egress_destination(event);
+        _cleanup_(freep) char *times = counts(event);
+        const char *reason = egress_reason(event);
+        bool has_reason = *reason != '\0';
+
+        return format_text("egress %s: %s%s%s%s%s%s%s", has_failed ? "failed" : "denied",
+                           destination, *event->name ? " " : "", event->name,
+                           has_reason ? " (" : "", reason, has_reason ? ")" : "", times);
+}

@@ -1,0 +1,873 @@
+/*
+ * Egress events: shown to whom they belong, stored once, bounded. The store's insert and the
+ * reading of the meters are wrapped by the linker (meson.build), and so are the steps that a
+ * successor sees: at each of them the server is killed.
+ */
+#include <check.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/macros.h"
+#include "server/session/ring.h"
+#include "test/unit/session/fixture.h"
+
+enum { PATIENCE_SEC = 40 };
+
+/* What a killed server had in memory stays and is nobody's; see test_crashes.c. */
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
+{
+        return 1;
+}
+
+struct journal;
+
+static char sandbox_id[ID_BUFFER];
+static int64_t sequence; /* of the next event */
+
+/* What the store's insert meets. */
+static bool is_store_stuck; /* it does not answer */
+static int store_result;    /* it fails with that */
+static unsigned n_inserts;
+static bool is_meter_read; /* for the last time: the execution closes */
+
+/* The point at which the server is killed, counted from the first one; zero: at none. */
+static unsigned crash_point, n_points;
+static jmp_buf at_point;
+
+static void pass_point(void)
+{
+        if (crash_point > 0 && ++n_points == crash_point)
+                longjmp(at_point, 1);
+}
+
+void __real_store_insert_egress_events(struct store *store, const struct egress_record *records,
+                                       size_t n, store_on_done on_done, void *userdata);
+void __wrap_store_insert_egress_events(struct store *store, const struct egress_record *records,
+                                       size_t n, store_on_done on_done, void *userdata);
+int64_t __real_ring_append(struct ring *ring, const struct ring_entry *entry,
+                           const struct ring_piece *pieces, size_t n_pieces);
+int64_t __wrap_ring_append(struct ring *ring, const struct ring_entry *entry,
+                           const struct ring_piece *pieces, size_t n_pieces);
+void __real_journal_commit(struct journal *journal);
+void __wrap_journal_commit(struct journal *journal);
+void __real_store_end_execution(struct store *store, const struct execution_record *record,
+                                const struct store_blob *output, store_on_done on_done,
+                                void *userdata);
+void __wrap_store_end_execution(struct store *store, const struct execution_record *record,
+                                const struct store_blob *output, store_on_done on_done,
+                                void *userdata);
+int __real_session_read_usage(struct session *session, const char *sandbox, const char *process,
+                              bool reset_peak, void *on_answer, void *userdata);
+int __wrap_session_read_usage(struct session *session, const char *sandbox, const char *process,
+                              bool reset_peak, void *on_answer, void *userdata);
+
+static store_on_done stuck_on_done;
+static void *stuck_userdata;
+
+void __wrap_store_insert_egress_events(struct store *store, const struct egress_record *records,
+                                       size_t n, store_on_done on_done, void *userdata)
+{
+        n_inserts++;
+        pass_point();
+        if (is_store_stuck) {
+                stuck_on_done = on_done;
+                stuck_userdata = userdata;
+                return;
+        }
+        if (store_result) {
+                on_done(userdata, store_result);
+                return;
+        }
+        __real_store_insert_egress_events(store, records, n, on_done, userdata);
+        pass_point();
+}
+
+int64_t __wrap_ring_append(struct ring *ring, const struct ring_entry *entry,
+                           const struct ring_piece *pieces, size_t n_pieces)
+{
+        int64_t appended;
+
+        pass_point();
+        appended = __real_ring_append(ring, entry, pieces, n_pieces);
+        pass_point();
+        return appended;
+}
+
+void __wrap_journal_commit(struct journal *journal)
+{
+        pass_point();
+        __real_journal_commit(journal);
+        pass_point();
+}
+
+void __wrap_store_end_execution(struct store *store, const struct execution_record *record,
+                                const struct store_blob *output, store_on_done on_done,
+                                void *userdata)
+{
+        pass_point();
+        __real_store_end_execution(store, record, output, on_done, userdata);
+        pass_point();
+}
+
+int __wrap_session_read_usage(struct session *session, const char *sandbox, const char *process,
+                              bool reset_peak, void *on_answer, void *userdata)
+{
+        is_meter_read |= !reset_peak && *process;
+        return __real_session_read_usage(session, sandbox, process, reset_peak, on_answer,
+                                         userdata);
+}
+
+static void set_up(void)
+{
+        fixture_setup();
+        (void)strcpy(sandbox_id, new_sandbox().sandbox.sandbox_id);
+        sequence = 1;
+}
+
+static struct egress_record denial(int port)
+{
+        return (struct egress_record){
+                .sequence = sequence++,
+                .type = EGRESS_EVENT_DENIED,
+                .protocol = EGRESS_PROTOCOL_TCP,
+                .address = "192.0.2.1",
+                .port = port,
+                .reason = EGRESS_REASON_DEFAULT,
+                .command = "curl",
+        };
+}
+
+static int tell(const struct egress_record *record)
+{
+        const struct egress_source source = {
+                .sandbox_id = sandbox_id,
+                .leaf_cgroup_id = FAKE_LEAF_FIRST + fake_runtime_n_started(f.runtime) - 1,
+        };
+
+        return session_egress_event(f.session, &source, record);
+}
+
+static void tell_denial(int port)
+{
+        struct egress_record record = denial(port);
+
+        ck_assert_int_eq(tell(&record), 0);
+}
+
+/* Code that runs until go(). */
+static struct answer begin(struct seen *seen)
+{
+        char code[200];
+        struct execute_request request;
+        struct answer answer;
+
+        (void)snprintf(code, sizeof(code), "out on\nawait %s/go", f.home);
+        request = execute_request(sandbox_id, code);
+        memset(seen, 0, sizeof(*seen));
+        answer = execute(&request, seen);
+        wait_for_text(seen, "stdout:on");
+        return answer;
+}
+
+static void go(void)
+{
+        char path[128];
+        FILE *file;
+
+        (void)snprintf(path, sizeof(path), "%s/go", f.home);
+        file = fopen(path, "w");
+        ck_assert_ptr_nonnull(file);
+        (void)fclose(file);
+}
+
+static void come_back(void)
+{
+        char path[128];
+
+        (void)snprintf(path, sizeof(path), "%s/go", f.home);
+        (void)remove(path);
+}
+
+/* What the store has of the sandbox. */
+static struct stored {
+        bool is_done;
+        int result;
+        size_t n;
+        struct egress_record records[1000];
+} stored;
+
+static void on_listed(void *userdata, int result, const struct egress_list *list)
+{
+        (void)userdata;
+        stored.is_done = true;
+        stored.result = result;
+        stored.n = list ? list->n : 0;
+        if (stored.n > 0)
+                memcpy(stored.records, list->records, stored.n * sizeof(*stored.records));
+}
+
+static size_t n_stored(void)
+{
+        const struct egress_query query = { .owner = "uid:1",
+                                            .sandbox_id = sandbox_id,
+                                            .limit = 1000 };
+
+        stored.is_done = false;
+        store_list_egress_events(f.store, &query, on_listed, NULL);
+        run_until_true(&stored.is_done);
+        ck_assert_int_eq(stored.result, 0);
+        return stored.n;
+}
+
+static void wait_for_stored(size_t n)
+{
+        time_t end = time(NULL) + PATIENCE_SEC;
+
+        while (n_stored() < n)
+                ck_assert_msg(time(NULL) < end, "%zu are stored", stored.n);
+        ck_assert_uint_eq(stored.n, n);
+}
+
+START_TEST(a_denial_is_shown_and_stored)
+{
+        struct egress_record record = denial(443);
+        struct seen seen;
+        struct answer answer = begin(&seen);
+
+        (void)strcpy(record.name, "example.org");
+        record.reason = EGRESS_REASON_RULE;
+        record.rule_index = 3;
+        record.policy_version = 9;
+        record.pid = 77;
+        record.event_time_usec = time_now_usec();
+        ck_assert_int_eq(tell(&record), 0);
+        wait_for_text(&seen, "egress:192.0.2.1:443*1");
+        ck_assert_str_eq(seen.egress.sandbox_id, sandbox_id);
+        ck_assert_str_eq(seen.egress.execution_id, answer.execution.execution_id);
+        ck_assert_str_eq(seen.egress.name, "example.org");
+        ck_assert_str_eq(seen.egress.command, "curl");
+        ck_assert_int_eq(seen.egress.reason, EGRESS_REASON_RULE);
+        ck_assert_int_eq(seen.egress.rule_index, 3);
+        ck_assert_int_eq(seen.egress.policy_version, 9);
+        ck_assert_int_eq(seen.egress.pid, 77);
+        ck_assert_int_eq(seen.egress.protocol, EGRESS_PROTOCOL_TCP);
+        ck_assert_int_eq(seen.egress.event_time_usec, record.event_time_usec);
+        go();
+        wait_for_end(&seen);
+        ck_assert_int_eq(seen.ended.last_sequence, seen.last_sequence);
+        wait_for_stored(1);
+        ck_assert_str_eq(stored.records[0].execution_id, answer.execution.execution_id);
+        ck_assert_str_eq(stored.records[0].name, "example.org");
+        ck_assert_int_eq(stored.records[0].count, 1);
+}
+END_TEST
+
+START_TEST(it_is_found_by_its_cgroup)
+{
+        struct egress_record record = denial(1);
+        struct egress_source source = { .cgroup_id = FAKE_CGROUP_FIRST };
+        struct seen seen;
+
+        begin(&seen);
+        source.leaf_cgroup_id = FAKE_LEAF_FIRST;
+        ck_assert_int_eq(session_egress_event(f.session, &source, &record), 0);
+        wait_for_text(&seen, "egress:192.0.2.1:1*1");
+        source.cgroup_id = FAKE_CGROUP_FIRST + 1;
+        ck_assert_int_eq(session_egress_event(f.session, &source, &record),
+                         SESSION_E_SANDBOX_NOT_FOUND);
+        ck_assert_int_eq(delete_sandbox(sandbox_id).result.outcome, 0);
+        source.cgroup_id = FAKE_CGROUP_FIRST; /* its directory is gone, and the sandbox forgotten */
+        ck_assert_int_eq(session_egress_event(f.session, &source, &record),
+                         SESSION_E_SANDBOX_NOT_FOUND);
+        wait_for_end(&seen);
+}
+END_TEST
+
+START_TEST(a_failure_is_shown_and_a_flow_is_only_stored)
+{
+        struct egress_record flow = denial(1), failure = denial(2);
+        struct seen seen;
+
+        begin(&seen);
+        flow.type = EGRESS_EVENT_FLOW_ENDED;
+        flow.sent_bytes = 10;
+        failure.type = EGRESS_EVENT_FAILED;
+        failure.error_number = ECONNREFUSED;
+        ck_assert_int_eq(tell(&flow), 0);
+        ck_assert_int_eq(tell(&failure), 0);
+        wait_for_text(&seen, "egress:192.0.2.1:2*1");
+        ck_assert_int_eq(seen.egress.error_number, ECONNREFUSED);
+        ck_assert_ptr_null(strstr(seen.text, "192.0.2.1:1"));
+        wait_for_stored(2);
+        ck_assert_int_eq(stored.records[0].sent_bytes, 10);
+        go();
+        wait_for_end(&seen);
+}
+END_TEST
+
+START_TEST(equal_ones_are_counted_and_told_each_second)
+{
+        struct seen seen;
+
+        begin(&seen);
+        for (int i = 0; i < 100; i++)
+                tell_denial(1);
+        wait_for_text(&seen, "egress:192.0.2.1:1*1 egress:192.0.2.1:1*99");
+        for (int i = 0; i < 7; i++)
+                tell_denial(1); /* the next second has begun */
+        run_turns(20);
+        ck_assert_ptr_null(strstr(seen.text, "*7"));
+        tell_denial(2);
+        wait_for_text(&seen, "*99 egress:192.0.2.1:1*7 egress:192.0.2.1:2*1");
+        for (int i = 0; i < 5; i++)
+                tell_denial(2);
+        go();
+        wait_for_end(&seen);
+        ck_assert_ptr_nonnull(strstr(seen.text, "egress:192.0.2.1:2*1 egress:192.0.2.1:2*5 ended"));
+        ck_assert_int_eq(seen.n_egress, 113);
+        wait_for_stored(113);
+}
+END_TEST
+
+START_TEST(what_differs_in_any_part_is_told_by_itself)
+{
+        struct seen seen;
+        struct egress_record records[8];
+
+        begin(&seen);
+        for (size_t i = 0; i < ARRAY_SIZE(records); i++)
+                records[i] = denial(1);
+        (void)strcpy(records[1].address, "2001:db8::1");
+        (void)strcpy(records[2].name, "example.org");
+        (void)strcpy(records[3].command, "wget");
+        records[4].protocol = EGRESS_PROTOCOL_UDP;
+        records[5].reason = EGRESS_REASON_ALWAYS_DENIED;
+        records[6].type = EGRESS_EVENT_FAILED;
+        records[7].policy_version = 2;
+        for (size_t i = 0; i < ARRAY_SIZE(records); i++)
+                ck_assert_int_eq(tell(&records[i]), 0);
+        go();
+        wait_for_end(&seen);
+        ck_assert_int_eq(seen.n_egress, ARRAY_SIZE(records));
+        ck_assert_ptr_null(strstr(seen.text, "*2"));
+}
+END_TEST
+
+START_TEST(an_execution_tells_a_thousand_and_the_last_one_says_how_many_more)
+{
+        struct seen seen, again = { 0 };
+        int64_t n_before;
+
+        begin(&seen);
+        n_before = seen.n_events;
+        for (int i = 0; i < 1500; i++) {
+                struct egress_record record = denial(1 + i);
+                int r = tell(&record);
+
+                ck_assert(r == 0 || r == SESSION_E_QUEUE_FULL); /* it is shown in both cases */
+        }
+        go();
+        wait_for_end(&seen);
+        ck_assert_int_eq(seen.n_events - n_before, 1000 + 1); /* and `ended` */
+        ck_assert_int_eq(seen.n_egress, 1500);
+        ck_assert_int_eq(seen.egress.port, 1500);
+        ck_assert_int_eq(seen.egress.count, 1);
+        ck_assert_int_eq(seen.ended.last_sequence, seen.last_sequence);
+        attach(seen.ended.execution_id, 0, &again);
+        wait_for_end(&again);
+        ck_assert_int_eq(again.n_egress, 1500);
+        ck_assert_int_eq(again.gap_events, 0);
+        ck_assert_int_eq(again.n_events, seen.n_events);
+}
+END_TEST
+
+START_TEST(the_next_execution_begins_anew)
+{
+        struct seen seen, next;
+
+        begin(&seen);
+        tell_denial(1);
+        go();
+        wait_for_end(&seen);
+        come_back();
+        begin(&next);
+        tell_denial(1);
+        tell_denial(1);
+        go();
+        wait_for_end(&next);
+        ck_assert_ptr_nonnull(strstr(next.text, "egress:192.0.2.1:1*1 egress:192.0.2.1:1*1 ended"));
+        ck_assert_int_eq(seen.n_egress, 1);
+}
+END_TEST
+
+START_TEST(what_nobody_ran_for_is_only_stored)
+{
+        struct egress_record record = denial(1);
+        struct seen seen = run_code(sandbox_id, "out a");
+
+        record.event_time_usec = time_now_usec();
+        ck_assert_int_gt(record.event_time_usec, seen.ended.end_time_usec);
+        ck_assert_int_eq(tell(&record), 0);
+        wait_for_stored(1);
+        ck_assert_str_eq(stored.records[0].execution_id, "");
+}
+END_TEST
+
+START_TEST(one_that_comes_late_belongs_to_what_ran_then)
+{
+        struct egress_record late = denial(1), later = denial(2);
+        struct seen first, second;
+        struct answer answer = begin(&first);
+
+        late.event_time_usec = later.event_time_usec = time_now_usec();
+        is_meter_read = false;
+        go();
+        run_until_true(&is_meter_read);
+        ck_assert_int_eq(tell(&late), 0); /* the answer has not come: its stream is still open */
+        wait_for_end(&first);
+        ck_assert_ptr_nonnull(strstr(first.text, "egress:192.0.2.1:1*1 ended"));
+        ck_assert_int_eq(first.ended.last_sequence, first.last_sequence);
+        come_back();
+        begin(&second);
+        ck_assert_int_eq(tell(&later), 0);
+        go();
+        wait_for_end(&second);
+        ck_assert_int_eq(second.n_egress, 0);
+        wait_for_stored(2);
+        for (int i = 0; i < 2; i++)
+                ck_assert_str_eq(stored.records[i].execution_id, answer.execution.execution_id);
+}
+END_TEST
+
+/* Of another leaf, or one that nobody knows. */
+START_TEST(it_is_not_shown_to_others)
+{
+        struct egress_record record = denial(1);
+        struct egress_source source = { .sandbox_id = sandbox_id };
+        struct seen seen;
+
+        begin(&seen);
+        ck_assert_int_eq(session_egress_event(f.session, &source, &record), 0);
+        record = denial(2);
+        source.leaf_cgroup_id = FAKE_LEAF_FIRST + 100;
+        ck_assert_int_eq(session_egress_event(f.session, &source, &record), 0);
+        go();
+        wait_for_end(&seen);
+        ck_assert_int_eq(seen.n_egress, 0);
+        wait_for_stored(2);
+}
+END_TEST
+
+START_TEST(one_that_was_seen_is_not_shown_again)
+{
+        struct egress_record record = denial(1), next = denial(2);
+        struct seen seen;
+
+        begin(&seen);
+        ck_assert_int_eq(tell(&record), 0);
+        ck_assert_int_eq(tell(&record), 0);
+        ck_assert_int_eq(tell(&next), 0);
+        ck_assert_int_eq(tell(&record), 0);
+        go();
+        wait_for_end(&seen);
+        ck_assert_int_eq(seen.n_egress, 2);
+        wait_for_stored(2);
+}
+END_TEST
+
+START_TEST(one_of_a_sandbox_that_has_ended_is_stored)
+{
+        struct egress_record record = denial(1);
+
+        ck_assert_int_eq(delete_sandbox(sandbox_id).result.outcome, 0);
+        ck_assert_int_eq(tell(&record), 0);
+        wait_for_stored(1);
+}
+END_TEST
+
+START_TEST(what_is_no_event_is_refused)
+{
+        struct egress_record record;
+        struct egress_source nobody = { .sandbox_id = "No Label" };
+
+#define REFUSED(change)                                                                            \
+        do {                                                                                       \
+                record = denial(1);                                                                \
+                change;                                                                            \
+                ck_assert_int_eq(tell(&record), -EINVAL);                                          \
+        } while (0)
+
+        REFUSED(record.sequence = 0);
+        REFUSED(record.type = 0);
+        REFUSED(record.type = _EGRESS_EVENT_TYPE_N);
+        REFUSED(record.protocol = _EGRESS_PROTOCOL_N);
+        REFUSED(record.reason = _EGRESS_REASON_N);
+        REFUSED(record.port = -1);
+        REFUSED(record.port = 65536);
+        REFUSED(record.rule_index = -1);
+        REFUSED(record.count = -1);
+        REFUSED(record.event_time_usec = -1);
+        REFUSED(record.sent_bytes = -1);
+        REFUSED((void)strcpy(record.address, "192.0.2.300"));
+        REFUSED((void)strcpy(record.address, "example.org"));
+        REFUSED(memset(record.address, '1', sizeof(record.address)));
+        record = denial(1);
+        ck_assert_int_eq(session_egress_event(f.session, &nobody, &record),
+                         SESSION_E_SANDBOX_NOT_FOUND);
+        ck_assert_uint_eq(n_stored(), 0);
+}
+END_TEST
+
+START_TEST(names_of_processes_become_text)
+{
+        struct egress_record record = denial(1);
+        struct seen seen;
+
+        begin(&seen);
+        memset(record.command, 'a', sizeof(record.command)); /* without a NUL */
+        record.command[1] = (char)0xff;
+        (void)strcpy(record.name, "m\xc3\xbc.example");
+        ck_assert_int_eq(tell(&record), 0);
+        wait_for_text(&seen, "egress:");
+        ck_assert_str_eq(seen.egress.command, "a?aaaaaaaaaaaaa");
+        ck_assert_str_eq(seen.egress.name, "m\xc3\xbc.example");
+        go();
+        wait_for_end(&seen);
+}
+END_TEST
+
+START_TEST(what_waits_to_be_stored_is_bounded_and_shared)
+{
+        struct sandbox_request request = sandbox_request();
+        struct egress_record record;
+        struct answer other;
+        int n_taken = 0, n_of_other = 0;
+
+        request.owner = "key-b";
+        other = create_sandbox(&request);
+        is_store_stuck = true;
+        for (int i = 0; i < 3000; i++) {
+                int r;
+
+                record = denial(1);
+                r = tell(&record);
+                ck_assert(r == 0 || r == SESSION_E_QUEUE_FULL);
+                n_taken += r == 0;
+        }
+        ck_assert_int_eq(n_taken, 512); /* half of all, as others have none */
+        for (int i = 0; i < 3000; i++) {
+                struct egress_source source = { .sandbox_id = other.sandbox.sandbox_id };
+
+                record = denial(1);
+                n_of_other += session_egress_event(f.session, &source, &record) == 0;
+        }
+        ck_assert_int_eq(n_of_other, 256);
+        is_store_stuck = false;
+        stuck_on_done(stuck_userdata, -EIO); /* it is tried again */
+        wait_for_stored(512);
+        record = denial(1);
+        ck_assert_int_eq(tell(&record), 0);
+        wait_for_stored(513);
+}
+END_TEST
+
+/* Also what was shown meanwhile is not lost. */
+START_TEST(a_batch_that_fails_is_tried_again)
+{
+        store_result = -EIO;
+        tell_denial(1);
+        tell_denial(2);
+        ck_assert_uint_ge(n_inserts, 1);
+        store_result = 0;
+        wait_for_stored(2);
+}
+END_TEST
+
+START_TEST(a_stop_waits_for_what_is_on_its_way)
+{
+        unsigned n_before;
+
+        for (int i = 0; i < 300; i++)
+                tell_denial(i);
+        stop_session();
+        start_session();
+        run_until(session_serves, NULL);
+        ck_assert_uint_eq(n_stored(), 300);
+        store_result = -EIO; /* and it does not wait for what cannot be stored */
+        n_before = n_inserts;
+        tell_denial(1);
+        stop_session();
+        ck_assert_uint_eq(n_inserts, n_before + 2);
+}
+END_TEST
+
+static bool execution_runs(void *userdata)
+{
+        return get_execution(userdata).execution.state == EXECUTION_RUNNING;
+}
+
+static bool execution_has_ended(void *userdata)
+{
+        return get_execution(userdata).execution.state == EXECUTION_ENDED;
+}
+
+START_TEST(a_full_ring_blocks_nothing_and_counts)
+{
+        struct execute_request request = execute_request(sandbox_id, "outbytes 3000000\nout end");
+        struct seen seen = { .is_paused = true };
+        struct answer answer = execute(&request, &seen);
+
+        run_until(execution_runs, answer.execution.execution_id);
+        run_turns(300);
+        for (int i = 0; i < 200; i++)
+                tell_denial(1 + i);
+        seen.is_paused = false;
+        read_all(&seen);
+        wait_for_end(&seen);
+        ck_assert_int_eq(seen.stdout_bytes, 3000003);
+        ck_assert_int_eq(seen.gap_events, 0);
+        ck_assert_int_eq(seen.n_egress, 200);
+        ck_assert_int_eq(seen.ended.outcome, OUTCOME_OK);
+        wait_for_stored(200);
+}
+END_TEST
+
+START_TEST(a_gap_counts_them)
+{
+        char code[200];
+        struct execute_request request;
+        struct seen first = { 0 }, later = { 0 };
+        struct answer answer;
+
+        (void)snprintf(code, sizeof(code), "out on\nawait %s/go\noutbytes 5000000", f.home);
+        request = execute_request(sandbox_id, code);
+        request.goes_on_without_client = true;
+        answer = execute(&request, &first);
+        wait_for_text(&first, "stdout:on");
+        for (int i = 0; i < 10; i++)
+                tell_denial(1 + i);
+        detach(&first);
+        go();
+        run_until(execution_has_ended, answer.execution.execution_id);
+        attach(answer.execution.execution_id, 0, &later);
+        wait_for_end(&later);
+        ck_assert_int_gt(later.gap_events, 12);
+        ck_assert_int_eq(later.n_egress, 0);
+        ck_assert_int_eq(later.gap_stdout_bytes + later.stdout_bytes, 5000002);
+        ck_assert_int_eq(later.gap_events + later.n_events - 1, later.last_sequence);
+}
+END_TEST
+
+START_TEST(they_are_replayed_by_a_successor)
+{
+        struct seen seen, again = { 0 };
+        char id[ID_BUFFER];
+
+        (void)strcpy(id, begin(&seen).execution.execution_id);
+        tell_denial(1);
+        tell_denial(1);
+        tell_denial(2);
+        go();
+        wait_for_end(&seen);
+        detach(&seen);
+        crash_server();
+        start_session();
+        run_until(session_serves, NULL);
+        attach(id, 0, &again);
+        wait_for_end(&again);
+        ck_assert_str_eq(again.text, seen.text);
+        ck_assert_int_eq(again.n_egress, 3);
+}
+END_TEST
+
+/* The source tells again what it does not know to be stored, all of it, and no more. */
+static const int ports[] = { 1, 1, 1, 2, 3, 3 };
+
+struct telling {
+        char execution_id[ID_BUFFER];
+        struct seen seen;
+        struct egress_record records[ARRAY_SIZE(ports)];
+        size_t n_told;
+        bool was_crashed;
+};
+
+static struct telling telling;
+
+static void start_again(void)
+{
+        crash_server();
+        telling.seen.reader = NULL;
+        start_session();
+        run_until(session_serves, NULL);
+        telling.n_told = 0;
+        if (!telling.seen.is_over)
+                attach(telling.execution_id, telling.seen.last_sequence, &telling.seen);
+}
+
+static void tell_next(void)
+{
+        size_t i = telling.n_told++;
+
+        ck_assert_int_eq(tell(&telling.records[i]), 0);
+        if (telling.n_told == ARRAY_SIZE(ports))
+                go();
+}
+
+/* Tells all of it until the execution is over, with a crash at crash_point if that comes. */
+static void live_through(void)
+{
+        time_t end = time(NULL) + PATIENCE_SEC;
+
+        while (!telling.seen.is_over || telling.n_told < ARRAY_SIZE(ports)) {
+                if (setjmp(at_point)) {
+                        telling.was_crashed = true;
+                        crash_point = 0;
+                        start_again();
+                }
+                if (telling.n_told < ARRAY_SIZE(ports))
+                        tell_next();
+                ck_assert_int_ge(sd_event_run(f.loop, 100000), 0);
+                ck_assert_msg(time(NULL) < end, "not over: %s", telling.seen.text);
+        }
+}
+
+START_TEST(a_crash_at_any_point_loses_and_doubles_nothing)
+{
+        for (unsigned point = 1; point == 1 || telling.was_crashed; point++) {
+                memset(&telling, 0, sizeof(telling));
+                (void)strcpy(telling.execution_id, begin(&telling.seen).execution.execution_id);
+                for (size_t i = 0; i < ARRAY_SIZE(ports); i++) {
+                        telling.records[i] = denial(ports[i]);
+                        telling.records[i].event_time_usec = time_now_usec();
+                }
+                crash_point = point;
+                n_points = 0;
+                live_through();
+                crash_point = 0;
+                ck_assert_msg(telling.seen.n_egress == (int64_t)ARRAY_SIZE(ports),
+                              "point %u: %lld in \"%s\"", point, (long long)telling.seen.n_egress,
+                              telling.seen.text);
+                ck_assert_int_eq(telling.seen.gap_events, 0);
+                ck_assert_int_eq(telling.seen.ended.last_sequence, telling.seen.last_sequence);
+                detach(&telling.seen);
+                wait_for_stored((size_t)sequence - 1);
+                come_back();
+        }
+        ck_assert_uint_gt(n_points, 20);
+}
+END_TEST
+
+/* With a restart in between what is held goes on to be counted. */
+START_TEST(what_is_held_outlives_the_server)
+{
+        memset(&telling, 0, sizeof(telling));
+        (void)strcpy(telling.execution_id, begin(&telling.seen).execution.execution_id);
+        for (int i = 0; i < 5; i++)
+                tell_denial(1);
+        wait_for_text(&telling.seen, "egress:192.0.2.1:1*1");
+        crash_server();
+        telling.seen.reader = NULL;
+        start_session();
+        run_until(session_serves, NULL);
+        attach(telling.execution_id, telling.seen.last_sequence, &telling.seen);
+        tell_denial(1);
+        wait_for_text(&telling.seen, "egress:192.0.2.1:1*5"); /* in its second, without an end */
+        tell_denial(2);
+        go();
+        wait_for_end(&telling.seen);
+        ck_assert_ptr_nonnull(
+                strstr(telling.seen.text,
+                       "egress:192.0.2.1:1*1 egress:192.0.2.1:1*5 egress:192.0.2.1:2*1 ended"));
+}
+END_TEST
+
+/* A successor that does not know any more what ran before does not take it for what runs now. */
+START_TEST(an_old_one_is_not_shown_to_what_runs_now)
+{
+        struct egress_record old = denial(1);
+        struct seen first, second;
+
+        begin(&first);
+        old.event_time_usec = time_now_usec();
+        go();
+        wait_for_end(&first);
+        detach(&first);
+        crash_server();
+        start_session();
+        run_until(session_serves, NULL);
+        come_back();
+        begin(&second);
+        ck_assert_int_eq(tell(&old), 0);
+        tell_denial(2);
+        go();
+        wait_for_end(&second);
+        ck_assert_int_eq(second.n_egress, 1);
+        ck_assert_int_eq(second.egress.port, 2);
+        wait_for_stored(2);
+        ck_assert_str_eq(stored.records[0].execution_id, "");
+}
+END_TEST
+
+START_TEST(before_what_lives_is_known_it_is_to_be_told_again)
+{
+        struct egress_record record = denial(1);
+
+        crash_server();
+        start_session();
+        ck_assert_int_eq(tell(&record), SESSION_E_RUNTIME_UNAVAILABLE);
+        run_until(session_serves, NULL);
+        ck_assert_int_eq(tell(&record), 0);
+        wait_for_stored(1);
+}
+END_TEST
+
+int main(void)
+{
+        const TTest *const tests[] = {
+                a_denial_is_shown_and_stored,
+                it_is_found_by_its_cgroup,
+                a_failure_is_shown_and_a_flow_is_only_stored,
+                equal_ones_are_counted_and_told_each_second,
+                what_differs_in_any_part_is_told_by_itself,
+                an_execution_tells_a_thousand_and_the_last_one_says_how_many_more,
+                the_next_execution_begins_anew,
+                what_nobody_ran_for_is_only_stored,
+                one_that_comes_late_belongs_to_what_ran_then,
+                it_is_not_shown_to_others,
+                one_that_was_seen_is_not_shown_again,
+                one_of_a_sandbox_that_has_ended_is_stored,
+                what_is_no_event_is_refused,
+                names_of_processes_become_text,
+                what_waits_to_be_stored_is_bounded_and_shared,
+                a_batch_that_fails_is_tried_again,
+                a_stop_waits_for_what_is_on_its_way,
+                a_full_ring_blocks_nothing_and_counts,
+                a_gap_counts_them,
+                they_are_replayed_by_a_successor,
+                a_crash_at_any_point_loses_and_doubles_nothing,
+                what_is_held_outlives_the_server,
+                an_old_one_is_not_shown_to_what_runs_now,
+                before_what_lives_is_known_it_is_to_be_told_again,
+        };
+        Suite *suite = suite_create("egress");
+        TCase *tcase = tcase_create("egress");
+        SRunner *runner;
+        int n_failed;
+
+        tcase_set_timeout(tcase, 120);
+        tcase_add_checked_fixture(tcase, set_up, fixture_teardown);
+        for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
+                tcase_add_test(tcase, tests[i]);
+        suite_add_tcase(suite, tcase);
+        runner = srunner_create(suite);
+        srunner_run_all(runner, CK_ENV);
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
