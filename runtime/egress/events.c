@@ -36,6 +36,7 @@ bool events_are_full(const struct events *events)
 void events_push(struct events *events, const struct event *event)
 {
         static struct log_quota quota;
+        struct event *queued;
 
         if (events_are_full(events)) {
                 events->n_lost++;
@@ -43,7 +44,10 @@ void events_push(struct events *events, const struct event *event)
                                (unsigned long long)events->n_lost);
                 return;
         }
-        events->ring[++events->n_pushed % EVENTS_MAX] = *event;
+        queued = &events->ring[++events->n_pushed % EVENTS_MAX];
+        *queued = *event;
+        if (event->source != EGRESS_SOURCE(WALL))
+                queued->serial = events->n_pushed;
 }
 
 void events_acknowledge(struct events *events, uint64_t number)
