@@ -230,7 +230,7 @@ static const char *const statement_sql[] = {
         /* What stands beside max() is of the same row. */
         [STATEMENT_EGRESS_TAIL] =
                 "SELECT source, max(sequence), serial, event_time_usec FROM egress_events "
-                "WHERE sandbox_id = :id GROUP BY source",
+                "WHERE sandbox_id = :id AND source > 0 GROUP BY source",
         [STATEMENT_HAS_SANDBOX] = "SELECT 1 FROM sandboxes WHERE sandbox_id = :id "
                                   "AND (:owner IS NULL OR owner = :owner)",
         [STATEMENT_HAS_EXECUTION] = "SELECT 1 FROM executions WHERE execution_id = :id "
