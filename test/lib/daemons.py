@@ -16,6 +16,7 @@ import tempfile
 import time
 
 SERVER_USER = "hotcell"
+EGRESS_USER = "hotcell-egress"
 PATIENCE = int(os.environ.get("HOTCELL_TEST_PATIENCE") or 1)
 
 
@@ -48,16 +49,19 @@ def folder():
 class Daemons:
     """One runtime with its hotcelld. Use as a context manager.
 
-    @program: hotcelld's, if not the build's. @apart: hotcelld is a process of ours, not of the runtime.
+    @program: hotcelld's, if not the build's. @apart: hotcelld is a process of ours, not of the runtime. @inside: the words of a command that
+    runs what follows them, such as in another network. @nameservers: with hotcell-egress, which asks these.
     """
 
-    def __init__(self, server_arguments=(), runtime_arguments=(), wait=True, program=None, apart=False):
+    def __init__(self, server_arguments=(), runtime_arguments=(), wait=True, program=None, apart=False, inside=(), nameservers=()):
         self.program = program or build_folder() / "server/hotcelld"
         self.apart = apart
         self.server = None
         self.server_arguments = list(server_arguments)
         self.runtime_arguments = list(runtime_arguments)
         self.wait = wait
+        self.inside = list(inside)
+        self.nameservers = list(nameservers)
         self.process = None
 
     def __enter__(self):
@@ -80,14 +84,22 @@ class Daemons:
     def command(self):
         build = build_folder()
         return [
+            *self.inside,
             str(build / "runtime/supervisor/hotcell-runtime"),
             "--run-dir", str(self.folder),
             "--store", os.environ.get("HOTCELL_STORE", "/var/lib/hotcell/templates"),
             "--init", str(build / "runtime/init/hotcell-init"),
             "--server-user", SERVER_USER,
+            *self.egress_options(),
             *self.runtime_arguments,
             *([] if self.apart else ["--supervise", str(self.program), "--", *self.server_options()]),
         ]
+
+    def egress_options(self):
+        if not self.nameservers:
+            return []
+        return ["--egress", str(build_folder() / "runtime/egress/hotcell-egress"), "--egress-user", EGRESS_USER,
+                *(f"--egress-nameserver={address}" for address in self.nameservers)]
 
     def server_options(self):
         return [
@@ -126,11 +138,16 @@ class Daemons:
 
     def server_pid(self):
         """Process id of hotcelld: the runtime's child with that name."""
-        if self.apart:
-            return self.server.pid
+        return self.server.pid if self.apart else self.child_pid("hotcelld")
+
+    def egress_pid(self):
+        return self.child_pid("hotcell-egress")
+
+    def child_pid(self, name):
+        """Process id of the runtime's child with that program, or None."""
         for child in children(self.process.pid):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                if b"hotcelld" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0]:
+                if name.encode() in pathlib.Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0]:
                     return child
         return None
 
