@@ -29,19 +29,25 @@ static Hotcell__V1__Wall *convert_wall(struct arena *arena, const struct session
         return message;
 }
 
+#define FIX_STATE                                                                                  \
+        "make room on the disk of the state directory, and see that hotcelld may write there; it " \
+        "tries again by itself"
+
 /* Beside the walls that the runtime sees: without it no sandbox could be remembered. */
-static struct session_wall state_wall(bool is_healthy)
+static struct session_wall state_wall(const struct store *store)
 {
-        return (struct session_wall){
-                .name = "state",
-                .holds = is_healthy,
-                .required = true,
-                .detail = is_healthy ? "the database can be written"
-                                     : "the database cannot be written; hotcelld's log says why",
-                .fix = is_healthy ? ""
-                                  : "make room on the disk of the state directory, and see that "
-                                    "hotcelld may write there; it tries again by itself",
-        };
+        struct session_wall wall = { .name = "state", .required = true, .fix = FIX_STATE };
+
+        if (!store_is_healthy(store)) {
+                wall.detail = "the database cannot be written; hotcelld's log says why";
+        } else if (store_is_full(store)) {
+                wall.detail = "the disk is full: what runs goes on, new work is refused";
+        } else {
+                wall.holds = true;
+                wall.detail = "the database can be written";
+                wall.fix = "";
+        }
+        return wall;
 }
 
 static Hotcell__V1__LanguageInfo *convert_language(struct arena *arena,
@@ -125,7 +131,7 @@ static void fill_durations(struct api_call *call, Hotcell__V1__GetServerInfoResp
 static void fill_walls(struct api_call *call, const struct session_info *info,
                        Hotcell__V1__GetServerInfoResponse *response)
 {
-        const struct session_wall state = state_wall(store_is_healthy(call->api->store));
+        const struct session_wall state = state_wall(call->api->store);
         struct arena *arena = &call->arena;
 
         response->walls = arena_new_array(arena, Hotcell__V1__Wall *, info->n_walls + 1);
