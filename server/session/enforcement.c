@@ -38,7 +38,13 @@ static bool is_in_force(const struct sandbox *sandbox)
 
 bool enforcement_is_needed(const struct sandbox *sandbox)
 {
-        return is_connected(sandbox->session) ? !is_in_force(sandbox) : allows(sandbox);
+        const struct session *session = sandbox->session;
+        bool is_new = sandbox->record.state == SANDBOX_CREATING;
+
+        if (is_connected(session))
+                return !is_in_force(sandbox);
+        /* It may still hold an older one to a policy that allows more. */
+        return allows(sandbox) || (!is_new && session->restoration.was_ready);
 }
 
 /* --- one policy --- */
@@ -365,6 +371,7 @@ static void enqueue_all(struct session *session)
 
 void session_on_egress_ready(struct session *session)
 {
+        session->restoration.was_ready = true;
         enqueue_all(session);
         restore_more(session);
 }
