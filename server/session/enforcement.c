@@ -304,18 +304,24 @@ static int on_no_patience(sd_event_source *source, uint64_t usec, void *userdata
         return 0;
 }
 
+static bool is_over(const struct session *session)
+{
+        const struct restoration *restoration = &session->restoration;
+
+        return is_connected(session) ? restoration->n_asked == 0 && TAILQ_EMPTY(&restoration->queue)
+                                     : !is_awaited(session);
+}
+
 static void check_over(struct session *session)
 {
         struct restoration *restoration = &session->restoration;
 
         if (!restoration->on_done)
                 return;
-        if (is_connected(session) ? restoration->n_asked == 0 && TAILQ_EMPTY(&restoration->queue)
-                                  : !is_awaited(session))
-                restoration_over(session);
-        else if (!restoration->patience &&
-                 session_arm(session, &restoration->patience,
-                             (uint64_t)session->config.egress_answer_usec, on_no_patience, session))
+        if (is_over(session) ||
+            (!restoration->patience &&
+             session_arm(session, &restoration->patience,
+                         (uint64_t)session->config.egress_answer_usec, on_no_patience, session)))
                 restoration_over(session);
 }
 

@@ -646,7 +646,8 @@ START_TEST(text_from_inside_is_made_valid_and_cut)
         message.command = (char *)(uintptr_t) "a\xff\xfe-long-command-name";
         event = tell_one(&message);
         ck_assert_uint_eq(strlen(event.record.name), 254);
-        ck_assert_str_eq(event.record.command, "a?" "?-long-comman");
+        ck_assert_str_eq(event.record.command, "a?"
+                                               "?-long-comman");
 }
 END_TEST
 
