@@ -156,6 +156,21 @@ void egress_queue_forget_numbers(struct egress_queue *queue)
                 queue->owners[i].number = 0;
 }
 
+void egress_queue_renumber(struct egress_queue *queue, const char *sandbox_id,
+                           const struct egress_record *record, uint64_t number)
+{
+        for (size_t i = 0; i < queue->n; i++) {
+                const struct egress_record *waiting = &queue->records[i];
+
+                if (queue->owners[i].number == 0 && waiting->source == record->source &&
+                    waiting->serial == record->serial &&
+                    strcmp(waiting->sandbox_id, sandbox_id) == 0) {
+                        queue->owners[i].number = number;
+                        return;
+                }
+        }
+}
+
 void egress_queue_flush(struct session *session)
 {
         struct egress_queue *queue = &session->egress;

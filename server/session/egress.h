@@ -40,7 +40,11 @@ bool egress_queue_has_room(const struct egress_queue *queue, const char *owner);
 
 /* The number of the first one that is not stored; zero: of none. */
 uint64_t egress_queue_first(const struct egress_queue *queue);
+
+/* They are not acknowledged any more; or, told again by another number, they are by that. */
 void egress_queue_forget_numbers(struct egress_queue *queue);
+void egress_queue_renumber(struct egress_queue *queue, const char *sandbox_id,
+                           const struct egress_record *record, uint64_t number);
 
 /* At the stop: what waits for another try is tried now. */
 void egress_queue_flush(struct session *session);

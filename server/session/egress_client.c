@@ -292,26 +292,25 @@ void egress_client_acknowledge(struct egress_client *client, uint64_t number)
         flush(client);
 }
 
-/* An order with its own copy of all that it says. */
-static int make_request(const struct egress_order *order, struct egress_request **ret_request)
+static void fill_request(struct egress_request *request, const struct egress_order *order)
 {
-        struct egress_request *request = calloc(1, sizeof(*request));
-        int r;
-
-        if (!request)
-                return error_origin(-ENOMEM);
-        r = egress_file_make(order->egress, &request->fd, &request->n_bytes);
-        if (r) {
-                free(request);
-                return error_fold(r);
-        }
         (void)snprintf(request->sandbox_id, sizeof(request->sandbox_id), "%s", order->sandbox_id);
         request->version = order->version;
         request->default_action =
                 order->egress ? order->egress->default_action
                               : HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY;
-        *ret_request = request;
-        return 0;
+}
+
+static void enqueue(struct egress_client *client, struct egress_request *request)
+{
+        request->client = client;
+        request->number = ++client->last_number;
+        request->deadline_usec = clock_monotonic_usec() + client->answer_usec;
+        map_add(&client->requests, &request->by_number, &request->number, sizeof(request->number));
+        TAILQ_INSERT_TAIL(&client->waiting, request, waiting_link);
+        TAILQ_INSERT_TAIL(&client->unsent, request, unsent_link);
+        arm_timer(client);
+        flush(client);
 }
 
 int egress_client_set_policy(struct egress_client *client, const struct egress_order *order,
@@ -325,19 +324,18 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
                 return EGRESS_CLIENT_E_DISCONNECTED;
         if (map_count(&client->requests) >= EGRESS_REQUESTS_MAX)
                 return EGRESS_CLIENT_E_BUSY;
-        r = make_request(order, &request);
-        if (r)
+        request = calloc(1, sizeof(*request));
+        if (!request)
+                return error_origin(-ENOMEM);
+        r = egress_file_make(order->egress, &request->fd, &request->n_bytes);
+        if (r) {
+                free(request);
                 return error_fold(r);
-        request->client = client;
-        request->number = ++client->last_number;
-        request->deadline_usec = clock_monotonic_usec() + client->answer_usec;
+        }
+        fill_request(request, order);
         request->on_answer = on_answer;
         request->userdata = userdata;
-        map_add(&client->requests, &request->by_number, &request->number, sizeof(request->number));
-        TAILQ_INSERT_TAIL(&client->waiting, request, waiting_link);
-        TAILQ_INSERT_TAIL(&client->unsent, request, unsent_link);
-        arm_timer(client);
-        flush(client);
+        enqueue(client, request);
         *ret_request = request;
         return 0;
 }

@@ -18,7 +18,11 @@
 #include "runtime/policy/domain.h"
 #include "server/session/egress_rules.h"
 
-enum { RULE_MAX = 512, BLOCK_BYTES = 16 << 10 };
+enum {
+        RULE_MAX = 512, /* bytes of the longest rule, and some more */
+        PORTS_MAX = 10, /* of a range of ports */
+        BLOCK_BYTES = 16 << 10,
+};
 
 /* A file as it is written. */
 struct file {
@@ -35,7 +39,8 @@ struct rule {
         Hotcell__Egress__V1__Ports *pointers[POLICY_PORTS_MAX];
         char host[MAX(POLICY_DOMAIN_BUFFER, POLICY_CIDR_BUFFER)];
 };
-static_assert(sizeof(((struct rule *)0)->host) + POLICY_PORTS_MAX * 10 + 16 < RULE_MAX,
+static_assert(sizeof(((struct rule *)0)->host) + (size_t)POLICY_PORTS_MAX * PORTS_MAX + 16 <
+                      RULE_MAX,
               "the longest rule fits");
 
 static int flush(struct file *file)

@@ -70,28 +70,38 @@ static void note_told(struct egress_tail *tail, const struct egress_record *reco
         tail->told[record->source].time_usec = record->event_time_usec;
 }
 
-bool egress_intake_take(struct session *session, const struct egress_event *event)
+static void hand_on(struct session *session, const struct egress_event *event,
+                    const struct subject *subject)
 {
-        struct egress_record record = event->record;
-        struct egress_source source = { .cgroup_id = event->cgroup_id,
+        struct egress_source source = { .sandbox_id = subject->sandbox_id,
+                                        .cgroup_id = event->cgroup_id,
                                         .leaf_cgroup_id = event->leaf_cgroup_id,
                                         .number = event->number };
-        struct subject subject;
+        struct egress_record record = event->record;
         static struct log_quota quota;
         int r;
 
-        if ((find_living(session, event->cgroup_id, &subject) ||
-             find_ended(&session->intake, event->cgroup_id, &subject)) &&
-            !was_told(subject.tail, &record)) {
-                if (!egress_queue_has_room(&session->egress, subject.owner))
+        record.sequence = MAX(subject->tail->sequence + 1, record.event_time_usec);
+        r = session_egress_event(session, &source, &record);
+        if (r)
+                log_warning_of(&quota, "an egress event is lost sandbox=%s result=%d",
+                               subject->sandbox_id, r);
+        note_told(subject->tail, &record);
+}
+
+bool egress_intake_take(struct session *session, const struct egress_event *event)
+{
+        struct subject subject;
+
+        if (find_living(session, event->cgroup_id, &subject) ||
+            find_ended(&session->intake, event->cgroup_id, &subject)) {
+                if (was_told(subject.tail, &event->record))
+                        egress_queue_renumber(&session->egress, subject.sandbox_id, &event->record,
+                                              event->number);
+                else if (egress_queue_has_room(&session->egress, subject.owner))
+                        hand_on(session, event, &subject);
+                else
                         return false;
-                source.sandbox_id = subject.sandbox_id;
-                record.sequence = MAX(subject.tail->sequence + 1, record.event_time_usec);
-                r = session_egress_event(session, &source, &record);
-                if (r)
-                        log_warning_of(&quota, "an egress event is lost sandbox=%s result=%d",
-                                       source.sandbox_id, r);
-                note_told(subject.tail, &record);
         }
         session->intake.last_taken = event->number;
         return true;

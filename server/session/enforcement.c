@@ -38,7 +38,13 @@ static bool is_in_force(const struct sandbox *sandbox)
 
 bool enforcement_is_needed(const struct sandbox *sandbox)
 {
-        return is_connected(sandbox->session) ? !is_in_force(sandbox) : allows(sandbox);
+        const struct session *session = sandbox->session;
+        bool is_new = sandbox->record.state == SANDBOX_CREATING;
+
+        if (is_connected(session))
+                return !is_in_force(sandbox);
+        /* It may still hold an older one to a policy that allows more. */
+        return allows(sandbox) || (!is_new && session->restoration.was_ready);
 }
 
 /* --- one policy --- */
@@ -298,18 +304,24 @@ static int on_no_patience(sd_event_source *source, uint64_t usec, void *userdata
         return 0;
 }
 
+static bool is_over(const struct session *session)
+{
+        const struct restoration *restoration = &session->restoration;
+
+        return is_connected(session) ? restoration->n_asked == 0 && TAILQ_EMPTY(&restoration->queue)
+                                     : !is_awaited(session);
+}
+
 static void check_over(struct session *session)
 {
         struct restoration *restoration = &session->restoration;
 
         if (!restoration->on_done)
                 return;
-        if (is_connected(session) ? restoration->n_asked == 0 && TAILQ_EMPTY(&restoration->queue)
-                                  : !is_awaited(session))
-                restoration_over(session);
-        else if (!restoration->patience &&
-                 session_arm(session, &restoration->patience,
-                             (uint64_t)session->config.egress_answer_usec, on_no_patience, session))
+        if (is_over(session) ||
+            (!restoration->patience &&
+             session_arm(session, &restoration->patience,
+                         (uint64_t)session->config.egress_answer_usec, on_no_patience, session)))
                 restoration_over(session);
 }
 
@@ -365,6 +377,7 @@ static void enqueue_all(struct session *session)
 
 void session_on_egress_ready(struct session *session)
 {
+        session->restoration.was_ready = true;
         enqueue_all(session);
         restore_more(session);
 }

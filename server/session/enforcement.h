@@ -39,6 +39,7 @@ struct enforcement {
 struct restoration {
         TAILQ_HEAD(, sandbox) queue; /* whose policies are to be put in force again */
         unsigned n_asked;            /* and were asked for */
+        bool was_ready;              /* this runtime has a hotcell-egress */
         void (*on_done)(void *userdata);
         void *userdata;
         sd_event_source *patience;

@@ -127,6 +127,7 @@ static void on_lost(void *userdata)
         struct map_node *node, *next;
 
         session_reconcile_cancel(session);
+        session->restoration.was_ready = false;
         if (session->phase != SESSION_WAITING)
                 session_enter(session, SESSION_WAITING);
         for (node = map_first(&session->sandboxes); node; node = next) {

@@ -157,7 +157,7 @@ class Refusals(Case):
                 with self.assertRaises(grpc.RpcError) as raised:
                     self.update(made.sandbox_id, wanted)
                 self.assertEqual(stubs.reason(raised.exception), "EGRESS_UNAVAILABLE")
-                self.assertIn("no relay for egress rules", raised.exception.details())
+                self.assertIn("no hotcell-egress", raised.exception.details())
         self.assertEqual(self.get(made.sandbox_id).egress_status.policy_version, 1)
 
     def test_a_mistake_is_told_with_its_path(self):
@@ -209,7 +209,7 @@ class CommandLine(Case):
     def test_what_is_refused_is_explained(self):
         ran = self.run_hotcell("run", "--allow", "example.org:443", "-c", "1")
         self.assertEqual(ran.returncode, 125)
-        self.assertIn(b"no relay for egress rules", ran.stderr)
+        self.assertIn(b"no hotcell-egress", ran.stderr)
         ran = self.run_hotcell("sandbox", "create", "--deny", "10.0.0.1/8")
         self.assertEqual(ran.returncode, 125)
         self.assertIn(b"--allow or --deny '10.0.0.1/8' has bits set", ran.stderr)

@@ -21,7 +21,7 @@
 #define TO(name)   HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
 #define FROM(name) HOTCELL__EGRESS__V1__FROM_SERVER__BODY_##name
 
-enum { POLICIES_MAX = 64, HELD_MAX = 64, RULE_TEXT = 400, PACKET_MAX = 128 << 10 };
+enum { POLICIES_MAX = 512, HELD_MAX = 64, RULE_TEXT = 400, PACKET_MAX = 128 << 10 };
 
 struct held {
         uint64_t request;
