@@ -119,6 +119,9 @@ void policy_format_cidr(const struct policy_prefix *prefix,
  */
 int policy_digest(const struct policy *policy, uint8_t ret_digest[static 32]);
 
+/* That of a policy that has no rules and denies, for whoever must not want memory. */
+extern const uint8_t policy_digest_of_none[32];
+
 /* Of 4 and 16 bytes in network order. One in ::ffff:0:0/96 becomes the IPv4 address that it is. */
 struct policy_address policy_address_v4(const void *bytes);
 struct policy_address policy_address_v6(const void *bytes);

@@ -95,20 +95,6 @@ static char *convert_digest(struct arena *arena, const uint8_t sha256[static 32]
         return arena_text(arena, text);
 }
 
-static char *convert_policy_digest(struct arena *arena, const struct egress *egress)
-{
-        static const struct policy none = { .default_action = POLICY_DEFAULT_DENY };
-        uint8_t sha256[32];
-
-        if (egress)
-                return convert_digest(arena, egress->sha256);
-        if (policy_digest(&none, sha256)) {
-                arena->failed = true;
-                return NULL;
-        }
-        return convert_digest(arena, sha256);
-}
-
 Hotcell__V1__EgressStatus *convert_egress_status(struct arena *arena,
                                                  const struct sandbox_record *record, bool is_whole)
 {
@@ -129,7 +115,8 @@ Hotcell__V1__EgressStatus *convert_egress_status(struct arena *arena,
         }
         for (size_t i = 0; message->program_ids && i < message->n_program_ids; i++)
                 message->program_ids[i] = record->enforcement.program_ids[i];
-        digest = convert_policy_digest(arena, record->egress);
+        digest = convert_digest(arena,
+                                record->egress ? record->egress->sha256 : policy_digest_of_none);
         if (digest)
                 message->policy_digest = digest;
         return message;

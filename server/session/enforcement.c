@@ -49,16 +49,6 @@ bool enforcement_is_needed(const struct sandbox *sandbox)
 
 /* --- one policy --- */
 
-static int digest_of(const struct egress *egress, uint8_t ret_sha256[static 32])
-{
-        static const struct policy none = { .default_action = POLICY_DEFAULT_DENY };
-
-        if (!egress)
-                return policy_digest(&none, ret_sha256);
-        memcpy(ret_sha256, egress->sha256, 32);
-        return 0;
-}
-
 static void note_in_force(struct sandbox *sandbox, const struct egress_enforced *enforced)
 {
         struct egress_enforcement *now = &sandbox->record.enforcement;
@@ -161,10 +151,10 @@ static struct session_result ask(struct sandbox *sandbox, bool is_shut, enforcem
 
         unqueue(sandbox);
         replace(sandbox);
-        r = digest_of(order.egress, enforcement->sha256);
-        if (r == 0)
-                r = egress_client_set_policy(sandbox->session->egress_client, &order, on_answer,
-                                             sandbox, &enforcement->request);
+        memcpy(enforcement->sha256, order.egress ? order.egress->sha256 : policy_digest_of_none,
+               sizeof(enforcement->sha256));
+        r = egress_client_set_policy(sandbox->session->egress_client, &order, on_answer, sandbox,
+                                     &enforcement->request);
         if (r == EGRESS_CLIENT_E_DISCONNECTED)
                 return result_of(SESSION_E_EGRESS,
                                  "There is no hotcell-egress now that could hold sandbox %s to its "

@@ -335,6 +335,15 @@ START_TEST(the_digest_is_of_the_text_that_is_documented)
 }
 END_TEST
 
+START_TEST(the_digest_of_none_is_known)
+{
+        uint8_t found[32];
+
+        digest(POLICY_DEFAULT_DENY, RULES(NULL), found);
+        ck_assert_mem_eq(found, policy_digest_of_none, sizeof(found));
+}
+END_TEST
+
 START_TEST(the_digest_tells_policies_apart)
 {
         uint8_t digests[10][32];
@@ -388,6 +397,7 @@ int main(void)
                 ten_thousand_rules_are_the_most,
                 every_problem_has_a_sentence_of_its_own,
                 the_digest_is_of_the_text_that_is_documented,
+                the_digest_of_none_is_known,
                 the_digest_tells_policies_apart,
                 want_of_memory_is_no_problem_of_the_text,
         };
