@@ -11,8 +11,8 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "server/config.h"
 #include "runtime/harden/harden.h"
+#include "server/config.h"
 #include "server/server.h"
 
 DEFINE_CLEANUP(struct server, server_free)

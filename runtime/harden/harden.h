@@ -1,5 +1,5 @@
-/* What a daemon gives up before it hears of anybody: hotcelld and hotcell-egress parse what strangers
- * send. */
+/* What a daemon gives up before it hears of anybody: hotcelld and hotcell-egress parse what
+ * strangers send. */
 #pragma once
 
 /* What one of them calls and the others do not. */

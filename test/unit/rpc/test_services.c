@@ -382,7 +382,8 @@ START_TEST(reflection_finds_symbols_and_files)
                 ck_assert_msg((n_files_of(&call, asked) > 0) == asked_symbols[i].is_there, "%s",
                               symbol);
         }
-        /* It imports duration, field_mask, timestamp, egress, sandbox and through that execution. */
+        /* It imports duration, field_mask, timestamp, egress, sandbox and through that execution.
+         */
         ck_assert_uint_eq(n_files_of(&call, file), 7);
         ck_assert_uint_eq(n_files_of(&call, no_file), 0);
         client_half_close(&call);
