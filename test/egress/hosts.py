@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import sys
+import time
 
 import names
 
@@ -29,6 +30,7 @@ class Packets:
     def __init__(self, loop, device):
         self.counts = collections.Counter()
         self.connects = collections.Counter()  # TCP: those that begin a connection
+        self.carried = collections.Counter()   # those that begin one or carry something: not the rest of a connection's end
         self.options = collections.Counter()   # IP options, extension headers, or fragments
         self.barriers = collections.Counter()
         self.n_dropped = 0
@@ -58,28 +60,32 @@ class Packets:
         fragment = struct.unpack("!H", data[6:8])[0] & 0x3fff
         if head > 20 or fragment:
             self.options["options" if head > 20 else "fragment", to] += 1
-        self.take(data[9], to, data[head:])
+        self.take(data[9], to, data[head:], struct.unpack("!H", data[2:4])[0] - head)
 
     def take6(self, data):
         to = str(ipaddress.IPv6Address(data[24:40]))
         protocol, rest = data[6], data[40:]
+        size = struct.unpack("!H", data[4:6])[0]
         while protocol in (0, 43, 44, 60) and len(rest) >= 8:
             if protocol != 0 or not to.startswith("ff02:"):  # the kernel's reports of groups have one
                 self.options[f"extension-{protocol}", to] += 1
             protocol, rest = rest[0], rest[8 if protocol == 44 else (rest[1] + 1) * 8:]
         if protocol == 58 and rest and rest[0] in IGNORED_ICMPV6:
             return
-        self.take(protocol, to, rest)
+        self.take(protocol, to, rest, size - (len(data) - 40 - len(rest)))
 
-    def take(self, protocol, to, rest):
+    def take(self, protocol, to, rest, size):
         port = struct.unpack("!H", rest[2:4])[0] if protocol in (6, 17, 33, 132, 136) and len(rest) >= 4 else 0
         if protocol == 17 and port == BARRIER_PORT:
             self.barriers[rest[8:24].decode(errors="replace")] += 1
             return
         name = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}.get(protocol, str(protocol))
         self.counts[name, to, port] += 1
-        if protocol == 6 and len(rest) >= 14 and rest[13] & 0x12 == 2:
+        is_tcp = protocol == 6 and len(rest) >= 14
+        if is_tcp and rest[13] & 0x12 == 2:
             self.connects[to, port] += 1
+        if not is_tcp or rest[13] & 0x12 == 2 or size > (rest[12] >> 4) * 4:
+            self.carried[name, to, port] += 1
 
     def dropped(self):
         packets, dropped = struct.unpack("II", self.socket.getsockopt(263, 6, 8))  # SOL_PACKET, PACKET_STATISTICS
@@ -101,7 +107,7 @@ class Hosts:
         self.tls.sni_callback = lambda _, name, __: self.tell("tls", name=name)
 
     def tell(self, kind, **fields):
-        self.events.append({"kind": kind, **fields})
+        self.events.append({"kind": kind, "time": time.monotonic(), **fields})
 
     # --- services ---
 
@@ -218,6 +224,7 @@ class Hosts:
     def do_packets(self):
         return {"counts": [[*key, n] for key, n in self.packets.counts.items()],
                 "connects": [[*key, n] for key, n in self.packets.connects.items()],
+                "carried": [[*key, n] for key, n in self.packets.carried.items()],
                 "options": [[*key, n] for key, n in self.packets.options.items()],
                 "dropped": self.packets.dropped()}
 

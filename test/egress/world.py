@@ -220,6 +220,11 @@ class World:
         assert found["dropped"] == 0, "the hosts did not see every packet"
         return collections.Counter({tuple(key): n for *key, n in found["counts"]})
 
+    def carried(self):
+        """What came, without what only ends a connection: {(protocol, address, port): packets}."""
+        self.settle()
+        return collections.Counter({tuple(key): n for *key, n in self.hosts.ask(["packets"])["carried"]})
+
     def connects(self):
         """TCP connections that were begun: {(address, port): n}."""
         return collections.Counter({tuple(key): n for *key, n in self.hosts.ask(["packets"])["connects"]})
