@@ -155,6 +155,28 @@ static int receive_one(struct channel *channel)
         return 0;
 }
 
+/* @r: of the last packet; the peer may be gone. */
+static void end_turn(struct channel *channel, int r)
+{
+        if (!r || is_to_be_tried_again(r))
+                return;
+        log_info("%s disconnected: reason=%s", channel->config.peer,
+                 r == IO_E_END ? "closed" : strerrorname_np(-r));
+        disconnect(channel);
+        channel->config.observer.on_disconnect(channel->config.observer.userdata);
+}
+
+void channel_catch_up(struct channel *channel)
+{
+        int r = 0;
+
+        if (channel->peer_fd < 0)
+                return;
+        while (!r)
+                r = receive_one(channel);
+        end_turn(channel, r);
+}
+
 static int on_peer(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
         struct channel *channel = userdata;
@@ -167,12 +189,7 @@ static int on_peer(sd_event_source *source, int fd, uint32_t events, void *userd
         if (!r && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 for (unsigned i = 0; i < PACKETS_A_TURN && !r; i++)
                         r = receive_one(channel);
-        if (r && !is_to_be_tried_again(r)) {
-                log_info("%s disconnected: reason=%s", channel->config.peer,
-                         r == IO_E_END ? "closed" : strerrorname_np(-r));
-                disconnect(channel);
-                channel->config.observer.on_disconnect(channel->config.observer.userdata);
-        }
+        end_turn(channel, r);
         return 0;
 }
 

@@ -45,6 +45,10 @@ struct channel *channel_free(struct channel *channel);
  * told of the end of the peer before, if there was one. Takes @fd, also when it fails. */
 int channel_adopt(struct channel *channel, int fd);
 
+/* Handles what the peer sent so far, without waiting for the loop: for whoever is told by another
+ * channel of what was said here before. */
+void channel_catch_up(struct channel *channel);
+
 /* Tells one connection from another; zero when there is none. */
 uint64_t channel_connection(const struct channel *channel);
 

@@ -81,8 +81,12 @@ static void on_server_packet(void *userdata, const uint8_t *bytes, size_t n_byte
                              size_t n_fds)
 {
         struct egress *egress = userdata;
+        uint64_t connection = channel_connection(egress->server);
 
-        if (egress->is_started)
+        /* The network that this is about was told first, but on another socket; and perhaps that
+         * there is another hotcelld now. */
+        channel_catch_up(egress->runtime);
+        if (egress->is_started && channel_connection(egress->server) == connection)
                 server_link_handle(egress, bytes, n_bytes, fds, n_fds);
 }
 
