@@ -361,7 +361,10 @@ def ask(name, kind="A", over="udp", server=None, port=53):
                 return read_answer(s.recv(4096))
             data = question(name, kind)
             s.sendall(struct.pack("!H", len(data)) + data)
-            size, = struct.unpack("!H", s.recv(2, socket.MSG_WAITALL))
+            head = s.recv(2, socket.MSG_WAITALL)
+            if len(head) < 2:
+                return "then end"
+            size, = struct.unpack("!H", head)
             return read_answer(s.recv(size, socket.MSG_WAITALL))
     return attempt(run)
 
