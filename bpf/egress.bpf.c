@@ -245,7 +245,8 @@ static __always_inline bool decide(struct bpf_sock_addr *context, struct egress_
                 /* Without a relay nothing leaves. */
                 verdict = EGRESS_DENIED_DEFAULT;
         }
-        tell(cgroup_id, sandbox, to, verdict, rule);
+        if (!sandbox || !is_connect || verdict != EGRESS_DENIED_PROTOCOL || !is_lookup(sandbox, to))
+                tell(cgroup_id, sandbox, to, verdict, rule);
         return false;
 }
 

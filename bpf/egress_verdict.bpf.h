@@ -80,8 +80,9 @@ static __always_inline __u32 judge_ranges(const struct egress_ranges *found, __u
         return action;
 }
 
-static __always_inline bool is_allowed_name(const struct egress_destination *to, __u32 policy,
-                                            __u16 *ret_rule)
+/* What the resolver gave out for a name that is allowed, and is still good. */
+static __always_inline struct egress_name *find_name(const struct egress_destination *to,
+                                                     __u32 policy)
 {
         struct egress_name_key key = { .policy = policy };
         struct egress_name *found;
@@ -94,8 +95,15 @@ static __always_inline bool is_allowed_name(const struct egress_destination *to,
                 __builtin_memcpy(key.address + 12, to->words, 4);
         }
         found = bpf_map_lookup_elem(&names, &key);
-        return found && found->expire_nsec > bpf_ktime_get_ns() &&
-               judge_ranges(&found->allowed, to->port, ret_rule) == EGRESS_ALLOW;
+        return found && found->expire_nsec > bpf_ktime_get_ns() ? found : NULL;
+}
+
+static __always_inline bool is_allowed_name(const struct egress_destination *to, __u32 policy,
+                                            __u16 *ret_rule)
+{
+        const struct egress_name *found = find_name(to, policy);
+
+        return found && judge_ranges(&found->allowed, to->port, ret_rule) == EGRESS_ALLOW;
 }
 
 /* Of something that leaves the sandbox. */
@@ -122,4 +130,22 @@ judge(const struct egress_sandbox *sandbox, const struct egress_destination *to,
                 return EGRESS_ALLOWED_NAME;
         return sandbox->default_action == EGRESS_ALLOW ? EGRESS_ALLOWED_DEFAULT
                                                        : EGRESS_DENIED_DEFAULT;
+}
+
+/*
+ * connect() of a datagram socket sends nothing, and getaddrinfo() does it with each address that it
+ * found, to learn which it could reach first: no attempt to get out by another protocol than TCP.
+ */
+static __always_inline bool is_lookup(const struct egress_sandbox *sandbox,
+                                      const struct egress_destination *to)
+{
+        struct egress_destination by_tcp = *to;
+        __u16 rule;
+
+        if (to->protocol != IPPROTO_UDP)
+                return false;
+        if (find_name(to, sandbox->policy))
+                return true;
+        by_tcp.protocol = IPPROTO_TCP;
+        return judge(sandbox, &by_tcp, &rule) <= EGRESS_ALLOWED_DEFAULT;
 }

@@ -17,7 +17,8 @@
 
 enum {
         TURN_BYTES = 256 * 1024,
-        FILL_BYTES = 256 * 1024, /* more than a pipe holds */
+        FILL_BYTES = 256 * 1024,
+        PIPE_BYTES = 128 * 1024,
 };
 
 static const unsigned next_states[] = {
@@ -33,6 +34,9 @@ int direction_init(struct direction *direction, int from_fd, int to_fd)
 
         if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
                 return -errno;
+        /* Half the turns. What all pipes of a user may hold is bounded: then it stays
+         * small. */
+        (void)fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
         *direction = (struct direction){
                 .from_fd = from_fd, .to_fd = to_fd, .pipe_out = fds[0], .pipe_in = fds[1]
         };

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+import egress_figures
 import figures
 import jupyter
 import machine
@@ -18,8 +19,18 @@ from lab import Lab
 from programs import Failed
 
 # How many samples of each; how much output a sample of stdout is.
-FULL = {"create": 100, "delete": 30, "cold": 15, "warm": 200, "stdout": 7, "stdout_mib": 256, "memory": 5, "restart": 9}
-QUICK = {"create": 15, "delete": 5, "cold": 3, "warm": 30, "stdout": 3, "stdout_mib": 64, "memory": 2, "restart": 3}
+FULL = {
+    "create": 100, "delete": 30, "cold": 15, "warm": 200, "stdout": 7, "stdout_mib": 256, "memory": 5, "restart": 9,
+    "egress-connect": 25, "egress-round-trip": 25, "egress-throughput": 7, "egress_mib": 256, "egress-dns": 16, "egress-update": 20,
+    "egress-create": 100,
+}
+QUICK = {
+    "create": 15, "delete": 5, "cold": 3, "warm": 30, "stdout": 3, "stdout_mib": 64, "memory": 2, "restart": 3,
+    "egress-connect": 4, "egress-round-trip": 4, "egress-throughput": 3, "egress_mib": 64, "egress-dns": 4, "egress-update": 3,
+    "egress-create": 15,
+}
+ALL = figures.ALL | egress_figures.ALL
+GROUPS = {"egress": list(egress_figures.ALL)}  # figures that `--only` names at once
 
 
 def parse_arguments():
@@ -27,7 +38,7 @@ def parse_arguments():
     parser.add_argument("--runtime-pid", type=int, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--json", metavar="FILE", help="write everything there")
     parser.add_argument("--quick", action="store_true", help="few samples: a look, not a measurement")
-    parser.add_argument("--only", action="append", choices=figures.ALL, help="only this figure; may be repeated")
+    parser.add_argument("--only", action="append", choices=[*ALL, *GROUPS], help="only this figure; may be repeated")
     parser.add_argument("--gap", type=float, default=60, metavar="MS", help="idle time before each sample (60)")
     return parser.parse_args()
 
@@ -38,18 +49,24 @@ def versions(lab):
         "grpc": " ".join(lab.hotcell.greeting),
         "crun": machine.first_line("crun", "--version"),
         "bwrap": machine.first_line("bwrap", "--version"),
+        "nft": machine.first_line("nft", "--version"),
         "ipykernel": None if jupyter.missing else jupyter.ipykernel.__version__,
     }
+
+
+def chosen(only):
+    """Names of the figures that `--only` means: all, unless it was given."""
+    return list(dict.fromkeys(name for word in only or ALL for name in GROUPS.get(word, [word])))
 
 
 def measure(lab, arguments):
     """(figures, failures): what fails does not keep the rest from being measured."""
     done, failures = [], []
     counts = QUICK if arguments.quick else FULL
-    for name in arguments.only or figures.ALL:
+    for name in chosen(arguments.only):
         print(f"bench: measuring {name}", file=sys.stderr, flush=True)
         try:
-            done.append(figures.ALL[name](lab, counts))
+            done.append(ALL[name](lab, counts))
         except (Failed, OSError, RuntimeError) as error:
             failures.append(f"{name}: {error}")
     return done, failures

@@ -5,14 +5,18 @@
  *
  *   unary BYTES             ok TIME                       bare server: one message there and back
  *   stream MESSAGES         ok TIME BYTES                 bare server: many messages of 64 KiB
- *   create                  ok TIME SANDBOX               CreateSandbox, answered RUNNING
+ *   create [RULES FIRST]    ok TIME SANDBOX               CreateSandbox, answered RUNNING
+ *   update SANDBOX RULES FIRST
+ *                           ok TIME VERSION               UpdateSandbox to that egress policy
  *   delete SANDBOX          ok TIME
  *   usage SANDBOX           ok BYTES PEAK_BYTES PROCESSES
  *   run SANDBOX|- LIMIT CODE
  *                           ok RESULT_TIME ENDED_TIME OUTCOME STDOUT_BYTES STDOUT_TIME RESULT
  *
- * `run -` is a one-shot. LIMIT is that of the output in bytes, 0 for the server's. STDOUT_TIME goes
- * from the first to the last output that came. Failures answer `error TEXT`.
+ * RULES is how many there are, FIRST the prefix or name that the first allows; the others allow as
+ * many more of its kind. `run -` is a one-shot. LIMIT is that of the output in bytes, 0 for the
+ * server's. STDOUT_TIME goes from the first to the last output that came. Failures answer `error
+ * TEXT`.
  */
 #include "test/bench/client.h"
 
@@ -38,7 +42,8 @@ static const struct {
         call_function *call;
 } commands[] = {
         { "unary", call_unary },   { "stream", call_stream }, { "create", call_create },
-        { "delete", call_delete }, { "usage", call_usage },   { "run", call_run },
+        { "delete", call_delete }, { "update", call_update }, { "usage", call_usage },
+        { "run", call_run },
 };
 
 int64_t now_nsec(void)

@@ -26,6 +26,7 @@ void call_create(struct client *client, char *arguments)
 {
         Hotcell__V1__CreateSandboxRequest request;
         Hotcell__V1__SandboxSpec spec;
+        _cleanup_(message_freep) Hotcell__V1__EgressPolicy *egress = NULL;
         _cleanup_(message_freep) Hotcell__V1__CreateSandboxResponse *answer = NULL;
         struct client_call *call;
         int64_t start, end;
@@ -33,7 +34,8 @@ void call_create(struct client *client, char *arguments)
 
         hotcell__v1__create_sandbox_request__init(&request);
         hotcell__v1__sandbox_spec__init(&spec);
-        (void)arguments;
+        egress = next_policy(&arguments);
+        spec.egress = egress;
         request.spec = &spec;
         start = now_nsec();
         call = client_call_new(client, sandboxes, "CreateSandbox", &request.base, TIMEOUT_MSEC);

@@ -1,6 +1,7 @@
 """What all measurements share: the clients, the tools beside, the idle gaps. Takes everything down at the end."""
 
 import contextlib
+import functools
 import pathlib
 import shutil
 import subprocess
@@ -67,6 +68,13 @@ class Lab:
                 self.missing.append(f"{tool} is not installed")
         if jupyter.missing:
             self.missing.append(f"ipykernel cannot be imported by this Python: {jupyter.missing}")
+
+    @functools.cached_property
+    def egress(self):
+        """Networks and daemons for the figures of egress, made for the first of them."""
+        from egress_lab import EgressLab  # pylint: disable=import-outside-toplevel  # it generates a client first
+
+        return self.stack.enter_context(EgressLab(self))
 
     def pause(self):
         time.sleep(self.gap_seconds)

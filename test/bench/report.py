@@ -74,19 +74,19 @@ def exit_code(figures, failures):
 def _row(name, series, ratio=""):
     summary = series.summary
     return (
-        f"{name:<9}{series.name:<38}{series.shown(summary.median):>10}{series.shown(series.slow_end()):>10}"
+        f"{name:<19}{series.name:<38}{series.shown(summary.median):>10}{series.shown(series.slow_end()):>10}"
         f" {SHOWN[series.unit][0]:<6}{summary.n:>5}{ratio:>10}"
     )
 
 
 def _bar_row(figure, bar):
     limit = "unknown" if bar.limit is None else f"{figure.ours.shown(bar.limit)} {SHOWN[figure.ours.unit][0]}"
-    return f"{'':<9}bar: {bar.text} ({limit}): {figure.verdict(bar).upper()}"
+    return f"{'':<19}bar: {bar.text} ({limit}): {figure.verdict(bar).upper()}"
 
 
 def table(figures):
     """One block for each figure, ours first; a ratio is ours to theirs."""
-    lines = [f"{'figure':<9}{'':<38}{'median':>10}{'p99':>10} {'':<6}{'n':>5}{'ratio':>10}"]
+    lines = [f"{'figure':<19}{'':<38}{'median':>10}{'p99':>10} {'':<6}{'n':>5}{'ratio':>10}"]
     for figure in figures:
         lines.append("")
         lines.append(_row(figure.name, figure.ours))

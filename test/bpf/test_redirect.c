@@ -375,7 +375,34 @@ START_TEST(datagrams_are_refused_whatever_the_rules_say)
         set_sandbox(POLICY, EGRESS_ALLOW, true);
         ck_assert_int_eq(in_box(&f.boxes[0], send_datagram, &allowed[_i]), EPERM);
         ck_assert_uint_eq(next_event(&f).verdict, EGRESS_DENIED_PROTOCOL);
-        ck_assert_uint_eq(next_event(&f).verdict, EGRESS_DENIED_PROTOCOL);
+}
+END_TEST
+
+static int connect_datagram(const void *data)
+{
+        const struct target *target = data;
+        struct sockaddr_storage address;
+        socklen_t size = (socklen_t)make_address(target, &address);
+        int fd = socket(address.ss_family, SOCK_DGRAM, 0);
+
+        return connect(fd, (struct sockaddr *)&address, size) < 0 ? errno : 0;
+}
+
+/* As getaddrinfo() does with the addresses that it found. */
+START_TEST(a_datagram_socket_that_only_looks_is_refused_in_silence)
+{
+        const struct target no_port = { allowed[_i].address, 0, allowed[_i].is_mapped, false };
+
+        add_name("203.0.113.9", 60, 443);
+        add_name("2001:db8:1::9", 60, 443);
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_datagram, &allowed[_i]), EPERM);
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_datagram, &no_port), EPERM);
+        set_sandbox(POLICY + 1, EGRESS_ALLOW, true);
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_datagram, &allowed[_i]), EPERM);
+        ck_assert_uint_eq(counts_of(&f, &f.boxes[0]).n_denied, 0);
+        set_sandbox(POLICY + 1, EGRESS_DENY, true);
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_datagram, &allowed[_i]), EPERM);
+        ck_assert_uint_eq(counts_of(&f, &f.boxes[0]).n_denied, 1);
 }
 END_TEST
 
@@ -430,6 +457,8 @@ int main(void)
                             ARRAY_SIZE(allowed));
         tcase_add_loop_test(tests, ranges_of_ports_decide, 0, 8);
         tcase_add_loop_test(tests, datagrams_are_refused_whatever_the_rules_say, 0,
+                            ARRAY_SIZE(allowed));
+        tcase_add_loop_test(tests, a_datagram_socket_that_only_looks_is_refused_in_silence, 0,
                             ARRAY_SIZE(allowed));
         tcase_add_test(tests, tokens_of_one_place_differ);
         tcase_add_test(tests, a_neighbour_has_its_own_policy);

@@ -128,7 +128,10 @@ static const struct {
         { ALLOW, NULL, "", 0, ".domain", REASON_INVALID_FIELD, "example.org" },
         { ALLOW, NULL, "10.0.0.1", 0, ".domain", REASON_INVALID_FIELD, "cidr instead" },
         { ALLOW, NULL, "a.*.example.org", 0, ".domain", REASON_INVALID_FIELD, "first label" },
-        { ALLOW, NULL, "https://example.org", 0, ".domain", REASON_INVALID_FIELD, "scheme" },
+        { ALLOW, NULL,
+          "https:"
+          "//example.org",
+          0, ".domain", REASON_INVALID_FIELD, "scheme" },
         { ALLOW, NULL, "\xe2\x80\x8b.example", 0, ".domain", REASON_INVALID_FIELD, "'" },
 };
 
