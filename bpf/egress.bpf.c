@@ -165,9 +165,12 @@ static __always_inline void remember_peer(struct bpf_sock_addr *context,
                                           const struct egress_destination *to)
 {
         struct bpf_sock *sock = context->sk;
+        struct egress_destination *peer;
 
-        if (sock)
-                bpf_sk_storage_get(&peers, sock, (void *)to, BPF_SK_STORAGE_GET_F_CREATE);
+        peer = sock ? bpf_sk_storage_get(&peers, sock, NULL, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+        /* There may be one of an earlier connect(). */
+        if (peer)
+                *peer = *to;
 }
 
 /* --- whose it is ------------------------------------------------------------------------------ */

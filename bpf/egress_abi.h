@@ -9,7 +9,7 @@
 
 enum {
         EGRESS_RANGES_MAX = 8,     /* of ports, for one prefix or name */
-        EGRESS_TOKENS = 64,        /* of a sandbox: connections on their way to the relay */
+        EGRESS_TOKENS = 256,       /* of a sandbox: connections on their way to the relay */
         EGRESS_COMMAND_BYTES = 16, /* of the kernel's `comm` */
         EGRESS_ADDRESS_BYTES = 16,
         EGRESS_EVENT_RING_BYTES = 4 << 20,

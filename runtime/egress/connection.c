@@ -77,7 +77,7 @@ static void tell_denied(const struct connection *connection, Hotcell__Egress__V1
 
         event.reason = reason;
         event.rule = rule;
-        egress_push(connection->network->egress, &event);
+        network_push(connection->network, &event);
 }
 
 static void tell_failed(const struct connection *connection, int error)
@@ -85,7 +85,7 @@ static void tell_failed(const struct connection *connection, int error)
         struct event event = new_event(connection, EGRESS_DECISION(FAILED));
 
         event.error_number = error;
-        egress_push(connection->network->egress, &event);
+        network_push(connection->network, &event);
 }
 
 /* --- ends ---------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ static void on_flow_end(struct flow *flow, const struct flow_end *end, void *use
         event.sent_bytes = end->sent.bytes;
         event.received_bytes = end->received.bytes;
         event.duration_usec = (int64_t)end->duration_usec;
-        egress_push(connection->network->egress, &event);
+        network_push(connection->network, &event);
         connection_free(connection);
 }
 
@@ -411,7 +411,7 @@ void connection_accept(struct network *network, int fd)
                         network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(FAILED));
 
                 event.error_number = EMFILE;
-                egress_push(network->egress, &event);
+                network_push(network, &event);
                 reset_and_close(fd);
                 return;
         }
@@ -420,7 +420,7 @@ void connection_accept(struct network *network, int fd)
                         network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(DENIED));
 
                 event.reason = EGRESS_REASON(FORGED);
-                egress_push(network->egress, &event);
+                network_push(network, &event);
                 connection_free(connection);
                 return;
         }

@@ -69,7 +69,7 @@ static bool is_address_denied(const struct dns_address *address, void *userdata)
 }
 
 /* All ports of all names; when they do not fit, all ports: the relay judges for itself. */
-static size_t collect_ranges(const struct network *network, const struct named_address *address,
+static size_t collect_ranges(const struct policy_table *table, const struct named_address *address,
                              struct policy_range ret[static POLICY_ENTRY_RANGES])
 {
         struct policy_range all[NAMES_OF_ADDRESS_MAX * POLICY_ENTRY_RANGES];
@@ -77,7 +77,7 @@ static size_t collect_ranges(const struct network *network, const struct named_a
 
         for (size_t i = 0; i < address->n_entries; i++) {
                 const struct policy_name *name =
-                        policy_table_find_name(&network->policy.table, address->entries[i].name);
+                        policy_table_find_name(table, address->entries[i].name);
 
                 for (size_t j = 0; name && j < name->n_ranges; j++)
                         if (name->ranges[j].action == POLICY_ALLOW)
@@ -90,17 +90,19 @@ static size_t collect_ranges(const struct network *network, const struct named_a
         return 1;
 }
 
-void dns_service_admit_to_wall(struct network *network, const struct named_address *address)
+int dns_service_admit_to_wall(const struct network *network, const struct network_policy *policy_of,
+                              const struct named_address *address)
 {
         struct policy_range ranges[POLICY_ENTRY_RANGES];
-        size_t n = collect_ranges(network, address, ranges);
+        size_t n = collect_ranges(&policy_of->table, address, ranges);
         uint64_t expire_usec = 0;
 
         for (size_t i = 0; i < address->n_entries; i++)
                 expire_usec = MAX(expire_usec, address->entries[i].expire_usec);
-        if (n > 0)
-                (void)tables_put_name(&network->egress->tables, network->policy.number,
-                                      &address->address, ranges, n, expire_usec * 1000);
+        if (n == 0)
+                return 0;
+        return tables_put_name(&network->egress->tables, policy_of->number, &address->address,
+                               ranges, n, expire_usec * 1000);
 }
 
 static void drop_from_wall(const struct named_address *address, void *userdata)
@@ -126,7 +128,10 @@ static int admit(const char *name, const struct dns_address *addresses, size_t n
 
                 if (r)
                         return r < 0 ? r : -ENOSPC;
-                dns_service_admit_to_wall(network, names_find(&network->names, &address, now));
+                r = dns_service_admit_to_wall(network, &network->policy,
+                                              names_find(&network->names, &address, now));
+                if (r)
+                        return error_fold(r);
         }
         return 0;
 }
@@ -402,6 +407,8 @@ int dns_service_on_stream(sd_event_source *source, int fd, uint32_t events, void
         (void)events;
         if (stream_fd >= 0)
                 stream_new(userdata, stream_fd);
+        else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+                network_rest(userdata);
         return 0;
 }
 

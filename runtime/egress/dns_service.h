@@ -9,6 +9,7 @@
 
 struct named_address;
 struct network;
+struct network_policy;
 
 int dns_service_start(struct network *network);
 void dns_service_stop(struct network *network);
@@ -17,5 +18,6 @@ void dns_service_stop(struct network *network);
 int dns_service_on_datagram(sd_event_source *source, int fd, uint32_t events, void *userdata);
 int dns_service_on_stream(sd_event_source *source, int fd, uint32_t events, void *userdata);
 
-/* Lets connect() to an address pass that stands for names which the policy allows. */
-void dns_service_admit_to_wall(struct network *network, const struct named_address *address);
+/* Lets connect() to an address pass that stands for names which @policy allows. */
+int dns_service_admit_to_wall(const struct network *network, const struct network_policy *policy,
+                              const struct named_address *address);

@@ -44,7 +44,11 @@ struct network *egress_find_group(struct egress *egress, uint64_t cgroup_id)
 
 void egress_consume(struct egress *egress)
 {
-        (void)ring_buffer__consume(egress->ring);
+        if (!events_are_full(&egress->events))
+                (void)ring_buffer__consume(egress->ring);
+        /* The ring says that something is in it for as long as there is. */
+        (void)sd_event_source_set_enabled(
+                egress->ring_source, events_are_full(&egress->events) ? SD_EVENT_OFF : SD_EVENT_ON);
 }
 
 void egress_push(struct egress *egress, const struct event *event)

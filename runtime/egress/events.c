@@ -13,7 +13,7 @@
 int events_init(struct events *events)
 {
         /* Numbers rise also from one process to the next: none tells an event each microsecond. */
-        uint64_t first = (uint64_t)time_now_usec();
+        uint64_t first = clock_monotonic_usec();
 
         *events = (struct events){ .ring = calloc(EVENTS_MAX, sizeof(*events->ring)),
                                    .n_pushed = first,
@@ -46,8 +46,6 @@ void events_push(struct events *events, const struct event *event)
         }
         queued = &events->ring[++events->n_pushed % EVENTS_MAX];
         *queued = *event;
-        if (event->source != EGRESS_SOURCE(WALL))
-                queued->serial = events->n_pushed;
 }
 
 void events_acknowledge(struct events *events, uint64_t number)
@@ -67,7 +65,7 @@ static void fill(const struct event *event, uint64_t number, Hotcell__Egress__V1
         ret->number = number;
         ret->cgroup_id = event->cgroup_id;
         ret->leaf_cgroup_id = event->leaf_cgroup_id;
-        ret->serial = event->serial;
+        ret->serial = number;
         ret->source = event->source;
         ret->time_usec = event->time_usec;
         ret->decision = event->decision;

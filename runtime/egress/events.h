@@ -27,7 +27,6 @@ enum {
 struct event {
         uint64_t cgroup_id;
         uint64_t leaf_cgroup_id;
-        uint64_t serial;
         Hotcell__Egress__V1__Source source;
         int64_t time_usec;
         Hotcell__Egress__V1__Decision decision;

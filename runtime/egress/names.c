@@ -50,7 +50,6 @@ static void drop_expired(struct names *names, uint64_t now_usec, names_drop *dro
                         continue;
                 drop(address, userdata);
                 drop_address(names, address);
-                names->n_forgotten++;
         }
 }
 
@@ -128,7 +127,7 @@ void names_for_each(struct names *names, uint64_t now_usec,
         HASH_ITER(hh, names->addresses, address, following)
         {
                 drop_expired_names(address, now_usec);
-                if (address->n_entries > 0)
+                if (address->n_entries > 0 || now_usec == 0)
                         visit(address, userdata);
         }
 }

@@ -11,7 +11,7 @@
 #include "runtime/policy/policy.h"
 
 enum {
-        NAMES_ADDRESSES_MAX = 4096, /* of one sandbox */
+        NAMES_ADDRESSES_MAX = 1024, /* of one sandbox */
         NAMES_OF_ADDRESS_MAX = 4,   /* several names may share an address */
         NAMES_E_FULL = 1,
 };
@@ -32,7 +32,6 @@ struct named_address {
 struct names {
         struct named_address *addresses; /* a hash table */
         size_t n_addresses;
-        size_t n_forgotten; /* addresses that were dropped when they had expired */
 };
 
 void names_deinit(struct names *names);
@@ -52,7 +51,8 @@ int names_admit(struct names *names, const struct policy_address *address,
 const struct named_address *names_find(struct names *names, const struct policy_address *address,
                                        uint64_t now_usec);
 
-/* Each address with names that are good, in any order. */
+/* Each address with names that are good, in any order; at the time zero all, also those that have
+ * none any more. */
 void names_for_each(struct names *names, uint64_t now_usec,
                     void (*visit)(const struct named_address *address, void *userdata),
                     void *userdata);

@@ -16,7 +16,10 @@
 #include "runtime/egress/dns_service.h"
 #include "runtime/egress/egress.h"
 
-enum { ACCEPTS_A_TURN = 32 };
+enum {
+        ACCEPTS_A_TURN = 32,
+        PAUSE_USEC = 100 * 1000,
+};
 
 static struct policy_view view_of(const struct network *network)
 {
@@ -39,6 +42,19 @@ struct event network_event(const struct network *network, Hotcell__Egress__V1__S
                 .protocol = IPPROTO_TCP,
                 .count = 1,
         };
+}
+
+void network_push(struct network *network, struct event *event)
+{
+        static const struct token_rate rate = { .interval_usec = 10 * 1000, .burst = 500 };
+
+        if (token_bucket_take(&network->events, &rate, clock_monotonic_usec()) > 0) {
+                network->n_left_out++;
+                return;
+        }
+        event->count += (uint32_t)MIN(network->n_left_out, (uint64_t)UINT32_MAX - event->count);
+        network->n_left_out = 0;
+        egress_push(network->egress, event);
 }
 
 bool network_is_proven(const struct network *network)
@@ -87,6 +103,26 @@ static void judge_names(const struct network *network, const struct named_addres
         }
 }
 
+/* What the address allows, one of its names may deny. */
+static void deny_names(const struct network *network, const struct named_address *named,
+                       const struct policy_address *address, uint16_t port,
+                       struct network_ruling *ret)
+{
+        const struct policy_view view = view_of(network);
+
+        for (size_t i = 0; i < named->n_entries && ret->is_allowed; i++) {
+                const struct policy_flow flow = { .address = address,
+                                                  .name = named->entries[i].name,
+                                                  .port = port };
+                const struct policy_ruling ruling = policy_judge(&view, &flow);
+
+                if (policy_verdict_allows(ruling.verdict))
+                        continue;
+                take_ruling(&ruling, ret);
+                (void)memcpy(ret->name, named->entries[i].name, sizeof(ret->name));
+        }
+}
+
 void network_judge(struct network *network, const struct policy_address *address, uint16_t port,
                    struct network_ruling *ret_ruling)
 {
@@ -105,6 +141,8 @@ void network_judge(struct network *network, const struct policy_address *address
         take_ruling(&ruling, ret_ruling);
         if (ruling.verdict == POLICY_VERDICT_DENIED_DEFAULT && named)
                 judge_names(network, named, address, port, ret_ruling);
+        else if (ret_ruling->is_allowed && named)
+                deny_names(network, named, address, port, ret_ruling);
 }
 
 bool network_allows_name(const struct network *network, const struct policy_address *address,
@@ -135,46 +173,61 @@ static int point_wall_at(const struct network *network, const struct network_pol
         return tables_set_sandbox(&network->egress->tables, network->cgroup_id, &entry);
 }
 
+struct carrying {
+        const struct network *network;
+        const struct network_policy *policy;
+};
+
+/* What does not fit is as if it were not known: it has to be asked for again. */
 static void carry_name_over(const struct named_address *address, void *userdata)
 {
-        dns_service_admit_to_wall(userdata, address);
+        const struct carrying *carrying = userdata;
+
+        (void)dns_service_admit_to_wall(carrying->network, carrying->policy, address);
 }
 
 static void remove_name(const struct named_address *address, void *userdata)
 {
-        const struct network *network = userdata;
+        const struct carrying *carrying = userdata;
 
-        tables_remove_name(&network->egress->tables, network->policy.number, &address->address);
+        tables_remove_name(&carrying->network->egress->tables, carrying->policy->number,
+                           &address->address);
+}
+
+static void drop_from_wall(struct network *network, const struct network_policy *policy)
+{
+        struct carrying carrying = { network, policy };
+
+        names_for_each(&network->names, 0, remove_name, &carrying);
+        tables_remove_policy(&network->egress->tables, &policy->table, policy->number);
 }
 
 static void drop_policy(struct network *network)
 {
-        struct network_policy *policy = &network->policy;
-
         if (!network->has_policy)
                 return;
-        names_for_each(&network->names, 0, remove_name, network);
-        tables_remove_policy(&network->egress->tables, &policy->table, policy->number);
-        policy_table_deinit(&policy->table);
+        drop_from_wall(network, &network->policy);
+        policy_table_deinit(&network->policy.table);
         network->has_policy = false;
 }
 
 int network_set_policy(struct network *network, struct network_policy *policy, size_t *ret_n_cut)
 {
         struct tables *tables = &network->egress->tables;
+        struct carrying carrying = { network, policy };
         int r = tables_put_policy(tables, &policy->table, &policy->number);
 
         if (r)
                 return r;
+        names_for_each(&network->names, clock_monotonic_usec(), carry_name_over, &carrying);
         r = point_wall_at(network, policy);
         if (r) {
-                tables_remove_policy(tables, &policy->table, policy->number);
+                drop_from_wall(network, policy);
                 return error_fold(r);
         }
         drop_policy(network);
         network->policy = *policy;
         network->has_policy = true;
-        names_for_each(&network->names, clock_monotonic_usec(), carry_name_over, network);
         *ret_n_cut = connections_judge_again(network);
         return 0;
 }
@@ -192,14 +245,47 @@ static int on_relay(sd_event_source *source, int listen_fd, uint32_t events, voi
         for (size_t i = 0; i < ACCEPTS_A_TURN; i++) {
                 int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-                if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+                if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
                         log_warning_of(&quota, "cannot accept: sandbox=%s error=%s",
                                        network->sandbox_id, strerrorname_np(errno));
+                        network_rest(network);
+                }
                 if (fd < 0)
                         break;
                 connection_accept(network, fd);
         }
         return 0;
+}
+
+static void listen_again(struct network *network, int enabled)
+{
+        (void)sd_event_source_set_enabled(network->sources[NETWORK_RELAY], enabled);
+        (void)sd_event_source_set_enabled(network->sources[NETWORK_DNS_STREAM], enabled);
+}
+
+static int on_pause_over(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        listen_again(userdata, SD_EVENT_ON);
+        return 0;
+}
+
+void network_rest(struct network *network)
+{
+        listen_again(network, SD_EVENT_OFF);
+        (void)sd_event_source_set_time_relative(network->pause, PAUSE_USEC);
+        (void)sd_event_source_set_enabled(network->pause, SD_EVENT_ONESHOT);
+}
+
+static int make_pause(struct network *network)
+{
+        int r = sd_event_add_time_relative(network->egress->event, &network->pause, CLOCK_MONOTONIC,
+                                           PAUSE_USEC, 0, on_pause_over, network);
+
+        if (r >= 0)
+                r = sd_event_source_set_enabled(network->pause, SD_EVENT_OFF);
+        return r < 0 ? error_origin(r) : 0;
 }
 
 static int watch_sockets(struct network *network)
@@ -246,6 +332,8 @@ int network_new(struct egress *egress, const struct network_spec *spec,
                 network->sockets[i] = sockets[i];
         r = dns_service_start(network);
         if (!r)
+                r = make_pause(network);
+        if (!r)
                 r = watch_sockets(network);
         if (r)
                 return r;
@@ -261,6 +349,7 @@ struct network *network_free(struct network *network)
                 network->sources[i] = sd_event_source_disable_unref(network->sources[i]);
                 network->sockets[i] = close_fd(network->sockets[i]);
         }
+        network->pause = sd_event_source_disable_unref(network->pause);
         connections_end(network);
         dns_service_stop(network);
         drop_policy(network);

@@ -30,11 +30,11 @@ static int on_told(void *userdata, void *data, size_t size)
 {
         struct egress *egress = userdata;
 
-        if (events_are_full(&egress->events))
-                return -EAGAIN; /* it stays in the ring */
         if (size == sizeof(struct egress_event))
                 wall_event_push(egress, data, time_now_usec(), clock_monotonic_nsec());
-        return 0;
+        /* This one is taken whatever is said here: what ends the turn is whether there is a place
+         * for the next. */
+        return events_are_full(&egress->events) ? -EAGAIN : 0;
 }
 
 static int on_ring(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -76,7 +76,9 @@ static int start(struct egress *egress, const Hotcell__Egress__V1__Start *messag
         egress->is_started = true;
         for (size_t i = 0; i < EGRESS_PROGRAMS; i++)
                 egress->program_ids[i] = message->program_ids[i];
-        r = tables_put_always(&egress->tables, &egress->always);
+        r = tables_sweep(&egress->tables);
+        if (!r)
+                r = tables_put_always(&egress->tables, &egress->always);
         return r ? r : watch_ring(egress);
 }
 

@@ -1,6 +1,7 @@
 #include "runtime/egress/tables.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -42,6 +43,59 @@ void tables_deinit(struct tables *tables)
         tables->tokens = NULL;
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 tables->fds[i] = close_fd(tables->fds[i]);
+}
+
+/* Large enough for each of the keys. */
+union key {
+        struct egress_prefix4 prefix4;
+        struct egress_prefix6 prefix6;
+        struct egress_name_key name;
+};
+
+static int empty_map(int fd)
+{
+        union key key;
+
+        while (bpf_map_get_next_key(fd, NULL, &key) == 0) {
+                int r = bpf_map_delete_elem(fd, &key);
+
+                if (r)
+                        return error_origin(r);
+        }
+        return 0;
+}
+
+/* The runtime alone adds and removes entries. */
+static int take_policies_away(int fd)
+{
+        const uint64_t *previous = NULL;
+        uint64_t cgroup_id;
+
+        while (bpf_map_get_next_key(fd, previous, &cgroup_id) == 0) {
+                struct egress_sandbox entry;
+
+                if (bpf_map_lookup_elem(fd, &cgroup_id, &entry) == 0) {
+                        int r;
+
+                        entry.policy = EGRESS_POLICY_ALWAYS;
+                        r = bpf_map_update_elem(fd, &cgroup_id, &entry, BPF_EXIST);
+                        if (r && r != -ENOENT)
+                                return error_origin(r);
+                }
+                previous = &cgroup_id;
+        }
+        return 0;
+}
+
+int tables_sweep(const struct tables *tables)
+{
+        static const enum egress_map written[] = { EGRESS_MAP_PREFIXES4, EGRESS_MAP_PREFIXES6,
+                                                   EGRESS_MAP_NAMES };
+        int r = take_policies_away(tables->fds[EGRESS_MAP_SANDBOXES]);
+
+        for (size_t i = 0; i < ARRAY_SIZE(written) && !r; i++)
+                r = empty_map(tables->fds[written[i]]);
+        return r;
 }
 
 static int put_prefix(const struct tables *tables, uint32_t number,
@@ -204,7 +258,10 @@ bool tables_find_token(const struct tables *tables, uint32_t slot, uint32_t numb
         if (slot >= tables->n_slots)
                 return false;
         token = &tables->tokens[(size_t)slot * EGRESS_TOKENS + EGRESS_TOKEN_PLACE(number)];
-        *ret_token = *(const volatile struct egress_token *)token;
+        /* The place may be given to another one meanwhile: its serial number changes first. */
+        *ret_token = *token;
+        atomic_thread_fence(memory_order_acquire);
         return ret_token->serial != 0 &&
-               (ret_token->serial & serial_bits) == EGRESS_TOKEN_SERIAL(number);
+               (ret_token->serial & serial_bits) == EGRESS_TOKEN_SERIAL(number) &&
+               *(const volatile __u64 *)&token->serial == ret_token->serial;
 }

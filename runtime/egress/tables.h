@@ -23,6 +23,12 @@ struct tables {
 int tables_init(struct tables *tables, const int fds[static _EGRESS_MAP_N], uint32_t n_slots);
 void tables_deinit(struct tables *tables);
 
+/*
+ * Takes out what a hotcell-egress before wrote: its numbers mean nothing any more. No sandbox has a
+ * policy after this, so nothing leaves.
+ */
+int tables_sweep(const struct tables *tables);
+
 /* What is denied to all. -E2BIG: the tables are full; as below. */
 int tables_put_always(const struct tables *tables, const struct policy_always *always);
 

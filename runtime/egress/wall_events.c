@@ -34,7 +34,6 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         struct event event = {
                 .cgroup_id = told->cgroup_id,
                 .leaf_cgroup_id = told->leaf_id,
-                .serial = told->serial,
                 .source = EGRESS_SOURCE(WALL),
                 .time_usec = now_usec - (int64_t)((now_nsec - told->time_nsec) / 1000),
                 .decision = EGRESS_DECISION(DENIED),
