@@ -16,7 +16,7 @@ ALLOWED = {4: "93.184.216.34", 6: "2606:2800:220:1::34"}
 NAMED = {4: "93.184.216.40", 6: "2606:2800:220:1::40"}
 OTHER = {4: "93.184.216.35", 6: "2606:2800:220:1::35"}
 ECHO, DISCARD, CHARGEN = 7, 9, 19
-N_UPDATES = int(os.environ.get("HOTCELL_TEST_UPDATES", 300))
+N_UPDATES = int(os.environ.get("HOTCELL_TEST_UPDATES", 1000))
 scene = scenes.Scene()
 
 DOWNLOAD = """
