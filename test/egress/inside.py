@@ -89,7 +89,7 @@ def fast_open(address, port):
         with opened(address, port) as s:
             s.settimeout(None)
             for number in (20, 21):  # SO_RCVTIMEO, SO_SNDTIMEO
-                s.setsockopt(socket.SOL_SOCKET, number, struct.pack("ll", SECONDS, 0))
+                s.setsockopt(socket.SOL_SOCKET, number, struct.pack("ll", int(SECONDS), int(SECONDS % 1 * 1e6)))
             s.sendto(MESSAGE, 0x20000000, (address, port))
             return "echo" if s.recv(len(MESSAGE)) == MESSAGE else "?"
     return attempt(run)

@@ -1,11 +1,12 @@
 """A table of what programs in a sandbox try to send out: what is allowed arrives, and what is not is refused at once by the wall that it names,
 and never arrives. The hosts' own count says what arrived. What is refused is also tried outside, where it does arrive: else a row would prove
-nothing. The table is printed as comments; HOTCELL_TEST_ROWS=TEXT runs the rows that have it in their line.
+nothing. The table is printed as comments, and by test/run; HOTCELL_TEST_ROWS=TEXT runs the rows that have it in their line.
 """
 
 import os
 import unittest
 
+import daemons
 import rows
 import scene as scenes
 from rows import BPF, CAPABILITY, KERNEL, PING, RELAY, ROUTE, SECCOMP
@@ -20,7 +21,7 @@ def setUpModule():
     scene.enter()
     scene.world.set_zones(rows.ZONES)
     for outside in (scene.world.outside, scene.world.nobody):
-        outside.run(f"AUTHORITY = {scene.world.authority!r}\n{scenes.PRELUDE}\nSECONDS = 1")
+        outside.run(f"AUTHORITY = {scene.world.authority!r}\n{scenes.PRELUDE}\nSECONDS = 0.2")
     scene.world.outside.run(f"""
 listeners = []
 for address in {list(rows.HOME.values())!r}:
@@ -157,8 +158,12 @@ class Whole(unittest.TestCase):
             lines.append((row.what, str(row.version or "-"), row.policy, row.result.strip(), getattr(row, "wall", "?"), seen,
                           "" if row.verdict == "ok" else row.verdict))
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        for line in lines:
-            print("# " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+        print("".join(f"# {line}\n" for line in table), end="")
+        # For test/run, which shows it.
+        logs = daemons.build_folder() / "meson-logs"
+        if logs.is_dir():
+            (logs / "egress-table.txt").write_text("\n".join(table) + "\n")
         if "HOTCELL_TEST_ROWS" not in os.environ:
             self.assertGreaterEqual(len(ran), 60)
 
