@@ -24,13 +24,13 @@ CREATE TABLE egress_events (
         received_bytes INTEGER NOT NULL,
         duration_usec INTEGER NOT NULL,
         source INTEGER NOT NULL, -- who decided it; zero: not known
-        serial INTEGER NOT NULL, -- counts those of its source
+        serial INTEGER NOT NULL, -- counts those of its source, maybe with others
         size_bytes INTEGER NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX egress_events_of_sandbox ON egress_events (sandbox_id, sequence);
--- What the BPF programs (source 1) count goes on as long as the sandbox is there. The others begin
--- anew when they are started anew, at another time.
+-- Whoever tells again what the BPF programs (source 1) refused does so by another clock. What the
+-- others count goes by the clock from one start to the next, and that can be set back.
 CREATE UNIQUE INDEX egress_events_of_source ON egress_events (sandbox_id, source, serial,
         iif(source = 1, 0, event_time_usec)) WHERE source > 0;
 CREATE INDEX egress_events_of_execution ON egress_events (execution_id, sequence)

@@ -110,14 +110,22 @@ static void take_text(const char *text, char *ret_text, size_t size)
                         *ret_text = '?';
 }
 
+/* The wall counts each sandbox's refusals, also while there is no hotcell-egress; the others are
+ * told apart by the numbers of all events. */
+static bool take_serial(const Hotcell__Egress__V1__Event *message, struct egress_record *record)
+{
+        uint64_t serial = record->source == EGRESS_DECIDER_WALL ? message->serial : message->number;
+
+        record->serial = (int64_t)serial;
+        return serial > 0 && serial <= INT64_MAX;
+}
+
 static bool take_numbers(const Hotcell__Egress__V1__Event *message, struct egress_record *record)
 {
-        if (message->serial == 0 || message->serial > INT64_MAX || message->policy_version < 0 ||
-            message->error_number < 0 || message->error_number > ERROR_NUMBER_MAX ||
-            message->sent_bytes > INT64_MAX || message->received_bytes > INT64_MAX ||
-            message->duration_usec < 0)
+        if (message->policy_version < 0 || message->error_number < 0 ||
+            message->error_number > ERROR_NUMBER_MAX || message->sent_bytes > INT64_MAX ||
+            message->received_bytes > INT64_MAX || message->duration_usec < 0)
                 return false;
-        record->serial = (int64_t)message->serial;
         record->policy_version = message->policy_version;
         record->error_number = message->error_number;
         record->sent_bytes = (int64_t)message->sent_bytes;
@@ -139,7 +147,8 @@ bool egress_check_event(const Hotcell__Egress__V1__Event *message, int64_t now_u
         struct egress_record *record = &event.record;
 
         if (message->number == 0 || message->cgroup_id == 0 || !take_kind(message, record) ||
-            !take_destination(message, record) || !take_numbers(message, record))
+            !take_serial(message, record) || !take_destination(message, record) ||
+            !take_numbers(message, record))
                 return false;
         take_text(message->name, record->name, sizeof(record->name));
         take_text(message->command, record->command, sizeof(record->command));

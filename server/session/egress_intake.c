@@ -53,8 +53,8 @@ static bool find_ended(struct egress_intake *intake, uint64_t cgroup_id,
         return false;
 }
 
-/* What the wall counts goes on as long as the sandbox is there; what the others count begins anew
- * with each hotcell-egress, at a later time. */
+/* Numbers rise from one hotcell-egress to the next as far as the clock did, so of what they count
+ * the time has to fit, too; another one tells of the wall's by another clock. */
 static bool was_told(const struct egress_tail *tail, const struct egress_record *record)
 {
         if (record->serial > tail->told[record->source].serial)

@@ -91,9 +91,8 @@ enum sandbox_event {
 
 /* Who decides about egress. */
 enum egress_decider {
-        EGRESS_DECIDER_WALL =
-                1, /* the BPF programs: what they count goes on while the sandbox is there */
-        EGRESS_DECIDER_RELAY, /* begins anew with each hotcell-egress, as the resolver does */
+        EGRESS_DECIDER_WALL = 1, /* the BPF programs */
+        EGRESS_DECIDER_RELAY,
         EGRESS_DECIDER_RESOLVER,
         _EGRESS_DECIDER_N,
 };
@@ -276,7 +275,8 @@ struct request_record {
 struct egress_record {
         int64_t sequence;           /* rises in the sandbox, never used for another */
         enum egress_decider source; /* zero: not known, and only its sequence tells it apart */
-        int64_t serial;             /* counts those of its source: the same when it is told again */
+        int64_t serial; /* counts those of its source, maybe with others: the same when told again
+                         */
         int64_t event_time_usec;
         char sandbox_id[ID_BUFFER];
         char execution_id[ID_BUFFER]; /* may be empty */

@@ -372,7 +372,7 @@ END_TEST
 
 START_TEST(a_relay_that_does_not_answer_is_no_sandbox)
 {
-        restart_with_patience(50 * 1000);
+        restart_with_patience(500 * 1000);
         script()->hold = true;
         expect_refused(create_with(NULL), SESSION_E_EGRESS);
         expect_refused(create_with(loose), SESSION_E_EGRESS);
@@ -612,7 +612,7 @@ START_TEST(an_update_without_an_answer_is_taken_back)
 {
         struct answer answer;
 
-        restart_with_patience(50 * 1000);
+        restart_with_patience(500 * 1000);
         make_sandbox(tight);
         script()->hold = true; /* and yet it comes in force */
         answer = change_policy(loose);
@@ -946,7 +946,7 @@ END_TEST
 
 START_TEST(what_is_not_answered_is_restored_later)
 {
-        restart_with_patience(50 * 1000);
+        restart_with_patience(500 * 1000);
         make_sandbox(loose);
         fake_egress_restart(f.egress);
         script()->hold = true;
@@ -1073,7 +1073,7 @@ END_TEST
 
 START_TEST(a_successor_waits_for_the_relay_that_a_policy_needs)
 {
-        restart_with_patience(300 * 1000);
+        restart_with_patience(1000 * 1000);
         make_sandbox(loose);
         fake_runtime_script(f.runtime)->egress = NULL;
         fake_runtime_script(f.runtime)->protocol = 3;
@@ -1112,7 +1112,7 @@ END_TEST
 
 START_TEST(a_successor_does_not_wait_for_ever_for_answers)
 {
-        restart_with_patience(100 * 1000);
+        restart_with_patience(500 * 1000);
         make_sandbox(loose);
         script()->hold = true;
         crash_server();
