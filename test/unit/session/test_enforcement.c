@@ -246,17 +246,6 @@ static void expect_policy(const struct egress *egress, int64_t version)
                 ck_assert_mem_eq(policy->sha256, egress->sha256, 32);
 }
 
-static void expect_nothing_left(void)
-{
-        struct session_info info;
-
-        session_info(f.session, "uid:1", &info);
-        ck_assert_uint_eq(fake_runtime_n_sandboxes(f.runtime), 0);
-        ck_assert_uint_eq(info.sandboxes_active, 0);
-        for (size_t i = 0; i < _SESSION_SHARE_N; i++)
-                ck_assert_int_eq(info.quotas[i].used, 0);
-}
-
 static bool has_nothing(void *userdata)
 {
         struct session_info info;
@@ -266,11 +255,23 @@ static bool has_nothing(void *userdata)
         return info.quotas[SESSION_SHARE_SANDBOXES].used == 0;
 }
 
+/* Once its end is recorded. */
+static void expect_nothing_left(void)
+{
+        struct session_info info;
+
+        run_until(has_nothing, NULL);
+        session_info(f.session, "uid:1", &info);
+        ck_assert_uint_eq(fake_runtime_n_sandboxes(f.runtime), 0);
+        ck_assert_uint_eq(info.sandboxes_active, 0);
+        for (size_t i = 0; i < _SESSION_SHARE_N; i++)
+                ck_assert_int_eq(info.quotas[i].used, 0);
+}
+
 static void expect_refused(struct answer answer, int outcome)
 {
         ck_assert_int_eq(answer.result.outcome, outcome);
         ck_assert_str_ne(answer.result.message, "");
-        run_until(has_nothing, NULL);
         expect_nothing_left();
 }
 
