@@ -503,6 +503,24 @@ START_TEST(an_answer_to_nothing_ends_the_connection)
 }
 END_TEST
 
+START_TEST(an_answer_to_what_was_not_sent_ends_the_connection)
+{
+        Hotcell__Egress__V1__Failure failure;
+
+        fake_egress_script(egress)->deaf = true;
+        egress_client_connect(client, fake_egress_connect(egress, f.loop));
+        n_lost = 0;
+        for (unsigned i = 0; i < EGRESS_REQUESTS_MAX; i++)
+                ask_surely(i);
+        hotcell__egress__v1__failure__init(&failure);
+        say(EGRESS_REQUESTS_MAX, HOTCELL__EGRESS__V1__TO_SERVER__BODY_FAILURE, &failure);
+        wait_for_loss();
+        ck_assert_uint_eq(n_outcomes, EGRESS_REQUESTS_MAX);
+        for (unsigned i = 0; i < EGRESS_REQUESTS_MAX; i++)
+                ck_assert_int_eq(outcomes[i].result, EGRESS_E_LOST);
+}
+END_TEST
+
 START_TEST(a_message_without_a_body_ends_the_connection)
 {
         fake_egress_script(egress)->hold = true;
@@ -816,7 +834,8 @@ START_TEST(without_room_nothing_is_read_and_nothing_is_lost)
         ck_assert_uint_eq(n_events, 1);
         fake_egress_release(egress);
         run_turns(8);
-        ck_assert_uint_eq(n_outcomes, 0); /* behind what there is no room for */
+        ck_assert_uint_eq(n_outcomes, 0);             /* behind what there is no room for */
+        ck_assert_int_eq(sd_event_run(f.loop, 0), 0); /* and the loop has nothing to do */
 
         n_room = 1;
         egress_client_resume(client);
@@ -926,6 +945,7 @@ int main(void)
         tcase_add_test(tests, bytes_that_are_no_message_end_the_connection);
         tcase_add_test(tests, a_packet_that_is_too_large_ends_the_connection);
         tcase_add_test(tests, an_answer_to_nothing_ends_the_connection);
+        tcase_add_test(tests, an_answer_to_what_was_not_sent_ends_the_connection);
         tcase_add_test(tests, a_message_without_a_body_ends_the_connection);
         tcase_add_test(tests, events_as_an_answer_end_the_connection);
         tcase_add_loop_test(tests, an_answer_of_the_wrong_size_ends_the_connection, 0, 3);

@@ -30,6 +30,7 @@ static bool is_store_stuck; /* inserts are not begun until store_go_on */
 static bool is_answer_lost; /* they are done, and nobody hears of it */
 static int store_result;    /* they fail with that */
 static unsigned n_inserts;
+static size_t n_handed; /* events in these */
 
 static struct {
         struct store *store;
@@ -57,6 +58,7 @@ void __wrap_store_insert_egress_events(struct store *store, const struct egress_
                                        size_t n, store_on_done on_done, void *userdata)
 {
         n_inserts++;
+        n_handed += n;
         if (is_store_stuck) {
                 stuck.store = store;
                 memcpy(stuck.records, records, n * sizeof(*records));
@@ -166,6 +168,7 @@ static void set_up(void)
         is_store_stuck = is_answer_lost = is_inserted = false;
         store_result = 0;
         n_inserts = 0;
+        n_handed = 0;
         fixture_setup();
         start_with_egress();
         make_sandbox();
@@ -235,6 +238,7 @@ START_TEST(the_same_number_or_serial_is_one_event)
         events[3].source = SOURCE(RESOLVER);
         tell(events, 5);
         wait_for_acknowledgement(4);
+        ck_assert_uint_eq(n_handed, 3); /* nobody is shown it twice */
         ck_assert_uint_eq(read_stored(), 3);
         ck_assert_int_eq(stored.records[0].serial, 1);
         ck_assert_int_eq(stored.records[1].source, EGRESS_DECIDER_RESOLVER);
@@ -409,7 +413,9 @@ static void serve_again(void)
         run_until(session_serves, NULL);
 }
 
-/* Killed between the commit and the acknowledgement, or before the commit. */
+/* Killed between the commit of the first and its acknowledgement, before any, or after all. */
+static const size_t handed_again[] = { 3, 4, 1 };
+
 START_TEST(a_successor_stores_each_once)
 {
         Event events[] = { event(1, 1), event(2, 2), event(3, 1), event(4, 3) };
@@ -422,13 +428,20 @@ START_TEST(a_successor_stores_each_once)
         tell(events, 3);
         if (_i == 0)
                 run_until_true(&is_inserted);
-        else
+        else if (_i == 1)
                 run_turns(20);
+        else
+                wait_for_acknowledgement(3);
         is_answer_lost = is_store_stuck = false;
         crash_server();
         serve_again();
-        tell(events, 4);
+        n_handed = 0;
+        if (_i == 2)
+                tell(&events[3], 1);
+        else
+                tell(events, 4);
         wait_for_acknowledgement(4);
+        ck_assert_uint_eq(n_handed, handed_again[_i]);
         ck_assert_uint_eq(read_stored(), 4);
         for (size_t i = 0; i < 4; i++)
                 ck_assert_int_eq(stored.records[i].sequence, 5000000 + (int64_t)i);
@@ -524,7 +537,7 @@ int main(void)
         tcase_add_loop_test(tests, numbers_of_the_last_connection_are_not_acknowledged_to_the_next,
                             0, 2);
         tcase_add_test(tests, events_of_a_new_relay_are_others);
-        tcase_add_loop_test(tests, a_successor_stores_each_once, 0, 2);
+        tcase_add_loop_test(tests, a_successor_stores_each_once, 0, 3);
         tcase_add_test(tests, events_wait_for_a_successor_that_takes_over);
         tcase_add_test(tests, events_that_wait_do_not_keep_a_takeover);
         tcase_add_test(tests, garbage_among_events_costs_the_connection_and_no_event);
