@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "test/unit/session/fixture.h"
 
@@ -489,14 +490,18 @@ START_TEST(the_runtime_goes_away_while_a_policy_is_put_in_force)
 {
         struct answer answer;
 
-        start_with_egress();
+        restart_with_patience(INT64_C(3600) * 1000 * 1000);
         script()->hold = true;
         begin_creation(loose, &answer);
         wait_for_held(1);
+        fake_runtime_script(f.runtime)->egress = NULL;
         fake_runtime_break(f.runtime);
         run_until_true(&answer.is_done);
         ck_assert_int_eq(answer.result.outcome, SESSION_E_RUNTIME_UNAVAILABLE);
         script()->hold = false;
+        fake_runtime_script(f.runtime)->egress = f.egress;
+        fake_runtime_disconnect(f.runtime);
+        run_until(is_session_lost, NULL);
         run_until(session_serves, NULL);
         expect_nothing_left();
         make_sandbox(loose);
@@ -1014,6 +1019,40 @@ START_TEST(many_are_restored_a_few_at_a_time)
 }
 END_TEST
 
+static bool is_past(void *userdata)
+{
+        return clock_monotonic_usec() >= *(const uint64_t *)userdata;
+}
+
+/* There are answers all the time, though all of them take longer than one may. */
+START_TEST(a_successor_waits_as_long_as_there_are_answers)
+{
+        enum { N = 40, PATIENCE_USEC = 2000 * 1000, HALF_USEC = 1200 * 1000 };
+        uint64_t until_usec;
+
+        f.config.shares.total[SESSION_SHARE_SANDBOXES] = 2 * (int64_t)N;
+        f.config.shares.total[SESSION_SHARE_MEMORY] = INT64_C(1) << 40;
+        restart_with_patience(PATIENCE_USEC);
+        for (size_t i = 0; i < N; i++)
+                make_sandbox(loose);
+        script()->hold = true;
+        crash_server();
+        start_session();
+        wait_for_held(32);
+        until_usec = clock_monotonic_usec() + HALF_USEC;
+        run_until(is_past, &until_usec);
+        fake_egress_release(f.egress);
+        script()->hold = true;
+        wait_for_held(N - 32);
+        until_usec += HALF_USEC;
+        run_until(is_past, &until_usec);
+        ck_assert(!session_is_ready(f.session));
+        fake_egress_release(f.egress);
+        run_until(session_serves, NULL);
+        expect_policy(loose, 1);
+}
+END_TEST
+
 /* Killed while it was changed: nobody was told, and what is recorded comes in force. */
 START_TEST(a_successor_puts_in_force_what_its_predecessor_had_begun)
 {
@@ -1219,6 +1258,7 @@ int main(void)
         tcase_add_test(tests, what_is_not_answered_is_restored_later);
         tcase_add_loop_test(tests, a_successor_is_ready_once_all_policies_are_in_force, 0, 2);
         tcase_add_test(tests, many_are_restored_a_few_at_a_time);
+        tcase_add_test(tests, a_successor_waits_as_long_as_there_are_answers);
         tcase_add_loop_test(tests, a_successor_puts_in_force_what_its_predecessor_had_begun, 0, 2);
         tcase_add_loop_test(tests, a_successor_of_one_that_took_back_holds_to_one_of_both, 0, 8);
         tcase_add_test(tests, a_creation_of_a_killed_server_is_undone);
