@@ -103,6 +103,7 @@ static void connection_free(struct connection *connection)
 {
         LIST_REMOVE(connection, link);
         connection->network->n_connections--;
+        connection->network->egress->n_connections--;
         connection->readable = sd_event_source_disable_unref(connection->readable);
         connection->timer = sd_event_source_disable_unref(connection->timer);
         connection->dial = dial_free(connection->dial);
@@ -381,6 +382,7 @@ static struct connection *connection_new(struct network *network, int fd)
         connection->inside_fd = fd;
         LIST_INSERT_HEAD(&network->connections, connection, link);
         network->n_connections++;
+        network->egress->n_connections++;
         return connection;
 }
 
@@ -400,11 +402,20 @@ static void judge_and_go_on(struct connection *connection)
                 dial(connection);
 }
 
+/* Up to half of what the others leave: there is always a part for the next. */
+static bool has_place(const struct network *network)
+{
+        const struct egress *egress = network->egress;
+        size_t n_others = egress->n_connections - network->n_connections;
+
+        return network->n_connections < NETWORK_CONNECTIONS_MAX &&
+               n_others < egress->n_connections_max &&
+               network->n_connections < (egress->n_connections_max - n_others) / 2;
+}
+
 void connection_accept(struct network *network, int fd)
 {
-        struct connection *connection = network->n_connections < NETWORK_CONNECTIONS_MAX
-                                                ? connection_new(network, fd)
-                                                : NULL;
+        struct connection *connection = has_place(network) ? connection_new(network, fd) : NULL;
 
         if (!connection) {
                 struct event event =

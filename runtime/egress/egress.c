@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/channel/channel.h"
+#include "runtime/egress/flow.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/resolver.h"
 #include "runtime/egress/runtime_link.h"
@@ -24,6 +26,7 @@ enum {
         SERVER_PACKET_MAX = 128 << 10,
         QUEUE_BYTES_MAX = 4 << 20,
         ARENA_BYTES_MAX = 1 << 20,
+        OTHER_DESCRIPTORS = 4096, /* of networks, the resolver and the channels */
 };
 
 struct network *egress_find(struct egress *egress, const char *sandbox_id)
@@ -203,6 +206,16 @@ static int make_resolver(struct egress *egress, const struct egress_options *opt
         return resolver_new(egress->event, &config, &egress->resolver);
 }
 
+/* What the sockets of the networks leave of the descriptors, and some for the rest. */
+static size_t count_places(void)
+{
+        struct rlimit limit = { 0 };
+        rlim_t others = OTHER_DESCRIPTORS;
+
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        return limit.rlim_max > others ? (size_t)((limit.rlim_max - others) / FLOW_DESCRIPTORS) : 0;
+}
+
 static bool has_v6(void)
 {
         _cleanup_(closep) int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -214,7 +227,9 @@ int egress_init(struct egress *egress, const struct egress_options *options)
 {
         int r;
 
-        *egress = (struct egress){ .routes = { .fd = -1 }, .has_v6 = has_v6() };
+        *egress = (struct egress){ .routes = { .fd = -1 },
+                                   .has_v6 = has_v6(),
+                                   .n_connections_max = count_places() };
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 egress->tables.fds[i] = -1;
         r = make_loop(egress);

@@ -51,6 +51,9 @@ struct egress {
         struct channel *server;
         struct wire_arena arena; /* for the message at hand */
 
+        size_t n_connections;     /* of all networks */
+        size_t n_connections_max; /* for which there are descriptors */
+
         struct network *networks; /* by id */
         struct network *by_group; /* the same */
 };

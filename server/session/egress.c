@@ -295,6 +295,7 @@ int session_egress_event(struct session *session, const struct egress_source *so
         struct egress_record event;
         struct sandbox *sandbox;
         const char *id = source->sandbox_id;
+        const char *owner = source->owner;
         int r;
 
         if (session->is_stopped)
@@ -312,5 +313,7 @@ int session_egress_event(struct session *session, const struct egress_source *so
         (void)snprintf(event.sandbox_id, sizeof(event.sandbox_id), "%s", id);
         if (sandbox)
                 show(session, sandbox, source->leaf_cgroup_id, &event);
-        return enqueue(session, sandbox ? sandbox->record.owner : "", source->number, &event);
+        if (sandbox)
+                owner = sandbox->record.owner;
+        return enqueue(session, owner ? owner : "", source->number, &event);
 }

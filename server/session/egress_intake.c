@@ -76,7 +76,8 @@ static void hand_on(struct session *session, const struct egress_event *event,
         struct egress_source source = { .sandbox_id = subject->sandbox_id,
                                         .cgroup_id = event->cgroup_id,
                                         .leaf_cgroup_id = event->leaf_cgroup_id,
-                                        .number = event->number };
+                                        .number = event->number,
+                                        .owner = subject->owner };
         struct egress_record record = event->record;
         static struct log_quota quota;
         int r;

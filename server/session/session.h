@@ -358,7 +358,8 @@ struct egress_source {
         const char *sandbox_id;  /* NULL or empty: it is known by its cgroup */
         uint64_t cgroup_id;      /* of the sandbox */
         uint64_t leaf_cgroup_id; /* of the process; zero: not known */
-        uint64_t number; /* by which it is acknowledged once it is stored; zero: it is not */
+        uint64_t number;   /* by which it is acknowledged once it is stored; zero: it is not */
+        const char *owner; /* of a sandbox that has ended; NULL: not known */
 };
 
 /*
