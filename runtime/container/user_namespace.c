@@ -23,6 +23,8 @@
 #include "runtime/base/io.h"
 #include "runtime/container/spawner.h"
 
+enum { FIRST_FD = 3 };
+
 static int holder_enter(uint32_t id_base)
 {
         /* Keeps the capabilities across the change of user: hosts may forbid unprivileged user
@@ -36,13 +38,25 @@ static int holder_enter(uint32_t id_base)
         return io_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", "0");
 }
 
-/* Tells its errno, zero when the namespace is there, and waits to be killed. */
-static _Noreturn void holder_run(uint32_t id_base, int ready_fd)
+/* The end of the spawner's socket is how the runtime hears of its death: nobody else may hold it.
+ */
+static int holder_close_others(int ready_fd)
 {
-        int error;
+        if (ready_fd > FIRST_FD && close_range(FIRST_FD, (unsigned)ready_fd - 1, 0) < 0)
+                return -errno;
+        return close_range((unsigned)ready_fd + 1, ~0U, 0) < 0 ? -errno : 0;
+}
 
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        error = holder_enter(id_base);
+/* Tells its errno, zero when the namespace is there, and waits to be killed. */
+static _Noreturn void holder_run(uint32_t id_base, int ready_fd, pid_t spawner)
+{
+        int error = holder_close_others(ready_fd);
+
+        if (!error)
+                error = holder_enter(id_base);
+        /* Not before: a change of credentials takes it back. */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != spawner)
+                _exit(1);
         (void)!write(ready_fd, &error, sizeof(error));
         for (;;)
                 (void)pause();
@@ -103,6 +117,7 @@ int user_namespace_new(uint32_t id_base, int *ret_fd)
 {
         _cleanup_(closep) int read_fd = -1;
         _cleanup_(closep) int write_fd = -1;
+        pid_t spawner = getpid();
         int ends[2];
         pid_t holder;
         int r;
@@ -116,7 +131,7 @@ int user_namespace_new(uint32_t id_base, int *ret_fd)
         if (holder < 0)
                 return error_origin(-errno);
         if (holder == 0)
-                holder_run(id_base, write_fd);
+                holder_run(id_base, write_fd, spawner);
         /* Or the death of the holder would not end the wait. */
         closep(&write_fd);
 

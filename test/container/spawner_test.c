@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,9 +15,10 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
+#include "runtime/container/user_namespace.h"
 #include "test/container/suite.h"
 
-enum { N_MANY = 200 };
+enum { N_MANY = 200, N_DEATHS = 200, PATIENCE_MSEC = 10000 };
 
 static struct outcome outcome; /* too large for the stack */
 
@@ -414,6 +416,41 @@ START_TEST(the_death_of_the_spawner_loses_no_process)
 }
 END_TEST
 
+/* Holds an end of a socket as the spawner does, and does its work until it is killed. */
+static _Noreturn void make_namespaces(void)
+{
+        for (;;) {
+                int fd = -1;
+
+                (void)user_namespace_new(1U << 30, &fd);
+                (void)close_fd(fd);
+                (void)waitpid(-1, NULL, WNOHANG);
+        }
+}
+
+START_TEST(its_death_at_any_moment_is_heard_at_once)
+{
+        for (unsigned i = 0; i < N_DEATHS; i++) {
+                struct pollfd near = { .events = POLLIN };
+                int ends[2];
+                pid_t pid;
+
+                ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+                pid = fork();
+                ck_assert_int_ge(pid, 0);
+                if (pid == 0)
+                        make_namespaces();
+                (void)close(ends[1]);
+                (void)usleep(2000 + i * 37);
+                ck_assert_int_eq(kill(pid, SIGKILL), 0);
+                ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+                near.fd = ends[0];
+                ck_assert_int_eq(poll(&near, 1, PATIENCE_MSEC), 1);
+                (void)close(ends[0]);
+        }
+}
+END_TEST
+
 START_TEST(a_missing_init_is_told)
 {
         struct spawner *spawner = NULL;
@@ -441,6 +478,7 @@ int main(void)
                 &the_spawner_sees_no_files_of_the_host,
                 &many_sandboxes_leave_nothing_in_the_spawner,
                 &the_death_of_the_spawner_loses_no_process,
+                &its_death_at_any_moment_is_heard_at_once,
                 &a_missing_init_is_told,
         };
 
