@@ -4,7 +4,7 @@ again soon after."""
 import concurrent.futures
 import contextlib
 import os
-import re
+import pathlib
 import signal
 import threading
 import unittest
@@ -14,7 +14,6 @@ import grpc
 import daemons
 import scenario
 import scene as scenes
-import stubs
 from daemons import PATIENCE, wait_until
 from patient import ask, new_id
 from scene import allow
@@ -76,10 +75,14 @@ class Case(unittest.TestCase):
         return scene.running.egress_pid()
 
     def spawner(self):
-        """The runtime's child that is the same program."""
+        """The runtime's child that is the same program, and is not on its way to be a sandbox's."""
         runtime = scene.running.process.pid
-        return next((child for child in daemons.children(runtime)
-                     if os.readlink(f"/proc/{child}/exe") == os.readlink(f"/proc/{runtime}/exe")), None)
+        for child in daemons.children(runtime):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                is_same = os.readlink(f"/proc/{child}/exe") == os.readlink(f"/proc/{runtime}/exe")
+                if is_same and "sandbox-" not in pathlib.Path(f"/proc/{child}/cgroup").read_text():
+                    return child
+        return None
 
     def kill(self, who):
         if who == "spawner" and not self.spawner():
