@@ -329,23 +329,23 @@ static void start_looking(struct connection *connection)
 /* The number in the address at which it arrived; false: it is no address of the relay's. */
 static bool read_number(int fd, uint32_t *ret_number, unsigned *ret_n_bits)
 {
-        struct sockaddr_storage address = { 0 };
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
-        socklen_t size = sizeof(address);
+        struct sockaddr_in6 v6 = { 0 };
+        struct sockaddr_in v4 = { 0 };
+        socklen_t size = sizeof(v6);
         uint32_t word;
 
-        if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        if (getsockname(fd, (struct sockaddr *)&v6, &size) < 0)
                 return false;
-        word = ntohl(v4->sin_addr.s_addr);
-        if (address.ss_family == AF_INET6) {
-                word = ntohl(v6->sin6_addr.s6_addr32[3]);
+        (void)memcpy(&v4, &v6, sizeof(v4));
+        word = ntohl(v4.sin_addr.s_addr);
+        if (v6.sin6_family == AF_INET6) {
+                word = ntohl(v6.sin6_addr.s6_addr32[3]);
                 *ret_number = word;
                 *ret_n_bits = 32;
-                if (v6->sin6_addr.s6_addr32[0] == htonl(EGRESS_RELAY6_0) &&
-                    v6->sin6_addr.s6_addr32[1] == htonl(EGRESS_RELAY6_1))
+                if (v6.sin6_addr.s6_addr32[0] == htonl(EGRESS_RELAY6_0) &&
+                    v6.sin6_addr.s6_addr32[1] == htonl(EGRESS_RELAY6_1))
                         return true;
-                if (!IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+                if (!IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr))
                         return false;
         }
         *ret_number = word & ~EGRESS_RELAY4_MASK;

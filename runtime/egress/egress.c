@@ -29,22 +29,6 @@ enum {
         OTHER_DESCRIPTORS = 4096, /* of networks, the resolver and the channels */
 };
 
-struct network *egress_find(struct egress *egress, const char *sandbox_id)
-{
-        struct network *found;
-
-        HASH_FIND(by_id, egress->networks, sandbox_id, strlen(sandbox_id), found);
-        return found;
-}
-
-struct network *egress_find_group(struct egress *egress, uint64_t cgroup_id)
-{
-        struct network *found;
-
-        HASH_FIND(by_group, egress->by_group, &cgroup_id, sizeof(cgroup_id), found);
-        return found;
-}
-
 void egress_consume(struct egress *egress)
 {
         if (!events_are_full(&egress->events))
@@ -258,12 +242,9 @@ int egress_run(struct egress *egress)
 void egress_deinit(struct egress *egress)
 {
         struct network *network;
-        struct network *following;
 
-        HASH_ITER(by_id, egress->networks, network, following)
-        {
-                HASH_DELETE(by_id, egress->networks, network);
-                HASH_DELETE(by_group, egress->by_group, network);
+        while ((network = egress->networks.by_id)) {
+                network_tables_remove(&egress->networks, network);
                 (void)network_free(network);
         }
         egress->server = channel_free(egress->server);

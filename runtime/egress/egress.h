@@ -10,12 +10,12 @@
 #include "runtime/base/wire.h"
 #include "runtime/egress/dial.h"
 #include "runtime/egress/events.h"
+#include "runtime/egress/network_tables.h"
 #include "runtime/egress/route.h"
 #include "runtime/egress/tables.h"
 #include "runtime/policy/always.h"
 
 struct channel;
-struct network;
 struct resolver;
 struct ring_buffer;
 
@@ -54,8 +54,7 @@ struct egress {
         size_t n_connections;     /* of all networks */
         size_t n_connections_max; /* for which there are descriptors */
 
-        struct network *networks; /* by id */
-        struct network *by_group; /* the same */
+        struct network_tables networks;
 };
 
 int egress_init(struct egress *egress, const struct egress_options *options);
@@ -63,9 +62,6 @@ void egress_deinit(struct egress *egress);
 
 /* Serves until it is told to stop or the runtime is gone. Returns the exit code. */
 int egress_run(struct egress *egress);
-
-struct network *egress_find(struct egress *egress, const char *sandbox_id);
-struct network *egress_find_group(struct egress *egress, uint64_t cgroup_id);
 
 /* Takes what the BPF programs told so far. */
 void egress_consume(struct egress *egress);

@@ -10,6 +10,8 @@
 
 #include "runtime/base/error.h"
 
+/* NOLINTBEGIN(readability-function-size, clang-analyzer-core.NullDereference): uthash's macros */
+
 static void drop_address(struct names *names, struct named_address *address)
 {
         HASH_DEL(names->addresses, address);
@@ -131,3 +133,5 @@ void names_for_each(struct names *names, uint64_t now_usec,
                         visit(address, userdata);
         }
 }
+
+/* NOLINTEND(readability-function-size, clang-analyzer-core.NullDereference) */

@@ -46,7 +46,7 @@ struct event network_event(const struct network *network, Hotcell__Egress__V1__S
 
 void network_push(struct network *network, struct event *event)
 {
-        static const struct token_rate rate = { .interval_usec = 10 * 1000, .burst = 500 };
+        static const struct token_rate rate = { .interval_usec = 10000, .burst = 500 };
 
         if (token_bucket_take(&network->events, &rate, clock_monotonic_usec()) > 0) {
                 network->n_left_out++;

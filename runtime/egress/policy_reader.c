@@ -14,16 +14,12 @@ enum { ARENA_BYTES_MAX = 32 << 20 };
 
 static int read_destination(const Hotcell__Egress__V1__Rule *message, struct policy_rule *rule)
 {
-        switch (message->destination_case) {
-        case HOTCELL__EGRESS__V1__RULE__DESTINATION_CIDR:
+        if (message->destination_case == HOTCELL__EGRESS__V1__RULE__DESTINATION_CIDR)
                 return policy_parse_cidr(message->cidr, &rule->prefix);
-        case HOTCELL__EGRESS__V1__RULE__DESTINATION_DOMAIN:
-                rule->is_domain = true;
-                return policy_parse_domain(message->domain, &rule->is_wildcard, rule->domain);
-        case HOTCELL__EGRESS__V1__RULE__DESTINATION__NOT_SET:
-        default:
+        if (message->destination_case != HOTCELL__EGRESS__V1__RULE__DESTINATION_DOMAIN)
                 return POLICY_E_CIDR_FORM;
-        }
+        rule->is_domain = true;
+        return policy_parse_domain(message->domain, &rule->is_wildcard, rule->domain);
 }
 
 static int read_rule(const Hotcell__Egress__V1__Rule *message, struct policy *policy)

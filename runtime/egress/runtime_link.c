@@ -1,6 +1,3 @@
-/* Before uthash.h. */
-#include "runtime/base/hash.h"
-
 #include "runtime/egress/runtime_link.h"
 
 #include <errno.h>
@@ -100,28 +97,29 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
         int r;
 
         if (!egress->is_started || n_fds != _NETWORK_SOCKET_N ||
-            message->slot >= egress->tables.n_slots || egress_find(egress, message->sandbox_id) ||
-            egress_find_group(egress, message->cgroup_id))
+            message->slot >= egress->tables.n_slots ||
+            network_tables_find(&egress->networks, message->sandbox_id) ||
+            network_tables_find_group(&egress->networks, message->cgroup_id))
                 return error_origin(-EPROTO);
         for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
                 sockets[i] = take_fd(&fds[i]);
         r = network_new(egress, &spec, sockets, &network);
         if (r)
                 return r;
-        HASH_ADD(by_id, egress->networks, sandbox_id, strlen(network->sandbox_id), network);
-        HASH_ADD(by_group, egress->by_group, cgroup_id, sizeof(network->cgroup_id), network);
-        return network->by_id.tbl && network->by_group.tbl ? 0 : error_origin(-ENOMEM);
+        r = network_tables_add(&egress->networks, network);
+        if (r)
+                (void)network_free(network);
+        return r;
 }
 
 static void remove_network(struct egress *egress, const char *sandbox_id)
 {
-        struct network *network = egress_find(egress, sandbox_id);
+        struct network *network = network_tables_find(&egress->networks, sandbox_id);
 
         if (!network)
                 return;
         egress_consume(egress);
-        HASH_DELETE(by_id, egress->networks, network);
-        HASH_DELETE(by_group, egress->by_group, network);
+        network_tables_remove(&egress->networks, network);
         (void)network_free(network);
 }
 
@@ -138,23 +136,20 @@ static int dispatch(struct egress *egress, const Hotcell__Egress__V1__FromRuntim
 {
         int r;
 
-        switch (message->body_case) {
-        case FROM_RUNTIME(START):
+        if (message->body_case == FROM_RUNTIME(START))
                 return start(egress, message->start, fds, n_fds);
-        case FROM_RUNTIME(ADD_NETWORK):
+        if (message->body_case == FROM_RUNTIME(ADD_NETWORK))
                 return add_network(egress, message->add_network, fds, n_fds);
-        case FROM_RUNTIME(REMOVE_NETWORK):
+        if (message->body_case == FROM_RUNTIME(REMOVE_NETWORK)) {
                 remove_network(egress, message->remove_network->sandbox_id);
                 return 0;
-        case FROM_RUNTIME(SERVE_SERVER):
-                r = serve_server(egress, fds, n_fds);
-                if (!r)
-                        server_link_send_events(egress);
-                return r;
-        case FROM_RUNTIME(_NOT_SET):
-        default:
-                return error_origin(-EPROTO);
         }
+        if (message->body_case != FROM_RUNTIME(SERVE_SERVER))
+                return error_origin(-EPROTO);
+        r = serve_server(egress, fds, n_fds);
+        if (!r)
+                server_link_send_events(egress);
+        return r;
 }
 
 void runtime_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_bytes, int *fds,

@@ -97,7 +97,7 @@ static int make_policy(struct egress *egress, uint64_t request,
 static void set_policy(struct egress *egress, uint64_t request,
                        const Hotcell__Egress__V1__SetPolicy *set, int fd)
 {
-        struct network *network = egress_find(egress, set->sandbox_id);
+        struct network *network = network_tables_find(&egress->networks, set->sandbox_id);
         struct network_policy policy = { 0 };
         size_t n_cut = 0;
         int r;
@@ -137,17 +137,14 @@ void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_by
                 log_warning("hotcelld sent a packet that is no message: bytes=%zu", n_bytes);
                 return;
         }
-        switch (message->body_case) {
-        case HOTCELL__EGRESS__V1__FROM_SERVER__BODY_SET_POLICY:
+        if (message->body_case == HOTCELL__EGRESS__V1__FROM_SERVER__BODY_SET_POLICY) {
                 set_policy(egress, message->request, message->set_policy, n_fds > 0 ? fds[0] : -1);
-                return;
-        case HOTCELL__EGRESS__V1__FROM_SERVER__BODY_ACKNOWLEDGE_EVENTS:
+        } else if (message->body_case ==
+                   HOTCELL__EGRESS__V1__FROM_SERVER__BODY_ACKNOWLEDGE_EVENTS) {
                 events_acknowledge(&egress->events, message->acknowledge_events->number);
                 egress_consume(egress);
                 server_link_send_events(egress);
-                return;
-        case HOTCELL__EGRESS__V1__FROM_SERVER__BODY__NOT_SET:
-        default:
+        } else {
                 answer_failure(egress, message->request, FAILURE(INVALID),
                                "hotcell-egress does not know this request");
         }

@@ -30,7 +30,7 @@ static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
 void wall_event_push(struct egress *egress, const struct egress_event *told, int64_t now_usec,
                      uint64_t now_nsec)
 {
-        struct network *network = egress_find_group(egress, told->cgroup_id);
+        struct network *network = network_tables_find_group(&egress->networks, told->cgroup_id);
         struct event event = {
                 .cgroup_id = told->cgroup_id,
                 .leaf_cgroup_id = told->leaf_id,

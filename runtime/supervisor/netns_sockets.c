@@ -107,7 +107,7 @@ static int bind_relay6(int *ret_fd)
 static int make_relay(struct netns *netns)
 {
         int *fd = &netns->sockets[NETNS_RELAY];
-        struct sockaddr_storage address;
+        struct sockaddr_in6 address = { 0 };
         socklen_t length = sizeof(address);
         int r = bind_relay6(fd);
 
@@ -118,7 +118,7 @@ static int make_relay(struct netns *netns)
         if (listen(*fd, BACKLOG) < 0 || getsockname(*fd, (struct sockaddr *)&address, &length) < 0)
                 return error_origin(-errno);
         /* At the same place in both families. */
-        netns->relay_port = ntohs(((const struct sockaddr_in *)&address)->sin_port);
+        netns->relay_port = ntohs(address.sin6_port);
         return 0;
 }
 

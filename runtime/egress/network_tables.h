@@ -1,0 +1,19 @@
+/* Networks by the id and by the cgroup of their sandbox: uthash behind functions. */
+#pragma once
+
+#include <stdint.h>
+
+struct network;
+
+/* Each is a pointer to its first member, NULL when it is empty. */
+struct network_tables {
+        struct network *by_id;
+        struct network *by_group;
+};
+
+struct network *network_tables_find(const struct network_tables *tables, const char *sandbox_id);
+struct network *network_tables_find_group(const struct network_tables *tables, uint64_t cgroup_id);
+
+/* 0 or -ENOMEM. */
+int network_tables_add(struct network_tables *tables, struct network *network);
+void network_tables_remove(struct network_tables *tables, struct network *network);
