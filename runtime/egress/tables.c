@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -65,33 +66,51 @@ static int empty_map(int fd)
         return 0;
 }
 
-/* The runtime alone adds and removes entries. */
-static int take_policies_away(int fd)
+/* Not while its keys are walked: an entry that is written moves in its bucket, and may come again.
+ */
+static size_t list_sandboxes(int fd, uint64_t *ret_ids, size_t max)
 {
         const uint64_t *previous = NULL;
-        uint64_t cgroup_id;
+        size_t n = 0;
 
-        while (bpf_map_get_next_key(fd, previous, &cgroup_id) == 0) {
-                struct egress_sandbox entry;
+        while (n < max && bpf_map_get_next_key(fd, previous, &ret_ids[n]) == 0)
+                previous = &ret_ids[n++];
+        return n;
+}
 
-                if (bpf_map_lookup_elem(fd, &cgroup_id, &entry) == 0) {
-                        int r;
+static int take_policy_away(int fd, uint64_t cgroup_id)
+{
+        struct egress_sandbox entry;
+        int r;
 
-                        entry.policy = EGRESS_POLICY_ALWAYS;
-                        r = bpf_map_update_elem(fd, &cgroup_id, &entry, BPF_EXIST);
-                        if (r && r != -ENOENT)
-                                return error_origin(r);
-                }
-                previous = &cgroup_id;
-        }
-        return 0;
+        /* The runtime may have removed it. */
+        if (bpf_map_lookup_elem(fd, &cgroup_id, &entry))
+                return 0;
+        entry.policy = EGRESS_POLICY_ALWAYS;
+        r = bpf_map_update_elem(fd, &cgroup_id, &entry, BPF_EXIST);
+        return r && r != -ENOENT ? error_origin(r) : 0;
+}
+
+static int take_policies_away(const struct tables *tables)
+{
+        _cleanup_(freep) uint64_t *ids = calloc(tables->n_slots, sizeof(*ids));
+        int fd = tables->fds[EGRESS_MAP_SANDBOXES];
+        size_t n;
+        int r = 0;
+
+        if (!ids)
+                return error_origin(-ENOMEM);
+        n = list_sandboxes(fd, ids, tables->n_slots);
+        for (size_t i = 0; i < n && !r; i++)
+                r = take_policy_away(fd, ids[i]);
+        return r;
 }
 
 int tables_sweep(const struct tables *tables)
 {
         static const enum egress_map written[] = { EGRESS_MAP_PREFIXES4, EGRESS_MAP_PREFIXES6,
                                                    EGRESS_MAP_NAMES };
-        int r = take_policies_away(tables->fds[EGRESS_MAP_SANDBOXES]);
+        int r = take_policies_away(tables);
 
         for (size_t i = 0; i < ARRAY_SIZE(written) && !r; i++)
                 r = empty_map(tables->fds[written[i]]);
