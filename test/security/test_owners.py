@@ -298,7 +298,7 @@ class Scopes(unittest.TestCase):
 
     @classmethod
     def scope_of(cls, name, method):
-        service = {"SandboxService": "sandboxes", "ExecutionService": "executions", "ServerService": "server"}
+        service = {"SandboxService": "sandboxes", "ExecutionService": "executions", "EgressService": "executions", "ServerService": "server"}
         reads = method.options.idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS or name in READING
         return f"{service[name.split('/')[0].rsplit('.', 1)[1]]}:{'read' if reads else 'write'}"
 
