@@ -17,6 +17,18 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/cgroup/layout.h"
+#include "runtime/cgroup/leftover.h"
+
+enum { REMOVE_MSEC = 10000 };
+
+/* cgroup2 comes first: what is killed there leaves the others, too. */
+static void remove_groups(const void *data)
+{
+        const struct cgroup_tree *tree = data;
+
+        for (size_t h = 0; h < tree->n_parents; h++)
+                (void)cgroup_remove_leftover(tree->parents[h].path, REMOVE_MSEC);
+}
 
 static void make_box(struct fixture *f, struct box *box, const char *name)
 {
@@ -44,6 +56,7 @@ void fixture_init(struct fixture *f)
         (void)snprintf(name, sizeof(name), CGROUP_NAME_PREFIX "test-bpf-%d", (int)getpid());
         ck_assert_int_eq(cgroup_layout_read(&layout), 0);
         ck_assert_int_eq(cgroup_tree_plan(&f->tree, &layout, NULL, name), 0);
+        janitor_hire(&f->janitor, remove_groups, &f->tree);
         ck_assert_int_eq(cgroup_tree_create(&f->tree), 0);
         config.cgroup_fd = f->tree.parents[0].fd;
         ck_assert_int_eq(cgroup_id_of(config.cgroup_fd, &config.cgroup_id), 0);
@@ -73,6 +86,7 @@ void fixture_deinit(struct fixture *f)
         }
         f->wall = egress_wall_free(f->wall);
         ck_assert_int_eq(cgroup_tree_remove(&f->tree), 0);
+        janitor_dismiss(&f->janitor);
         (void)close(f->home_fd);
 }
 

@@ -6,6 +6,7 @@
 #include "bpf/egress.h"
 #include "runtime/cgroup/group.h"
 #include "runtime/supervisor/netns.h"
+#include "test/lib/janitor.h"
 
 enum { BOXES = 2 };
 
@@ -17,6 +18,7 @@ struct box {
 
 struct fixture {
         struct cgroup_tree tree;
+        struct janitor janitor; /* removes the tree after a test that failed */
         struct egress_wall *wall;
         int home_fd;
         struct box boxes[BOXES];
