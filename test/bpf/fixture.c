@@ -1,9 +1,11 @@
 #include "test/bpf/fixture.h"
 
+#include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -106,6 +108,27 @@ int in_box(const struct box *box, box_body *body, const void *data)
         ck_assert_int_eq(waitpid(pid, &status, 0), pid);
         ck_assert(WIFEXITED(status));
         return WEXITSTATUS(status);
+}
+
+socklen_t fill_address(const char *address, uint16_t port, bool is_mapped,
+                       struct sockaddr_storage *storage)
+{
+        struct sockaddr_in *v4 = (struct sockaddr_in *)storage;
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)storage;
+        char mapped[INET6_ADDRSTRLEN + 8];
+
+        (void)memset(storage, 0, sizeof(*storage));
+        if (!is_mapped && inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
+                v4->sin_family = AF_INET;
+                v4->sin_port = htons(port);
+                return sizeof(*v4);
+        }
+        (void)snprintf(mapped, sizeof(mapped), "%s%s", is_mapped ? "::ffff:" : "", address);
+        if (inet_pton(AF_INET6, mapped, &v6->sin6_addr) != 1)
+                _exit(UNEXPECTED);
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons(port);
+        return sizeof(*v6);
 }
 
 struct egress_counts counts_of(const struct fixture *f, const struct box *box)

@@ -1,14 +1,19 @@
 /* A wall in groups and networks of one's own, and processes that are born behind it. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "bpf/egress.h"
 #include "runtime/cgroup/group.h"
 #include "runtime/supervisor/netns.h"
 #include "test/lib/janitor.h"
 
-enum { BOXES = 2 };
+enum {
+        BOXES = 2,
+        UNEXPECTED = 254, /* of what is returned in boxes, which else are errnos */
+};
 
 struct box {
         struct cgroup group;
@@ -33,6 +38,10 @@ void fixture_deinit(struct fixture *f);
 typedef int box_body(const void *data);
 
 int in_box(const struct box *box, box_body *body, const void *data);
+
+/* In a box: where to go, as a socket wants it; @is_mapped: IPv4 through a socket of IPv6. */
+socklen_t fill_address(const char *address, uint16_t port, bool is_mapped,
+                       struct sockaddr_storage *storage);
 
 struct egress_counts counts_of(const struct fixture *f, const struct box *box);
 

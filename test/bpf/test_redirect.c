@@ -9,7 +9,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,7 +25,6 @@ enum {
         POLICY = 7,
         VERSION = 3,
         RULE = 5,
-        UNEXPECTED = 254,
 };
 
 static struct fixture f;
@@ -125,25 +123,9 @@ struct target {
         bool is_v6_only; /* a socket that takes no mapped addresses */
 };
 
-static int make_address(const struct target *target, struct sockaddr_storage *storage)
+static socklen_t address_of(const struct target *target, struct sockaddr_storage *storage)
 {
-        struct sockaddr_in *v4 = (struct sockaddr_in *)storage;
-        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)storage;
-        char text[64];
-
-        (void)memset(storage, 0, sizeof(*storage));
-        if (!target->is_mapped && inet_pton(AF_INET, target->address, &v4->sin_addr) == 1) {
-                v4->sin_family = AF_INET;
-                v4->sin_port = htons(target->port);
-                return sizeof(*v4);
-        }
-        (void)snprintf(text, sizeof(text), "%s%s", target->is_mapped ? "::ffff:" : "",
-                       target->address);
-        if (inet_pton(AF_INET6, text, &v6->sin6_addr) != 1)
-                _exit(UNEXPECTED);
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(target->port);
-        return sizeof(*v6);
+        return fill_address(target->address, target->port, target->is_mapped, storage);
 }
 
 /* 0: connected, and the socket believes that it is where it wanted to go. */
@@ -152,7 +134,7 @@ static int connect_to(const void *data)
         const struct target *target = data;
         struct sockaddr_storage wanted;
         struct sockaddr_storage peer;
-        socklen_t size = (socklen_t)make_address(target, &wanted);
+        socklen_t size = address_of(target, &wanted);
         const int yes = target->is_v6_only;
         int fd = socket(wanted.ss_family, SOCK_STREAM, 0);
 
@@ -358,7 +340,7 @@ static int send_datagram(const void *data)
 {
         const struct target *target = data;
         struct sockaddr_storage address;
-        socklen_t size = (socklen_t)make_address(target, &address);
+        socklen_t size = address_of(target, &address);
         int fd = socket(address.ss_family, SOCK_DGRAM, 0);
 
         if (sendto(fd, "x", 1, 0, (struct sockaddr *)&address, size) >= 0)
@@ -382,7 +364,7 @@ static int connect_datagram(const void *data)
 {
         const struct target *target = data;
         struct sockaddr_storage address;
-        socklen_t size = (socklen_t)make_address(target, &address);
+        socklen_t size = address_of(target, &address);
         int fd = socket(address.ss_family, SOCK_DGRAM, 0);
 
         return connect(fd, (struct sockaddr *)&address, size) < 0 ? errno : 0;

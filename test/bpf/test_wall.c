@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,10 +15,7 @@
 #include "runtime/container/egress_probe.h"
 #include "test/bpf/fixture.h"
 
-enum {
-        MANY = 5000,
-        UNEXPECTED = 254, /* of exit codes, which are errnos */
-};
+enum { MANY = 5000 };
 
 static struct fixture f;
 
@@ -42,25 +38,9 @@ struct attempt {
         bool is_mapped; /* IPv4 through a socket of IPv6 */
 };
 
-static socklen_t fill_address(const struct attempt *attempt, struct sockaddr_storage *storage)
+static socklen_t address_of(const struct attempt *attempt, struct sockaddr_storage *storage)
 {
-        struct sockaddr_in *v4 = (struct sockaddr_in *)storage;
-        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)storage;
-        char mapped[INET6_ADDRSTRLEN + 8];
-
-        (void)memset(storage, 0, sizeof(*storage));
-        if (!attempt->is_mapped && inet_pton(AF_INET, attempt->address, &v4->sin_addr) == 1) {
-                v4->sin_family = AF_INET;
-                v4->sin_port = htons(attempt->port);
-                return sizeof(*v4);
-        }
-        (void)snprintf(mapped, sizeof(mapped), "%s%s", attempt->is_mapped ? "::ffff:" : "",
-                       attempt->address);
-        if (inet_pton(AF_INET6, mapped, &v6->sin6_addr) != 1)
-                _exit(UNEXPECTED);
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(attempt->port);
-        return sizeof(*v6);
+        return fill_address(attempt->address, attempt->port, attempt->is_mapped, storage);
 }
 
 /* The errno, or 0. */
@@ -68,7 +48,7 @@ static int try_it(const void *data)
 {
         const struct attempt *attempt = data;
         struct sockaddr_storage storage;
-        socklen_t size = fill_address(attempt, &storage);
+        socklen_t size = address_of(attempt, &storage);
         int fd = socket(storage.ss_family, attempt->type, 0);
 
         if (fd < 0)
@@ -161,7 +141,7 @@ static int meet(const void *data)
         const struct pair *pair = data;
         struct attempt attempt = { pair->listen_at, 0, pair->type, false, false };
         struct sockaddr_storage storage;
-        socklen_t size = fill_address(&attempt, &storage);
+        socklen_t size = address_of(&attempt, &storage);
         int fd = socket(storage.ss_family, pair->type, 0);
 
         if (bind(fd, (struct sockaddr *)&storage, size) < 0)
@@ -224,7 +204,7 @@ static int try_many(const void *data)
 {
         const struct attempt *attempt = data;
         struct sockaddr_storage storage;
-        socklen_t size = fill_address(attempt, &storage);
+        socklen_t size = address_of(attempt, &storage);
         int fd = socket(storage.ss_family, attempt->type, 0);
 
         for (size_t i = 0; i < MANY; i++)
