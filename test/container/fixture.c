@@ -22,6 +22,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/group.h"
+#include "runtime/cgroup/leftover.h"
 #include "test/lib/patience.h"
 
 /* Not Check's, which only work within a test: the benchmark lives on this, too. */
@@ -30,6 +31,8 @@
                 if (!(condition))                                                                  \
                         must_fail(__LINE__, #condition);                                           \
         } while (0)
+
+enum { REMOVE_MSEC = 10000 };
 
 #define DEFAULT_TEMPLATE_ROOT "/var/lib/hotcell/templates/by-name/python/root"
 
@@ -103,12 +106,19 @@ static bool find_mount(const char *type, const char *option, char *ret_path, siz
         return false;
 }
 
+/* What is killed in cgroup2 leaves the others, too. */
+static void remove_group(const void *path)
+{
+        (void)cgroup_remove_leftover(path, REMOVE_MSEC);
+}
+
 static const char *add_group(struct fixture *f, const char *mount, const char *own)
 {
-        char *path = f->cgroup_paths[f->n_cgroup_paths++];
+        char *path = f->cgroup_paths[f->n_cgroup_paths];
 
         (void)snprintf(path, sizeof(f->cgroup_paths[0]), "%s%s/hotcell-test-%d", mount,
                        strcmp(own, "/") == 0 ? "" : own, (int)getpid());
+        janitor_hire(&f->janitors[f->n_cgroup_paths++], remove_group, path);
         must(mkdir(path, 0755) == 0);
         return path;
 }
@@ -175,6 +185,7 @@ void fixture_deinit_cgroups(struct fixture *f)
         for (size_t i = 0; i < f->n_cgroup_paths; i++) {
                 for (size_t n = 0; n < 1000 && rmdir(f->cgroup_paths[i]) < 0 && errno == EBUSY; n++)
                         (void)nanosleep(&pause, NULL);
+                janitor_dismiss(&f->janitors[i]);
         }
 }
 

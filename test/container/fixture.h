@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "runtime/container/spawner.h"
+#include "test/lib/janitor.h"
 
 enum {
         FIXTURE_ID_BASE = 0x10000000, /* far from ids that systems hand out */
@@ -25,7 +26,8 @@ struct fixture {
         const char *template_root;
         int netns_fd;
         struct spawn_cgroup cgroup;
-        char cgroup_paths[HIERARCHIES_MAX][512]; /* the cgroup2 tree's comes first */
+        char cgroup_paths[HIERARCHIES_MAX][512];  /* the cgroup2 tree's comes first */
+        struct janitor janitors[HIERARCHIES_MAX]; /* of each path */
         size_t n_cgroup_paths;
         uint32_t next_id_base;
         struct egress_wall *egress;

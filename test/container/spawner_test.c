@@ -17,6 +17,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/container/user_namespace.h"
 #include "test/container/suite.h"
+#include "test/lib/scratch.h"
 
 enum { N_MANY = 200, N_DEATHS = 200, PATIENCE_MSEC = 10000 };
 
@@ -165,7 +166,7 @@ START_TEST(a_template_with_links_for_mount_points_is_refused)
         struct spawn_failure failure;
         struct spawned spawned;
 
-        ck_assert_ptr_nonnull(mkdtemp(root));
+        scratch_make(root);
         (void)snprintf(path, sizeof(path), "%s/dev", root);
         ck_assert_int_eq(mkdir(path, 0755), 0);
         (void)snprintf(path, sizeof(path), "%s/proc", root);
@@ -178,10 +179,7 @@ START_TEST(a_template_with_links_for_mount_points_is_refused)
         ck_assert_int_eq(failure.error_number, ELOOP);
         ck_assert_int_eq(waitpid(spawned.pid, NULL, 0), spawned.pid);
 
-        ck_assert_int_eq(unlink(path), 0);
-        (void)snprintf(path, sizeof(path), "%s/dev", root);
-        ck_assert_int_eq(rmdir(path), 0);
-        ck_assert_int_eq(rmdir(root), 0);
+        scratch_remove(root);
 }
 END_TEST
 

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,10 +20,13 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
+#include "runtime/supervisor/run_dir.h"
 #include "test/lib/patience.h"
+#include "test/lib/scratch.h"
 
 enum {
         PACKET_MAX = 128 << 10,
+        ENDING_SECONDS = 60,
 };
 
 #define WAIT_MSEC (20000U * (unsigned)test_patience())
@@ -63,10 +67,43 @@ const char *daemon_missing(void)
 
 /* --- the daemon ------------------------------------------------------------------------------- */
 
+/* Nothing is taken from a daemon that does not end: the alarm ends this process. */
+static void await_unlocked(const char *run_dir)
+{
+        char path[160];
+        int fd;
+
+        (void)snprintf(path, sizeof(path), "%s/private/lock", run_dir);
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+                return;
+        (void)alarm(ENDING_SECONDS * (unsigned)test_patience());
+        while (flock(fd, LOCK_EX) < 0 && errno == EINTR)
+                ;
+        (void)alarm(0);
+        (void)close(fd);
+}
+
+/* After a test that failed; the daemon got SIGTERM with its end. One that was killed left groups.
+ */
+static void clean_after(const void *data)
+{
+        const char *path = data;
+        struct run_dir run_dir;
+
+        await_unlocked(path);
+        if (run_dir_open(&run_dir, path) == 0) {
+                run_dir_remove_leftovers(&run_dir);
+                run_dir_close(&run_dir);
+        }
+        (void)scratch_remove_tree(path);
+}
+
 void daemon_prepare(struct daemon *daemon)
 {
         (void)snprintf(daemon->run_dir, sizeof(daemon->run_dir), "/run/hotcell-test.XXXXXX");
         must(mkdtemp(daemon->run_dir));
+        janitor_hire(&daemon->janitor, clean_after, daemon->run_dir);
         must(chmod(daemon->run_dir, 0755) == 0);
         (void)snprintf(daemon->log_path, sizeof(daemon->log_path), "%s/log", daemon->run_dir);
 }
@@ -85,6 +122,7 @@ void daemon_launch(struct daemon *daemon, char *const arguments[])
                            (char *)(uintptr_t) "--log-level",
                            (char *)(uintptr_t) "debug" };
         size_t n = 11;
+        pid_t test = getpid();
         int log;
 
         for (size_t i = 0; arguments && arguments[i]; i++)
@@ -95,6 +133,8 @@ void daemon_launch(struct daemon *daemon, char *const arguments[])
                 return;
         /* A test that fails ends without ending it. */
         (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != test)
+                _exit(EXIT_FAILURE);
         if (daemon->without_capability)
                 (void)prctl(PR_CAPBSET_DROP, daemon->without_capability);
         log = open(daemon->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
@@ -180,6 +220,7 @@ void daemon_remove(struct daemon *daemon)
         (void)snprintf(path, sizeof(path), "%s/private", daemon->run_dir);
         (void)rmdir(path);
         (void)rmdir(daemon->run_dir);
+        janitor_dismiss(&daemon->janitor);
 }
 
 int daemon_stop(struct daemon *daemon)

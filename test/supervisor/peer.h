@@ -1,6 +1,6 @@
 /*
  * A hotcell-runtime for one test, and the peer that hotcelld is to it. Needs root and the python
- * template; everything is taken away again by daemon_stop().
+ * template; everything is taken away again by daemon_stop(), and after a test that failed.
  */
 #pragma once
 
@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "test/lib/janitor.h"
 
 enum {
         PEER_FDS_MAX = 16, /* in a packet */
@@ -25,6 +27,7 @@ struct daemon {
         size_t n_groups;
         int without_capability; /* taken from its bounding set; zero (CAP_CHOWN): none */
         const char *store;      /* NULL: the usual one */
+        struct janitor janitor; /* of the run directory and the groups */
 };
 
 /* A connection to it. */

@@ -18,6 +18,7 @@
 
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
+#include "test/lib/scratch.h"
 #include "test/supervisor/peer.h"
 
 #define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
@@ -100,7 +101,7 @@ START_TEST(server_may_be_where_only_root_can_look)
         char command[256];
         char program[64];
 
-        ck_assert_ptr_nonnull(mkdtemp(folder));
+        scratch_make(folder);
         (void)snprintf(program, sizeof(program), "%s/server", folder);
         (void)snprintf(command, sizeof(command), "cp %s %s && chmod 0700 %s", SERVER_STUB_PATH,
                        program, program);
@@ -110,6 +111,7 @@ START_TEST(server_may_be_where_only_root_can_look)
         /* The file may go: what runs is a copy. */
         ck_assert_int_eq(unlink(program), 0);
         ck_assert_int_eq(rmdir(folder), 0);
+        scratch_remove(folder);
         stop();
 }
 END_TEST
@@ -311,7 +313,7 @@ static void make_store(char store[static 64], char digest[static 80])
         char command[512];
 
         (void)strcpy(store, "/tmp/hotcell-store-XXXXXX");
-        ck_assert_ptr_nonnull(mkdtemp(store));
+        scratch_make(store);
         (void)strcpy(digest, create_request("sbx-a")->create_sandbox->template_digest);
         (void)snprintf(command, sizeof(command),
                        "mkdir %s/by-name && ln -s %s/%s %s/by-name/python && ln -s %s/%s %s/%s",
@@ -329,15 +331,6 @@ static void empty_store(const char *store, const char *digest)
         ck_assert_int_eq(unlink(path), 0);
 }
 
-static void remove_store(const char *store)
-{
-        char path[160];
-
-        (void)snprintf(path, sizeof(path), "%s/by-name", store);
-        ck_assert_int_eq(rmdir(path), 0);
-        ck_assert_int_eq(rmdir(store), 0);
-}
-
 START_TEST(an_empty_store_is_told_with_its_folder)
 {
         char store[64];
@@ -348,7 +341,7 @@ START_TEST(an_empty_store_is_told_with_its_folder)
         empty_store(store, digest);
         (void)snprintf(sentence, sizeof(sentence), "no template in %s/by-name can be used", store);
         expect_no_templates(store, sentence);
-        remove_store(store);
+        scratch_remove(store);
 }
 END_TEST
 
@@ -384,7 +377,7 @@ START_TEST(a_store_that_goes_away_is_told_with_its_folder)
         ck_assert(!daemon_log_has(&runtime, "there are no templates"));
 
         empty_store(store, digest);
-        remove_store(store);
+        scratch_remove(store);
         (void)snprintf(sentence, sizeof(sentence), "there is no folder %s/by-name", store);
         expect_no_template(&peer, sentence);
         ck_assert(daemon_log_has(&runtime, "there are no templates"));

@@ -6,7 +6,6 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "runtime/cgroup/group.h"
 #include "runtime/cgroup/leftover.h"
 #include "runtime/cgroup/values.h"
+#include "test/lib/scratch.h"
 
 static const char hybrid_mounts[] =
         "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
@@ -232,7 +232,7 @@ static void expect_file(const char *path, const char *content)
 /* A parent for each hierarchy that @names lists; the groups' files are put by the tests. */
 static void make_tree(const char *const names[], size_t n, enum cgroup_dialect dialect)
 {
-        ck_assert_ptr_nonnull(mkdtemp(folder));
+        scratch_make(folder);
         tree = (struct cgroup_tree){ .n_parents = n };
         for (size_t i = 0; i < n; i++) {
                 char path[512];
@@ -247,18 +247,10 @@ static void make_tree(const char *const names[], size_t n, enum cgroup_dialect d
         }
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
-{
-        (void)status;
-        (void)kind;
-        (void)place;
-        return remove(path);
-}
-
 static void remove_tree(void)
 {
         cgroup_tree_deinit(&tree);
-        (void)nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+        scratch_remove(folder);
 }
 
 /* A group as cgroup_create() would leave it, in folders that stand for the kernel's. */

@@ -9,15 +9,24 @@
 #include "runtime/base/macros.h"
 #include "server/config.h"
 #include "server/settings.h"
+#include "test/lib/scratch.h"
 
 static struct config config;
 static enum config_action action;
 static char message[CONFIG_MESSAGE_BUFFER];
-static char path[64];
+static char folder[64];
+static char path[80]; /* of a file in the folder */
+
+static void set_up(void)
+{
+        (void)strcpy(folder, "/tmp/hotcell-config-XXXXXX");
+        scratch_make(folder);
+        (void)snprintf(path, sizeof(path), "%s/conf", folder);
+}
 
 static void tear_down(void)
 {
-        (void)unlink(path);
+        scratch_remove(folder);
 }
 
 /* Runs as `hotcelld FLAG…` with up to four flags. */
@@ -34,19 +43,12 @@ static int read_flags(const char *const flags[4])
 /* `--config` with a file of this text. */
 static int read_text(const char *text, const char *flag)
 {
-        FILE *file;
-        int fd;
-        int r;
+        FILE *file = fopen(path, "we");
 
-        (void)strcpy(path, "/tmp/hotcell-config.XXXXXX");
-        fd = mkstemp(path);
-        ck_assert_int_ge(fd, 0);
-        file = fdopen(fd, "w");
+        ck_assert_ptr_nonnull(file);
         (void)fputs(text, file);
         (void)fclose(file);
-        r = read_flags((const char *const[4]){ "--config", path, flag });
-        (void)unlink(path);
-        return r;
+        return read_flags((const char *const[4]){ "--config", path, flag });
 }
 
 START_TEST(defaults_are_good)
@@ -209,7 +211,6 @@ START_TEST(what_is_printed_reads_back_the_same)
                           NULL),
                 0);
         print_config(&config, printed);
-        tear_down();
         ck_assert_int_eq(read_text(printed, NULL), 0);
         print_config(&config, again);
         ck_assert_str_eq(printed, again);
@@ -248,7 +249,7 @@ int main(void)
         Suite *suite = suite_create("config");
         SRunner *runner = srunner_create(suite);
 
-        tcase_add_checked_fixture(tcase, NULL, tear_down);
+        tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, tests[i]);
         tcase_add_loop_test(tcase, a_bad_file_is_refused_with_place_and_reason, 0,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "test/lib/scratch.h"
 
 struct harness harness;
 struct client client;
@@ -20,7 +21,7 @@ static char folder[64];
 void setup_folder(void)
 {
         strcpy(folder, "/tmp/hotcell-rpc-XXXXXX");
-        ck_assert_ptr_nonnull(mkdtemp(folder));
+        scratch_make(folder);
         (void)snprintf(socket_path, sizeof(socket_path), "%s/socket", folder);
         (void)snprintf(target, sizeof(target), "unix:%s", socket_path);
         grpc_init();
@@ -35,6 +36,7 @@ void teardown_folder(void)
         (void)unlink(socket_path);
         (void)unlink(lock_path);
         ck_assert_int_eq(rmdir(folder), 0);
+        scratch_remove(folder);
 }
 
 void setup(void)

@@ -20,6 +20,7 @@
 #include "server/api/reflection.h"
 #include "server/api/status.h"
 #include "server/api/symbols.h"
+#include "test/lib/scratch.h"
 #include "test/unit/rpc/client.h"
 #include "test/unit/rpc/harness.h"
 
@@ -33,7 +34,7 @@ static void setup(void)
         char target[128];
 
         strcpy(folder, "/tmp/hotcell-api-XXXXXX");
-        ck_assert_ptr_nonnull(mkdtemp(folder));
+        scratch_make(folder);
         (void)snprintf(path, sizeof(path), "%s/socket", folder);
         (void)snprintf(target, sizeof(target), "unix:%s", path);
         grpc_init();
@@ -52,6 +53,7 @@ static void teardown(void)
         (void)snprintf(path, sizeof(path), "%s/socket.lock", folder);
         (void)unlink(path);
         ck_assert_int_eq(rmdir(folder), 0);
+        scratch_remove(folder);
 }
 
 /* --- status --- */

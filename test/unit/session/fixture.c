@@ -17,6 +17,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/policy/domain.h"
 #include "runtime/policy/policy.h"
+#include "test/lib/scratch.h"
 
 struct fixture f;
 
@@ -173,7 +174,7 @@ void fixture_setup(void)
         log_init("test", getenv("HOTCELL_TEST_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
         memset(&f, 0, sizeof(f));
         (void)strcpy(f.home, "/tmp/hotcell-session-XXXXXX");
-        ck_assert_ptr_nonnull(mkdtemp(f.home));
+        scratch_make(f.home);
         (void)strcpy(f.folder, f.home);
         (void)snprintf(f.socket_path, sizeof(f.socket_path), "%s/runtime.sock", f.home);
         allow_many_files();
@@ -212,15 +213,12 @@ void fixture_setup(void)
 
 void fixture_teardown(void)
 {
-        char command[128];
-
         if (f.session)
                 stop_session();
         f.runtime = fake_runtime_free(f.runtime);
         f.egress = fake_egress_free(f.egress);
         f.loop = sd_event_unref(f.loop);
-        (void)snprintf(command, sizeof(command), "rm -r %s", f.home);
-        ck_assert_int_eq(system(command), 0);
+        scratch_remove(f.home);
 }
 
 struct sandbox_request sandbox_request(void)

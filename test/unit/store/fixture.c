@@ -2,7 +2,6 @@
 
 #include <check.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/base/macros.h"
+#include "test/lib/scratch.h"
 
 struct fixture fixture_new(void)
 {
@@ -23,7 +23,7 @@ struct fixture fixture_new_in(const char *parent)
 
         (void)snprintf(fixture.directory, sizeof(fixture.directory), "%s/hotcell-store.XXXXXX",
                        parent);
-        ck_assert_ptr_nonnull(mkdtemp(fixture.directory));
+        scratch_make(fixture.directory);
         ck_assert_int_ge(sd_event_new(&fixture.loop), 0);
         return fixture;
 }
@@ -48,19 +48,11 @@ void fixture_close(struct fixture *fixture)
         fixture->store = store_close(fixture->store);
 }
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk)
-{
-        (void)status;
-        (void)type;
-        (void)walk;
-        return remove(path);
-}
-
 void fixture_free(struct fixture *fixture)
 {
         fixture_close(fixture);
         (void)sd_event_unref(fixture->loop);
-        (void)nftw(fixture->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+        scratch_remove(fixture->directory);
 }
 
 const char *fixture_path(const struct fixture *fixture, const char *name)
