@@ -75,6 +75,12 @@ static void send_bytes(struct far_end *end, uint64_t n_bytes, bool ends_then)
         far_end_update(end);
 }
 
+static void set_reading(struct far_end *end, bool is_reading)
+{
+        end->is_reading = is_reading;
+        far_end_update(end);
+}
+
 static void expect_told(const struct relay *relay, enum flow_how how, enum flow_side side,
                         int error)
 {
@@ -84,6 +90,18 @@ static void expect_told(const struct relay *relay, enum flow_how how, enum flow_
         ck_assert_int_eq(relay->told.error, error);
         if (how == FLOW_RESET || how == FLOW_FAILED || how == FLOW_URGENT)
                 ck_assert_int_eq(relay->told.side, side);
+}
+
+static void expect_closed(struct relay *relay)
+{
+        relay_run_until_told(relay);
+        expect_told(relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+}
+
+static void expect_reset(struct relay *relay, int side)
+{
+        relay_run_until_told(relay);
+        expect_told(relay, FLOW_RESET, (enum flow_side)side, ECONNRESET);
 }
 
 static void expect_both_broken(struct relay *relay)
@@ -108,8 +126,7 @@ START_TEST(bytes_pass_both_ways_and_are_counted)
         ck_assert_uint_eq(relay.ends[FLOW_INSIDE].n_received, 300000);
         send_bytes(&relay.ends[FLOW_INSIDE], 70000, true);
         relay_run_until_ended(&relay, &relay.ends[FLOW_OUTSIDE]);
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        expect_closed(&relay);
         ck_assert_uint_eq(relay.told.sent.bytes, 70001);
         ck_assert_uint_eq(relay.told.received.bytes, 300000);
         ck_assert_uint_gt(relay.told.received.duration_usec, 0);
@@ -158,8 +175,7 @@ START_TEST(what_was_closed_before_the_flow_began_is_passed_on)
         relay_run_until_ended(&relay, &relay.ends[far_of(_i)]);
         ck_assert_uint_eq(relay.ends[far_of(_i)].n_received, 1000);
         send_bytes(&relay.ends[far_of(_i)], 0, true);
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        expect_closed(&relay);
         relay_deinit(&relay);
 }
 END_TEST
@@ -185,8 +201,7 @@ START_TEST(end_of_one_direction_leaves_the_other_open)
         ck_assert(!near->has_end);
         send_bytes(far, 0, true);
         relay_run_until_ended(&relay, near);
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        expect_closed(&relay);
         relay_settle(&relay);
         ck_assert_int_eq(near->error, 0);
         ck_assert_int_eq(far->error, 0);
@@ -202,18 +217,15 @@ START_TEST(end_comes_behind_what_a_slow_reader_has_not_read)
 
         if (!start(&relay, BUFFER_BYTES))
                 return;
-        far->is_reading = false;
-        far_end_update(far);
+        set_reading(far, false);
         send_bytes(near, MIB(16), true);
         relay_settle(&relay);
         ck_assert(!near->was_shut);
-        far->is_reading = true;
-        far_end_update(far);
+        set_reading(far, true);
         relay_run_until_ended(&relay, far);
         ck_assert_uint_eq(far->n_received, MIB(16));
         send_bytes(far, 0, true);
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_CLOSED, FLOW_INSIDE, 0);
+        expect_closed(&relay);
         relay_deinit(&relay);
 }
 END_TEST
@@ -231,8 +243,7 @@ START_TEST(reset_is_passed_on_as_a_reset)
         far_end_reset(near);
         relay_run_until_broken(&relay, far);
         ck_assert_int_eq(far->error, ECONNRESET);
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_RESET, (enum flow_side)_i, ECONNRESET);
+        expect_reset(&relay, _i);
         relay_deinit(&relay);
 }
 END_TEST
@@ -269,17 +280,14 @@ START_TEST(reset_is_seen_while_nothing_moves)
 
         if (!start(&relay, BUFFER_BYTES))
                 return;
-        far->is_reading = false;
-        far_end_update(far);
+        set_reading(far, false);
         send_bytes(near, MIB(16), false);
         relay_settle(&relay);
         ck_assert_uint_eq(relay.n_told, 0);
         ck_assert_uint_lt(near->n_sent, MIB(16));
         far_end_reset(near);
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_RESET, (enum flow_side)_i, ECONNRESET);
-        far->is_reading = true;
-        far_end_update(far);
+        expect_reset(&relay, _i);
+        set_reading(far, true);
         relay_run_until_broken(&relay, far);
         ck_assert_int_eq(far->error, ECONNRESET);
         relay_deinit(&relay);
@@ -343,13 +351,11 @@ START_TEST(slow_readers_slow_the_writers)
                 ck_assert_uint_le(mallinfo2().uordblks, heap_before + sizeof(bytes));
                 n_stalls += is_stalled && !relay.ends[0].is_reading;
                 for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
-                        relay.ends[i].is_reading = is_stalled;
-                        far_end_update(&relay.ends[i]);
+                        set_reading(&relay.ends[i], is_stalled);
                 }
         }
         for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
-                relay.ends[i].is_reading = true;
-                far_end_update(&relay.ends[i]);
+                set_reading(&relay.ends[i], true);
                 relay_run_until_ended(&relay, &relay.ends[i]);
                 ck_assert_uint_eq(relay.ends[i].n_received, MIB(64));
         }
@@ -499,29 +505,46 @@ START_TEST(urgent_data_ends_the_flow)
 }
 END_TEST
 
+/* One direction by itself: from the far end of one connection to that of another. */
+struct lane {
+        struct direction direction;
+        int from[2];
+        int to[2];
+};
+
+static bool lane_init(struct lane *lane, int n_buffer)
+{
+        if (!net_enter())
+                return false;
+        net_connect(n_buffer, lane->from);
+        net_connect(n_buffer, lane->to);
+        ck_assert_int_eq(direction_init(&lane->direction, lane->from[1], lane->to[0]), 0);
+        return true;
+}
+
+static void lane_deinit(struct lane *lane)
+{
+        direction_deinit(&lane->direction);
+        for (size_t i = 0; i < 2; i++) {
+                (void)close(lane->from[i]);
+                (void)close(lane->to[i]);
+        }
+}
+
 /* Without the loop, which would tell of the urgent byte first. */
 START_TEST(urgent_data_is_not_taken_for_the_end)
 {
-        struct direction direction;
         struct direction_turn turn;
-        int from[2];
-        int to[2];
+        struct lane lane;
 
-        if (!net_enter())
+        if (!lane_init(&lane, 0))
                 return;
-        net_connect(0, from);
-        net_connect(0, to);
-        ck_assert_int_eq(direction_init(&direction, from[1], to[0]), 0);
-        ck_assert_int_eq(send(from[0], "ab", 2, 0), 2);
-        ck_assert_int_eq(send(from[0], "!", 1, MSG_OOB), 1);
-        ck_assert_int_eq(send(from[0], "cd", 2, 0), 2);
-        ck_assert_int_eq(shutdown(from[0], SHUT_WR), 0);
-        ck_assert_int_eq(direction_pump(&direction, &turn), DIRECTION_E_URGENT);
-        direction_deinit(&direction);
-        for (size_t i = 0; i < 2; i++) {
-                (void)close(from[i]);
-                (void)close(to[i]);
-        }
+        ck_assert_int_eq(send(lane.from[0], "ab", 2, 0), 2);
+        ck_assert_int_eq(send(lane.from[0], "!", 1, MSG_OOB), 1);
+        ck_assert_int_eq(send(lane.from[0], "cd", 2, 0), 2);
+        ck_assert_int_eq(shutdown(lane.from[0], SHUT_WR), 0);
+        ck_assert_int_eq(direction_pump(&lane.direction, &turn), DIRECTION_E_URGENT);
+        lane_deinit(&lane);
 }
 END_TEST
 
@@ -535,30 +558,21 @@ static bool may_have_large_buffers(void)
 START_TEST(turn_ends_although_there_is_more)
 {
         static uint8_t bytes[1 << 20];
-        struct direction direction;
         struct direction_turn turn;
         size_t n_turns = 0;
-        int from[2];
-        int to[2];
+        struct lane lane;
 
-        if (!may_have_large_buffers() || !net_enter())
+        if (!may_have_large_buffers() || !lane_init(&lane, 8 << 20))
                 return;
-        net_connect(8 << 20, from);
-        net_connect(8 << 20, to);
-        ck_assert_int_eq(direction_init(&direction, from[1], to[0]), 0);
-        ck_assert_int_eq(send(from[0], bytes, sizeof(bytes), 0), sizeof(bytes));
+        ck_assert_int_eq(send(lane.from[0], bytes, sizeof(bytes), 0), sizeof(bytes));
         do {
-                ck_assert_int_eq(direction_pump(&direction, &turn), 0);
+                ck_assert_int_eq(direction_pump(&lane.direction, &turn), 0);
                 ck_assert_uint_le(turn.n_moved, KIB(512));
                 n_turns++;
         } while (turn.is_cut_short);
-        ck_assert_uint_eq(direction.n_bytes, sizeof(bytes));
+        ck_assert_uint_eq(lane.direction.n_bytes, sizeof(bytes));
         ck_assert_uint_ge(n_turns, 4);
-        direction_deinit(&direction);
-        for (size_t i = 0; i < 2; i++) {
-                (void)close(from[i]);
-                (void)close(to[i]);
-        }
+        lane_deinit(&lane);
 }
 END_TEST
 

@@ -157,30 +157,34 @@ START_TEST(an_entry_holds_eight_ranges_of_its_own_and_enclosing_rules)
 }
 END_TEST
 
-START_TEST(the_refused_rule_is_the_one_inside)
+/* More than eight ranges; which rule is refused. */
+START_TEST(what_does_not_fit_is_refused_by_its_rule)
 {
-        _cleanup_(policy_deinit) struct policy policy = { 0 };
-        struct policy_table table;
-        size_t rule = 99;
+        static const struct {
+                const char *rules[4];
+                size_t refused;
+        } policies[] = {
+                /* The one inside, not the one that encloses it. */
+                { { "deny 2600::/32 1", "allow ::/0 10,12,14,16,18,20,22,24" }, 0 },
+                /* Denied ranges are ranges, too. */
+                { { "deny 8.0.0.0/8 10,12,14,16,18,20,22,24", "deny 8.0.0.0/8 30,32",
+                    "allow 8.0.0.0/8 31" },
+                  1 },
+                { { "allow example.org 1", "allow *.org 10,12,14,16,18,20,22,24",
+                    "allow org 30,32" },
+                  0 },
+        };
 
-        add_written(&policy, "deny 2600::/32 1");
-        add_written(&policy, "allow ::/0 10,12,14,16,18,20,22,24");
-        ck_assert_int_eq(policy_compile(&policy, &table, &rule), POLICY_E_TOO_COMPLEX);
-        ck_assert_uint_eq(rule, 0);
-}
-END_TEST
+        for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
+                _cleanup_(policy_deinit) struct policy policy = { 0 };
+                struct policy_table table;
+                size_t rule = 99;
 
-START_TEST(nine_denied_ranges_do_not_fit_either)
-{
-        _cleanup_(policy_deinit) struct policy policy = { 0 };
-        struct policy_table table;
-        size_t rule = 99;
-
-        add_written(&policy, "deny 8.0.0.0/8 10,12,14,16,18,20,22,24");
-        add_written(&policy, "deny 8.0.0.0/8 30,32");
-        add_written(&policy, "allow 8.0.0.0/8 31");
-        ck_assert_int_eq(policy_compile(&policy, &table, &rule), POLICY_E_TOO_COMPLEX);
-        ck_assert_uint_eq(rule, 1);
+                for (const char *const *written = policies[i].rules; *written; written++)
+                        add_written(&policy, *written);
+                ck_assert_int_eq(policy_compile(&policy, &table, &rule), POLICY_E_TOO_COMPLEX);
+                ck_assert_msg(rule == policies[i].refused, "%s: %zu", policies[i].rules[0], rule);
+        }
 }
 END_TEST
 
@@ -306,20 +310,6 @@ START_TEST(wildcards_are_merged_into_names_below)
 }
 END_TEST
 
-START_TEST(a_name_holds_eight_ranges_too)
-{
-        _cleanup_(policy_deinit) struct policy policy = { 0 };
-        struct policy_table table;
-        size_t rule = 99;
-
-        add_written(&policy, "allow example.org 1");
-        add_written(&policy, "allow *.org 10,12,14,16,18,20,22,24");
-        add_written(&policy, "allow org 30,32");
-        ck_assert_int_eq(policy_compile(&policy, &table, &rule), POLICY_E_TOO_COMPLEX);
-        ck_assert_uint_eq(rule, 0);
-}
-END_TEST
-
 START_TEST(each_failed_allocation_is_told_and_leaves_nothing)
 {
         _cleanup_(policy_deinit) struct policy policy = { 0 };
@@ -399,15 +389,13 @@ int main(void)
                 what_others_cover_is_left_out,
                 what_is_equal_names_the_first_rule,
                 an_entry_holds_eight_ranges_of_its_own_and_enclosing_rules,
-                the_refused_rule_is_the_one_inside,
-                nine_denied_ranges_do_not_fit_either,
+                what_does_not_fit_is_refused_by_its_rule,
                 the_longest_prefix_is_found,
                 prefixes_of_all_addresses_hold_all,
                 a_prefix_encloses_itself_and_what_is_inside,
                 an_empty_policy_has_tables,
                 other_protocols_are_not_in_the_tables,
                 wildcards_are_merged_into_names_below,
-                a_name_holds_eight_ranges_too,
                 each_failed_allocation_is_told_and_leaves_nothing,
                 prefixes_may_be_as_deep_as_addresses_are_long,
                 ten_thousand_rules_compile,

@@ -224,6 +224,14 @@ static void wait_for_force(void)
         run_until(is_in_force, sandbox_id);
 }
 
+/* Waits for hotcell-egress, which does not answer until it is released. */
+static void begin_held_update(struct egress *egress, struct answer *answer)
+{
+        script()->hold = true;
+        begin_update(egress, answer);
+        wait_for_held(1);
+}
+
 static bool is_not_in_force(void *userdata)
 {
         return !is_in_force(userdata);
@@ -245,6 +253,14 @@ static void expect_policy(const struct egress *egress, int64_t version)
         ck_assert_uint_eq(policy->n_rules, egress ? 1 : 0);
         if (egress)
                 ck_assert_mem_eq(policy->sha256, egress->sha256, 32);
+}
+
+/* Once it is in force. */
+static void expect_policy_of(const char *id, const struct egress *egress, int64_t version)
+{
+        (void)strcpy(sandbox_id, id);
+        wait_for_force();
+        expect_policy(egress, version);
 }
 
 static bool has_nothing(void *userdata)
@@ -522,9 +538,7 @@ START_TEST(a_stop_does_not_wait_for_a_silent_relay)
 
         start_with_egress();
         make_sandbox(loose);
-        script()->hold = true;
-        begin_update(tight, &answer);
-        wait_for_held(1);
+        begin_held_update(tight, &answer);
         stop_session();
         ck_assert(answer.is_done);
         ck_assert_int_eq(answer.result.outcome, SESSION_E_SANDBOX_ENDED);
@@ -539,9 +553,7 @@ START_TEST(an_update_is_answered_once_it_is_in_force)
 
         start_with_egress();
         make_sandbox(loose);
-        script()->hold = true;
-        begin_update(tight, &answer);
-        wait_for_held(1);
+        begin_held_update(tight, &answer);
         run_turns(20);
         ck_assert(!answer.is_done);
         /* Meanwhile it is shown as what it is. */
@@ -646,21 +658,17 @@ END_TEST
 
 START_TEST(an_update_whose_answer_is_wrong_is_taken_back)
 {
+        struct answer answer;
+
         start_with_egress();
         make_sandbox(tight);
         script()->wrong_digest = true;
-        script()->hold = true;
-        {
-                struct answer answer;
-
-                begin_update(loose, &answer);
-                wait_for_held(1);
-                script()->hold = false;
-                fake_egress_release(f.egress);
-                script()->wrong_digest = false;
-                run_until_true(&answer.is_done);
-                ck_assert_int_eq(answer.result.outcome, SESSION_E_EGRESS);
-        }
+        begin_held_update(loose, &answer);
+        script()->hold = false;
+        fake_egress_release(f.egress);
+        script()->wrong_digest = false;
+        run_until_true(&answer.is_done);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_EGRESS);
         wait_for_force();
         expect_taken_back(tight);
 }
@@ -711,9 +719,7 @@ START_TEST(what_is_taken_back_is_tried_until_it_is_recorded)
 
         start_with_egress();
         make_sandbox(tight);
-        script()->hold = true;
-        begin_update(loose, &answer);
-        wait_for_held(1);
+        begin_held_update(loose, &answer);
         n_failures = 1;
         fake_egress_disconnect(f.egress);
         run_turns(20);
@@ -770,9 +776,7 @@ START_TEST(policies_are_put_in_force_one_at_a_time)
 
         start_with_egress();
         make_sandbox(NULL);
-        script()->hold = true;
-        begin_update(loose, &first);
-        wait_for_held(1);
+        begin_held_update(loose, &first);
         begin_update(tight, &second);
         ck_assert(second.is_done);
         ck_assert_int_eq(second.result.outcome, SESSION_E_CONFLICT);
@@ -791,9 +795,7 @@ START_TEST(a_sandbox_that_ends_does_not_wait_for_its_policy)
 
         start_with_egress();
         make_sandbox(loose);
-        script()->hold = true;
-        begin_update(tight, &answer);
-        wait_for_held(1);
+        begin_held_update(tight, &answer);
         ck_assert_int_eq(delete_sandbox(sandbox_id).result.outcome, 0);
         ck_assert(answer.is_done);
         ck_assert_int_eq(answer.result.outcome, SESSION_E_SANDBOX_ENDED);
@@ -849,9 +851,7 @@ START_TEST(a_relay_that_was_started_anew_gets_all_policies_again)
         ck_assert_int_eq(get_sandbox(ids[2]).sandbox.enforcement.version, 0);
         fake_runtime_egress_ready(f.runtime);
         for (size_t i = 0; i < 3; i++) {
-                (void)strcpy(sandbox_id, ids[i]);
-                wait_for_force();
-                expect_policy(policies[i], 1);
+                expect_policy_of(ids[i], policies[i], 1);
         }
         ck_assert(session_is_ready(f.session));
 }
@@ -874,9 +874,7 @@ START_TEST(a_relay_that_is_lost_while_it_gets_them_gets_them_again)
         run_turns(20);
         fake_runtime_egress_ready(f.runtime);
         for (size_t i = 0; i < 4; i++) {
-                (void)strcpy(sandbox_id, ids[i]);
-                wait_for_force();
-                expect_policy(loose, 1);
+                expect_policy_of(ids[i], loose, 1);
         }
 }
 END_TEST
@@ -975,14 +973,20 @@ static void serve_again(void)
         run_until(session_serves, NULL);
 }
 
+/* hotcell-egress does not answer the successor, which has asked it for @n policies. */
+static void begin_takeover(size_t n)
+{
+        script()->hold = true;
+        crash_server();
+        start_session();
+        wait_for_held(n);
+}
+
 START_TEST(a_successor_is_ready_once_all_policies_are_in_force)
 {
         start_with_egress();
         make_sandbox(_i ? loose : NULL);
-        script()->hold = true;
-        crash_server();
-        start_session();
-        wait_for_held(1);
+        begin_takeover(1);
         run_turns(50);
         ck_assert(!session_is_ready(f.session));
         fake_egress_release(f.egress);
@@ -1035,10 +1039,7 @@ START_TEST(a_successor_waits_as_long_as_there_are_answers)
         restart_with_patience(PATIENCE_USEC);
         for (size_t i = 0; i < N; i++)
                 make_sandbox(loose);
-        script()->hold = true;
-        crash_server();
-        start_session();
-        wait_for_held(32);
+        begin_takeover(32);
         until_usec = clock_monotonic_usec() + HALF_USEC;
         run_until(is_past, &until_usec);
         fake_egress_release(f.egress);
@@ -1186,10 +1187,7 @@ START_TEST(the_runtime_goes_away_during_a_takeover)
 {
         start_with_egress();
         make_sandbox(loose);
-        script()->hold = true;
-        crash_server();
-        start_session();
-        wait_for_held(1);
+        begin_takeover(1);
         script()->hold = false;
         fake_runtime_break(f.runtime);
         run_until(session_serves, NULL);
@@ -1203,10 +1201,7 @@ START_TEST(a_stop_during_a_takeover_comes_to_its_end)
 {
         start_with_egress();
         make_sandbox(loose);
-        script()->hold = true;
-        crash_server();
-        start_session();
-        wait_for_held(1);
+        begin_takeover(1);
         stop_session();
 }
 END_TEST
