@@ -1,0 +1,337 @@
+"""What `hotcell` shows and saves of an execution whose events a server plays."""
+
+import base64
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from cli_case import CliTest, HOTCELL, TIMEOUT, play, started
+from fake_server import (EXECUTION_ID, SANDBOX_ID, bundle, chunk, egress, egress_service, ended, execution,
+                         executions, queued)
+
+
+class Output(CliTest):
+    def test_streams_are_byte_exact_and_apart(self):
+        junk = bytes(range(256)) * 300
+        ran = self.run_script(play({"stdout": chunk(junk)}, {"stderr": chunk(b"\xff\x1b[31m")},
+                                   {"stdout": chunk(b"end", len(junk))}))
+        self.assertEqual(ran.stdout, junk + b"end")
+        self.assertEqual(ran.stderr, b"\xff\x1b[31m")
+        self.assertEqual(ran.returncode, 0)
+
+    def test_output_arrives_before_the_end(self):
+        go_on = threading.Event()
+
+        def script(_server, _after):
+            yield queued()
+            yield {"stdout": chunk(b"early\n")}
+            if not go_on.wait(TIMEOUT):
+                raise AssertionError("the client never showed the first line")
+            yield ended(execution.OUTCOME_OK)
+        process = self.spawn(self.serve(script), "run", "-c", "code")
+        self.assertEqual(process.stdout.readline(), b"early\n")
+        go_on.set()
+        self.assertEqual(process.wait(TIMEOUT), 0)
+
+    def test_a_result_begins_a_new_line(self):
+        result = {"result": execution.Result(bundle=bundle(("text/plain", b"42")))}
+        self.assertEqual(self.run_script(play(result)).stdout, b"42\n")
+        self.assertEqual(self.run_script(play({"stdout": chunk(b"x\n")}, result)).stdout, b"x\n42\n")
+        self.assertEqual(self.run_script(play({"stdout": chunk(b"x")}, result)).stdout, b"x\n42\n")
+
+    def test_a_long_result_is_put_together(self):
+        ran = self.run_script(play(
+            {"result": execution.Result(bundle=bundle(("image/png", b"P"), ("text/plain", b"ab", 6)))},
+            {"part_data": execution.PartData(bundle_sequence=3, part_index=1, offset=2, data=b"cd")},
+            {"part_data": execution.PartData(bundle_sequence=3, part_index=0, offset=1, data=b"NG")},
+            {"part_data": execution.PartData(bundle_sequence=3, part_index=1, offset=4, data=b"ef")},
+            {"stdout": chunk(b"after")}))
+        self.assertEqual(ran.stdout, b"abcdef\nafter")
+
+    def test_an_error_shows_its_traceback_and_exits_1(self):
+        ran = self.run_script(play(
+            {"error": execution.ExecutionError(name="NameError", value="x",
+                                               traceback=["Traceback", "NameError: x"])},
+            ended(execution.OUTCOME_RAISED)))
+        self.assertEqual(ran.stderr, b"Traceback\nNameError: x\n")
+        self.assertEqual(ran.returncode, 1)
+
+    def test_a_gap_and_truncation_are_named(self):
+        ran = self.run_script(play({"gap": execution.Gap(events=3, stdout_bytes=70, stderr_bytes=5)},
+                                   ended(execution.OUTCOME_OK, truncated_bytes=99)))
+        self.assertIn(b"3 events are missing here, with 70 bytes", ran.stderr)
+        self.assertIn(b"99 bytes of output beyond the limit", ran.stderr)
+
+    def test_usage_goes_to_standard_error(self):
+        usage = execution.Usage(memory_peak_bytes=3 << 20, stdout_bytes=5)
+        usage.cpu_time.FromMilliseconds(1500)
+        ran = self.run_script(play(ended(execution.OUTCOME_OK, usage=usage)), "--usage")
+        self.assertEqual(ran.stdout, b"")
+        self.assertIn(b"cpu 1.500 s", ran.stderr)
+        self.assertIn(b"memory peak 3.0 MiB", ran.stderr)
+
+    def test_unknown_events_are_ignored(self):
+        def script(_server, _after):
+            yield queued()
+            yield {}  # as an event of a later version looks to this one
+            yield ended(execution.OUTCOME_OK)
+        ran = self.run_script(script)
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"", b""))
+
+    def test_jsonl_has_one_event_a_line(self):
+        ran = self.run_script(play({"stdout": chunk(b"hi\n")}, {"stderr": chunk(b"\xff")},
+                                   ended(execution.OUTCOME_EXITED, exit_code=3)), "-o", "jsonl")
+        events = [json.loads(line) for line in ran.stdout.splitlines()]
+        self.assertEqual([e["sequence"] for e in events], [1, 2, 3, 4, 5])
+        self.assertEqual(events[0]["queued"]["execution_id"], EXECUTION_ID)
+        self.assertEqual(events[0]["event_time"], "2023-11-14T22:13:20.000Z")
+        self.assertEqual(events[2]["stdout"],
+                         {"data": base64.b64encode(b"hi\n").decode(), "text": "hi\n", "offset": 0})
+        self.assertEqual(events[3]["stderr"], {"data": "/w==", "offset": 0})
+        self.assertEqual(events[4]["ended"]["outcome"], "EXITED")
+        self.assertEqual(events[4]["ended"]["exit_code"], 3)
+        self.assertEqual(ran.returncode, 3)
+        self.assertEqual(ran.stderr, b"")
+
+    def test_json_is_one_object_at_the_end(self):
+        ran = self.run_script(play({"stdout": chunk(b"hi")}, ended(execution.OUTCOME_TIMEOUT)), "-o", "json")
+        whole = json.loads(ran.stdout)
+        self.assertEqual(whole["execution_id"], EXECUTION_ID)
+        self.assertEqual(whole["sandbox_id"], SANDBOX_ID)
+        self.assertEqual(whole["exit_code"], 124)
+        self.assertEqual(whole["ended"]["outcome"], "TIMEOUT")
+        self.assertNotIn("exit_code", whole["ended"])
+        self.assertEqual(len(whole["events"]), 4)
+
+    def test_a_reader_that_leaves_ends_the_code(self):
+        def script(server, _after):
+            yield queued()
+            for i in range(1000):
+                yield {"stdout": chunk(b"y\n" * 4096, i)}
+                if server.interrupts:
+                    return
+        server = self.serve(script)
+        process = self.spawn(server, "run", "-c", "code")
+        process.stdout.readline()
+        process.stdout.close()
+        self.assertEqual(process.wait(TIMEOUT), 128 + signal.SIGPIPE)
+        self.assertEqual(server.interrupts, [executions.INTERRUPT_LEVEL_KILL])
+
+
+class Egress(CliTest):
+    def event(self, **fields):
+        fields = {"sequence": 1, "sandbox_id": SANDBOX_ID, "type": egress.EGRESS_EVENT_TYPE_DENIED, "address": "1.2.3.4", "port": 443,
+                  "protocol": egress.EGRESS_PROTOCOL_TCP, "reason": egress.EGRESS_REASON_DEFAULT, "count": 1} | fields
+        event = egress.EgressEvent(**fields)
+        event.event_time.FromMilliseconds(1700000000123)
+        return event
+
+    def test_an_execution_says_what_was_denied_in_lines_of_their_own(self):
+        failed = {"type": egress.EGRESS_EVENT_TYPE_FAILED, "reason": 0, "error_number": 111, "error": "ECONNREFUSED"}
+        for fields, line in (
+                ({}, "egress denied: tcp 1.2.3.4:443 (no rule allows it)"),
+                ({"address": "2001:db8::1", "count": 12}, "egress denied: tcp [2001:db8::1]:443 (no rule allows it), 12 times"),
+                ({"name": "example.org", "reason": egress.EGRESS_REASON_NAME_MISMATCH},
+                 "egress denied: tcp 1.2.3.4:443 example.org (it is not allowed under this name)"),
+                ({"address": "", "port": 0, "name": "a\x1b.org", "reason": egress.EGRESS_REASON_RESOLVER},
+                 "egress denied: dns a\\x1b.org (the policy does not allow the name)"),
+                ({"protocol": egress.EGRESS_PROTOCOL_ICMP, "port": 0, "reason": egress.EGRESS_REASON_PROTOCOL},
+                 "egress denied: icmp 1.2.3.4 (the network does not carry this protocol)"),
+                ({"protocol": 0, "address": "", "port": 0, "reason": 99},
+                 "egress denied: ip (for a reason that this client does not know)"),
+                ({"left_out": 3}, "egress denied: tcp 1.2.3.4:443 (no rule allows it); 3 before it are only in `hotcell egress log`"),
+                (failed, "egress failed: tcp 1.2.3.4:443 (ECONNREFUSED)")):
+            with self.subTest(line):
+                server = self.serve(play({"stdout": chunk(b"out")}, {"stderr": chunk(b"mid")}, {"egress": self.event(**fields)},
+                                         {"stdout": chunk(b"put", 3)}))
+                for words in (("exec", SANDBOX_ID), ("run",)):
+                    ran = self.hotcell(server, *words, "-c", "x")
+                    self.assertEqual((ran.returncode, ran.stdout, ran.stderr.decode()), (0, b"output", f"mid\nhotcell: {line}\n"))
+
+    def test_what_is_no_denial_and_no_failure_is_not_said(self):
+        server = self.serve(play({"egress": self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED)}, {"egress": self.event(type=9)}))
+        self.assertEqual(self.hotcell(server, "exec", SANDBOX_ID, "-c", "x").stderr, b"")
+
+    def test_an_execution_has_it_as_an_event_in_json(self):
+        server = self.serve(play({"egress": self.event(count=2)}))
+        ran = self.hotcell(server, "exec", SANDBOX_ID, "-o", "jsonl", "-c", "x")
+        event = json.loads(ran.stdout.splitlines()[2])
+        self.assertEqual((event["egress"]["type"], event["egress"]["address"], event["egress"]["port"], event["egress"]["reason"],
+                          event["egress"]["count"], event["egress"]["event_time"]),
+                         ("DENIED", "1.2.3.4", 443, "DEFAULT", 2, "2023-11-14T22:13:20.123Z"))
+        self.assertEqual(ran.stderr, b"")
+        ran = self.hotcell(server, "exec", SANDBOX_ID, "-o", "json", "-c", "x")
+        self.assertEqual([event for event in json.loads(ran.stdout)["events"] if "egress" in event][0]["egress"]["protocol"], "TCP")
+
+    def test_the_log(self):
+        flow = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=0, name="example.org", command="c\x1burl", execution_id=EXECUTION_ID,
+                          sent_bytes=100, received_bytes=2048)
+        flow.duration.FromMilliseconds(1500)
+        events = [self.event(count=7), flow, self.event(type=egress.EGRESS_EVENT_TYPE_FAILED, reason=0, error="ETIMEDOUT")]
+
+        def answer(request):
+            start = int(request.page_token or 0)
+            end = start + 2  # small pages, so that the client must turn them
+            return egress_service.ListEgressEventsResponse(events=events[start:end], next_page_token=str(end) if end < len(events) else "")
+        server = self.serve(ListEgressEvents=answer)
+        ran = self.hotcell(server, "egress", "log", SANDBOX_ID)
+        self.assertEqual((ran.returncode, ran.stderr), (0, b""))
+        self.assertEqual([re.split("  +", line.rstrip()) for line in ran.stdout.decode().splitlines()], [
+            ["TIME", "DECISION", "DESTINATION", "NAME", "REASON", "COMMAND", "EXECUTION"],
+            ["2023-11-14T22:13:20.123Z", "DENIED x7", "tcp 1.2.3.4:443", "-", "no rule allows it", "-", "-"],
+            ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "example.org", "100 B sent, 2.0 KiB received, 1.5 s", "c\\x1burl",
+             EXECUTION_ID],
+            ["2023-11-14T22:13:20.123Z", "FAILED", "tcp 1.2.3.4:443", "-", "ETIMEDOUT", "-", "-"]])
+        request = server.requests[0][1]
+        self.assertEqual((request.sandbox_id, request.execution_id, list(request.types)), (SANDBOX_ID, "", []))
+        lines = self.hotcell(server, "egress", "log", "-o", "jsonl", SANDBOX_ID).stdout.splitlines()
+        self.assertEqual([json.loads(line)["type"] for line in lines], ["DENIED", "FLOW_ENDED", "FAILED"])
+        rows = json.loads(self.hotcell(server, "egress", "log", "-o", "json", SANDBOX_ID).stdout)
+        self.assertEqual([row.get("duration") for row in rows], [None, "1.5s", None])
+        self.hotcell(server, "egress", "log", "--type", "denied", "--type", "FAILED", "--execution", EXECUTION_ID, SANDBOX_ID)
+        request = server.requests[-1][1]
+        self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))
+
+    def test_mistakes_are_said(self):
+        ran = self.hotcell(None, "egress", "log", "--type", "allowed", SANDBOX_ID)
+        self.assertEqual((ran.returncode, ran.stderr), (125, b"hotcell: egress log: --type is one of denied, failed, flow_ended, not 'allowed'\n"))
+        ran = self.hotcell(None, "egress", "logs", SANDBOX_ID)
+        self.assertEqual((ran.returncode, ran.stderr), (125, b"hotcell: egress: no command 'logs'; did you mean 'log'?\n"))
+
+
+class Terminal(CliTest):
+    """What is shown on a terminal: a pty for both streams."""
+
+    def show(self, script, *arguments):
+        server = self.serve(script)
+        main, sub = pty.openpty()
+        with subprocess.Popen([HOTCELL, *arguments], stdin=sub, stdout=sub, stderr=sub,
+                              env=self.environment(server, NO_COLOR="1")) as process:
+            os.close(sub)
+            shown = b""
+            while True:
+                ready, _, _ = select.select([main], [], [], TIMEOUT)
+                try:
+                    got = os.read(main, 65536) if ready else b""
+                except OSError:
+                    got = b""
+                if not got:
+                    break
+                shown += got
+        os.close(main)
+        return shown.replace(b"\r\n", b"\n")
+
+    def test_results_and_errors_are_escaped_and_output_is_raw(self):
+        shown = self.show(play(
+            {"stdout": chunk(b"\x1b[1mraw\x1b[0m\n")},
+            {"result": execution.Result(bundle=bundle(("text/plain", b"'\x1b]0;evil\x07'")))},
+            {"error": execution.ExecutionError(name="E", value="", traceback=["bad \u009b \u202e"])},
+            ended(execution.OUTCOME_RAISED)), "run", "-c", "code")
+        self.assertIn(b"\x1b[1mraw\x1b[0m\n", shown)
+        self.assertIn(b"'\\x1b]0;evil\\x07'\n", shown)
+        self.assertIn(b"bad \\xc2\\x9b \\xe2\\x80\\xae\n", shown)
+
+    def test_a_spinner_shows_life_and_goes_away(self):
+        release = threading.Event()
+
+        def script(_server, _after):
+            yield queued()
+            if not release.wait(1.8):  # longer than the second that it keeps quiet
+                pass
+            yield started()
+            yield {"stdout": chunk(b"done\n")}
+            yield ended(execution.OUTCOME_OK)
+        shown = self.show(script, "run", "-c", "code")
+        self.assertIn(b"waiting for the interpreter, 1 s", shown)
+        self.assertTrue(shown.endswith(b"\r\x1b[Kdone\n"), shown)
+
+    def test_who_waits_in_a_queue_is_told_so(self):
+        def script(_server, _after):
+            event = queued()
+            event["queued"].position = 2
+            yield event
+            time.sleep(1.8)  # longer than the second that it keeps quiet
+            yield started()
+            yield ended(execution.OUTCOME_OK)
+        self.assertIn(b"waiting, 2 executions came before it, 1 s", self.show(script, "run", "-c", "code"))
+
+    def test_a_picture_is_mentioned(self):
+        shown = self.show(play({"stdout": chunk(b"out")},
+                               {"display": execution.Display(bundle=bundle(("image/png", b"PNG")))}), "run", "-c", "code")
+        self.assertEqual(shown, b"out\nhotcell: image/png, 3 B, not saved: use --save DIR\n")
+
+
+class Saving(CliTest):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.target = os.path.join(self.folder.name, "out")
+
+    def read(self, name):
+        with open(os.path.join(self.target, name), "rb") as file:
+            return file.read()
+
+    def save(self, *events):
+        return self.run_script(play(*events), "--save", self.target)
+
+    def test_parts_become_files_with_our_names(self):
+        ran = self.save(
+            {"result": execution.Result(bundle=bundle(("text/plain", b"<Figure>"), ("image/png", b"PNG1"),
+                                                      ("text/html", b"<p>")))},
+            {"display": execution.Display(bundle=bundle(("../../evil/x.sh", b"x")))})
+        self.assertEqual(sorted(os.listdir(self.target)), ["1-result.html", "1-result.png", "2-display.bin"])
+        self.assertEqual(self.read("1-result.png"), b"PNG1")
+        self.assertEqual(ran.stdout, b"<Figure>\n")
+        self.assertIn(f"saved {self.target}/1-result.png (4 bytes)".encode(), ran.stderr)
+
+    def test_parts_that_come_in_pieces_are_put_together(self):
+        self.save({"result": execution.Result(bundle=bundle(("image/png", b"ab", 5)))},
+                  {"part_data": execution.PartData(bundle_sequence=3, part_index=0, offset=2, data=b"cd")},
+                  {"part_data": execution.PartData(bundle_sequence=3, part_index=0, offset=4, data=b"e")})
+        self.assertEqual(self.read("1-result.png"), b"abcde")
+
+    def test_what_is_not_saved_is_said(self):
+        events = ({"stderr": chunk(b"err")},
+                  {"result": execution.Result(bundle=bundle(("text/plain", b"<Figure>"), ("image/png", b"P", 60000),
+                                                            ("text/html", b"<p>")))},
+                  {"display": execution.Display(bundle=bundle(("application/json\x1b[2J", b"{}")))})
+        ran = self.run_script(play(*events))
+        self.assertEqual(ran.stdout, b"<Figure>\n")
+        self.assertEqual(ran.stderr.decode(), "err\nhotcell: image/png, 58.6 KiB, not saved: use --save DIR\n"
+                         "hotcell: application/json\\x1b[2J, 2 B, not saved: use --save DIR\n")
+        for more in (("-o", "json"), ("-o", "jsonl"), ("--save", self.target)):
+            self.assertNotIn(b"not saved", self.run_script(play(*events), *more).stderr)
+
+    def test_a_missing_piece_is_said(self):
+        ran = self.save({"result": execution.Result(bundle=bundle(("image/png", b"ab", 5)))},
+                        {"part_data": execution.PartData(bundle_sequence=3, part_index=0, offset=3, data=b"de")})
+        self.assertIn(b"1-result.png is incomplete: bytes are missing after 2", ran.stderr)
+        ran = self.save({"result": execution.Result(bundle=bundle(("image/png", b"ab", 5)))})
+        self.assertIn(b"2-result.png is incomplete: 2 of 5 bytes", ran.stderr)
+
+    def test_nothing_is_replaced_and_no_link_is_followed(self):
+        os.mkdir(self.target)
+        victim = os.path.join(self.folder.name, "victim")
+        os.symlink(victim, os.path.join(self.target, "1-result.png"))
+        self.save({"result": execution.Result(bundle=bundle(("image/png", b"PNG")))})
+        self.assertFalse(os.path.exists(victim))
+        self.assertEqual(self.read("2-result.png"), b"PNG")
+
+    def test_a_directory_that_cannot_be_made_is_said_before_anything_runs(self):
+        server = self.serve(play())
+        ran = self.hotcell(server, "run", "--save", self.target + "/deeper/still", "-c", "code")
+        self.assertEqual(ran.returncode, 125)
+        self.assertIn(b"cannot save to", ran.stderr)
+        self.assertEqual(server.requests, [])
+
+
+if __name__ == "__main__":
+    unittest.main()
