@@ -15,6 +15,7 @@
 #include "runtime/channel/channel.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/policy_turns.h"
 #include "runtime/egress/server_link.h"
 #include "runtime/egress/wall_events.h"
 
@@ -130,6 +131,7 @@ static void remove_network(struct egress *egress, const char *sandbox_id)
         if (!network)
                 return;
         egress_consume(egress);
+        policy_turns_forget(egress->turns, network);
         network_tables_remove(&egress->networks, network);
         (void)network_free(network);
 }

@@ -186,36 +186,26 @@ int tables_put_always(const struct tables *tables, const struct policy_always *a
         return 0;
 }
 
-int tables_put_policy(struct tables *tables, const struct policy_table *policy,
-                      uint32_t *ret_number)
+uint32_t tables_new_number(struct tables *tables)
 {
-        uint32_t number;
-
         tables->n_numbers++;
         if (tables->n_numbers == EGRESS_POLICY_ALWAYS)
                 tables->n_numbers++;
-        number = tables->n_numbers;
-        for (size_t i = 0; i < policy->n_entries; i++) {
-                struct egress_ranges ranges;
-                int r;
-
-                fill_ranges(policy->entries[i].ranges, policy->entries[i].n_ranges, &ranges);
-                r = put_prefix(tables, number, &policy->entries[i].prefix, &ranges);
-                if (r) {
-                        while (i > 0)
-                                remove_prefix(tables, number, &policy->entries[--i].prefix);
-                        return error_fold(r);
-                }
-        }
-        *ret_number = number;
-        return 0;
+        return tables->n_numbers;
 }
 
-void tables_remove_policy(const struct tables *tables, const struct policy_table *policy,
-                          uint32_t number)
+int tables_put_entry(const struct tables *tables, uint32_t number, const struct policy_entry *entry)
 {
-        for (size_t i = 0; i < policy->n_entries; i++)
-                remove_prefix(tables, number, &policy->entries[i].prefix);
+        struct egress_ranges ranges;
+
+        fill_ranges(entry->ranges, entry->n_ranges, &ranges);
+        return put_prefix(tables, number, &entry->prefix, &ranges);
+}
+
+void tables_remove_entry(const struct tables *tables, uint32_t number,
+                         const struct policy_entry *entry)
+{
+        remove_prefix(tables, number, &entry->prefix);
 }
 
 int tables_set_sandbox(const struct tables *tables, uint64_t cgroup_id,

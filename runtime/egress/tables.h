@@ -32,11 +32,12 @@ int tables_sweep(const struct tables *tables);
 /* What is denied to all. -E2BIG: the tables are full; as below. */
 int tables_put_always(const struct tables *tables, const struct policy_always *always);
 
-/* Writes a policy under a new number, which no sandbox has yet; or nothing. */
-int tables_put_policy(struct tables *tables, const struct policy_table *policy,
-                      uint32_t *ret_number);
-void tables_remove_policy(const struct tables *tables, const struct policy_table *policy,
-                          uint32_t number);
+/* Of a policy that is to be written, entry by entry: no sandbox has it until all are. */
+uint32_t tables_new_number(struct tables *tables);
+int tables_put_entry(const struct tables *tables, uint32_t number,
+                     const struct policy_entry *entry);
+void tables_remove_entry(const struct tables *tables, uint32_t number,
+                         const struct policy_entry *entry);
 
 /* One write: each connect() sees the old entry or the new one. */
 int tables_set_sandbox(const struct tables *tables, uint64_t cgroup_id,
