@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "runtime/base/again.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
@@ -160,7 +161,7 @@ static bool pump(struct flow *flow, enum flow_side which)
         if (turn.n_moved > 0)
                 flow->moved_usec = clock_monotonic_usec();
         if (turn.is_cut_short)
-                (void)sd_event_source_set_enabled(flow->again, SD_EVENT_ONESHOT);
+                again(flow->again);
         if (side->direction.state != DIRECTION_OVER)
                 return true;
         side->duration_usec = clock_monotonic_usec() - flow->started_usec;
@@ -170,11 +171,12 @@ static bool pump(struct flow *flow, enum flow_side which)
         return false;
 }
 
-static int on_again(sd_event_source *source, void *userdata)
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct flow *flow = userdata;
 
         (void)source;
+        (void)usec;
         if (pump(flow, FLOW_INSIDE))
                 (void)pump(flow, FLOW_OUTSIDE);
         return 0;
@@ -249,10 +251,8 @@ static int add_timers(struct flow *flow)
         sd_event *event = flow->config.event;
         int r;
 
-        r = sd_event_add_defer(event, &flow->again, on_again, flow);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(flow->again, SD_EVENT_OFF);
-        if (r >= 0 && flow->config.idle_usec > 0)
+        r = again_new(event, &flow->again, on_again, flow);
+        if (r == 0 && flow->config.idle_usec > 0)
                 r = sd_event_add_time_relative(event, &flow->idle, CLOCK_MONOTONIC,
                                                flow->config.idle_usec, IDLE_ACCURACY_USEC, on_idle,
                                                flow);

@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
+#include "runtime/base/again.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/inbox.h"
@@ -89,7 +90,7 @@ static void enter(struct policy_turns *turns, enum state next)
 
 static void turn_again(struct policy_turns *turns)
 {
-        (void)sd_event_source_set_enabled(turns->turn, SD_EVENT_ONESHOT);
+        again(turns->turn);
 }
 
 /* --- going --------------------------------------------------------------------------------------
@@ -324,12 +325,13 @@ void policy_turns_forget(struct policy_turns *turns, const struct network *netwo
  */
 
 /* What goes goes first: so no more waits than is in force. */
-static int on_turn(sd_event_source *source, void *userdata)
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct policy_turns *turns = userdata;
         struct leaving *leaving = STAILQ_FIRST(&turns->leaving);
 
         (void)source;
+        (void)usec;
         if (leaving) {
                 take_out(turns, leaving, POLICY_TURN_ENTRIES);
                 if (leaving->n_left == 0)
@@ -356,11 +358,9 @@ int policy_turns_new(struct egress *egress, struct policy_turns **ret_turns)
         r = inbox_new(egress->event, &turns->inbox);
         if (r)
                 return r;
-        r = sd_event_add_defer(egress->event, &turns->turn, on_turn, turns);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(turns->turn, SD_EVENT_OFF);
-        if (r < 0)
-                return error_origin(r);
+        r = again_new(egress->event, &turns->turn, on_turn, turns);
+        if (r)
+                return r;
         *ret_turns = take(turns);
         return 0;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,9 +21,10 @@
 
 enum {
         BUFFER_BYTES = NET_BUFFER_MAX,
+        PACKET_MAX = 64 * 1024, /* of lo: a buffer that has room for a byte takes it */
         /* Of each direction, on its way: what four buffers, which the kernel doubles, and a pipe
          * may hold. */
-        HELD_MAX = 4 * 2 * BUFFER_BYTES + 256 * 1024,
+        HELD_MAX = 4 * (2 * BUFFER_BYTES + PACKET_MAX) + 256 * 1024,
         PIPE_DESCRIPTORS = 4,
 };
 
@@ -682,6 +684,57 @@ START_TEST(quiet_flow_leaves_the_loop_alone)
 }
 END_TEST
 
+/* Both ends are so fast that the flow never comes to its end: as much as goes is sent to it and
+ * taken from it. */
+static void keep_busy(const struct relay *relay)
+{
+        static uint8_t bytes[64 * 1024];
+
+        while (send(relay->ends[FLOW_INSIDE].fd, bytes, sizeof(bytes), MSG_NOSIGNAL) > 0)
+                ;
+        while (recv(relay->ends[FLOW_OUTSIDE].fd, bytes, sizeof(bytes), 0) > 0)
+                ;
+}
+
+static int on_bell(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+        (void)fd;
+        (void)events;
+        *(bool *)userdata = true;
+        return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+}
+
+START_TEST(flow_that_never_rests_leaves_turns_to_others)
+{
+        enum { TURNS_BEFORE = 20, TURNS_MAX = 10 };
+        _cleanup_(closep) int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        struct relay relay;
+        sd_event_source *source;
+        bool has_rung = false;
+        unsigned n_turns = 0;
+
+        if (!start(&relay, 0))
+                return;
+        ck_assert_int_ge(sd_event_add_io(relay.event, &source, bell, EPOLLIN, on_bell, &has_rung),
+                         0);
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++)
+                relay.ends[i].source = sd_event_source_disable_unref(relay.ends[i].source);
+        for (size_t i = 0; i < TURNS_BEFORE; i++) {
+                keep_busy(&relay);
+                ck_assert_int_gt(sd_event_run(relay.event, 0), 0);
+        }
+        ck_assert_int_eq(eventfd_write(bell, 1), 0);
+        for (; !has_rung && n_turns < TURNS_MAX; n_turns++) {
+                keep_busy(&relay);
+                ck_assert_int_gt(sd_event_run(relay.event, 0), 0);
+        }
+        ck_assert(has_rung);
+        sd_event_source_unref(source);
+        flow_cut(relay.flow);
+        relay_deinit(&relay);
+}
+END_TEST
+
 static void add_tests_of_sides(TCase *tests)
 {
         tcase_add_loop_test(tests, what_was_closed_before_the_flow_began_is_passed_on, 0, 2);
@@ -721,6 +774,7 @@ int main(void)
         tcase_add_test(tests, want_of_memory_is_told_and_resets_both_sides);
         tcase_add_loop_test(tests, failures_of_the_kernel_are_told_with_side_and_errno, 0, 4);
         tcase_add_test(tests, quiet_flow_leaves_the_loop_alone);
+        tcase_add_test(tests, flow_that_never_rests_leaves_turns_to_others);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);
