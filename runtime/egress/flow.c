@@ -22,7 +22,6 @@
 #include "runtime/egress/direction.h"
 
 enum {
-        IDLE_ACCURACY_USEC = 1000,
         READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR,
         ALL_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI,
 };
@@ -39,15 +38,13 @@ struct flow {
         struct flow_config config;
         struct side sides[_FLOW_SIDE_N];
         sd_event_source *again; /* enabled: a turn was cut short */
-        sd_event_source *idle;
         uint64_t started_usec;
-        uint64_t moved_usec; /* when the last byte was */
         bool has_ended;
 };
 
 static const char *const how_names[] = {
         [FLOW_CLOSED] = "closed", [FLOW_RESET] = "reset", [FLOW_FAILED] = "failed",
-        [FLOW_URGENT] = "urgent", [FLOW_IDLE] = "idle",   [FLOW_CUT] = "cut",
+        [FLOW_URGENT] = "urgent", [FLOW_CUT] = "cut",
 };
 static_assert(ARRAY_SIZE(how_names) == _FLOW_HOW_N, "every end has a name");
 
@@ -75,7 +72,6 @@ static int close_with_reset(int fd)
 static void let_go(struct flow *flow, bool is_reset)
 {
         flow->again = sd_event_source_disable_unref(flow->again);
-        flow->idle = sd_event_source_disable_unref(flow->idle);
         for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
                 struct side *side = &flow->sides[i];
 
@@ -157,8 +153,6 @@ static bool pump(struct flow *flow, enum flow_side which)
                 finish(flow, FLOW_URGENT, which, 0);
                 return false;
         }
-        if (turn.n_moved > 0)
-                flow->moved_usec = clock_monotonic_usec();
         if (turn.is_cut_short)
                 (void)sd_event_source_set_enabled(flow->again, SD_EVENT_ONESHOT);
         if (side->direction.state != DIRECTION_OVER)
@@ -213,22 +207,6 @@ static int on_side(sd_event_source *source, int fd, uint32_t events, void *userd
         return 0;
 }
 
-/* Not moved with each byte: when it ends it is looked when the last one was. */
-static int on_idle(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        struct flow *flow = userdata;
-        uint64_t end_usec = flow->moved_usec + flow->config.idle_usec;
-
-        (void)usec;
-        if (clock_monotonic_usec() >= end_usec) {
-                finish(flow, FLOW_IDLE, FLOW_INSIDE, 0);
-                return 0;
-        }
-        (void)sd_event_source_set_time(source, end_usec);
-        (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        return 0;
-}
-
 /* Each write of one end is passed on as it comes; unix sockets do not know TCP's option. */
 static int watch(struct side *side)
 {
@@ -244,18 +222,12 @@ static int watch(struct side *side)
         return r < 0 ? r : 0;
 }
 
-static int add_timers(struct flow *flow)
+static int add_again(struct flow *flow)
 {
-        sd_event *event = flow->config.event;
-        int r;
+        int r = sd_event_add_defer(flow->config.event, &flow->again, on_again, flow);
 
-        r = sd_event_add_defer(event, &flow->again, on_again, flow);
         if (r >= 0)
                 r = sd_event_source_set_enabled(flow->again, SD_EVENT_OFF);
-        if (r >= 0 && flow->config.idle_usec > 0)
-                r = sd_event_add_time_relative(event, &flow->idle, CLOCK_MONOTONIC,
-                                               flow->config.idle_usec, IDLE_ACCURACY_USEC, on_idle,
-                                               flow);
         return r < 0 ? r : 0;
 }
 
@@ -268,7 +240,7 @@ static int start(struct flow *flow)
                                    flow->sides[other_side((enum flow_side)i)].fd);
         for (size_t i = 0; i < _FLOW_SIDE_N && !r; i++)
                 r = watch(&flow->sides[i]);
-        return r ? r : add_timers(flow);
+        return r ? r : add_again(flow);
 }
 
 static void init_side(struct flow *flow, enum flow_side which, int fd)
@@ -297,7 +269,7 @@ int flow_new(const struct flow_config *config, int inside_fd, int outside_fd,
                 return FLOW_E_NO_ROOM;
         }
         flow->config = *config;
-        flow->started_usec = flow->moved_usec = clock_monotonic_usec();
+        flow->started_usec = clock_monotonic_usec();
         init_side(flow, FLOW_INSIDE, inside_fd);
         init_side(flow, FLOW_OUTSIDE, outside_fd);
         r = start(flow);

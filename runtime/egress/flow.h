@@ -39,7 +39,6 @@ enum flow_how {
         FLOW_RESET,      /* by `side`; `error` is ECONNRESET or EPIPE */
         FLOW_FAILED,     /* the connection of `side` broke; `error` says how */
         FLOW_URGENT,     /* `side` sent urgent data (RFC 6093), which cannot pass */
-        FLOW_IDLE,       /* no byte was moved for so long */
         FLOW_CUT,        /* by flow_cut() */
         _FLOW_HOW_N,
 };
@@ -61,7 +60,6 @@ struct flow_end {
 
 struct flow_config {
         sd_event *event;
-        uint64_t idle_usec; /* 0: however long */
         /*
          * Called once, when both sockets are closed and nothing is held any more. It may free the
          * flow. Out of flow_cut() or the loop, never out of flow_new().

@@ -39,7 +39,7 @@ bool relay_init(struct relay *relay, int n_buffer, int ret_near[static _FLOW_SID
 void relay_deinit(struct relay *relay);
 
 /* The flow's result. */
-int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N], uint64_t idle_usec);
+int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N]);
 
 /* After a change of what an end is to do. */
 void far_end_update(struct far_end *end);

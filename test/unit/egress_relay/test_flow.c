@@ -64,7 +64,7 @@ static bool start(struct relay *relay, int n_buffer)
 
         if (!relay_init(relay, n_buffer, near))
                 return false;
-        ck_assert_int_eq(relay_start(relay, near, 0), 0);
+        ck_assert_int_eq(relay_start(relay, near), 0);
         return true;
 }
 
@@ -135,7 +135,7 @@ START_TEST(bytes_that_were_looked_at_before_pass_too)
         ck_assert_int_eq(recv(near[FLOW_INSIDE], bytes, sizeof(bytes), MSG_PEEK), 10);
         ck_assert_int_eq(
                 setsockopt(near[FLOW_INSIDE], SOL_SOCKET, SO_RCVLOWAT, &more, sizeof(more)), 0);
-        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        ck_assert_int_eq(relay_start(&relay, near), 0);
         relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 10);
         send_bytes(&relay.ends[FLOW_INSIDE], 1, false);
         relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 11);
@@ -154,7 +154,7 @@ START_TEST(what_was_closed_before_the_flow_began_is_passed_on)
         send_bytes(&relay.ends[_i], 1000, true);
         while (!relay.ends[_i].was_shut)
                 ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
-        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        ck_assert_int_eq(relay_start(&relay, near), 0);
         relay_run_until_ended(&relay, &relay.ends[far_of(_i)]);
         ck_assert_uint_eq(relay.ends[far_of(_i)].n_received, 1000);
         send_bytes(&relay.ends[far_of(_i)], 0, true);
@@ -419,70 +419,6 @@ START_TEST(freed_flow_resets_both_sides_and_tells_nobody)
 }
 END_TEST
 
-static int on_pause_over(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        (void)source;
-        (void)usec;
-        *(bool *)userdata = true;
-        return 0;
-}
-
-static void run_for(struct relay *relay, uint64_t usec)
-{
-        sd_event_source *timer;
-        bool is_over = false;
-
-        ck_assert_int_ge(sd_event_add_time_relative(relay->event, &timer, CLOCK_MONOTONIC, usec,
-                                                    1000, on_pause_over, &is_over),
-                         0);
-        while (!is_over)
-                ck_assert_int_ge(sd_event_run(relay->event, UINT64_MAX), 0);
-        sd_event_source_disable_unref(timer);
-}
-
-/* Bytes in either direction count; the end comes so long after the last one. */
-START_TEST(idle_flow_ends)
-{
-        uint64_t idle_usec = 400000U * (unsigned)test_patience();
-        struct relay relay;
-        int near[_FLOW_SIDE_N];
-        uint64_t last_usec;
-
-        if (!relay_init(&relay, 0, near))
-                return;
-        ck_assert_int_eq(relay_start(&relay, near, idle_usec), 0);
-        for (unsigned i = 1; i <= 3; i++) {
-                run_for(&relay, idle_usec / 2);
-                ck_assert_uint_eq(relay.n_told, 0);
-                last_usec = clock_monotonic_usec();
-                send_bytes(&relay.ends[_i], 1, false);
-                relay_run_until_received(&relay, &relay.ends[far_of(_i)], i);
-        }
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_IDLE, FLOW_INSIDE, 0);
-        ck_assert_uint_ge(relay.told_usec - last_usec, idle_usec);
-        ck_assert_uint_ge(relay.told.duration_usec, 2 * idle_usec);
-        expect_both_broken(&relay);
-        relay_deinit(&relay);
-}
-END_TEST
-
-START_TEST(stalled_flow_is_idle)
-{
-        struct relay relay;
-        int near[_FLOW_SIDE_N];
-
-        if (!relay_init(&relay, BUFFER_BYTES, near))
-                return;
-        ck_assert_int_eq(relay_start(&relay, near, 100000), 0);
-        relay.ends[FLOW_OUTSIDE].is_reading = false;
-        send_bytes(&relay.ends[FLOW_INSIDE], MIB(16), true);
-        relay_run_until_told(&relay);
-        expect_told(&relay, FLOW_IDLE, FLOW_INSIDE, 0);
-        relay_deinit(&relay);
-}
-END_TEST
-
 START_TEST(urgent_data_ends_the_flow)
 {
         struct relay relay;
@@ -573,7 +509,7 @@ START_TEST(turn_that_was_cut_short_goes_on)
         send_bytes(&relay.ends[FLOW_INSIDE], MIB(2), false);
         relay_settle(&relay);
         ck_assert_uint_eq(relay.ends[FLOW_INSIDE].n_sent, MIB(2));
-        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        ck_assert_int_eq(relay_start(&relay, near), 0);
         relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], MIB(2));
         flow_cut(relay.flow);
         relay_deinit(&relay);
@@ -600,7 +536,7 @@ START_TEST(want_of_descriptors_is_told_and_resets_both_sides)
         if (!relay_init(&relay, 0, near))
                 return;
         net_limit_descriptors((size_t)_i);
-        ck_assert_int_eq(relay_start(&relay, near, 0), FLOW_E_NO_ROOM);
+        ck_assert_int_eq(relay_start(&relay, near), FLOW_E_NO_ROOM);
         net_limit_descriptors(100);
         ck_assert_ptr_null(relay.flow);
         ck_assert_uint_eq(net_n_descriptors(), relay.n_descriptors);
@@ -618,7 +554,7 @@ START_TEST(as_many_descriptors_as_it_needs_are_enough)
         if (!relay_init(&relay, 0, near))
                 return;
         net_limit_descriptors(PIPE_DESCRIPTORS);
-        ck_assert_int_eq(relay_start(&relay, near, 0), 0);
+        ck_assert_int_eq(relay_start(&relay, near), 0);
         net_limit_descriptors(100);
         send_bytes(&relay.ends[FLOW_INSIDE], 100, false);
         relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 100);
@@ -635,7 +571,7 @@ START_TEST(want_of_memory_is_told_and_resets_both_sides)
         if (!relay_init(&relay, 0, near))
                 return;
         is_calloc_broken = true;
-        ck_assert_int_eq(relay_start(&relay, near, 0), FLOW_E_NO_ROOM);
+        ck_assert_int_eq(relay_start(&relay, near), FLOW_E_NO_ROOM);
         is_calloc_broken = false;
         ck_assert_uint_eq(net_n_descriptors(), relay.n_descriptors);
         expect_both_broken(&relay);
@@ -691,7 +627,6 @@ static void add_tests_of_sides(TCase *tests)
         tcase_add_loop_test(tests, reset_after_the_end_of_a_direction_is_passed_on, 0, 2);
         tcase_add_loop_test(tests, reset_is_seen_while_nothing_moves, 0, 2);
         tcase_add_loop_test(tests, end_that_is_gone_resets_who_goes_on_sending, 0, 2);
-        tcase_add_loop_test(tests, idle_flow_ends, 0, 2);
         tcase_add_loop_test(tests, urgent_data_ends_the_flow, 0, 2);
 }
 
@@ -710,7 +645,6 @@ int main(void)
         tcase_add_test(tests, cut_resets_both_sides_at_once);
         tcase_add_test(tests, cut_does_not_wait_for_who_does_not_read);
         tcase_add_test(tests, freed_flow_resets_both_sides_and_tells_nobody);
-        tcase_add_test(tests, stalled_flow_is_idle);
         tcase_add_test(tests, urgent_data_is_not_taken_for_the_end);
         tcase_add_test(tests, turn_ends_although_there_is_more);
         tcase_add_test(tests, turn_that_was_cut_short_goes_on);
