@@ -146,6 +146,7 @@ static void relay(struct connection *connection, int outside_fd)
 {
         const struct flow_config config = {
                 .event = connection->network->egress->event,
+                .n_wide = &connection->network->n_wide_pipes,
                 .on_end = on_flow_end,
                 .userdata = connection,
         };

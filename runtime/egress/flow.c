@@ -24,6 +24,11 @@
 enum {
         READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR,
         ALL_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI,
+        WIDEN_BYTES = 1 << 20,
+        /* A peer that says nothing for two minutes is asked four times. */
+        KEEPALIVE_IDLE_SEC = 120,
+        KEEPALIVE_INTERVAL_SEC = 30,
+        KEEPALIVE_PROBES = 4,
 };
 
 struct side {
@@ -31,6 +36,8 @@ struct side {
         int fd;
         sd_event_source *source;
         struct direction direction; /* that comes from it */
+        bool is_wide;               /* its pipe, and counts */
+        uint64_t widen_at_bytes;    /* that it has carried */
         uint64_t duration_usec;     /* of the direction, when it is over */
 };
 
@@ -69,6 +76,23 @@ static int close_with_reset(int fd)
         return close_fd(fd);
 }
 
+/* When there is no wide pipe for it now, it is tried again after as much. */
+static void widen(struct side *side)
+{
+        size_t *n_wide = side->flow->config.n_wide;
+
+        side->is_wide = *n_wide < FLOW_WIDE_MAX && direction_widen(&side->direction);
+        *n_wide += side->is_wide;
+        side->widen_at_bytes = side->is_wide ? UINT64_MAX : 2 * side->direction.n_bytes;
+}
+
+/* Its pipe is gone, or goes. */
+static void give_width_back(struct side *side)
+{
+        *side->flow->config.n_wide -= side->is_wide;
+        side->is_wide = false;
+}
+
 static void let_go(struct flow *flow, bool is_reset)
 {
         flow->again = sd_event_source_disable_unref(flow->again);
@@ -78,6 +102,7 @@ static void let_go(struct flow *flow, bool is_reset)
                 side->source = sd_event_source_disable_unref(side->source);
                 side->fd = is_reset ? close_with_reset(side->fd) : close_fd(side->fd);
                 direction_deinit(&side->direction);
+                give_width_back(side);
         }
         flow->has_ended = true;
 }
@@ -155,8 +180,12 @@ static bool pump(struct flow *flow, enum flow_side which)
         }
         if (turn.is_cut_short)
                 (void)sd_event_source_set_enabled(flow->again, SD_EVENT_ONESHOT);
-        if (side->direction.state != DIRECTION_OVER)
+        if (side->direction.state != DIRECTION_OVER) {
+                if (side->direction.n_bytes >= side->widen_at_bytes)
+                        widen(side);
                 return true;
+        }
+        give_width_back(side);
         side->duration_usec = clock_monotonic_usec() - flow->started_usec;
         if (other->direction.state != DIRECTION_OVER)
                 return true;
@@ -207,16 +236,32 @@ static int on_side(sd_event_source *source, int fd, uint32_t events, void *userd
         return 0;
 }
 
-/* Each write of one end is passed on as it comes; unix sockets do not know TCP's option. */
+/* Each write of one end is passed on as it comes. Unix sockets do not know TCP's options. */
+static void set_options(int fd)
+{
+        static const struct {
+                int level, name, value;
+        } options[] = {
+                { IPPROTO_TCP, TCP_NODELAY, 1 },
+                { SOL_SOCKET, SO_RCVLOWAT, 1 },
+                { SOL_SOCKET, SO_KEEPALIVE, 1 },
+                { IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_SEC },
+                { IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SEC },
+                { IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+                                 sizeof(options[i].value));
+}
+
 static int watch(struct side *side)
 {
-        const int one = 1;
         int r;
 
         assert(fcntl(side->fd, F_GETFL) & O_NONBLOCK);
 
-        (void)setsockopt(side->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        (void)setsockopt(side->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+        set_options(side->fd);
         r = sd_event_add_io(side->flow->config.event, &side->source, side->fd, ALL_EVENTS | EPOLLET,
                             on_side, side);
         return r < 0 ? r : 0;
@@ -248,6 +293,7 @@ static void init_side(struct flow *flow, enum flow_side which, int fd)
         flow->sides[which] = (struct side){
                 .flow = flow,
                 .fd = fd,
+                .widen_at_bytes = WIDEN_BYTES,
                 .direction = { .pipe_out = -1, .pipe_in = -1 },
         };
 }

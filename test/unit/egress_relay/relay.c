@@ -187,9 +187,9 @@ static void on_end(struct flow *flow, const struct flow_end *end, void *userdata
 
 int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N])
 {
-        const struct flow_config config = { .event = relay->event,
-                                            .on_end = on_end,
-                                            .userdata = relay };
+        const struct flow_config config = {
+                .event = relay->event, .n_wide = &relay->n_wide, .on_end = on_end, .userdata = relay
+        };
 
         return flow_new(&config, near[FLOW_INSIDE], near[FLOW_OUTSIDE], &relay->flow);
 }

@@ -32,6 +32,7 @@ struct relay {
         struct flow_end told;
         uint64_t told_usec;
         size_t n_descriptors; /* before the flow */
+        size_t n_wide;        /* pipes; as if others had them */
 };
 
 /* The near ends are still to be given to a flow. False: skipped. */

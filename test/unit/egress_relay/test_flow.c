@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -516,6 +518,74 @@ START_TEST(turn_that_was_cut_short_goes_on)
 }
 END_TEST
 
+START_TEST(peers_that_say_nothing_are_asked)
+{
+        static const struct {
+                int level, name, value;
+        } options[] = {
+                { SOL_SOCKET, SO_KEEPALIVE, 1 },
+                { IPPROTO_TCP, TCP_KEEPIDLE, 120 },
+                { IPPROTO_TCP, TCP_KEEPINTVL, 30 },
+                { IPPROTO_TCP, TCP_KEEPCNT, 4 },
+        };
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        ck_assert_int_eq(relay_start(&relay, near), 0);
+        for (size_t i = 0; i < _FLOW_SIDE_N * ARRAY_SIZE(options); i++) {
+                int value = -1;
+                socklen_t n_value = sizeof(value);
+
+                ck_assert_int_eq(getsockopt(near[i % _FLOW_SIDE_N], options[i / 2].level,
+                                            options[i / 2].name, &value, &n_value),
+                                 0);
+                ck_assert_int_eq(value, options[i / 2].value);
+        }
+        flow_cut(relay.flow);
+        relay_deinit(&relay);
+}
+END_TEST
+
+/* Ends of pipes of this process with so many bytes. */
+static unsigned count_pipe_ends(int n_bytes)
+{
+        unsigned n = 0;
+
+        for (int fd = 0; fd < 1024; fd++)
+                n += fcntl(fd, F_GETPIPE_SZ) == n_bytes;
+        return n;
+}
+
+START_TEST(who_carries_much_has_a_wide_pipe)
+{
+        enum { NARROW = 8 << 10, WIDE = 128 << 10 };
+        unsigned n_narrow = count_pipe_ends(NARROW), n_wide = count_pipe_ends(WIDE);
+        struct relay relay;
+
+        if (!start(&relay, 0))
+                return;
+        ck_assert_uint_eq(count_pipe_ends(NARROW), n_narrow + 4);
+        relay.n_wide = (size_t)_i;
+        send_bytes(&relay.ends[FLOW_INSIDE], MIB(64), false);
+        relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], MIB(64));
+        if (_i == FLOW_WIDE_MAX) { /* others have all of them */
+                ck_assert_uint_eq(count_pipe_ends(WIDE), n_wide);
+                ck_assert_uint_eq(relay.n_wide, FLOW_WIDE_MAX);
+        } else {
+                ck_assert_uint_eq(count_pipe_ends(WIDE), n_wide + 2);
+                ck_assert_uint_eq(relay.n_wide, (size_t)_i + 1);
+        }
+        send_bytes(&relay.ends[FLOW_INSIDE], 0, true);
+        relay_run_until_ended(&relay, &relay.ends[FLOW_OUTSIDE]);
+        ck_assert_uint_eq(relay.n_wide, (size_t)_i);
+        flow_cut(relay.flow);
+        ck_assert_uint_eq(relay.n_wide, (size_t)_i);
+        relay_deinit(&relay);
+}
+END_TEST
+
 START_TEST(flow_holds_six_descriptors)
 {
         struct relay relay;
@@ -648,6 +718,9 @@ int main(void)
         tcase_add_test(tests, urgent_data_is_not_taken_for_the_end);
         tcase_add_test(tests, turn_ends_although_there_is_more);
         tcase_add_test(tests, turn_that_was_cut_short_goes_on);
+        tcase_add_test(tests, peers_that_say_nothing_are_asked);
+        tcase_add_loop_test(tests, who_carries_much_has_a_wide_pipe, FLOW_WIDE_MAX - 1,
+                            FLOW_WIDE_MAX + 1);
         tcase_add_test(tests, flow_holds_six_descriptors);
         tcase_add_loop_test(tests, want_of_descriptors_is_told_and_resets_both_sides, 0,
                             PIPE_DESCRIPTORS);
