@@ -23,8 +23,9 @@
 enum {
         BUFFER_BYTES = NET_BUFFER_MAX,
         /* Of each direction, on its way: what four buffers, which the kernel doubles, and a pipe
-         * may hold. */
-        HELD_MAX = 4 * 2 * BUFFER_BYTES + 256 * 1024,
+         * may hold. Each buffer takes the last segment whole. */
+        SEGMENT_BYTES = 64 * 1024,
+        HELD_MAX = 4 * (2 * BUFFER_BYTES + SEGMENT_BYTES) + 256 * 1024,
         PIPE_DESCRIPTORS = 4,
 };
 
