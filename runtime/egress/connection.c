@@ -31,7 +31,6 @@
 enum {
         LOOK_TIMEOUT_USEC = 10 * 1000000,
         DIAL_TIMEOUT_USEC = 20 * 1000000,
-        IDLE_USEC = 0, /* a connection may rest as long as it likes */
         PORT_HTTP = 80,
         PORT_TLS = 443,
 };
@@ -147,7 +146,7 @@ static void relay(struct connection *connection, int outside_fd)
 {
         const struct flow_config config = {
                 .event = connection->network->egress->event,
-                .idle_usec = IDLE_USEC,
+                .n_wide = &connection->network->n_wide_pipes,
                 .on_end = on_flow_end,
                 .userdata = connection,
         };

@@ -65,6 +65,7 @@ struct network {
         struct resolver_client *resolver;
         LIST_HEAD(, connection) connections;
         size_t n_connections;
+        size_t n_wide_pipes; /* of its flows */
         LIST_HEAD(, dns_stream) dns_streams;
         size_t n_dns_streams;
 };
