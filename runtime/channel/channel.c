@@ -45,6 +45,7 @@ struct channel {
         sd_event_source *peer_source;
         sd_event_source *drop_source; /* enabled: the peer is to be dropped */
         uint64_t connection;
+        bool is_held;
         STAILQ_HEAD(, outgoing) queue;
         size_t n_queued_bytes;
         size_t n_queued;
@@ -100,7 +101,8 @@ void channel_drop(struct channel *channel)
 
 static int want_events(struct channel *channel)
 {
-        uint32_t events = EPOLLIN | (STAILQ_EMPTY(&channel->queue) ? 0U : EPOLLOUT);
+        uint32_t events = (channel->is_held ? 0U : (uint32_t)EPOLLIN) |
+                          (STAILQ_EMPTY(&channel->queue) ? 0U : (uint32_t)EPOLLOUT);
 
         return sd_event_source_set_io_events(channel->peer_source, events);
 }
@@ -172,7 +174,7 @@ void channel_catch_up(struct channel *channel)
 
         if (channel->peer_fd < 0)
                 return;
-        while (!r)
+        while (!r && !channel->is_held)
                 r = receive_one(channel);
         end_turn(channel, r);
 }
@@ -187,10 +189,18 @@ static int on_peer(sd_event_source *source, int fd, uint32_t events, void *userd
         if (events & EPOLLOUT)
                 r = flush(channel);
         if (!r && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-                for (unsigned i = 0; i < PACKETS_A_TURN && !r; i++)
+                for (unsigned i = 0; i < PACKETS_A_TURN && !r && !channel->is_held; i++)
                         r = receive_one(channel);
         end_turn(channel, r);
         return 0;
+}
+
+/* Not by switching the source off: to switch it on again could fail. */
+void channel_hold(struct channel *channel, bool is_held)
+{
+        channel->is_held = is_held;
+        if (channel->peer_source)
+                (void)want_events(channel);
 }
 
 /* Only the server and root may ask the runtime for anything. */
@@ -219,7 +229,7 @@ int channel_adopt(struct channel *channel, int fd)
         }
         channel->peer_fd = fd;
         channel->connection++;
-        return 0;
+        return want_events(channel);
 }
 
 /* The end of the old peer and the connection of the new one may arrive in either order. */

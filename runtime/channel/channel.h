@@ -49,6 +49,10 @@ int channel_adopt(struct channel *channel, int fd);
  * channel of what was said here before. */
 void channel_catch_up(struct channel *channel);
 
+/* While it is held nothing is heard, also not that the peer is gone: what comes waits in the
+ * socket. For an observer that is busy with the last packet for some turns of the loop. */
+void channel_hold(struct channel *channel, bool is_held);
+
 /* Tells one connection from another; zero when there is none. */
 uint64_t channel_connection(const struct channel *channel);
 

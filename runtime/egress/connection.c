@@ -31,7 +31,6 @@
 enum {
         LOOK_TIMEOUT_USEC = 10 * 1000000,
         DIAL_TIMEOUT_USEC = 20 * 1000000,
-        IDLE_USEC = 0, /* a connection may rest as long as it likes */
         PORT_HTTP = 80,
         PORT_TLS = 443,
 };
@@ -147,7 +146,7 @@ static void relay(struct connection *connection, int outside_fd)
 {
         const struct flow_config config = {
                 .event = connection->network->egress->event,
-                .idle_usec = IDLE_USEC,
+                .n_wide = &connection->network->n_wide_pipes,
                 .on_end = on_flow_end,
                 .userdata = connection,
         };
@@ -353,23 +352,42 @@ static bool read_number(int fd, uint32_t *ret_number, unsigned *ret_n_bits)
         return (word & EGRESS_RELAY4_MASK) == EGRESS_RELAY4;
 }
 
-/* Each token once, and only those of this sandbox. */
-static bool take_token(struct network *network, int fd, struct egress_token *ret_token)
+/* Each token once, and only those of this sandbox. 0, or why not: see tables.h. */
+static int take_token(struct network *network, int fd, struct egress_token *ret_token)
 {
         uint32_t number;
         unsigned n_bits;
         uint64_t *taken;
+        int r;
 
-        if (!read_number(fd, &number, &n_bits) ||
-            !tables_find_token(&network->egress->tables, network->slot, number, n_bits,
-                               ret_token) ||
-            ret_token->cgroup_id != network->cgroup_id)
-                return false;
+        if (!read_number(fd, &number, &n_bits))
+                return TABLES_E_FORGED;
+        r = tables_find_token(&network->egress->tables, network->slot, network->cgroup_id, number,
+                              n_bits, ret_token);
+        if (r)
+                return r;
         taken = &network->taken[EGRESS_TOKEN_PLACE(number)];
         if (*taken == ret_token->serial)
-                return false;
+                return TABLES_E_FORGED;
         *taken = ret_token->serial;
-        return true;
+        return 0;
+}
+
+/* Nothing is known of it but its sandbox: what it wanted and which process asked was in the token.
+ */
+static void refuse_without_token(struct connection *connection, int why)
+{
+        static const Hotcell__Egress__V1__Reason reasons[] = {
+                [TABLES_E_FORGED] = EGRESS_REASON(FORGED),
+                [TABLES_E_OVERWRITTEN] = EGRESS_REASON(OVERWRITTEN),
+                [TABLES_E_TORN] = EGRESS_REASON(TORN),
+        };
+        struct event event =
+                network_event(connection->network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(DENIED));
+
+        event.reason = reasons[why];
+        network_push(connection->network, &event);
+        connection_free(connection);
 }
 
 static struct connection *connection_new(struct network *network, int fd)
@@ -416,6 +434,7 @@ static bool has_place(const struct network *network)
 void connection_accept(struct network *network, int fd)
 {
         struct connection *connection = has_place(network) ? connection_new(network, fd) : NULL;
+        int r;
 
         if (!connection) {
                 struct event event =
@@ -426,13 +445,9 @@ void connection_accept(struct network *network, int fd)
                 reset_and_close(fd);
                 return;
         }
-        if (!take_token(network, fd, &connection->token)) {
-                struct event event =
-                        network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(DENIED));
-
-                event.reason = EGRESS_REASON(FORGED);
-                network_push(network, &event);
-                connection_free(connection);
+        r = take_token(network, fd, &connection->token);
+        if (r) {
+                refuse_without_token(connection, r);
                 return;
         }
         connection->address = connection->token.is_v6

@@ -18,7 +18,8 @@
 enum {
         TURN_BYTES = 256 * 1024,
         FILL_BYTES = 256 * 1024,
-        PIPE_BYTES = 128 * 1024,
+        NARROW_PIPE_BYTES = 8 * 1024,
+        WIDE_PIPE_BYTES = 128 * 1024,
 };
 
 static const unsigned next_states[] = {
@@ -34,13 +35,17 @@ int direction_init(struct direction *direction, int from_fd, int to_fd)
 
         if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
                 return -errno;
-        /* Half the turns. What all pipes of a user may hold is bounded: then it stays
-         * small. */
-        (void)fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
+        /* What the kernel gives to those who have too much. */
+        (void)fcntl(fds[1], F_SETPIPE_SZ, NARROW_PIPE_BYTES);
         *direction = (struct direction){
                 .from_fd = from_fd, .to_fd = to_fd, .pipe_out = fds[0], .pipe_in = fds[1]
         };
         return 0;
+}
+
+bool direction_widen(struct direction *direction)
+{
+        return fcntl(direction->pipe_in, F_SETPIPE_SZ, WIDE_PIPE_BYTES) >= 0;
 }
 
 void direction_deinit(struct direction *direction)

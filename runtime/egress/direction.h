@@ -41,9 +41,16 @@ struct direction_turn {
         int error;         /* E_FROM, E_TO: positive errno */
 };
 
-/* 0 or a negative errno: then there is nothing to deinit. */
+/* With a narrow pipe. 0 or a negative errno: then there is nothing to deinit. */
 int direction_init(struct direction *direction, int from_fd, int to_fd);
 void direction_deinit(struct direction *direction);
+
+/*
+ * A wide pipe halves the work of many bytes. What all pipes of a user may hold is bounded
+ * (fs.pipe-user-pages-soft: 64 MiB, of which a wide one takes 128 KiB and a narrow one 8): beyond
+ * that this is false, nothing is changed, and all goes on.
+ */
+bool direction_widen(struct direction *direction);
 
 /*
  * Moves what can be moved, up to some 256 KiB, and passes the end on once all is moved (shutdown(2)

@@ -17,6 +17,7 @@
 #include "runtime/channel/channel.h"
 #include "runtime/egress/flow.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/policy_turns.h"
 #include "runtime/egress/resolver.h"
 #include "runtime/egress/runtime_link.h"
 #include "runtime/egress/server_link.h"
@@ -228,6 +229,8 @@ int egress_init(struct egress *egress, const struct egress_options *options)
         if (!r)
                 r = make_resolver(egress, options);
         if (!r)
+                r = policy_turns_new(egress, &egress->turns);
+        if (!r)
                 r = make_channels(egress);
         return r;
 }
@@ -247,6 +250,7 @@ void egress_deinit(struct egress *egress)
                 network_tables_remove(&egress->networks, network);
                 (void)network_free(network);
         }
+        egress->turns = policy_turns_free(egress->turns);
         egress->server = channel_free(egress->server);
         egress->runtime = channel_free(egress->runtime);
         if (egress->resolver)

@@ -1,5 +1,6 @@
 /*
- * hotcell-egress: what all networks share, and who tells it what to do. One thread, one loop.
+ * hotcell-egress: what all networks share, and who tells it what to do. All of it belongs to the
+ * loop thread; only what a large policy compiles to is made by another one (policy_turns.h).
  */
 #pragma once
 
@@ -16,6 +17,7 @@
 #include "runtime/policy/always.h"
 
 struct channel;
+struct policy_turns;
 struct resolver;
 struct ring_buffer;
 
@@ -46,6 +48,8 @@ struct egress {
         sd_event_source *ring_source;
         struct events events;
         sd_event_source *sending; /* enabled: there may be events to send */
+
+        struct policy_turns *turns; /* policies on their way into the tables and out of them */
 
         struct channel *runtime;
         struct channel *server;

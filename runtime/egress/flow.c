@@ -16,15 +16,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "runtime/base/again.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/direction.h"
 
 enum {
-        IDLE_ACCURACY_USEC = 1000,
         READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR,
         ALL_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI,
+        WIDEN_BYTES = 1 << 20,
+        /* A peer that says nothing for two minutes is asked four times. */
+        KEEPALIVE_IDLE_SEC = 120,
+        KEEPALIVE_INTERVAL_SEC = 30,
+        KEEPALIVE_PROBES = 4,
 };
 
 struct side {
@@ -32,6 +37,8 @@ struct side {
         int fd;
         sd_event_source *source;
         struct direction direction; /* that comes from it */
+        bool is_wide;               /* its pipe, and counts */
+        uint64_t widen_at_bytes;    /* that it has carried */
         uint64_t duration_usec;     /* of the direction, when it is over */
 };
 
@@ -39,15 +46,13 @@ struct flow {
         struct flow_config config;
         struct side sides[_FLOW_SIDE_N];
         sd_event_source *again; /* enabled: a turn was cut short */
-        sd_event_source *idle;
         uint64_t started_usec;
-        uint64_t moved_usec; /* when the last byte was */
         bool has_ended;
 };
 
 static const char *const how_names[] = {
         [FLOW_CLOSED] = "closed", [FLOW_RESET] = "reset", [FLOW_FAILED] = "failed",
-        [FLOW_URGENT] = "urgent", [FLOW_IDLE] = "idle",   [FLOW_CUT] = "cut",
+        [FLOW_URGENT] = "urgent", [FLOW_CUT] = "cut",
 };
 static_assert(ARRAY_SIZE(how_names) == _FLOW_HOW_N, "every end has a name");
 
@@ -72,16 +77,33 @@ static int close_with_reset(int fd)
         return close_fd(fd);
 }
 
+/* When there is no wide pipe for it now, it is tried again after as much. */
+static void widen(struct side *side)
+{
+        size_t *n_wide = side->flow->config.n_wide;
+
+        side->is_wide = *n_wide < FLOW_WIDE_MAX && direction_widen(&side->direction);
+        *n_wide += side->is_wide;
+        side->widen_at_bytes = side->is_wide ? UINT64_MAX : 2 * side->direction.n_bytes;
+}
+
+/* Its pipe is gone, or goes. */
+static void give_width_back(struct side *side)
+{
+        *side->flow->config.n_wide -= side->is_wide;
+        side->is_wide = false;
+}
+
 static void let_go(struct flow *flow, bool is_reset)
 {
         flow->again = sd_event_source_disable_unref(flow->again);
-        flow->idle = sd_event_source_disable_unref(flow->idle);
         for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
                 struct side *side = &flow->sides[i];
 
                 side->source = sd_event_source_disable_unref(side->source);
                 side->fd = is_reset ? close_with_reset(side->fd) : close_fd(side->fd);
                 direction_deinit(&side->direction);
+                give_width_back(side);
         }
         flow->has_ended = true;
 }
@@ -157,12 +179,14 @@ static bool pump(struct flow *flow, enum flow_side which)
                 finish(flow, FLOW_URGENT, which, 0);
                 return false;
         }
-        if (turn.n_moved > 0)
-                flow->moved_usec = clock_monotonic_usec();
         if (turn.is_cut_short)
-                (void)sd_event_source_set_enabled(flow->again, SD_EVENT_ONESHOT);
-        if (side->direction.state != DIRECTION_OVER)
+                again(flow->again);
+        if (side->direction.state != DIRECTION_OVER) {
+                if (side->direction.n_bytes >= side->widen_at_bytes)
+                        widen(side);
                 return true;
+        }
+        give_width_back(side);
         side->duration_usec = clock_monotonic_usec() - flow->started_usec;
         if (other->direction.state != DIRECTION_OVER)
                 return true;
@@ -170,11 +194,12 @@ static bool pump(struct flow *flow, enum flow_side which)
         return false;
 }
 
-static int on_again(sd_event_source *source, void *userdata)
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct flow *flow = userdata;
 
         (void)source;
+        (void)usec;
         if (pump(flow, FLOW_INSIDE))
                 (void)pump(flow, FLOW_OUTSIDE);
         return 0;
@@ -213,49 +238,34 @@ static int on_side(sd_event_source *source, int fd, uint32_t events, void *userd
         return 0;
 }
 
-/* Not moved with each byte: when it ends it is looked when the last one was. */
-static int on_idle(sd_event_source *source, uint64_t usec, void *userdata)
+/* Each write of one end is passed on as it comes. Unix sockets do not know TCP's options. */
+static void set_options(int fd)
 {
-        struct flow *flow = userdata;
-        uint64_t end_usec = flow->moved_usec + flow->config.idle_usec;
+        static const struct {
+                int level, name, value;
+        } options[] = {
+                { IPPROTO_TCP, TCP_NODELAY, 1 },
+                { SOL_SOCKET, SO_RCVLOWAT, 1 },
+                { SOL_SOCKET, SO_KEEPALIVE, 1 },
+                { IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_SEC },
+                { IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SEC },
+                { IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES },
+        };
 
-        (void)usec;
-        if (clock_monotonic_usec() >= end_usec) {
-                finish(flow, FLOW_IDLE, FLOW_INSIDE, 0);
-                return 0;
-        }
-        (void)sd_event_source_set_time(source, end_usec);
-        (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        return 0;
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+                                 sizeof(options[i].value));
 }
 
-/* Each write of one end is passed on as it comes; unix sockets do not know TCP's option. */
 static int watch(struct side *side)
 {
-        const int one = 1;
         int r;
 
         assert(fcntl(side->fd, F_GETFL) & O_NONBLOCK);
 
-        (void)setsockopt(side->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        (void)setsockopt(side->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+        set_options(side->fd);
         r = sd_event_add_io(side->flow->config.event, &side->source, side->fd, ALL_EVENTS | EPOLLET,
                             on_side, side);
-        return r < 0 ? r : 0;
-}
-
-static int add_timers(struct flow *flow)
-{
-        sd_event *event = flow->config.event;
-        int r;
-
-        r = sd_event_add_defer(event, &flow->again, on_again, flow);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(flow->again, SD_EVENT_OFF);
-        if (r >= 0 && flow->config.idle_usec > 0)
-                r = sd_event_add_time_relative(event, &flow->idle, CLOCK_MONOTONIC,
-                                               flow->config.idle_usec, IDLE_ACCURACY_USEC, on_idle,
-                                               flow);
         return r < 0 ? r : 0;
 }
 
@@ -268,7 +278,7 @@ static int start(struct flow *flow)
                                    flow->sides[other_side((enum flow_side)i)].fd);
         for (size_t i = 0; i < _FLOW_SIDE_N && !r; i++)
                 r = watch(&flow->sides[i]);
-        return r ? r : add_timers(flow);
+        return r ? r : again_new(flow->config.event, &flow->again, on_again, flow);
 }
 
 static void init_side(struct flow *flow, enum flow_side which, int fd)
@@ -276,6 +286,7 @@ static void init_side(struct flow *flow, enum flow_side which, int fd)
         flow->sides[which] = (struct side){
                 .flow = flow,
                 .fd = fd,
+                .widen_at_bytes = WIDEN_BYTES,
                 .direction = { .pipe_out = -1, .pipe_in = -1 },
         };
 }
@@ -297,7 +308,7 @@ int flow_new(const struct flow_config *config, int inside_fd, int outside_fd,
                 return FLOW_E_NO_ROOM;
         }
         flow->config = *config;
-        flow->started_usec = flow->moved_usec = clock_monotonic_usec();
+        flow->started_usec = clock_monotonic_usec();
         init_side(flow, FLOW_INSIDE, inside_fd);
         init_side(flow, FLOW_OUTSIDE, outside_fd);
         r = start(flow);

@@ -7,6 +7,9 @@
  * Ends are passed on as they are: the end of one direction (shutdown(2)) as that, a reset as a
  * reset. Of a reset the other end may see less than was sent before it, as with any connection.
  *
+ * A flow may rest as long as it likes; a peer that is gone without a word is found by keepalives in
+ * some four minutes (FLOW_FAILED, ETIMEDOUT).
+ *
  * SIGPIPE must be ignored in the process: splice(2) has no flag against it.
  */
 #pragma once
@@ -26,6 +29,7 @@ enum flow_side {
 
 enum {
         FLOW_DESCRIPTORS = 6, /* that a flow holds: two sockets and two pipes */
+        FLOW_WIDE_MAX = 64,   /* wide pipes of those who share a count of them */
         FLOW_E_NO_ROOM = 1,   /* no descriptor or memory here for another flow */
 };
 
@@ -39,7 +43,6 @@ enum flow_how {
         FLOW_RESET,      /* by `side`; `error` is ECONNRESET or EPIPE */
         FLOW_FAILED,     /* the connection of `side` broke; `error` says how */
         FLOW_URGENT,     /* `side` sent urgent data (RFC 6093), which cannot pass */
-        FLOW_IDLE,       /* no byte was moved for so long */
         FLOW_CUT,        /* by flow_cut() */
         _FLOW_HOW_N,
 };
@@ -61,7 +64,9 @@ struct flow_end {
 
 struct flow_config {
         sd_event *event;
-        uint64_t idle_usec; /* 0: however long */
+        /* Wide pipes (direction.h) of all flows that share this: one that carries much takes one
+         * while there are less than FLOW_WIDE_MAX. Outlives the flow. */
+        size_t *n_wide;
         /*
          * Called once, when both sockets are closed and nothing is held any more. It may free the
          * flow. Out of flow_cut() or the loop, never out of flow_new().

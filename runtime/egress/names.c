@@ -70,8 +70,12 @@ static struct named_address *add(struct names *names, const struct policy_addres
         if (!added)
                 return NULL;
         added->address = *address;
-        HASH_ADD_SURELY(names->addresses, added,
-                        HASH_ADD(hh, names->addresses, address, sizeof(added->address), added));
+        HASH_ADD_IF_ROOM(hh, names->addresses, added,
+                         HASH_ADD(hh, names->addresses, address, sizeof(added->address), added));
+        if (!added->hh.tbl) {
+                free(added);
+                return NULL;
+        }
         names->n_addresses++;
         return added;
 }

@@ -15,6 +15,7 @@
 #include "runtime/egress/connection.h"
 #include "runtime/egress/dns_service.h"
 #include "runtime/egress/egress.h"
+#include "runtime/egress/policy_turns.h"
 
 enum {
         ACCEPTS_A_TURN = 32,
@@ -194,35 +195,32 @@ static void remove_name(const struct named_address *address, void *userdata)
                            &address->address);
 }
 
-static void drop_from_wall(struct network *network, const struct network_policy *policy)
+static void drop_names_from_wall(struct network *network, const struct network_policy *policy)
 {
         struct carrying carrying = { network, policy };
 
         names_for_each(&network->names, 0, remove_name, &carrying);
-        tables_remove_policy(&network->egress->tables, &policy->table, policy->number);
 }
 
 static void drop_policy(struct network *network)
 {
         if (!network->has_policy)
                 return;
-        drop_from_wall(network, &network->policy);
-        policy_table_deinit(&network->policy.table);
+        drop_names_from_wall(network, &network->policy);
+        policy_turns_remove(network->egress->turns, &network->policy.table, network->policy.number);
         network->has_policy = false;
 }
 
-int network_set_policy(struct network *network, struct network_policy *policy, size_t *ret_n_cut)
+int network_set_policy(struct network *network, const struct network_policy *policy,
+                       size_t *ret_n_cut)
 {
-        struct tables *tables = &network->egress->tables;
         struct carrying carrying = { network, policy };
-        int r = tables_put_policy(tables, &policy->table, &policy->number);
+        int r;
 
-        if (r)
-                return r;
         names_for_each(&network->names, clock_monotonic_usec(), carry_name_over, &carrying);
         r = point_wall_at(network, policy);
         if (r) {
-                drop_from_wall(network, policy);
+                drop_names_from_wall(network, policy);
                 return error_fold(r);
         }
         drop_policy(network);

@@ -65,6 +65,7 @@ struct network {
         struct resolver_client *resolver;
         LIST_HEAD(, connection) connections;
         size_t n_connections;
+        size_t n_wide_pipes; /* of its flows */
         LIST_HEAD(, dns_stream) dns_streams;
         size_t n_dns_streams;
 };
@@ -85,10 +86,11 @@ int network_new(struct egress *egress, const struct network_spec *spec,
 struct network *network_free(struct network *network);
 
 /*
- * Puts a policy in force: first in the wall's tables, then here; then what it does not allow is
- * cut. Takes the table when it succeeds. -E2BIG: the tables are full. *@ret_n_cut: connections.
+ * Puts a policy in force whose entries are in the wall's tables: first in the wall, then here; then
+ * what it does not allow is cut. Takes the table when it succeeds. *@ret_n_cut: connections.
  */
-int network_set_policy(struct network *network, struct network_policy *policy, size_t *ret_n_cut);
+int network_set_policy(struct network *network, const struct network_policy *policy,
+                       size_t *ret_n_cut);
 
 /* What the policy says of a connection, by its address and each name that it stands for. */
 struct network_ruling {

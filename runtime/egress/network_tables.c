@@ -29,10 +29,14 @@ struct network *network_tables_find_group(const struct network_tables *tables, u
 
 int network_tables_add(struct network_tables *tables, struct network *network)
 {
-        HASH_ADD(by_id, tables->by_id, sandbox_id, strlen(network->sandbox_id), network);
+        HASH_ADD_IF_ROOM(
+                by_id, tables->by_id, network,
+                HASH_ADD(by_id, tables->by_id, sandbox_id, strlen(network->sandbox_id), network));
         if (!network->by_id.tbl)
                 return error_origin(-ENOMEM);
-        HASH_ADD(by_group, tables->by_group, cgroup_id, sizeof(network->cgroup_id), network);
+        HASH_ADD_IF_ROOM(by_group, tables->by_group, network,
+                         HASH_ADD(by_group, tables->by_group, cgroup_id, sizeof(network->cgroup_id),
+                                  network));
         if (network->by_group.tbl)
                 return 0;
         HASH_DELETE(by_id, tables->by_id, network);

@@ -38,7 +38,8 @@ struct resolver_client {
         const struct resolver_policy *policy;
         void *userdata;
         LIST_HEAD(, resolver_lookup) lookups;
-        size_t n_requests; /* that wait */
+        size_t n_requests;  /* that wait */
+        size_t n_abandoned; /* lookups upstream that nobody waits for any more */
         struct token_bucket queries;
         struct token_bucket new_names;
         struct known_names known_names;
@@ -48,7 +49,10 @@ struct resolver_client {
 void resolver_config_init(struct resolver_config *ret_config)
 {
         *ret_config = (struct resolver_config){
-                .upstream = { .timeout_msec = 1500, .n_attempts = 2, .in_flight_max = 8192 },
+                .upstream = { .timeout_msec = 1500,
+                              .n_attempts = 2,
+                              .in_flight_max = 8192,
+                              .channels_max = 256 },
                 .ttl_min_sec = 5,
                 .ttl_max_sec = 300,
                 .in_flight_max = 64,
@@ -139,6 +143,11 @@ static void answer_rcode(struct resolver_request *request, enum dns_rcode rcode)
         size_t n_bytes = dns_rcode_encode(&request->query, rcode, bytes);
 
         end_request(request, bytes, n_bytes);
+}
+
+static bool is_abandoned(const struct resolver_lookup *lookup)
+{
+        return lookup->upstream && TAILQ_EMPTY(&lookup->requests);
 }
 
 static void free_lookup(struct resolver_lookup *lookup)
@@ -265,6 +274,12 @@ static void on_upstream_answer(void *userdata, const uint8_t *bytes, size_t n_by
         struct dns_answer answer;
         enum dns_rcode rcode;
 
+        if (is_abandoned(lookup)) {
+                lookup->client->n_abandoned--;
+                lookup->upstream = NULL;
+                free_lookup(lookup);
+                return;
+        }
         lookup->upstream = NULL;
         if (!bytes || dns_answer_decode(bytes, n_bytes, lookup->name, lookup->type, &answer) ||
             answer.rcode == DNS_SERVFAIL) {
@@ -321,6 +336,7 @@ static struct resolver_lookup *add_lookup(struct resolver_client *client,
 
 static void wait_for(struct resolver_lookup *lookup, struct resolver_request *request)
 {
+        lookup->client->n_abandoned -= is_abandoned(lookup);
         TAILQ_INSERT_TAIL(&lookup->requests, request, link);
         request->lookup = lookup;
         request->client->n_requests++;
@@ -397,7 +413,7 @@ static void judge_query(struct resolver_client *client, struct resolver_request 
                 refuse(client, request,
                        &(struct resolver_event){ .reason = RESOLVER_TYPE, .rule = -1 },
                        DNS_REFUSED);
-        else if (client->n_requests >= config->in_flight_max)
+        else if (client->n_requests + client->n_abandoned >= config->in_flight_max)
                 refuse_counted(client, request, RESOLVER_IN_FLIGHT);
         else if (verdict.is_wildcard && !takes_new_name(client, query->name))
                 refuse_counted(client, request, RESOLVER_NEW_NAMES);
@@ -436,7 +452,7 @@ void resolver_cancel(struct resolver_request *request)
         TAILQ_REMOVE(&lookup->requests, request, link);
         request->lookup = NULL;
         request->client->n_requests--;
-        /* One that is being answered is freed by whoever does that. */
-        if (TAILQ_EMPTY(&lookup->requests) && lookup->upstream)
-                free_lookup(lookup);
+        /* The question is on its way all the same, and counts until its answer is there: else a
+         * client that hangs up after each would have as many as it likes. */
+        lookup->client->n_abandoned += is_abandoned(lookup);
 }

@@ -44,8 +44,9 @@ struct resolver_config {
         struct upstream_config upstream;
         uint32_t ttl_min_sec; /* of answers, and so of what is admitted */
         uint32_t ttl_max_sec;
-        size_t in_flight_max;        /* queries of a sandbox; those of all are upstream's */
-        struct token_rate queries;   /* of a sandbox */
+        size_t in_flight_max;      /* queries of a sandbox, also those that it does not wait for any
+                                      more;      those of all are upstream's */
+        struct token_rate queries; /* of a sandbox */
         struct token_rate new_names; /* of a sandbox, below wildcards */
         size_t n_forwarded;
         uint16_t forwarded[RESOLVER_FORWARDED_MAX]; /* types for which dns_type_is_forwarded() */
@@ -137,5 +138,6 @@ struct resolver_client *resolver_client_free(struct resolver_client *client);
 int resolver_ask(struct resolver_client *client, enum dns_transport transport, const uint8_t *bytes,
                  size_t n_bytes, struct resolver_request *request);
 
-/* For one that waits: on_answer is not called. Its connection is gone, say. */
+/* For one that waits: on_answer is not called. Its connection is gone, say. What was asked upstream
+ * for it counts as in flight until it is answered there. */
 void resolver_cancel(struct resolver_request *request);

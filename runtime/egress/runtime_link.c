@@ -15,6 +15,7 @@
 #include "runtime/channel/channel.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/policy_turns.h"
 #include "runtime/egress/server_link.h"
 #include "runtime/egress/wall_events.h"
 
@@ -82,6 +83,13 @@ static int start(struct egress *egress, const Hotcell__Egress__V1__Start *messag
 /* --- networks -----------------------------------------------------------------------------------
  */
 
+/* Half of what a network needs is none: what would leave it stays refused, and whoever asks for a
+ * policy is told. The others go on. */
+static void leave_out(const char *sandbox_id, int r)
+{
+        log_error("a network is not served: sandbox=%s error=%s", sandbox_id, strerrorname_np(-r));
+}
+
 static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetwork *message,
                        int *fds, size_t n_fds)
 {
@@ -104,12 +112,16 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
         for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
                 sockets[i] = take_fd(&fds[i]);
         r = network_new(egress, &spec, sockets, &network);
-        if (r)
-                return r;
+        if (r) {
+                leave_out(spec.sandbox_id, r);
+                return 0;
+        }
         r = network_tables_add(&egress->networks, network);
-        if (r)
+        if (r) {
                 (void)network_free(network);
-        return r;
+                leave_out(spec.sandbox_id, r);
+        }
+        return 0;
 }
 
 static void remove_network(struct egress *egress, const char *sandbox_id)
@@ -119,6 +131,7 @@ static void remove_network(struct egress *egress, const char *sandbox_id)
         if (!network)
                 return;
         egress_consume(egress);
+        policy_turns_forget(egress->turns, network);
         network_tables_remove(&egress->networks, network);
         (void)network_free(network);
 }

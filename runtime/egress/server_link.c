@@ -1,15 +1,15 @@
 #include "runtime/egress/server_link.h"
 
-#include <errno.h>
 #include <string.h>
 
+#include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "runtime/channel/channel.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
-#include "runtime/egress/policy_reader.h"
+#include "runtime/egress/policy_turns.h"
 
 enum { PACKET_MAX = 128 << 10 };
 
@@ -26,8 +26,8 @@ static void send_message(struct egress *egress, const Hotcell__Egress__V1__ToSer
         channel_send(egress->server, bytes, n_bytes, NULL, 0);
 }
 
-static void answer_failure(struct egress *egress, uint64_t request,
-                           Hotcell__Egress__V1__FailureReason reason, const char *text)
+void server_link_answer_failure(struct egress *egress, uint64_t request,
+                                Hotcell__Egress__V1__FailureReason reason, const char *text)
 {
         Hotcell__Egress__V1__ToServer message;
         Hotcell__Egress__V1__Failure failure;
@@ -42,8 +42,8 @@ static void answer_failure(struct egress *egress, uint64_t request,
         send_message(egress, &message);
 }
 
-static void answer_enforced(struct egress *egress, uint64_t request,
-                            const struct network_policy *policy, size_t n_cut)
+void server_link_answer_enforced(struct egress *egress, uint64_t request,
+                                 const struct network_policy *policy, size_t n_cut)
 {
         Hotcell__Egress__V1__ToServer message;
         Hotcell__Egress__V1__Enforced enforced;
@@ -61,71 +61,30 @@ static void answer_enforced(struct egress *egress, uint64_t request,
         send_message(egress, &message);
 }
 
-static void answer_error(struct egress *egress, uint64_t request, int r)
-{
-        char text[128];
-
-        (void)snprintf(text, sizeof(text), "the policy cannot be put in force: %s",
-                       r < 0 ? strerrordesc_np(-r) : "it is no policy");
-        answer_failure(egress, request, r < 0 ? FAILURE(EXHAUSTED) : FAILURE(INVALID), text);
-}
-
-/* 0, a negative errno, POLICY_READER_E_INVALID; or 2 when it was answered. */
-static int make_policy(struct egress *egress, uint64_t request,
-                       const Hotcell__Egress__V1__SetPolicy *set, int fd,
-                       struct network_policy *ret_policy)
-{
-        struct policy policy = { 0 };
-        char text[128];
-        size_t rule = 0;
-        int r = policy_reader_read(set, fd, &policy, &rule);
-
-        if (r)
-                return r;
-        ret_policy->version = set->policy_version;
-        r = policy_digest(&policy, ret_policy->digest);
-        if (!r)
-                r = policy_compile(&policy, &ret_policy->table, &rule);
-        policy_deinit(&policy);
-        if (r <= 0)
-                return r;
-        (void)snprintf(text, sizeof(text), "rule %zu: %s", rule, policy_problem_text(r));
-        answer_failure(egress, request, FAILURE(TOO_COMPLEX), text);
-        return 2;
-}
-
 static void set_policy(struct egress *egress, uint64_t request,
                        const Hotcell__Egress__V1__SetPolicy *set, int fd)
 {
         struct network *network = network_tables_find(&egress->networks, set->sandbox_id);
-        struct network_policy policy = { 0 };
-        size_t n_cut = 0;
-        int r;
 
         if (!network) {
-                answer_failure(egress, request, FAILURE(NOT_FOUND), "there is no such network");
+                (void)close_fd(fd);
+                server_link_answer_failure(egress, request, FAILURE(NOT_FOUND),
+                                           "there is no such network, or no memory was left for "
+                                           "it");
                 return;
         }
         egress_consume(egress);
         if (!network_is_proven(network)) {
-                answer_failure(egress, request, FAILURE(NOT_PROVEN),
-                               "no refusal of the wall was seen from within the sandbox");
+                (void)close_fd(fd);
+                server_link_answer_failure(egress, request, FAILURE(NOT_PROVEN),
+                                           "no refusal of the wall was seen from within the "
+                                           "sandbox");
                 return;
         }
-        r = make_policy(egress, request, set, fd, &policy);
-        if (r == 2)
-                return;
-        if (!r)
-                r = network_set_policy(network, &policy, &n_cut);
-        if (r) {
-                policy_table_deinit(&policy.table);
-                answer_error(egress, request, r);
-                return;
-        }
-        answer_enforced(egress, request, &network->policy, n_cut);
+        policy_turns_begin(egress->turns, network, request, set, fd);
 }
 
-void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_bytes, const int *fds,
+void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_bytes, int *fds,
                         size_t n_fds)
 {
         Hotcell__Egress__V1__FromServer *message;
@@ -138,15 +97,16 @@ void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_by
                 return;
         }
         if (message->body_case == HOTCELL__EGRESS__V1__FROM_SERVER__BODY_SET_POLICY) {
-                set_policy(egress, message->request, message->set_policy, n_fds > 0 ? fds[0] : -1);
+                set_policy(egress, message->request, message->set_policy,
+                           n_fds > 0 ? take_fd(&fds[0]) : -1);
         } else if (message->body_case ==
                    HOTCELL__EGRESS__V1__FROM_SERVER__BODY_ACKNOWLEDGE_EVENTS) {
                 events_acknowledge(&egress->events, message->acknowledge_events->number);
                 egress_consume(egress);
                 server_link_send_events(egress);
         } else {
-                answer_failure(egress, message->request, FAILURE(INVALID),
-                               "hotcell-egress does not know this request");
+                server_link_answer_failure(egress, message->request, FAILURE(INVALID),
+                                           "hotcell-egress does not know this request");
         }
 }
 

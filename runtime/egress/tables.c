@@ -12,7 +12,10 @@
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 
-enum { POLICY_BITS = 32 }; /* of the policy's number, before the address, in the key of a prefix */
+enum {
+        POLICY_BITS = 32, /* of the policy's number, before the address, in the key of a prefix */
+        TOKEN_READS_MAX = 64, /* a token is written in less than the time of one */
+};
 
 static size_t tokens_size(const struct tables *tables)
 {
@@ -186,36 +189,26 @@ int tables_put_always(const struct tables *tables, const struct policy_always *a
         return 0;
 }
 
-int tables_put_policy(struct tables *tables, const struct policy_table *policy,
-                      uint32_t *ret_number)
+uint32_t tables_new_number(struct tables *tables)
 {
-        uint32_t number;
-
         tables->n_numbers++;
         if (tables->n_numbers == EGRESS_POLICY_ALWAYS)
                 tables->n_numbers++;
-        number = tables->n_numbers;
-        for (size_t i = 0; i < policy->n_entries; i++) {
-                struct egress_ranges ranges;
-                int r;
-
-                fill_ranges(policy->entries[i].ranges, policy->entries[i].n_ranges, &ranges);
-                r = put_prefix(tables, number, &policy->entries[i].prefix, &ranges);
-                if (r) {
-                        while (i > 0)
-                                remove_prefix(tables, number, &policy->entries[--i].prefix);
-                        return error_fold(r);
-                }
-        }
-        *ret_number = number;
-        return 0;
+        return tables->n_numbers;
 }
 
-void tables_remove_policy(const struct tables *tables, const struct policy_table *policy,
-                          uint32_t number)
+int tables_put_entry(const struct tables *tables, uint32_t number, const struct policy_entry *entry)
 {
-        for (size_t i = 0; i < policy->n_entries; i++)
-                remove_prefix(tables, number, &policy->entries[i].prefix);
+        struct egress_ranges ranges;
+
+        fill_ranges(entry->ranges, entry->n_ranges, &ranges);
+        return put_prefix(tables, number, &entry->prefix, &ranges);
+}
+
+void tables_remove_entry(const struct tables *tables, uint32_t number,
+                         const struct policy_entry *entry)
+{
+        remove_prefix(tables, number, &entry->prefix);
 }
 
 int tables_set_sandbox(const struct tables *tables, uint64_t cgroup_id,
@@ -268,19 +261,40 @@ int tables_read_counts(const struct tables *tables, uint64_t cgroup_id,
         return bpf_map_lookup_elem(tables->fds[EGRESS_MAP_COUNTS], &cgroup_id, ret_counts);
 }
 
-bool tables_find_token(const struct tables *tables, uint32_t slot, uint32_t number,
-                       unsigned n_number_bits, struct egress_token *ret_token)
+/* False: it was written meanwhile, of which the serial number is the first to change. */
+static bool read_token(const struct egress_token *token, struct egress_token *ret_token)
 {
-        const struct egress_token *token;
-        uint64_t serial_bits = EGRESS_TOKEN_SERIAL((1ULL << n_number_bits) - 1);
-
-        if (slot >= tables->n_slots)
-                return false;
-        token = &tables->tokens[(size_t)slot * EGRESS_TOKENS + EGRESS_TOKEN_PLACE(number)];
-        /* The place may be given to another one meanwhile: its serial number changes first. */
         *ret_token = *token;
         atomic_thread_fence(memory_order_acquire);
-        return ret_token->serial != 0 &&
-               (ret_token->serial & serial_bits) == EGRESS_TOKEN_SERIAL(number) &&
-               *(const volatile __u64 *)&token->serial == ret_token->serial;
+        /* One that was never written is whole, too. */
+        return *(const volatile __u64 *)&token->serial == ret_token->serial &&
+               (ret_token->serial != 0 || ret_token->cgroup_id == 0);
+}
+
+/* Whether the place had this number before the one that it has now: numbers rise. */
+static bool was_given(const struct egress_token *token, uint64_t serial, uint64_t serial_bits)
+{
+        return ((token->serial - serial) & serial_bits) < token->serial;
+}
+
+int tables_find_token(const struct tables *tables, uint32_t slot, uint64_t cgroup_id,
+                      uint32_t number, unsigned n_number_bits, struct egress_token *ret_token)
+{
+        const uint64_t serial_bits = EGRESS_TOKEN_SERIAL((1ULL << n_number_bits) - 1);
+        const uint64_t serial = EGRESS_TOKEN_SERIAL(number);
+        const struct egress_token *token;
+        unsigned n_reads = 1;
+
+        if (slot >= tables->n_slots)
+                return TABLES_E_FORGED;
+        token = &tables->tokens[(size_t)slot * EGRESS_TOKENS + EGRESS_TOKEN_PLACE(number)];
+        while (!read_token(token, ret_token))
+                if (n_reads++ == TOKEN_READS_MAX)
+                        return TABLES_E_TORN;
+        /* What a sandbox before had in this slot is nothing of this one. */
+        if (ret_token->serial == 0 || ret_token->cgroup_id != cgroup_id)
+                return TABLES_E_FORGED;
+        if ((ret_token->serial & serial_bits) == serial)
+                return 0;
+        return was_given(ret_token, serial, serial_bits) ? TABLES_E_OVERWRITTEN : TABLES_E_FORGED;
 }

@@ -32,11 +32,12 @@ int tables_sweep(const struct tables *tables);
 /* What is denied to all. -E2BIG: the tables are full; as below. */
 int tables_put_always(const struct tables *tables, const struct policy_always *always);
 
-/* Writes a policy under a new number, which no sandbox has yet; or nothing. */
-int tables_put_policy(struct tables *tables, const struct policy_table *policy,
-                      uint32_t *ret_number);
-void tables_remove_policy(const struct tables *tables, const struct policy_table *policy,
-                          uint32_t number);
+/* Of a policy that is to be written, entry by entry: no sandbox has it until all are. */
+uint32_t tables_new_number(struct tables *tables);
+int tables_put_entry(const struct tables *tables, uint32_t number,
+                     const struct policy_entry *entry);
+void tables_remove_entry(const struct tables *tables, uint32_t number,
+                         const struct policy_entry *entry);
 
 /* One write: each connect() sees the old entry or the new one. */
 int tables_set_sandbox(const struct tables *tables, uint64_t cgroup_id,
@@ -52,9 +53,15 @@ void tables_remove_name(const struct tables *tables, uint32_t number,
 int tables_read_counts(const struct tables *tables, uint64_t cgroup_id,
                        struct egress_counts *ret_counts);
 
+enum {
+        TABLES_E_FORGED = 1,  /* the wall gave no connection of the sandbox this number */
+        TABLES_E_OVERWRITTEN, /* it did, but the place belongs to a later one by now */
+        TABLES_E_TORN,        /* the place was being given to another one all the time */
+};
+
 /*
- * Where a connection wanted to go that came to the relay with @number in its address. False: no
- * such one is known any more.
+ * Where a connection of a sandbox (a cgroup's id) wanted to go that came to the relay with @number
+ * in its address; of the number only so many bits are there. 0 or an outcome above.
  */
-bool tables_find_token(const struct tables *tables, uint32_t slot, uint32_t number,
-                       unsigned n_number_bits, struct egress_token *ret_token);
+int tables_find_token(const struct tables *tables, uint32_t slot, uint64_t cgroup_id,
+                      uint32_t number, unsigned n_number_bits, struct egress_token *ret_token);

@@ -3,8 +3,8 @@
  * server when one is silent, refuses or is broken. Answers come as the bytes that were received.
  *
  * c-ares takes an answer only from the address that was asked, with the id of the question and with
- * the question itself; what comes else is passed over as if it had not come. Ids are random; the
- * port is random, too, but stays the same while questions are in flight.
+ * the question itself; what comes else is passed over as if it had not come. Ids are random, and so
+ * are ports: each question has one of its own, unless there are more than `channels_max` in flight.
  */
 #pragma once
 
@@ -23,6 +23,7 @@ struct upstream_config {
         uint32_t timeout_msec; /* of the first attempt; each further one has twice as long */
         uint32_t n_attempts;   /* with each server */
         size_t in_flight_max;  /* questions */
+        size_t channels_max;   /* some 80 KiB each, and a descriptor for each server */
 };
 
 struct upstream;

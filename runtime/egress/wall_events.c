@@ -9,14 +9,13 @@ static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
 {
         switch ((enum egress_verdict)verdict) {
         case EGRESS_DENIED_ALWAYS:
+        case EGRESS_DENIED_RELAY: /* no policy has a say in them */
                 return EGRESS_REASON(ALWAYS_DENIED);
         case EGRESS_DENIED_RULE:
                 return EGRESS_REASON(RULE);
         case EGRESS_DENIED_PROTOCOL:
         case EGRESS_DENIED_SOCKET:
                 return EGRESS_REASON(PROTOCOL);
-        case EGRESS_DENIED_RELAY:
-                return EGRESS_REASON(FORGED);
         case EGRESS_DENIED_DEFAULT:
         case EGRESS_LOCAL:
         case EGRESS_ALLOWED_RULE:

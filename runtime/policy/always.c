@@ -4,17 +4,28 @@
  * that are in a range of the list already are named there, for those who look for them.
  *
  * What is left out although a registry has it: 192.31.196.0/24, 192.52.193.0/24 and 192.175.48.0/24
- * (AS112, AMT) and 2620:4f:8000::/48 are globally reachable.
+ * (AS112, AMT) and 2620:4f:8000::/48 are globally reachable. Those parts of 2001::/23 that are (the
+ * anycast addresses of PCP, TURN and SRP, AMT, AS112, ORCHIDv2, DRIP) are denied with the rest:
+ * they are for protocols that nothing here carries.
+ *
+ * IPv6 addresses that translators and tunnels lead to an IPv4 address: the well-known prefix of
+ * NAT64, 6to4 and IPv4-compatible ones are denied with what they lead to (prefix.h), mapped ones
+ * are IPv4. All of SIIT's, of a network's own NAT64 by its well-known prefix and of Teredo are
+ * denied. ISATAP's are in any prefix, so no table has them: policy_always_find() looks. NAT64 by a
+ * prefix out of a network's own addresses cannot be told from other addresses.
  */
 #include "runtime/policy/always.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+
+enum { ISATAP_UNIVERSAL = 2 }; /* the bit of an IPv4 address that is the only one (RFC 5214 6.1) */
 
 static const struct {
         const char *cidr;
@@ -46,8 +57,11 @@ static const struct {
 
         { "::/128", "the unspecified address, by which Linux reaches itself (RFC 4291 2.5.2)" },
         { "::1/128", "loopback (RFC 4291 2.5.3)" },
+        { "::ffff:0:0:0/96", "IPv4-translated, of SIIT (RFC 2765 2.1)" },
         { "64:ff9b:1::/48", "NAT64 of a network's own (RFC 8215)" },
         { "100::/64", "discarded (RFC 6666)" },
+        { "100:0:0:1::/64", "dummy addresses (RFC 9780)" },
+        { "2001::/23", "protocol assignments, with ORCHID (RFC 2928, RFC 4843)" },
         { "2001::/32", "Teredo (RFC 4380)" },
         { "2001:2::/48", "benchmarks of networks (RFC 5180)" },
         { "2001:db8::/32", "documentation (RFC 3849)" },
@@ -173,12 +187,34 @@ void policy_always_deinit(struct policy_always *always)
         *always = (struct policy_always){ 0 };
 }
 
-const struct policy_always_entry *policy_always_find(const struct policy_always *always,
-                                                     const struct policy_address *address)
+/* An interface identifier of ISATAP (RFC 5214 6.1), whose router sends on to the IPv4 address. */
+static bool read_isatap(const struct policy_address *address, struct policy_address *ret_v4)
+{
+        static const uint8_t identifier[4] = { 0, 0, 0x5e, 0xfe };
+        const uint8_t *half = address->bytes + 8;
+
+        if (!address->is_v6 || (half[0] & ~ISATAP_UNIVERSAL) != identifier[0] ||
+            memcmp(half + 1, identifier + 1, sizeof(identifier) - 1) != 0)
+                return false;
+        *ret_v4 = policy_address_v4(half + sizeof(identifier));
+        return true;
+}
+
+static const struct policy_always_entry *find(const struct policy_always *always,
+                                              const struct policy_address *address)
 {
         uint32_t found = policy_index_find(&always->index, address);
 
-        if (found == POLICY_INDEX_NONE || always->entries[found].kind == POLICY_ALWAYS_OPENED)
-                return NULL;
-        return &always->entries[found];
+        return found == POLICY_INDEX_NONE ? NULL : &always->entries[found];
+}
+
+const struct policy_always_entry *policy_always_find(const struct policy_always *always,
+                                                     const struct policy_address *address)
+{
+        const struct policy_always_entry *found = find(always, address);
+        struct policy_address v4;
+
+        if (!found && read_isatap(address, &v4))
+                found = find(always, &v4);
+        return found && found->kind != POLICY_ALWAYS_OPENED ? found : NULL;
 }

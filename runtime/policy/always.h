@@ -42,6 +42,9 @@ int policy_always_init(struct policy_always *always, const struct policy_prefixe
 
 void policy_always_deinit(struct policy_always *always);
 
-/* What denies an address; NULL: it is not always denied. */
+/*
+ * What denies an address; NULL: it is not always denied. An address of ISATAP that no entry holds
+ * is what it leads to: that BPF does not know.
+ */
 const struct policy_always_entry *policy_always_find(const struct policy_always *always,
                                                      const struct policy_address *address);

@@ -5,14 +5,13 @@
  * the frame waiting.
  *
  * Each turn of the loop has a budget, so that a flood hurts its own sandbox only. What is left of a
- * frame's work after that waits for a timer of time zero: it takes its place behind all that is
- * pending already. (A defer source does not: as it is always pending, it is always the oldest and
- * goes before every descriptor.)
+ * frame's work after that waits for a further turn, see again.h.
  */
 #include <errno.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "runtime/base/again.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/session/channel_private.h"
@@ -46,15 +45,10 @@ static void pause_reading(struct channel *channel)
         enable_reading(channel, false);
 }
 
-static void run_again(struct channel *channel)
-{
-        (void)sd_event_source_set_enabled(channel->again, SD_EVENT_ONESHOT);
-}
-
 void channel_read_on(struct channel *channel)
 {
         enable_reading(channel, true);
-        run_again(channel);
+        again(channel->again);
 }
 
 void channel_close_output(struct channel *channel, enum channel_stream stream)
@@ -235,7 +229,7 @@ static void finish_if_empty(struct channel *channel)
 {
         for (size_t i = 0; i < _CHANNEL_STREAM_N; i++)
                 if (channel->final_left[i] > 0 && bytes_in_pipe(channel->fds.outputs[i]) > 0) {
-                        run_again(channel);
+                        again(channel->again);
                         return;
                 }
         enable_reading(channel, false);
@@ -273,7 +267,7 @@ static void pump_events(struct channel *channel)
 
         switch (step) {
         case STEP_FRAME:
-                run_again(channel);
+                again(channel->again);
                 return;
         case STEP_FULL:
                 pause_reading(channel);
@@ -285,14 +279,14 @@ static void pump_events(struct channel *channel)
         case STEP_CLOSED:
                 stop_events(channel);
                 if (channel->is_final)
-                        run_again(channel);
+                        again(channel->again);
                 else
                         channel->observer->on_closed(channel->userdata);
                 return;
         case STEP_MALFORMED:
                 stop_events(channel);
                 if (channel->is_final)
-                        run_again(channel);
+                        again(channel->again);
                 else
                         channel->observer->on_malformed(channel->userdata, why);
                 return;
@@ -352,7 +346,7 @@ void channel_finish(struct channel *channel)
                 channel->final_left[i] = FINAL_BYTES;
         channel->final_events_left = FINAL_BYTES;
         channel_forget_commands(channel);
-        run_again(channel);
+        again(channel->again);
 }
 
 int channel_watch(struct channel *channel)
@@ -371,10 +365,5 @@ int channel_watch(struct channel *channel)
                 return error_origin(r);
         if (channel->state.is_broken)
                 channel->events = sd_event_source_disable_unref(channel->events);
-        r = sd_event_add_time(channel->loop, &channel->again, CLOCK_MONOTONIC, 0, 1, on_again,
-                              channel);
-        if (r < 0)
-                return error_origin(r);
-        (void)sd_event_source_set_enabled(channel->again, SD_EVENT_OFF);
-        return 0;
+        return again_new(channel->loop, &channel->again, on_again, channel);
 }

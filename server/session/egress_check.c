@@ -40,6 +40,8 @@ static const enum egress_reason reasons[] = {
         [REASON(REBINDING)] = EGRESS_REASON_ALWAYS_DENIED,
         [REASON(POLICY_CHANGED)] = EGRESS_REASON_POLICY_CHANGED,
         [REASON(FORGED)] = EGRESS_REASON_UNAVAILABLE,
+        [REASON(OVERWRITTEN)] = EGRESS_REASON_LIMIT,
+        [REASON(TORN)] = EGRESS_REASON_LIMIT,
 };
 
 static bool take_kind(const Hotcell__Egress__V1__Event *message, struct egress_record *record)

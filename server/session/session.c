@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/again.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
@@ -251,7 +252,7 @@ static int on_wake(sd_event_source *source, uint64_t usec, void *userdata)
 
 static void wake_soon(struct session *session)
 {
-        (void)sd_event_source_set_enabled(session->wake, SD_EVENT_ONESHOT);
+        again(session->wake);
 }
 
 void session_resume_soon(struct session *session, struct execution *execution)
@@ -351,11 +352,9 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
         TAILQ_INIT(&session->restoration.queue);
         session->is_stopped = true; /* until it works: session_free may be called */
 
-        /* Of time zero, not a defer source: that would go before every descriptor. */
-        r = sd_event_add_time(loop, &session->wake, CLOCK_MONOTONIC, 0, 1, on_wake, session);
-        if (r < 0)
-                return error_origin(r);
-        (void)sd_event_source_set_enabled(session->wake, SD_EVENT_OFF);
+        r = again_new(loop, &session->wake, on_wake, session);
+        if (r)
+                return error_fold(r);
 
         /* A kernel may be gone when we write to it: that is an error of the write, not of ours. */
         (void)signal(SIGPIPE, SIG_IGN);

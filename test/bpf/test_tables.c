@@ -53,6 +53,22 @@ static size_t count(enum egress_map map)
         return n;
 }
 
+static int put_table(const struct policy_table *table, uint32_t *ret_number)
+{
+        int r = 0;
+
+        *ret_number = tables_new_number(&tables);
+        for (size_t i = 0; i < table->n_entries && !r; i++)
+                r = tables_put_entry(&tables, *ret_number, &table->entries[i]);
+        return r;
+}
+
+static void remove_table(const struct policy_table *table, uint32_t number)
+{
+        for (size_t i = 0; i < table->n_entries; i++)
+                tables_remove_entry(&tables, number, &table->entries[i]);
+}
+
 static void put(const char *const *cidrs, size_t n, struct policy_table *ret_table,
                 uint32_t *ret_number)
 {
@@ -67,7 +83,7 @@ static void put(const char *const *cidrs, size_t n, struct policy_table *ret_tab
         }
         ck_assert_int_eq(policy_compile(&policy, ret_table, &rule), 0);
         policy_deinit(&policy);
-        ck_assert_int_eq(tables_put_policy(&tables, ret_table, ret_number), 0);
+        ck_assert_int_eq(put_table(ret_table, ret_number), 0);
 }
 
 static const char *const cidrs[] = { "8.8.8.0/24", "9.9.0.0/16", "2606:2800::/32" };
@@ -90,13 +106,13 @@ START_TEST(a_policy_comes_and_goes_whole)
         ck_assert_uint_ne(first, EGRESS_POLICY_ALWAYS);
         ck_assert_uint_eq(count(EGRESS_MAP_PREFIXES4), 2);
         ck_assert_uint_eq(count(EGRESS_MAP_PREFIXES6), 1);
-        ck_assert_int_eq(tables_put_policy(&tables, &table, &second), 0);
+        ck_assert_int_eq(put_table(&table, &second), 0);
         ck_assert_uint_ne(first, second);
         ck_assert_uint_eq(count(EGRESS_MAP_PREFIXES4), 4);
-        tables_remove_policy(&tables, &table, first);
+        remove_table(&table, first);
         ck_assert_uint_eq(count(EGRESS_MAP_PREFIXES4), 2);
         ck_assert_uint_eq(count(EGRESS_MAP_PREFIXES6), 1);
-        tables_remove_policy(&tables, &table, second);
+        remove_table(&table, second);
         ck_assert_uint_eq(count(EGRESS_MAP_PREFIXES4), 0);
         policy_table_deinit(&table);
 }
@@ -141,28 +157,72 @@ START_TEST(a_sandbox_that_is_gone_gets_no_entry)
 }
 END_TEST
 
-START_TEST(tokens_are_found_by_all_of_their_number)
+enum { SANDBOX = 7, PLACE = 5 };
+
+static void write_token(uint64_t serial, uint64_t cgroup_id)
 {
-        struct egress_token token = { .serial = 3, .cgroup_id = 7 };
-        struct egress_token found;
-        uint32_t number = 3 * EGRESS_TOKENS + 5;
-        uint32_t place = EGRESS_TOKENS + 5; /* of slot 1 */
+        const struct egress_token token = { .serial = serial, .cgroup_id = cgroup_id };
+        const uint32_t place = EGRESS_TOKENS + PLACE; /* of slot 1 */
 
         ck_assert_int_eq(
                 bpf_map_update_elem(tables.fds[EGRESS_MAP_TOKENS], &place, &token, BPF_ANY), 0);
-        ck_assert(tables_find_token(&tables, 1, number, EGRESS_RELAY4_BITS, &found));
-        ck_assert_uint_eq(found.cgroup_id, 7);
-        ck_assert(!tables_find_token(&tables, 0, number, EGRESS_RELAY4_BITS, &found));
-        ck_assert(!tables_find_token(&tables, 1, number + 1, EGRESS_RELAY4_BITS, &found));
-        ck_assert(
-                !tables_find_token(&tables, 1, number + EGRESS_TOKENS, EGRESS_RELAY4_BITS, &found));
-        ck_assert(!tables_find_token(&tables, BOXES, number, EGRESS_RELAY4_BITS, &found));
+}
+
+static int find_token(uint32_t slot, uint32_t number, unsigned n_bits)
+{
+        struct egress_token found;
+
+        return tables_find_token(&tables, slot, SANDBOX, number, n_bits, &found);
+}
+
+START_TEST(tokens_are_found_by_all_of_their_number)
+{
+        const uint32_t number = 3 * EGRESS_TOKENS + PLACE;
+
+        write_token(3, SANDBOX);
+        ck_assert_int_eq(find_token(1, number, EGRESS_RELAY4_BITS), 0);
+        ck_assert_int_eq(find_token(0, number, EGRESS_RELAY4_BITS), TABLES_E_FORGED);
+        ck_assert_int_eq(find_token(1, number + 1, EGRESS_RELAY4_BITS), TABLES_E_FORGED);
+        ck_assert_int_eq(find_token(BOXES, number, EGRESS_RELAY4_BITS), TABLES_E_FORGED);
         /* An address holds only the lower bits. */
-        token.serial += (uint64_t)1 << EGRESS_RELAY4_BITS;
-        ck_assert_int_eq(
-                bpf_map_update_elem(tables.fds[EGRESS_MAP_TOKENS], &place, &token, BPF_ANY), 0);
-        ck_assert(tables_find_token(&tables, 1, number, EGRESS_RELAY4_BITS, &found));
-        ck_assert(tables_find_token(&tables, 1, number, 32, &found) == (EGRESS_RELAY4_BITS >= 32));
+        write_token(3 + ((uint64_t)1 << EGRESS_RELAY4_BITS), SANDBOX);
+        ck_assert_int_eq(find_token(1, number, EGRESS_RELAY4_BITS), 0);
+        static_assert(EGRESS_RELAY4_BITS < 32, "the other family has more");
+        ck_assert_int_eq(find_token(1, number, 32), TABLES_E_OVERWRITTEN);
+}
+END_TEST
+
+START_TEST(a_token_that_a_later_one_replaced_is_told_from_one_that_never_was)
+{
+        const unsigned bits[] = { EGRESS_RELAY4_BITS, 32 };
+
+        for (size_t i = 0; i < ARRAY_SIZE(bits); i++) {
+                write_token(3, SANDBOX);
+                ck_assert_int_eq(find_token(1, 2 * EGRESS_TOKENS + PLACE, bits[i]),
+                                 TABLES_E_OVERWRITTEN);
+                ck_assert_int_eq(find_token(1, EGRESS_TOKENS + PLACE, bits[i]),
+                                 TABLES_E_OVERWRITTEN);
+                ck_assert_int_eq(find_token(1, PLACE, bits[i]), TABLES_E_FORGED);
+                ck_assert_int_eq(find_token(1, 4 * EGRESS_TOKENS + PLACE, bits[i]),
+                                 TABLES_E_FORGED);
+                /* Of the sandbox that had the slot before. */
+                write_token(3, SANDBOX + 1);
+                ck_assert_int_eq(find_token(1, 3 * EGRESS_TOKENS + PLACE, bits[i]),
+                                 TABLES_E_FORGED);
+                ck_assert_int_eq(find_token(1, 2 * EGRESS_TOKENS + PLACE, bits[i]),
+                                 TABLES_E_FORGED);
+        }
+}
+END_TEST
+
+/* As the wall leaves it between its first store and its last. */
+START_TEST(a_token_that_is_being_written_is_torn)
+{
+        write_token(0, SANDBOX);
+        ck_assert_int_eq(find_token(1, 3 * EGRESS_TOKENS + PLACE, EGRESS_RELAY4_BITS),
+                         TABLES_E_TORN);
+        write_token(0, 0);
+        ck_assert_int_eq(find_token(1, PLACE, EGRESS_RELAY4_BITS), TABLES_E_FORGED);
 }
 END_TEST
 
@@ -179,6 +239,8 @@ int main(void)
         tcase_add_test(tests, nothing_is_left_of_the_one_before);
         tcase_add_test(tests, a_sandbox_that_is_gone_gets_no_entry);
         tcase_add_test(tests, tokens_are_found_by_all_of_their_number);
+        tcase_add_test(tests, a_token_that_a_later_one_replaced_is_told_from_one_that_never_was);
+        tcase_add_test(tests, a_token_that_is_being_written_is_torn);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);

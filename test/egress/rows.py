@@ -224,7 +224,7 @@ def rows_of_the_host(v):
               event={"type": "DENIED", "reason": "UNAVAILABLE", "address": ""})
     token = {4: "127.64.0.1", 6: "fd68:6365:6c6c::1"}[v]
     yield Row("a forged token", f"tcp({token!r}, relay_port())", "EPERM", (BPF,), "rules", v,
-              event={"type": "DENIED", "reason": "UNAVAILABLE", "address": token})
+              event={"type": "DENIED", "reason": "ALWAYS_DENIED", "address": token})
     yield Row("a forged token, UDP", f"udp_send({token!r}, 7)", "EPERM", (BPF,), "rules", v, event={"type": "DENIED", "address": token})
     yield Row("the relay's port, bound by the program", f"bind_to({'::' if v == 6 else '0.0.0.0'!r}, relay_port())", "EADDRINUSE", (TAKEN,), "rules", v)
     yield Row("the relay's port at a token's address, bound", f"bind_to({token!r}, relay_port())", ("EADDRINUSE", "EADDRNOTAVAIL"), (TAKEN,), "rules", v)
@@ -232,7 +232,7 @@ def rows_of_the_host(v):
 
 def rows_of_other_tokens():
     yield Row("a forged token, v4-mapped", "tcp('::ffff:127.64.0.1', relay_port())", "EPERM", (BPF,), "rules", 6,
-              event={"type": "DENIED", "reason": "UNAVAILABLE", "address": "127.64.0.1"})
+              event={"type": "DENIED", "reason": "ALWAYS_DENIED", "address": "127.64.0.1"})
     yield Row("a forged token by a source route", "with_option('127.0.0.1', relay_port(), 0, 4, source_route('127.64.0.1'))",
               ("timeout", "EPERM"), ("no answer", CAPABILITY), "rules", 4)
     yield Row("the resolver's port, bound by the program", "bind_to(nameserver(), 53)", "EADDRINUSE", (TAKEN,), "rules", 4)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import threading
 import time
@@ -11,7 +12,7 @@ import unittest
 import scenario
 import scene as scenes
 from daemons import wait_until
-from scene import allow, deny, short
+from scene import allow, deny, is_like, short
 
 ALLOWED = {4: "93.184.216.34", 6: "2606:2800:220:1::34"}
 REFUSING = 81
@@ -74,6 +75,33 @@ class Agreeing(unittest.TestCase):
         self.assertEqual([event.port for event in events], list(range(1000, 1100)))
         sequences = [event.sequence for event in events]
         self.assertEqual(sequences, sorted(set(sequences)))
+
+    def test_what_had_no_place_on_its_way_to_the_relay_is_told_as_that(self):
+        sandbox = scene.create(allow(ALLOWED[4], 7))
+        n, n_places = 400, 256  # EGRESS_TOKENS of bpf/egress_abi.h
+        relay = scene.running.egress_pid()
+        os.kill(relay, signal.SIGSTOP)
+        try:
+            scene.run(sandbox, f"""
+def begin():
+    s = opened({ALLOWED[4]!r}, 7)
+    s.setblocking(False)
+    assert s.connect_ex(({ALLOWED[4]!r}, 7)) in (0, errno.EINPROGRESS)
+    return s
+
+import errno
+begun = [begin() for _ in range({n})]""")
+        finally:
+            os.kill(relay, signal.SIGCONT)
+
+        def n_told(**fields):
+            return sum(event.count for event in scene.log(sandbox) if is_like(event, fields))
+        wait_until(lambda: n_told(type="DENIED") >= n - n_places, "those without a place are told")
+        self.assertEqual(n_told(type="DENIED", reason="LIMIT", address="", pid=0), n - n_places)
+        scene.run(sandbox, "for s in begun: s.close()")
+        wait_until(lambda: n_told(type="FLOW_ENDED", address=ALLOWED[4]) >= n_places, "the others were relayed")
+        self.assertEqual(n_told(type="DENIED"), n - n_places)
+        self.assertEqual(n_told(type="FLOW_ENDED", address=ALLOWED[4]), n_places)
 
     def test_the_same_denial_again_and_again_has_a_count(self):
         sandbox = scene.create()

@@ -1,12 +1,14 @@
 /* Which names an address stands for, for how long, and how many there may be. */
 
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/macros.h"
 #include "runtime/egress/names.h"
+#include "test/unit/egress/want.h"
 
 enum { NOW = 1000, LATER = 2000 };
 
@@ -146,6 +148,38 @@ START_TEST(what_has_expired_makes_room)
 }
 END_TEST
 
+START_TEST(without_memory_for_a_table_the_address_is_refused)
+{
+        use_reserve_up();
+        for (size_t n_good = 0; n_good < 3; n_good++) {
+                begin_want(n_good);
+                ck_assert_int_eq(admit(1, "a.example", LATER, NOW), -ENOMEM);
+                end_want();
+                ck_assert_uint_eq(names.n_addresses, 0);
+                ck_assert_ptr_null(find(1, NOW));
+        }
+        ck_assert_int_eq(admit(1, "a.example", LATER, NOW), 0);
+        ck_assert(has_name(1, NOW, "a.example"));
+        give_reserve_back();
+}
+END_TEST
+
+/* Each address takes one allocation: what is more is the table's. */
+START_TEST(a_table_that_cannot_grow_holds_all_the_same)
+{
+        use_reserve_up();
+        ck_assert_int_eq(admit(0, "a.example", LATER, NOW), 0);
+        for (uint32_t i = 1; i < NAMES_ADDRESSES_MAX; i++) {
+                begin_want(1);
+                ck_assert_int_eq(admit(i, "a.example", LATER, NOW), 0);
+                end_want();
+        }
+        for (uint32_t i = 0; i < NAMES_ADDRESSES_MAX; i++)
+                ck_assert(has_name(i, NOW, "a.example"));
+        give_reserve_back();
+}
+END_TEST
+
 static void count_visit(const struct named_address *address, void *userdata)
 {
         size_t *n = userdata;
@@ -185,6 +219,8 @@ int main(void)
         tcase_add_test(tests, one_name_too_many_replaces_that_which_expires_first);
         tcase_add_test(tests, when_it_is_full_nothing_new_comes_in);
         tcase_add_test(tests, what_has_expired_makes_room);
+        tcase_add_test(tests, without_memory_for_a_table_the_address_is_refused);
+        tcase_add_test(tests, a_table_that_cannot_grow_holds_all_the_same);
         tcase_add_test(tests, only_good_ones_are_visited);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);

@@ -75,6 +75,53 @@ START_TEST(too_many_in_flight_are_refused)
 }
 END_TEST
 
+/* As a client of TCP does that hangs up after each question. */
+START_TEST(questions_that_nobody_waits_for_count_until_they_are_answered)
+{
+        static struct waiter waiters[4];
+
+        f.config.in_flight_max = 2;
+        start_with(hold);
+        begin(&waiters[0], "www.example", DNS_TYPE_A);
+        resolver_cancel(&waiters[0].request);
+        begin(&waiters[1], "two.example", DNS_TYPE_A);
+        resolver_cancel(&waiters[1].request);
+        wait_for_queries(2);
+        begin(&waiters[2], "three.example", DNS_TYPE_A);
+        ck_assert(waiters[2].is_answered);
+        ck_assert_uint_eq(get_rcode(waiters[2].bytes), DNS_REFUSED);
+        expect_sole_event(RESOLVER_IN_FLIGHT, "three.example", DNS_TYPE_A);
+        /* There is a place again when the last one is answered, and nobody heard it. */
+        give_one_address(&held);
+        f.upstream.script = give_one_address;
+        do
+                begin(&waiters[3], "three.example", DNS_TYPE_A);
+        while (waiters[3].is_answered && sd_event_run(f.loop, 100000) >= 0);
+        finish(&waiters[3]);
+        ck_assert_uint_eq(get_rcode(waiters[3].bytes), DNS_NOERROR);
+        ck_assert_uint_eq(f.n_admitted, 1);
+        ck_assert_str_eq(f.admitted_name, "three.example");
+        ck_assert(!waiters[0].is_answered && !waiters[1].is_answered);
+}
+END_TEST
+
+START_TEST(who_asks_again_waits_for_the_question_that_was_given_up)
+{
+        static struct waiter waiters[2];
+
+        f.config.in_flight_max = 2;
+        start_with(hold);
+        begin(&waiters[0], "www.example", DNS_TYPE_A);
+        wait_for_queries(1);
+        resolver_cancel(&waiters[0].request);
+        begin(&waiters[1], "www.example", DNS_TYPE_A);
+        give_one_address(&held);
+        finish(&waiters[1]);
+        ck_assert_uint_eq(get_rcode(waiters[1].bytes), DNS_NOERROR);
+        ck_assert_uint_eq(f.upstream.n_udp, 1);
+}
+END_TEST
+
 START_TEST(all_sandboxes_together_are_bounded)
 {
         static struct waiter waiters[2];
@@ -256,6 +303,8 @@ static void add_tests(TCase *all)
         tcase_add_test(all, counted_denials_are_reported_in_time);
         tcase_add_test(all, too_many_in_flight_are_refused);
         tcase_add_test(all, all_sandboxes_together_are_bounded);
+        tcase_add_test(all, questions_that_nobody_waits_for_count_until_they_are_answered);
+        tcase_add_test(all, who_asks_again_waits_for_the_question_that_was_given_up);
         tcase_add_test(all, equal_questions_in_flight_are_asked_once);
         tcase_add_test(all, sandboxes_do_not_share_questions);
         tcase_add_test(all, cancelled_request_is_not_answered);

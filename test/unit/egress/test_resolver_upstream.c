@@ -279,6 +279,56 @@ START_TEST(ttl_has_a_floor_and_a_cap)
 }
 END_TEST
 
+enum { QUESTIONS = 12 };
+
+static struct asked questions[QUESTIONS];
+
+static void hold_all(const struct asked *asked)
+{
+        questions[asked->upstream->n_udp - 1] = *asked;
+}
+
+/* How many different ports questions came from, all in flight at once. */
+static size_t count_ports(void)
+{
+        static struct waiter waiters[QUESTIONS];
+        char name[32];
+        size_t n = 0;
+
+        start_with(hold_all);
+        for (unsigned i = 0; i < QUESTIONS; i++) {
+                (void)snprintf(name, sizeof(name), "a%u.wild.example", i);
+                begin(&waiters[i], name, DNS_TYPE_A);
+        }
+        wait_for_queries(QUESTIONS);
+        for (size_t i = 0; i < QUESTIONS; i++) {
+                bool is_new = true;
+
+                for (size_t j = 0; j < i; j++)
+                        is_new = is_new && questions[j].peer.sin_port != questions[i].peer.sin_port;
+                n += is_new;
+                give_one_address(&questions[i]);
+        }
+        for (size_t i = 0; i < QUESTIONS; i++) {
+                run_until(is_answered, &waiters[i]);
+                ck_assert_uint_eq(get_rcode(waiters[i].bytes), DNS_NOERROR);
+        }
+        return n;
+}
+
+START_TEST(each_question_comes_from_a_port_of_its_own)
+{
+        ck_assert_uint_eq(count_ports(), QUESTIONS);
+}
+END_TEST
+
+START_TEST(too_many_questions_share_ports)
+{
+        f.config.upstream.channels_max = 5;
+        ck_assert_uint_eq(count_ports(), 5);
+}
+END_TEST
+
 static void add_tests(TCase *all)
 {
         tcase_add_checked_fixture(all, setup, teardown);
@@ -293,6 +343,8 @@ static void add_tests(TCase *all)
         tcase_add_loop_test(all, next_server_is_asked_when_one_is_silent, 0, 2);
         tcase_add_test(all, server_that_is_not_there_fails);
         tcase_add_test(all, ttl_has_a_floor_and_a_cap);
+        tcase_add_test(all, each_question_comes_from_a_port_of_its_own);
+        tcase_add_test(all, too_many_questions_share_ports);
 }
 
 int main(void)

@@ -185,10 +185,10 @@ static void on_end(struct flow *flow, const struct flow_end *end, void *userdata
         ck_assert_uint_eq(net_n_descriptors(), relay->n_descriptors);
 }
 
-int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N], uint64_t idle_usec)
+int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N])
 {
         const struct flow_config config = {
-                .event = relay->event, .idle_usec = idle_usec, .on_end = on_end, .userdata = relay
+                .event = relay->event, .n_wide = &relay->n_wide, .on_end = on_end, .userdata = relay
         };
 
         return flow_new(&config, near[FLOW_INSIDE], near[FLOW_OUTSIDE], &relay->flow);

@@ -32,6 +32,7 @@ struct relay {
         struct flow_end told;
         uint64_t told_usec;
         size_t n_descriptors; /* before the flow */
+        size_t n_wide;        /* pipes; as if others had them */
 };
 
 /* The near ends are still to be given to a flow. False: skipped. */
@@ -39,7 +40,7 @@ bool relay_init(struct relay *relay, int n_buffer, int ret_near[static _FLOW_SID
 void relay_deinit(struct relay *relay);
 
 /* The flow's result. */
-int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N], uint64_t idle_usec);
+int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N]);
 
 /* After a change of what an end is to do. */
 void far_end_update(struct far_end *end);

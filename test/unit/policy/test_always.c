@@ -58,12 +58,11 @@ START_TEST(the_shipped_list_ends_where_it_should)
                 { NULL, "::", "::1", "::100:0" },
                 { "64:ff9b:0:ffff:ffff:ffff:ffff:ffff",
                   "64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff", "64:ff9b:2::" },
-                { "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "100::", "100::ffff:ffff:ffff:ffff",
-                  "100:0:0:1::" },
+                { "::fffe:ffff:ffff:ffff", "::ffff:0:0:0", "::ffff:0:ffff:ffff", "::ffff:1:0:0" },
+                { "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "100::", "100:0:0:1:ffff:ffff:ffff:ffff",
+                  "100:0:0:2::" },
                 { "2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-                  "2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff", "2001:1::" },
-                { "2001:1:ffff:ffff:ffff:ffff:ffff:ffff",
-                  "2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff", "2001:2:1::" },
+                  "2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:200::" },
                 { "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff",
                   "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db9::" },
                 { "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
@@ -129,12 +128,61 @@ START_TEST(embedded_forms_are_denied_with_what_they_lead_to)
                 { "::8.8.8.8", false },
                 { "::ffff:8.8.8.8", false },
                 { "64:ff9b:0:0:0:1:a01:203", false },
+                /* SIIT, a network's own NAT64, Teredo: all of it, also of public addresses. */
+                { "::ffff:0:10.1.2.3", true },
+                { "::ffff:0:8.8.8.8", true },
+                { "64:ff9b:1::8.8.8.8", true },
+                { "64:ff9b:1:ffff::8.8.8.8", true },
+                { "2001:0:808:808:0:ffff:f7f7:f7f7", true },
+                /* ISATAP, in any prefix. */
+                { "2606:4700::5efe:10.1.2.3", true },
+                { "2606:4700::200:5efe:10.1.2.3", true },
+                { "2606:4700:0:7::5efe:169.254.169.254", true },
+                { "2606:4700::5efe:8.8.8.8", false },
+                { "2606:4700::200:5efe:8.8.8.8", false },
+                { "2606:4700::100:5efe:10.1.2.3", false },
+                { "2606:4700::5eff:10.1.2.3", false },
+                { "fe80::5efe:8.8.8.8", true },
+                { "fe80::200:5efe:8.8.8.8", true },
         };
         _cleanup_(policy_always_deinit) struct policy_always always;
 
         init(&always, PREFIXES(NULL), PREFIXES(NULL));
         for (size_t i = 0; i < ARRAY_SIZE(forms); i++)
                 expect(&always, forms[i].address, forms[i].is_denied);
+}
+END_TEST
+
+/* What the registry calls not globally reachable, and is no form of an IPv4 address. */
+START_TEST(what_the_registry_has_is_named)
+{
+        static const struct {
+                const char *address;
+                const char *source;
+        } rows[] = {
+                { "::ffff:0:8.8.8.8", "RFC 2765" },
+                { "64:ff9b:1::1", "RFC 8215" },
+                { "100::1", "RFC 6666" },
+                { "100:0:0:1::1", "RFC 9780" },
+                { "2001::1", "RFC 4380" },
+                { "2001:1::1", "RFC 2928" },
+                { "2001:2::1", "RFC 5180" },
+                { "2001:10::1", "RFC 4843" },
+                { "2001:1ff::1", "RFC 2928" },
+                { "2001:db8::1", "RFC 3849" },
+                { "3fff::1", "RFC 9637" },
+                { "5f00::1", "RFC 9602" },
+                { "2606:4700::5efe:10.0.0.1", "RFC 1918" },
+        };
+        _cleanup_(policy_always_deinit) struct policy_always always;
+
+        init(&always, PREFIXES(NULL), PREFIXES(NULL));
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                const struct policy_always_entry *found = find(&always, rows[i].address);
+
+                ck_assert_msg(found && strstr(found->what, rows[i].source), "%s: %s",
+                              rows[i].address, found ? found->what : "not denied");
+        }
 }
 END_TEST
 
@@ -157,6 +205,8 @@ START_TEST(what_is_opened_is_open_as_far_as_it_was_written)
         expect(&always, "fd00:2::7", true);
         expect(&always, "64:ff9b::10.1.2.7", true);
         expect(&always, "2002:a01:207::", true);
+        expect(&always, "2606:4700::5efe:10.1.2.7", false);
+        expect(&always, "2606:4700::5efe:10.1.3.7", true);
 }
 END_TEST
 
@@ -207,6 +257,7 @@ int main(void)
                 the_shipped_list_ends_where_it_should,
                 metadata_services_are_denied,
                 embedded_forms_are_denied_with_what_they_lead_to,
+                what_the_registry_has_is_named,
                 what_is_opened_is_open_as_far_as_it_was_written,
                 nothing_opens_what_was_added,
                 want_of_memory_is_told,

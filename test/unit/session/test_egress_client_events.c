@@ -104,6 +104,8 @@ static const struct {
         { WIRE_SOURCE(RESOLVER), WIRE_REASON(REBINDING), EGRESS_REASON_ALWAYS_DENIED },
         { WIRE_SOURCE(RELAY), WIRE_REASON(POLICY_CHANGED), EGRESS_REASON_POLICY_CHANGED },
         { WIRE_SOURCE(RELAY), WIRE_REASON(FORGED), EGRESS_REASON_UNAVAILABLE },
+        { WIRE_SOURCE(RELAY), WIRE_REASON(OVERWRITTEN), EGRESS_REASON_LIMIT },
+        { WIRE_SOURCE(RELAY), WIRE_REASON(TORN), EGRESS_REASON_LIMIT },
 };
 
 START_TEST(each_reason_has_its_public_one)
@@ -189,7 +191,7 @@ static void break_event(Hotcell__Egress__V1__Event *message, size_t how)
                 message->decision = (Hotcell__Egress__V1__Decision)-1;
                 break;
         case 9:
-                message->reason = (Hotcell__Egress__V1__Reason)11;
+                message->reason = (Hotcell__Egress__V1__Reason)(WIRE_REASON(TORN) + 1);
                 break;
         case 10:
                 message->reason = (Hotcell__Egress__V1__Reason)INT_MIN;
