@@ -15,13 +15,11 @@ from stubs import egress, execution_service, sandbox_service, server_service
 
 INVALID, PRECONDITION, CONFLICT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED)
 
-# By hotcell-egress, of which no daemon here tells the server yet.
-PROVEN = False
-
 
 def setUpModule():
     global running, client
-    running = unittest.enterModuleContext(daemons.Daemons())
+    # Nobody is asked there: no name is looked up here.
+    running = unittest.enterModuleContext(daemons.Daemons(nameservers=["127.0.0.1"]))
     client = unittest.enterModuleContext(stubs.Client(running.target))
 
 
@@ -35,22 +33,35 @@ def policy(*rules):
 
 
 ALLOWING = (egress.EgressPolicy(default_action=egress.EGRESS_DEFAULT_ACTION_ALLOW_PUBLIC),
-            policy(egress.EgressRule(action=egress.EGRESS_ACTION_ALLOW, domain="example.org")))
+            policy(egress.EgressRule(action=egress.EGRESS_ACTION_ALLOW, domain="example.org", protocol=egress.EGRESS_PROTOCOL_TCP)))
 
 
 class Case(unittest.TestCase):
+    """With the module's daemons, or with others."""
+
+    @property
+    def running(self):
+        return running
+
+    @property
+    def client(self):
+        return client
+
+    def run_hotcell(self, *arguments):
+        return daemons.hotcell(self.running, *arguments)
+
     def sandbox(self, **fields):
-        made = create(client, **fields)
-        self.addCleanup(scenario.delete, client, made.sandbox_id)
+        made = create(self.client, **fields)
+        self.addCleanup(scenario.delete, self.client, made.sandbox_id)
         return made
 
     def get(self, sandbox_id):
-        return client.sandboxes.GetSandbox(sandbox_service.GetSandboxRequest(sandbox_id=sandbox_id), timeout=60).sandbox
+        return self.client.sandboxes.GetSandbox(sandbox_service.GetSandboxRequest(sandbox_id=sandbox_id), timeout=60).sandbox
 
     def update(self, sandbox_id, new, **fields):
         request = sandbox_service.UpdateSandboxRequest(sandbox_id=sandbox_id, egress=new, **fields)
         request.update_mask.paths.append("egress")
-        return client.sandboxes.UpdateSandbox(request, timeout=60).sandbox
+        return self.client.sandboxes.UpdateSandbox(request, timeout=60).sandbox
 
     def refused(self, reason, code, call, message):
         error = error_of(call, message)
@@ -65,7 +76,7 @@ class Policies(Case):
         self.assertEqual(made.egress, wanted)
         got = self.get(made.sandbox_id)
         self.assertEqual(got.egress, wanted)
-        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (PROVEN, 1))
+        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (True, 1))
         self.assertRegex(got.egress_status.policy_digest, "^sha256-[0-9a-f]{64}$")
         other = self.sandbox(egress=policy(deny("2001:db8::/32"), deny("10.0.0.0/8", 443, 80)))
         self.assertEqual(self.get(other.sandbox_id).egress_status.policy_digest, got.egress_status.policy_digest)
@@ -73,13 +84,20 @@ class Policies(Case):
     def test_without_one_nothing_may_leave(self):
         got = self.get(self.sandbox().sandbox_id)
         self.assertEqual(got.egress, policy())
-        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (PROVEN, 1))
+        self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (True, 1))
         self.assertTrue(got.egress_status.policy_digest)
+
+    def test_what_allows_something_is_in_force(self):
+        for wanted in ALLOWING:
+            got = self.get(self.sandbox(egress=wanted).sandbox_id)
+            self.assertEqual(got.egress, wanted)
+            self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (True, 1))
 
     def test_an_update_replaces_it_and_the_etag(self):
         made = self.sandbox()
         changed = self.update(made.sandbox_id, policy(deny("10.0.0.0/8")), etag=made.etag)
         self.assertEqual((changed.egress, changed.egress_status.policy_version), (policy(deny("10.0.0.0/8")), 2))
+        self.assertTrue(changed.egress_status.enforced)
         self.assertNotEqual(changed.etag, made.etag)
         with self.assertRaises(grpc.RpcError) as raised:
             self.update(made.sandbox_id, policy(), etag=made.etag)
@@ -146,20 +164,6 @@ class Policies(Case):
 
 
 class Refusals(Case):
-    def test_what_allows_anything_needs_a_relay(self):
-        made = self.sandbox()
-        for wanted in ALLOWING:
-            with self.subTest(wanted=wanted):
-                self.refused("EGRESS_UNAVAILABLE", PRECONDITION, client.sandboxes.CreateSandbox,
-                             sandbox_service.CreateSandboxRequest(spec=spec(egress=wanted)))
-                self.refused("EGRESS_UNAVAILABLE", PRECONDITION, client.executions.Execute,
-                             execution_service.ExecuteRequest(sandbox=spec(egress=wanted), code="1"))
-                with self.assertRaises(grpc.RpcError) as raised:
-                    self.update(made.sandbox_id, wanted)
-                self.assertEqual(stubs.reason(raised.exception), "EGRESS_UNAVAILABLE")
-                self.assertIn("no hotcell-egress", raised.exception.details())
-        self.assertEqual(self.get(made.sandbox_id).egress_status.policy_version, 1)
-
     def test_a_mistake_is_told_with_its_path(self):
         wanted = policy(deny("10.0.0.0/8"), deny("10.0.0.1/8"))
         details = self.refused("INVALID_FIELD", INVALID, client.sandboxes.CreateSandbox,
@@ -189,10 +193,42 @@ class Refusals(Case):
         self.assertEqual(details["BadRequest"].field_violations[0].field, "spec.egress.rules")
 
 
-class CommandLine(Case):
-    def run_hotcell(self, *arguments):
-        return daemons.hotcell(running, *arguments)
+class WithoutRelay(Case):
+    """Nobody is there who could see that the wall refuses."""
 
+    @classmethod
+    def setUpClass(cls):
+        cls.running = cls.enterClassContext(daemons.Daemons())
+        cls.client = cls.enterClassContext(stubs.Client(cls.running.target))
+
+    def test_what_only_denies_is_taken_and_not_enforced(self):
+        for wanted in (policy(deny("10.0.0.0/8")), policy()):
+            got = self.get(self.sandbox(egress=wanted).sandbox_id)
+            self.assertEqual(got.egress, wanted)
+            self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (False, 1))
+            self.assertRegex(got.egress_status.policy_digest, "^sha256-[0-9a-f]{64}$")
+
+    def test_what_allows_anything_is_refused(self):
+        made = self.sandbox()
+        for wanted in ALLOWING:
+            with self.subTest(wanted=wanted):
+                self.refused("EGRESS_UNAVAILABLE", PRECONDITION, self.client.sandboxes.CreateSandbox,
+                             sandbox_service.CreateSandboxRequest(spec=spec(egress=wanted)))
+                self.refused("EGRESS_UNAVAILABLE", PRECONDITION, self.client.executions.Execute,
+                             execution_service.ExecuteRequest(sandbox=spec(egress=wanted), code="1"))
+                with self.assertRaises(grpc.RpcError) as raised:
+                    self.update(made.sandbox_id, wanted)
+                self.assertEqual(stubs.reason(raised.exception), "EGRESS_UNAVAILABLE")
+                self.assertIn("no hotcell-egress", raised.exception.details())
+        self.assertEqual(self.get(made.sandbox_id).egress_status.policy_version, 1)
+
+    def test_the_command_line_explains_it(self):
+        ran = self.run_hotcell("run", "--allow", "example.org:443", "-c", "1")
+        self.assertEqual(ran.returncode, 125)
+        self.assertIn(b"no hotcell-egress", ran.stderr)
+
+
+class CommandLine(Case):
     def test_a_policy_is_set_shown_and_replaced(self):
         made = self.run_hotcell("sandbox", "create", "-q", "--memory", "512M", "--deny", "10.0.0.0/8:443,8000-8080", "--egress-default", "deny")
         self.assertEqual(made.returncode, 0, made.stderr)
@@ -201,15 +237,12 @@ class CommandLine(Case):
         shown = json.loads(self.run_hotcell("sandbox", "inspect", name).stdout)
         self.assertEqual(shown["egress"], {"default_action": "DENY", "rules": [
             {"action": "DENY", "cidr": "10.0.0.0/8", "ports": [{"first": 443, "last": 0}, {"first": 8000, "last": 8080}], "protocol": "TCP"}]})
-        self.assertEqual((shown["egress_status"]["enforced"], shown["egress_status"]["policy_version"]), (PROVEN, 1))
+        self.assertEqual((shown["egress_status"]["enforced"], shown["egress_status"]["policy_version"]), (True, 1))
         self.assertEqual(self.run_hotcell("sandbox", "update", "--egress-default", "deny", name).returncode, 0)
         shown = json.loads(self.run_hotcell("sandbox", "inspect", name).stdout)
         self.assertEqual((shown["egress"]["rules"], shown["egress_status"]["policy_version"]), ([], 2))
 
     def test_what_is_refused_is_explained(self):
-        ran = self.run_hotcell("run", "--allow", "example.org:443", "-c", "1")
-        self.assertEqual(ran.returncode, 125)
-        self.assertIn(b"no hotcell-egress", ran.stderr)
         ran = self.run_hotcell("sandbox", "create", "--deny", "10.0.0.1/8")
         self.assertEqual(ran.returncode, 125)
         self.assertIn(b"--allow or --deny '10.0.0.1/8' has bits set", ran.stderr)
