@@ -18,6 +18,7 @@
 #include <bpf/libbpf.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/dns_label.h"
 #include "runtime/cgroup/layout.h"
 #include "runtime/cgroup/leftover.h"
 
@@ -50,12 +51,12 @@ void fixture_init(struct fixture *f)
         struct egress_wall_config config = { .n_sandboxes = BOXES };
         struct cgroup_layout layout;
         char why[EGRESS_WHY_BUFFER] = "";
-        char name[64];
+        char name[ID_BUFFER];
 
         *f = (struct fixture){ .home_fd = -1 };
         ck_assert_int_eq(geteuid(), 0);
         f->home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-        (void)snprintf(name, sizeof(name), CGROUP_NAME_PREFIX "test-bpf-%d", (int)getpid());
+        ck_assert_int_eq(id_generate(CGROUP_NAME_PREFIX "test-bpf", name), 0);
         ck_assert_int_eq(cgroup_layout_read(&layout), 0);
         ck_assert_int_eq(cgroup_tree_plan(&f->tree, &layout, NULL, name), 0);
         janitor_hire(&f->janitor, remove_groups, &f->tree);

@@ -116,8 +116,8 @@ static const char *add_group(struct fixture *f, const char *mount, const char *o
 {
         char *path = f->cgroup_paths[f->n_cgroup_paths];
 
-        (void)snprintf(path, sizeof(f->cgroup_paths[0]), "%s%s/hotcell-test-%d", mount,
-                       strcmp(own, "/") == 0 ? "" : own, (int)getpid());
+        (void)snprintf(path, sizeof(f->cgroup_paths[0]), "%s%s/%s", mount,
+                       strcmp(own, "/") == 0 ? "" : own, f->cgroup_name);
         janitor_hire(&f->janitors[f->n_cgroup_paths++], remove_group, path);
         must(mkdir(path, 0755) == 0);
         return path;
@@ -162,6 +162,7 @@ void fixture_init_cgroups(struct fixture *f)
         char own[128];
 
         *f = (struct fixture){ .netns_fd = -1 };
+        must(id_generate("hotcell-test", f->cgroup_name) == 0);
         must(own_group("0::", own, sizeof(own)));
         must(find_mount("cgroup2", NULL, mount, sizeof(mount)));
         f->cgroup.id_fd = open(add_group(f, mount, own), O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "runtime/base/dns_label.h"
 #include "runtime/container/spawner.h"
 #include "test/lib/janitor.h"
 
@@ -26,6 +27,7 @@ struct fixture {
         const char *template_root;
         int netns_fd;
         struct spawn_cgroup cgroup;
+        char cgroup_name[ID_BUFFER];
         char cgroup_paths[HIERARCHIES_MAX][512];  /* the cgroup2 tree's comes first */
         struct janitor janitors[HIERARCHIES_MAX]; /* of each path */
         size_t n_cgroup_paths;
