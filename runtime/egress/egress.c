@@ -172,14 +172,8 @@ static int make_always(struct egress *egress, const struct egress_options *optio
         const struct policy_prefixes opened = { options->opened, options->n_opened };
         const struct policy_prefixes none = { 0 };
 
-        for (size_t i = 0; i < options->n_opened; i++) {
-                const struct policy_prefix *prefix = &options->opened[i];
-                struct dial_prefix *to = &egress->opened[egress->n_opened++];
-
-                to->is_v6 = prefix->is_v6;
-                to->n_bits = prefix->n_bits;
-                (void)memcpy(to->bytes, prefix->bytes, sizeof(to->bytes));
-        }
+        for (size_t i = 0; i < options->n_opened; i++)
+                egress->opened[egress->n_opened++] = options->opened[i];
         return policy_always_init(&egress->always, &opened, &none);
 }
 

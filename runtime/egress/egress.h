@@ -35,7 +35,7 @@ struct egress_options {
 struct egress {
         sd_event *event;
         struct policy_always always;
-        struct dial_prefix opened[EGRESS_OPENED_MAX];
+        struct policy_prefix opened[EGRESS_OPENED_MAX];
         size_t n_opened;
         struct routes routes;
         struct resolver *resolver;
