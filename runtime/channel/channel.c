@@ -188,6 +188,9 @@ static int on_peer(sd_event_source *source, int fd, uint32_t events, void *userd
         (void)fd;
         if (events & EPOLLOUT)
                 r = flush(channel);
+        if (events & EPOLLOUT && !r && channel_is_drained(channel) &&
+            channel->config.observer.on_drained)
+                channel->config.observer.on_drained(channel->config.observer.userdata);
         if (!r && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 for (unsigned i = 0; i < PACKETS_A_TURN && !r && !channel->is_held; i++)
                         r = receive_one(channel);
@@ -349,6 +352,11 @@ struct channel *channel_free(struct channel *channel)
         free(channel->buffer);
         free(channel);
         return NULL;
+}
+
+bool channel_is_drained(const struct channel *channel)
+{
+        return STAILQ_EMPTY(&channel->queue);
 }
 
 uint64_t channel_connection(const struct channel *channel)

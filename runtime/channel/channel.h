@@ -22,6 +22,8 @@ struct channel_observer {
                           size_t n_fds);
         /* The peer is gone. */
         void (*on_disconnect)(void *userdata);
+        /* The socket took all that waited for the peer. From the loop; NULL: nobody asks. */
+        void (*on_drained)(void *userdata);
         void *userdata;
 };
 
@@ -62,6 +64,9 @@ uint64_t channel_connection(const struct channel *channel);
  */
 void channel_send(struct channel *channel, const void *bytes, size_t n_bytes, const int *fds,
                   size_t n_fds);
+
+/* Nothing waits for the peer: what is sent now is likely to fit its socket. */
+bool channel_is_drained(const struct channel *channel);
 
 /* Ends the connection with a peer that breaks the protocol; the observer is told from the loop. */
 void channel_drop(struct channel *channel);

@@ -14,6 +14,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "runtime/policy/prefix.h"
 
 enum { TIMER_ACCURACY_USEC = 1000 };
 
@@ -103,23 +104,14 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
-static bool is_within(const struct dial_prefix *prefix, const struct endpoint *endpoint)
-{
-        size_t n_bytes = prefix->n_bits / 8;
-        unsigned n_bits = prefix->n_bits % 8;
-
-        assert(prefix->n_bits <= (prefix->is_v6 ? 128 : 32));
-        if (prefix->is_v6 != endpoint->is_v6 ||
-            memcmp(prefix->bytes, endpoint->bytes, n_bytes) != 0)
-                return false;
-        return n_bits == 0 ||
-               (prefix->bytes[n_bytes] ^ endpoint->bytes[n_bytes]) >> (8 - n_bits) == 0;
-}
-
 static bool is_opened(const struct dial_config *config, const struct endpoint *endpoint)
 {
+        struct policy_prefix host = { .is_v6 = endpoint->is_v6,
+                                      .n_bits = endpoint->is_v6 ? POLICY_V6_BITS : POLICY_V4_BITS };
+
+        memcpy(host.bytes, endpoint->bytes, sizeof(host.bytes));
         for (size_t i = 0; i < config->n_opened; i++)
-                if (is_within(&config->opened[i], endpoint))
+                if (policy_prefix_encloses(&config->opened[i], &host))
                         return true;
         return false;
 }

@@ -11,6 +11,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/egress/route.h"
+#include "runtime/policy/policy.h"
 
 struct dial; /* hidden: its descriptor and event sources belong together */
 
@@ -31,18 +32,12 @@ struct dial_result {
         int error; /* positive errno; 0: none */
 };
 
-struct dial_prefix {
-        bool is_v6;
-        uint8_t n_bits;
-        uint8_t bytes[16]; /* network order; v4 in the first 4 */
-};
-
 struct dial_config {
         sd_event *event;
         struct routes *routes;
         uint64_t timeout_usec;
         /* Addresses of the host that may be dialled all the same. Not needed after dial_new(). */
-        const struct dial_prefix *opened;
+        const struct policy_prefix *opened;
         size_t n_opened;
         /*
          * Called once, from the loop, never out of dial_new(); then the dial is over. It may free

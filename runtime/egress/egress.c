@@ -27,7 +27,8 @@ enum {
         SERVER_PACKET_MAX = 128 << 10,
         QUEUE_BYTES_MAX = 4 << 20,
         ARENA_BYTES_MAX = 1 << 20,
-        OTHER_DESCRIPTORS = 4096, /* of networks, the resolver and the channels */
+        OTHER_DESCRIPTORS = 1024, /* of the resolver and the channels */
+        OTHER_DESCRIPTORS_MIN = 4096,
 };
 
 void egress_consume(struct egress *egress)
@@ -171,14 +172,8 @@ static int make_always(struct egress *egress, const struct egress_options *optio
         const struct policy_prefixes opened = { options->opened, options->n_opened };
         const struct policy_prefixes none = { 0 };
 
-        for (size_t i = 0; i < options->n_opened; i++) {
-                const struct policy_prefix *prefix = &options->opened[i];
-                struct dial_prefix *to = &egress->opened[egress->n_opened++];
-
-                to->is_v6 = prefix->is_v6;
-                to->n_bits = prefix->n_bits;
-                (void)memcpy(to->bytes, prefix->bytes, sizeof(to->bytes));
-        }
+        for (size_t i = 0; i < options->n_opened; i++)
+                egress->opened[egress->n_opened++] = options->opened[i];
         return policy_always_init(&egress->always, &opened, &none);
 }
 
@@ -191,14 +186,14 @@ static int make_resolver(struct egress *egress, const struct egress_options *opt
         return resolver_new(egress->event, &config, &egress->resolver);
 }
 
-/* What the sockets of the networks leave of the descriptors, and some for the rest. */
-static size_t count_places(void)
+void egress_count_places(struct egress *egress, uint32_t n_networks)
 {
+        rlim_t others = OTHER_DESCRIPTORS + (rlim_t)n_networks * _NETWORK_SOCKET_N;
         struct rlimit limit = { 0 };
-        rlim_t others = OTHER_DESCRIPTORS;
 
         (void)getrlimit(RLIMIT_NOFILE, &limit);
-        return limit.rlim_max > others ? (size_t)((limit.rlim_max - others) / FLOW_DESCRIPTORS) : 0;
+        others = MIN(MAX(others, (rlim_t)OTHER_DESCRIPTORS_MIN), limit.rlim_max / 2);
+        egress->n_connections_max = (size_t)((limit.rlim_max - others) / FLOW_DESCRIPTORS);
 }
 
 static bool has_v6(void)
@@ -212,9 +207,7 @@ int egress_init(struct egress *egress, const struct egress_options *options)
 {
         int r;
 
-        *egress = (struct egress){ .routes = { .fd = -1 },
-                                   .has_v6 = has_v6(),
-                                   .n_connections_max = count_places() };
+        *egress = (struct egress){ .routes = { .fd = -1 }, .has_v6 = has_v6() };
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 egress->tables.fds[i] = -1;
         r = make_loop(egress);

@@ -35,7 +35,7 @@ struct egress_options {
 struct egress {
         sd_event *event;
         struct policy_always always;
-        struct dial_prefix opened[EGRESS_OPENED_MAX];
+        struct policy_prefix opened[EGRESS_OPENED_MAX];
         size_t n_opened;
         struct routes routes;
         struct resolver *resolver;
@@ -66,6 +66,10 @@ void egress_deinit(struct egress *egress);
 
 /* Serves until it is told to stop or the runtime is gone. Returns the exit code. */
 int egress_run(struct egress *egress);
+
+/* How many connections there may be: what the sockets of so many networks leave of the descriptors,
+ * and some for the rest; at least half of them. */
+void egress_count_places(struct egress *egress, uint32_t n_networks);
 
 /* Takes what the BPF programs told so far. */
 void egress_consume(struct egress *egress);

@@ -72,6 +72,7 @@ static int start(struct egress *egress, const Hotcell__Egress__V1__Start *messag
         if (r)
                 return r;
         egress->is_started = true;
+        egress_count_places(egress, message->n_slots);
         for (size_t i = 0; i < EGRESS_PROGRAMS; i++)
                 egress->program_ids[i] = message->program_ids[i];
         r = tables_sweep(&egress->tables);

@@ -1,9 +1,16 @@
+/*
+ * What a hotcell-egress is told carries descriptors, and only so many may be on their way: a new
+ * one is told of thousands of networks as it takes them. What waits has its order and none of them.
+ */
 #include "runtime/supervisor/relay.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <hotcell/egress/v1/egress.pb-c.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,6 +19,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/reserve.h"
 #include "runtime/base/text.h"
 #include "runtime/channel/channel.h"
 #include "runtime/supervisor/id_ranges.h"
@@ -22,9 +30,18 @@ enum {
         QUEUE_BYTES_MAX = 8 << 20,
 };
 
+/* What it is to be told; one of these. */
+struct telling {
+        STAILQ_ENTRY(telling) link;
+        const struct sandbox *added; /* until it ends */
+        char removed[ID_BUFFER];     /* "": none */
+        int server_fd;               /* owned; negative: none */
+};
+
 struct relay {
         struct relay_config config;
         struct channel *channel;
+        STAILQ_HEAD(, telling) tellings; /* for which the socket has no room yet */
         struct service *service;
 };
 
@@ -81,11 +98,14 @@ static void send_start(struct relay *relay)
         send_message(relay, &message, fds, ARRAY_SIZE(fds));
 }
 
-void relay_add_network(struct relay *relay, const struct sandbox *sandbox)
+static void say_added(struct relay *relay, const struct sandbox *sandbox)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(ADD_NETWORK));
         Hotcell__Egress__V1__AddNetwork add;
 
+        /* It may be ending by now: its sockets are closed. */
+        if (sandbox->state != SANDBOX_RUNNING)
+                return;
         hotcell__egress__v1__add_network__init(&add);
         add.sandbox_id = unconst(sandbox->id);
         add.cgroup_id = sandbox->group.id;
@@ -96,7 +116,7 @@ void relay_add_network(struct relay *relay, const struct sandbox *sandbox)
         send_message(relay, &message, sandbox->netns.sockets, _NETNS_SOCKET_N);
 }
 
-void relay_remove_network(struct relay *relay, const char *sandbox_id)
+static void say_removed(struct relay *relay, const char *sandbox_id)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(REMOVE_NETWORK));
         Hotcell__Egress__V1__RemoveNetwork remove;
@@ -107,18 +127,92 @@ void relay_remove_network(struct relay *relay, const char *sandbox_id)
         send_message(relay, &message, NULL, 0);
 }
 
-int relay_open_server_socket(struct relay *relay, int *ret_fd)
+static void say_server(struct relay *relay, int fd)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(SERVE_SERVER));
         Hotcell__Egress__V1__ServeServer serve;
+
+        hotcell__egress__v1__serve_server__init(&serve);
+        message.serve_server = &serve;
+        send_message(relay, &message, &fd, 1);
+}
+
+static void say(struct relay *relay, const struct telling *telling)
+{
+        if (telling->added)
+                say_added(relay, telling->added);
+        else if (telling->removed[0])
+                say_removed(relay, telling->removed);
+        else if (telling->server_fd >= 0)
+                say_server(relay, telling->server_fd);
+}
+
+static void forget_first(struct relay *relay)
+{
+        struct telling *telling = STAILQ_FIRST(&relay->tellings);
+
+        STAILQ_REMOVE_HEAD(&relay->tellings, link);
+        (void)close_fd(telling->server_fd);
+        reserve_free(telling);
+}
+
+static void on_drained(void *userdata)
+{
+        struct relay *relay = userdata;
+
+        while (!STAILQ_EMPTY(&relay->tellings) && channel_is_drained(relay->channel)) {
+                say(relay, STAILQ_FIRST(&relay->tellings));
+                forget_first(relay);
+        }
+}
+
+/* Takes its descriptor. */
+static void tell(struct relay *relay, const struct telling *telling)
+{
+        struct telling *waiting;
+
+        if (STAILQ_EMPTY(&relay->tellings) && channel_is_drained(relay->channel)) {
+                say(relay, telling);
+                (void)close_fd(telling->server_fd);
+                return;
+        }
+        waiting = reserve_alloc(sizeof(*waiting));
+        if (!waiting) {
+                log_warning("cannot tell hotcell-egress: error=ENOMEM");
+                (void)close_fd(telling->server_fd);
+                channel_drop(relay->channel);
+                return;
+        }
+        *waiting = *telling;
+        STAILQ_INSERT_TAIL(&relay->tellings, waiting, link);
+}
+
+void relay_add_network(struct relay *relay, const struct sandbox *sandbox)
+{
+        tell(relay, &(struct telling){ .added = sandbox, .server_fd = -1 });
+}
+
+void relay_remove_network(struct relay *relay, const char *sandbox_id)
+{
+        struct telling removal = { .server_fd = -1 };
+        struct telling *telling;
+
+        STAILQ_FOREACH(telling, &relay->tellings, link)
+        {
+                if (telling->added && strcmp(telling->added->id, sandbox_id) == 0)
+                        telling->added = NULL; /* it says nothing any more */
+        }
+        (void)snprintf(removal.removed, sizeof(removal.removed), "%s", sandbox_id);
+        tell(relay, &removal);
+}
+
+int relay_open_server_socket(struct relay *relay, int *ret_fd)
+{
         int ends[2];
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
                 return error_origin(-errno);
-        hotcell__egress__v1__serve_server__init(&serve);
-        message.serve_server = &serve;
-        send_message(relay, &message, &ends[1], 1);
-        (void)close(ends[1]);
+        tell(relay, &(struct telling){ .server_fd = ends[1] });
         *ret_fd = ends[0];
         return 0;
 }
@@ -135,6 +229,9 @@ static int open_socket(void *userdata, int *ret_fd)
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
                 return error_origin(-errno);
+        /* What waited was for the one before. */
+        while (!STAILQ_EMPTY(&relay->tellings))
+                forget_first(relay);
         r = channel_adopt(relay->channel, ends[0]);
         if (r) {
                 (void)close(ends[1]);
@@ -180,19 +277,23 @@ DEFINE_CLEANUP(struct relay, relay_free)
 int relay_new(sd_event *event, struct reaper *reaper, const struct relay_config *config,
               struct relay **ret_relay)
 {
+        _cleanup_(relay_freep) struct relay *relay = calloc(1, sizeof(*relay));
         const struct channel_config channel_config = {
                 .peer = "hotcell-egress",
                 .packet_max = PACKET_MAX,
                 .queue_bytes_max = QUEUE_BYTES_MAX,
-                .observer = { .on_packet = on_packet, .on_disconnect = on_disconnect },
+                .observer = { .on_packet = on_packet,
+                              .on_disconnect = on_disconnect,
+                              .on_drained = on_drained,
+                              .userdata = relay },
         };
-        _cleanup_(relay_freep) struct relay *relay = calloc(1, sizeof(*relay));
         struct service_config service = config->service;
         int r;
 
         if (!relay)
                 return error_origin(-ENOMEM);
         relay->config = *config;
+        STAILQ_INIT(&relay->tellings);
         r = channel_new(event, &channel_config, &relay->channel);
         if (r)
                 return r;
@@ -221,6 +322,8 @@ struct relay *relay_free(struct relay *relay)
 {
         if (!relay)
                 return NULL;
+        while (!STAILQ_EMPTY(&relay->tellings))
+                forget_first(relay);
         relay->service = service_free(relay->service);
         relay->channel = channel_free(relay->channel);
         free(relay);

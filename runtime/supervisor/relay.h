@@ -30,7 +30,7 @@ struct relay_config {
 int relay_new(sd_event *event, struct reaper *reaper, const struct relay_config *config,
               struct relay **ret_relay);
 
-/* A sandbox runs. */
+/* A sandbox runs. It must stay until relay_remove_network(). */
 void relay_add_network(struct relay *relay, const struct sandbox *sandbox);
 
 void relay_remove_network(struct relay *relay, const char *sandbox_id);

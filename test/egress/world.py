@@ -8,7 +8,6 @@ counted off the wire; see hosts.py. Nothing is in /run/netns: descriptors and pr
 
 import collections
 import contextlib
-import ctypes
 import ipaddress
 import json
 import os
@@ -21,8 +20,8 @@ import threading
 import uuid
 
 import daemons
+import network
 
-CLONE_NEWNET = 0x40000000
 HOSTS_ADDRESSES = ("93.184.215.1/24", "2606:2800:21f::1/64")
 HOME4, HOME6 = "93.184.215.14", "2606:2800:21f::14"
 HOME_BROADCAST = "93.184.215.255"
@@ -32,44 +31,18 @@ HOLES = ("44.0.0.1", "2a00:44::1")
 UNREACHABLE = ("44.0.0.2", "2a00:44::2")
 NAMES = ("allowed.test", "*.allowed.test", "wild.test", "*.wild.test", "*.names.test", "*.test")  # of the certificate
 
-libc = ctypes.CDLL(None, use_errno=True)
 
-
-def check(result):
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-class Network:
-    """A network namespace, held by a descriptor."""
-
-    def __init__(self):
-        # A thread has its own, so the others never leave theirs.
-        thread = threading.Thread(target=self.make)
-        thread.start()
-        thread.join()
-
-    def make(self):
-        check(libc.unshare(CLONE_NEWNET))
-        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-    @property
-    def path(self):
-        return f"/proc/{os.getpid()}/fd/{self.fd}"
+class Network(network.Network):
+    """With settings, and commands that are some user's."""
 
     def command(self, *words, user=None, pdeathsig="KILL"):
-        """The words of a command that runs there, and ends when the thread that starts it does."""
-        become = [] if user is None else [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
-        return ["nsenter", f"--net={self.path}", "setpriv", "--pdeathsig", pdeathsig, *become, *map(str, words)]
-
-    def run(self, *words):
-        return subprocess.run(self.command(*words), check=True, capture_output=True, text=True).stdout
+        # Who becomes another user loses the signal: so it is asked for once more.
+        become = [] if user is None else ["setpriv", "--pdeathsig", pdeathsig, f"--reuid={user}", f"--regid={user}", "--clear-groups",
+                                          "--bounding-set=-all", "--inh-caps=-all"]
+        return super().command(*become, *words, pdeathsig=pdeathsig)
 
     def set(self, name, value):
         self.run("sh", "-c", f"echo {value} >/proc/sys/net/{name}")
-
-    def close(self):
-        os.close(self.fd)
 
 
 class Peer:

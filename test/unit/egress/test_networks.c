@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "runtime/base/macros.h"
@@ -120,6 +121,26 @@ START_TEST(a_network_without_memory_is_left_out_and_the_others_go_on)
 }
 END_TEST
 
+START_TEST(sockets_of_all_networks_are_left_out_of_the_places)
+{
+        static const struct {
+                uint32_t n_networks;
+                size_t n_places; /* of 10,000 descriptors */
+        } rows[] = { { 1, (10000 - 4096) / 6 },
+                     { 1024, (10000 - 4096) / 6 },
+                     { 1300, (10000 - 1024 - 3 * 1300) / 6 },
+                     { 16384, 5000 / 6 } };
+        const struct rlimit limit = { 10000, 10000 };
+        struct egress egress = { 0 };
+
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                egress_count_places(&egress, rows[i].n_networks);
+                ck_assert_uint_eq(egress.n_connections_max, rows[i].n_places);
+        }
+}
+END_TEST
+
 int main(void)
 {
         Suite *suite = suite_create("networks");
@@ -131,6 +152,7 @@ int main(void)
         tcase_add_test(tests, tables_that_cannot_grow_hold_all_the_same);
         tcase_add_test(tests, a_network_is_in_both_tables_or_in_none);
         tcase_add_test(tests, a_network_without_memory_is_left_out_and_the_others_go_on);
+        tcase_add_test(tests, sockets_of_all_networks_are_left_out_of_the_places);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);

@@ -16,7 +16,7 @@
 
 enum { SECOND_USEC = 1000000 };
 
-static const struct dial_prefix loopback[] = {
+static const struct policy_prefix loopback[] = {
         { .n_bits = 8, .bytes = { 127 } },
         { .is_v6 = true, .n_bits = 128, .bytes = { [15] = 1 } },
 };
@@ -175,7 +175,7 @@ END_TEST
 
 START_TEST(only_what_is_within_an_opened_prefix_is_dialled)
 {
-        static const struct dial_prefix prefixes[] = {
+        static const struct policy_prefix prefixes[] = {
                 { .n_bits = 12, .bytes = { 127, 16 } },
                 { .n_bits = 32, .bytes = { 127, 0, 0, 9 } },
         };
@@ -196,7 +196,7 @@ START_TEST(only_what_is_within_an_opened_prefix_is_dialled)
         expect(&fixture, "127.0.0.9", DIAL_FAILED, ECONNREFUSED);
         expect(&fixture, "::ffff:127.0.0.9", DIAL_FAILED, ECONNREFUSED);
         /* Of each family the bytes begin alike. */
-        fixture.config.opened = &(const struct dial_prefix){ .is_v6 = true };
+        fixture.config.opened = &(const struct policy_prefix){ .is_v6 = true };
         fixture.config.n_opened = 1;
         expect(&fixture, "127.0.0.1", DIAL_LOCAL, 0);
         expect(&fixture, "::1", DIAL_FAILED, ECONNREFUSED);
@@ -206,7 +206,7 @@ END_TEST
 
 START_TEST(what_reaches_many_is_refused)
 {
-        static const struct dial_prefix everything[] = { { 0 }, { .is_v6 = true } };
+        static const struct policy_prefix everything[] = { { 0 }, { .is_v6 = true } };
         struct fixture fixture;
 
         if (!net_enter())
