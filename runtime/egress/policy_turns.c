@@ -244,6 +244,11 @@ static void write_some(struct policy_turns *turns)
                 int r = tables_put_entry(&turns->egress->tables, turns->job.policy.number,
                                          &table->entries[turns->n_written]);
 
+                /* There will be room. */
+                if (r == -E2BIG && !STAILQ_EMPTY(&turns->leaving)) {
+                        turn_again(turns);
+                        return;
+                }
                 if (r) {
                         answer_error(turns, r);
                         give_up(turns);
@@ -324,7 +329,7 @@ void policy_turns_forget(struct policy_turns *turns, const struct network *netwo
 /* --- its life -----------------------------------------------------------------------------------
  */
 
-/* What goes goes first: so no more waits than is in force. */
+/* Some of what goes, and some of what comes: neither waits for all of the other. */
 static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct policy_turns *turns = userdata;
@@ -337,9 +342,9 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
                 if (leaving->n_left == 0)
                         leaving_free(turns, leaving);
                 turn_again(turns);
-        } else if (turns->state == STATE_WRITING) {
-                write_some(turns);
         }
+        if (turns->state == STATE_WRITING)
+                write_some(turns);
         return 0;
 }
 

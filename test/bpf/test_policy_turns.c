@@ -380,6 +380,21 @@ START_TEST(full_tables_refuse_a_policy_and_leave_the_one_before_in_force)
 }
 END_TEST
 
+/* Small ones are written at once, so nothing of the first has gone when the third comes. */
+START_TEST(what_is_still_in_full_tables_and_goes_makes_room)
+{
+        size_t n_first = 4 * POLICY_TURN_ENTRIES, n_second = 100, n_third = 150;
+
+        shrink_tables((uint32_t)(n_first + n_second));
+        put_in_force(1, n_first);
+        ask(2, n_second);
+        ask(3, n_third);
+        expect_answer(2, TO_SERVER_ENFORCED);
+        expect_answer(3, TO_SERVER_ENFORCED);
+        run_until(has_entries, &n_third);
+}
+END_TEST
+
 START_TEST(a_network_that_goes_takes_its_policy_with_it)
 {
         const size_t none = 0;
@@ -461,6 +476,7 @@ int main(void)
         tcase_add_test(tests, a_large_policy_comes_in_turns_and_is_in_force_when_it_is_whole);
         tcase_add_test(tests, a_large_policy_goes_in_turns_too);
         tcase_add_test(tests, full_tables_refuse_a_policy_and_leave_the_one_before_in_force);
+        tcase_add_test(tests, what_is_still_in_full_tables_and_goes_makes_room);
         tcase_add_test(tests, a_network_that_goes_takes_its_policy_with_it);
         tcase_add_test(tests, a_network_may_go_before_its_policy_is_made);
         tcase_add_test(tests, another_hotcelld_hears_no_answer_that_it_did_not_ask_for);
