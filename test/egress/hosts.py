@@ -221,6 +221,9 @@ class Hosts:
     def do_events(self, start):
         return self.events[start:]
 
+    def do_n_events(self):
+        return len(self.events)
+
     def do_packets(self):
         return {"counts": [[*key, n] for key, n in self.packets.counts.items()],
                 "connects": [[*key, n] for key, n in self.packets.connects.items()],

@@ -25,6 +25,14 @@ def attempt(function, *arguments):
     return result if isinstance(result, str) else "done"
 
 
+def value_of(code):
+    "Of an expression, or what it raises."
+    try:
+        return eval(code)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def call(number, *arguments):
     "A system call that glibc does not have."
     ctypes.set_errno(0)

@@ -61,9 +61,25 @@ ZONES = {name: {"ttl": 300, **record} for name, record in {
     "silent.test": {"mode": "silent"}, "garbage.test": {"mode": "garbage"},
 }.items()}
 
+# Of the host's own addresses, in the daemons' network: they listen, and count who came.
+LISTEN_HOME = f"""
+listeners = []
+for address in {list(HOME.values())!r}:
+    s = socket.create_server((address, {LISTENER}), family=family_of(address))
+    s.setblocking(False)
+    listeners.append(s)"""
+COUNT_HOME = """
+result = 0
+for listener in listeners:
+    try:
+        listener.accept()
+        result += 1
+    except BlockingIOError:
+        pass"""
+
 BAD_KIND = 15  # of a socket: there is none, which the kernel says first
 
-# The walls, by what shows which it was; see Table.check_wall().
+# The walls, by what shows which it was; see wall_of() in test_table.py.
 SECCOMP, CAPABILITY, KERNEL, PING, BPF, RELAY, RESOLVER, ROUTE, TAKEN, OWN, NONE = (
     "seccomp", "capability", "absent from the kernel", "ping_group_range", "BPF", "relay", "resolver", "no route", "bind()", "network of its own", "-")
 
@@ -83,6 +99,15 @@ class Row:
     event: dict | None = None   # an event of it; None: there is none
     names: tuple = ()           # that the name server must be asked for; others must not
     result: str = ""            # what became of it
+    probed: str | None = None   # and of the probe
+    nobody: str | None = None   # outside, by somebody without rights
+    root: str | None = None
+    probed_outside: str | None = None
+    problems: list = dataclasses.field(default_factory=list)
+
+    def needs_comparison(self):
+        """With what happens outside; see wall_of()."""
+        return bool(set(self.walls) & {SECCOMP, CAPABILITY, KERNEL})
 
 
 def refused(what, code, aim, version, policy="nothing", event=None, **more):

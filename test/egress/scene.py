@@ -13,6 +13,7 @@ import world as worlds
 from daemons import PATIENCE
 from stubs import egress, egress_service, sandbox_service
 
+FENCE = "240.0.0.250"  # which no policy can allow
 PRELUDE = (pathlib.Path(__file__).parent / "inside.py").read_text()
 
 
@@ -66,12 +67,16 @@ class Scene:
     _fences = itertools.count(20000)
     _buckets = {}
 
-    def save_tokens(self, sandbox_id):
-        """Events come from a bucket for each sandbox, of 64 and 50 more a second (bpf/egress_abi.h): waits until it cannot be empty, if between two
-        calls there are less than 8 refusals."""
+    def fence_ports(self, n):
+        """For so many refusals that can be told apart from all others."""
+        return [next(self._fences) for _ in range(n)]
+
+    def save_tokens(self, sandbox_id, n=8):
+        """Events come from a bucket for each sandbox, of 64 and 50 more a second (bpf/egress_abi.h): waits until it cannot be empty, if until the
+        next call there are less than @n refusals."""
         now = time.monotonic()
         level, since = self._buckets.get(sandbox_id, (64, now))
-        level = min(64, level + 50 * (now - since)) - 8
+        level = min(64, level + 50 * (now - since)) - n
         if level < 0:
             time.sleep(-level / 50)
         self._buckets[sandbox_id] = level, now
@@ -85,8 +90,8 @@ class Scene:
             # The bucket may be empty by what others do in the sandbox: so once more each second.
             if not ports or time.monotonic() > ports[-1][1] + 1:
                 ports.append((next(self._fences), time.monotonic()))
-                self.run(sandbox_id, f"tcp('93.184.216.250', {ports[-1][0]})")
-            return next((e for e in self.log(sandbox_id) if e.address == "93.184.216.250" and e.port == ports[-1][0]), None)
+                self.run(sandbox_id, f"tcp({FENCE!r}, {ports[-1][0]})")
+            return next((e for e in self.log(sandbox_id) if e.address == FENCE and e.port == ports[-1][0]), None)
         return daemons.wait_until(find, "the event of a refusal").sequence
 
 

@@ -208,7 +208,7 @@ class World:
     def mark(self):
         """From here: for arrived() and events()."""
         self.settle()
-        return Mark(self.packets(), len(self.events()))
+        return Mark(self.packets(), self.hosts.ask(["n_events"]))
 
     def arrived(self, mark):
         """What came since: {(protocol, address, port): packets}."""
