@@ -1,10 +1,11 @@
 """A virtual machine with Debian's own kernel, pure cgroup v2 and the host's files, in QEMU without KVM.
 
 What is made once is kept in a folder: the kernel and its modules as downloaded, unpacked and not installed, and a disk with the template,
-for neither 9p nor an overlay can be id-mapped on Linux 6.1. Both are made anew when the package or the template changed.
+for neither 9p nor an overlay can be id-mapped on Linux 6.1. Both are made anew when the package, the list of modules or the template changed.
 """
 
 import ctypes
+import hashlib
 import lzma
 import os
 import pathlib
@@ -19,7 +20,10 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODULES = ("9p", "9pnet_virtio", "virtio_pci", "overlay", "virtio_blk", "ext4", "virtio_rng")
+MODULES = (
+    "9p", "9pnet_virtio", "virtio_pci", "overlay", "virtio_blk", "ext4", "virtio_rng",
+    # For the egress table: its network, and the protocols that a sandbox must not get although the kernel has them.
+    "veth", "af_packet", "sctp", "dccp_ipv4", "dccp_ipv6", "vsock", "algif_hash", "af_key", "smc", "tipc")
 MEMORY_MIB = 3072
 BOOT_SECONDS = 240  # until the first line; some 5 on an idle machine
 PR_SET_PDEATHSIG = 1
@@ -91,7 +95,8 @@ def remove_others(folder, pattern, keep):
 
 
 def kernel_folder(folder, package):
-    return folder / "kernel-{}_{}".format(*package).replace(":", "%")
+    modules = hashlib.sha256(" ".join(MODULES).encode()).hexdigest()[:8]
+    return folder / "kernel-{}_{}_{}".format(*package, modules).replace(":", "%")
 
 
 def prepare_kernel(folder):

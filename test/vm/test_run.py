@@ -5,6 +5,7 @@ import io
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from unittest import mock
@@ -63,6 +64,19 @@ class Reports(unittest.TestCase):
 
     def test_a_machine_that_hangs_fails(self):
         self.failing(GOOD[:4], "the machine runs to its end", "it hangs in a, after 1 tests", problem="it hangs")
+
+
+class Tables(unittest.TestCase):
+    def test_the_table_of_the_machine_is_kept_beside_the_hosts(self):
+        with tempfile.TemporaryDirectory() as name:
+            job, logs = pathlib.Path(name) / "job", pathlib.Path(name) / "logs"
+            for folder in (job, logs):
+                folder.mkdir()
+            run.keep_table(job, logs)
+            self.assertEqual(list(logs.iterdir()), [])
+            (job / run.TABLE).write_text("rows\n")
+            run.keep_table(job, logs)
+            self.assertEqual([(file.name, file.read_text()) for file in logs.iterdir()], [("egress-table-vm.txt", "rows\n")])
 
 
 class Stub(machine.Machine):
