@@ -19,7 +19,7 @@ import sys
 import machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SECONDS = 1200  # until the end; some 240 on an idle machine
+SECONDS = 1200  # until the end; some 330 on an idle machine
 PATIENCE = 10  # how much longer than elsewhere tests and daemons wait before they give up
 
 TABLE = "egress-table.txt"
