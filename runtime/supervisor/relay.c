@@ -66,17 +66,19 @@ static void send_start(struct relay *relay)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(START));
         Hotcell__Egress__V1__Start start;
-        uint32_t program_ids[EGRESS_PROGRAMS];
+        size_t n_programs;
+        uint32_t program_ids[EGRESS_PROGRAMS_DIRECT];
+        const uint32_t *ids = egress_wall_program_ids(relay->config.wall, &n_programs);
         int fds[_EGRESS_MAP_N];
 
         hotcell__egress__v1__start__init(&start);
-        for (size_t i = 0; i < EGRESS_PROGRAMS; i++)
-                program_ids[i] = egress_wall_program_ids(relay->config.wall)[i];
+        for (size_t i = 0; i < n_programs; i++)
+                program_ids[i] = ids[i];
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 fds[i] = egress_wall_map_fd(relay->config.wall, (enum egress_map)i);
         start.n_slots = relay->config.n_slots;
         start.program_ids = program_ids;
-        start.n_program_ids = EGRESS_PROGRAMS;
+        start.n_program_ids = n_programs;
         message.start = &start;
         send_message(relay, &message, fds, ARRAY_SIZE(fds));
 }
