@@ -14,6 +14,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "runtime/channel/channel.h"
+#include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/sandbox.h"
 
@@ -87,6 +88,7 @@ void relay_add_network(struct relay *relay, const struct sandbox *sandbox)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(ADD_NETWORK));
         Hotcell__Egress__V1__AddNetwork add;
+        uint8_t families = direct_families(sandbox->netns.direct);
 
         hotcell__egress__v1__add_network__init(&add);
         add.sandbox_id = unconst(sandbox->id);
@@ -94,6 +96,8 @@ void relay_add_network(struct relay *relay, const struct sandbox *sandbox)
         add.init_cgroup_id = sandbox->init_leaf.id;
         add.slot = id_ranges_index(sandbox->host->ids, sandbox->id_base);
         add.relay_port = sandbox->netns.relay_port;
+        add.direct4 = families & EGRESS_DIRECT4;
+        add.direct6 = families & EGRESS_DIRECT6;
         message.add_network = &add;
         send_message(relay, &message, sandbox->netns.sockets, _NETNS_SOCKET_N);
 }

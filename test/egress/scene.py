@@ -13,6 +13,7 @@ import world as worlds
 from daemons import PATIENCE
 from stubs import egress, egress_service, sandbox_service
 
+FENCE = "93.184.216.250"  # where no test wants to go
 PRELUDE = (pathlib.Path(__file__).parent / "inside.py").read_text()
 
 
@@ -85,8 +86,8 @@ class Scene:
             # The bucket may be empty by what others do in the sandbox: so once more each second.
             if not ports or time.monotonic() > ports[-1][1] + 1:
                 ports.append((next(self._fences), time.monotonic()))
-                self.run(sandbox_id, f"tcp('93.184.216.250', {ports[-1][0]})")
-            return next((e for e in self.log(sandbox_id) if e.address == "93.184.216.250" and e.port == ports[-1][0]), None)
+                self.run(sandbox_id, f"tcp({FENCE!r}, {ports[-1][0]})")
+            return next((e for e in self.log(sandbox_id) if e.address == FENCE and e.port == ports[-1][0]), None)
         return daemons.wait_until(find, "the event of a refusal").sequence
 
 
