@@ -19,7 +19,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODULES = ("9p", "9pnet_virtio", "virtio_pci", "overlay", "virtio_blk", "ext4", "virtio_rng")
+MODULES = ("9p", "9pnet_virtio", "virtio_pci", "overlay", "virtio_blk", "ext4", "virtio_rng", "veth", "sch_ingress", "cls_bpf")
 MEMORY_MIB = 3072
 BOOT_SECONDS = 240  # until the first line; some 5 on an idle machine
 PR_SET_PDEATHSIG = 1
