@@ -1,8 +1,9 @@
 /*
  * The egress wall: attached to the parent cgroup of all sandboxes, so that it holds before the
- * first of them and while nobody runs to mind it. A sandbox's network has only `lo`: what stays in
- * it may go anywhere there, TCP that the tables allow is sent to the relay that listens there, and
- * all else is refused at once (EPERM) and told.
+ * first of them and while nobody runs to mind it. What stays in a sandbox's network may go anywhere
+ * there, TCP that the tables allow is sent to the relay that listens there, and all else is refused
+ * at once (EPERM) and told; but for UDP and ping sockets of a sandbox that has a device beside
+ * `lo`.
  *
  * A socket belongs to the cgroup and the network of who made it. So nothing here can see a socket
  * that came from elsewhere; none does (see docs/SECURITY.md).
@@ -15,7 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bpf/egress_abi.h"
-#include "bpf/egress_verdict.bpf.h"
+#include "bpf/egress_tables.bpf.h"
 
 enum {
         AF_INET = 2,
@@ -34,31 +35,12 @@ const volatile __u64 parent_id = 0;
 __u32 sandbox_level = 0;
 
 struct {
-        __uint(type, BPF_MAP_TYPE_HASH);
-        __uint(max_entries, 1); /* set before loading */
-        __type(key, __u64);
-        __type(value, struct egress_sandbox);
-} sandboxes SEC(".maps");
-
-struct {
-        __uint(type, BPF_MAP_TYPE_HASH);
-        __uint(max_entries, 1); /* set before loading */
-        __type(key, __u64);
-        __type(value, struct egress_counts);
-} counts SEC(".maps");
-
-struct {
         __uint(type, BPF_MAP_TYPE_ARRAY);
         __uint(map_flags, BPF_F_MMAPABLE);
         __uint(max_entries, 1); /* set before loading */
         __type(key, __u32);
         __type(value, struct egress_token);
 } tokens SEC(".maps");
-
-struct {
-        __uint(type, BPF_MAP_TYPE_RINGBUF);
-        __uint(max_entries, EGRESS_EVENT_RING_BYTES);
-} events SEC(".maps");
 
 /* Where a redirected socket wanted to go: what getpeername() says. */
 struct {
@@ -69,36 +51,6 @@ struct {
 } peers SEC(".maps");
 
 /* --- telling ---------------------------------------------------------------------------------- */
-
-/* A bucket that holds EGRESS_EVENT_BURST events, as the time at which it would be full again. */
-static __always_inline bool take_from_bucket(struct egress_counts *count, __u64 now)
-{
-        __u64 next = count->next_event_nsec;
-        __u64 start = next > now ? next : now;
-
-        if (start > now + (EGRESS_EVENT_BURST - 1) * EGRESS_EVENT_INTERVAL_NSEC)
-                return false;
-        /* Who loses the race against another CPU is not told. */
-        return __sync_val_compare_and_swap(&count->next_event_nsec, next,
-                                           start + EGRESS_EVENT_INTERVAL_NSEC) == next;
-}
-
-static __always_inline struct egress_event *new_event(struct egress_counts *count)
-{
-        __u64 now = bpf_ktime_get_ns();
-        struct egress_event *event = NULL;
-
-        if (take_from_bucket(count, now))
-                event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-        if (!event) {
-                __sync_fetch_and_add(&count->n_dropped, 1);
-                return NULL;
-        }
-        __builtin_memset(event, 0, sizeof(*event));
-        event->serial = __sync_fetch_and_add(&count->n_logged, 1) + 1;
-        event->time_nsec = now;
-        return event;
-}
 
 static __always_inline void tell(__u64 cgroup_id, const struct egress_sandbox *sandbox,
                                  const struct egress_destination *to, enum egress_verdict verdict,
@@ -113,16 +65,9 @@ static __always_inline void tell(__u64 cgroup_id, const struct egress_sandbox *s
         event = new_event(count);
         if (!event)
                 return;
-        event->cgroup_id = cgroup_id;
+        fill_event(event, cgroup_id, sandbox, to, verdict, rule);
         event->leaf_id = bpf_get_current_cgroup_id();
         event->pid = bpf_get_current_pid_tgid() >> 32;
-        event->policy_version = sandbox ? sandbox->policy_version : 0;
-        event->port = to->port;
-        event->rule = rule;
-        event->is_v6 = to->is_v6;
-        event->protocol = to->protocol;
-        event->verdict = verdict;
-        __builtin_memcpy(event->address, to->words, sizeof(event->address));
         bpf_get_current_comm(event->command, sizeof(event->command));
         bpf_ringbuf_submit(event, 0);
 }
@@ -224,6 +169,12 @@ static __always_inline enum egress_verdict judge_all(const struct egress_sandbox
         return sandbox ? judge(sandbox, to, ret_rule) : EGRESS_DENIED_DEFAULT;
 }
 
+/* No rule says so, nor what is always denied. */
+static __always_inline bool is_no_rule(enum egress_verdict verdict)
+{
+        return verdict == EGRESS_DENIED_PROTOCOL || verdict == EGRESS_DENIED_DEFAULT;
+}
+
 /* True: the socket stays, or goes to the relay with the token @ret_token. */
 static __always_inline bool decide(struct bpf_sock_addr *context, struct egress_destination *to,
                                    bool is_connect, __u64 *ret_token, __u16 *ret_relay_port)
@@ -235,6 +186,9 @@ static __always_inline bool decide(struct bpf_sock_addr *context, struct egress_
 
         *ret_token = 0;
         if (verdict == EGRESS_LOCAL)
+                return true;
+        /* By its device, where each packet is judged again. */
+        if (verdict == EGRESS_ALLOWED_RULE && to->protocol != IPPROTO_TCP)
                 return true;
         if (sandbox && verdict <= EGRESS_ALLOWED_DEFAULT && is_connect && sandbox->relay_port) {
                 *ret_token = give_token(cgroup_id, sandbox, to, verdict);
@@ -248,7 +202,7 @@ static __always_inline bool decide(struct bpf_sock_addr *context, struct egress_
                 /* Without a relay nothing leaves. */
                 verdict = EGRESS_DENIED_DEFAULT;
         }
-        if (!sandbox || !is_connect || verdict != EGRESS_DENIED_PROTOCOL || !is_lookup(sandbox, to))
+        if (!sandbox || !is_connect || !is_no_rule(verdict) || !is_lookup(sandbox, to))
                 tell(cgroup_id, sandbox, to, verdict, rule);
         return false;
 }
@@ -396,13 +350,18 @@ int egress_sock_create(struct bpf_sock *sock)
         bool is_stream = sock->type == SOCK_STREAM && sock->protocol == IPPROTO_TCP;
         bool is_datagram = sock->type == SOCK_DGRAM && sock->protocol == IPPROTO_UDP;
         struct egress_destination to = { .protocol = sock->protocol };
+        struct egress_sandbox *sandbox;
         __u64 cgroup_id;
 
         if (is_stream || is_datagram)
                 return GO_ON;
         to.is_v6 = sock->family == AF_INET6;
         cgroup_id = current_sandbox();
-        tell(cgroup_id, bpf_map_lookup_elem(&sandboxes, &cgroup_id), &to, EGRESS_DENIED_SOCKET, 0);
+        sandbox = bpf_map_lookup_elem(&sandboxes, &cgroup_id);
+        /* A ping socket: it sends echo requests and hears their answers, nothing else. */
+        if (sandbox && sock->type == SOCK_DGRAM && is_carried(sandbox, &to))
+                return GO_ON;
+        tell(cgroup_id, sandbox, &to, EGRESS_DENIED_SOCKET, 0);
         return REFUSE;
 }
 

@@ -46,9 +46,18 @@ enum egress_verdict {
         EGRESS_DENIED_ALWAYS,
         EGRESS_DENIED_RULE,
         EGRESS_DENIED_DEFAULT,
-        EGRESS_DENIED_PROTOCOL, /* neither TCP nor within the sandbox */
+        EGRESS_DENIED_PROTOCOL, /* none that the sandbox's network carries out of it */
         EGRESS_DENIED_RELAY,    /* the relay's own addresses */
         EGRESS_DENIED_SOCKET,   /* a kind of socket that no program may have */
+        EGRESS_DENIED_PACKET,   /* neither UDP nor an echo request, or in pieces, or with options */
+        EGRESS_DENIED_SOURCE,   /* with another sender than the sandbox */
+        EGRESS_DENIED_ROUTE,    /* the host has no way to it */
+};
+
+/* Families of which a sandbox has an address of its own, by which UDP and ICMP leave. */
+enum {
+        EGRESS_DIRECT4 = 1,
+        EGRESS_DIRECT6 = 2,
 };
 
 enum egress_action {
@@ -72,8 +81,9 @@ struct egress_prefix6 {
 struct egress_range {
         __u16 low;
         __u16 high;
-        __u16 action; /* enum egress_action */
-        __u16 rule;   /* index in the policy */
+        __u8 action;   /* enum egress_action */
+        __u8 protocol; /* IPPROTO_…, that of ICMP for ICMPv6, too; zero: any */
+        __u16 rule;    /* index in the policy */
 };
 
 /* What holds for a prefix: ranges of all prefixes around it are in it. A deny beats an allow. */
@@ -101,7 +111,7 @@ struct egress_sandbox {
         __u32 slot;           /* its tokens start at slot * EGRESS_TOKENS */
         __u16 relay_port;     /* of its listener; zero: there is none */
         __u8 default_action;  /* enum egress_action */
-        __u8 unused;
+        __u8 direct;          /* EGRESS_DIRECT4, EGRESS_DIRECT6 */
 };
 
 /* What was refused in a sandbox, by the same id: denied = logged + dropped. */
@@ -111,6 +121,15 @@ struct egress_counts {
         __u64 n_dropped;
         __u64 n_tokens;        /* given out */
         __u64 next_event_nsec; /* the token bucket of events */
+        __u64 n_unasked; /* packets to its device that were no answers; in none of the others */
+};
+
+/* The device of a sandbox, by the number of the host's end. Zeros where it has no address. */
+struct egress_device {
+        __u64 cgroup_id;
+        __u32 address4; /* network order */
+        __u32 address6[4];
+        __u32 unused;
 };
 
 /* A connection on its way to the relay. */

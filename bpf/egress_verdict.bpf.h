@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only OR BSD-2-Clause */
 /*
  * What may leave: a function of the tables, the sandbox, an address and a port. Apart from the
  * programs, so that a test can ask it directly.
@@ -5,6 +6,9 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -59,10 +63,17 @@ static __always_inline struct egress_ranges *find_ranges(const struct egress_des
         }
 }
 
-/* A denied range that holds the port, else an allowed one, else zero. */
-static __always_inline __u32 judge_ranges(const struct egress_ranges *found, __u16 port,
-                                          __u16 *ret_rule)
+/* As ranges have it. */
+static __always_inline __u8 kind_of(const struct egress_destination *to)
 {
+        return to->protocol == IPPROTO_ICMPV6 ? IPPROTO_ICMP : to->protocol;
+}
+
+/* A denied range of the protocol that holds the port, else an allowed one, else zero. */
+static __always_inline __u32 judge_ranges(const struct egress_ranges *found,
+                                          const struct egress_destination *to, __u16 *ret_rule)
+{
+        __u8 kind = kind_of(to);
         __u32 action = 0;
 
         for (__u32 i = 0; i < EGRESS_RANGES_MAX; i++) {
@@ -70,7 +81,9 @@ static __always_inline __u32 judge_ranges(const struct egress_ranges *found, __u
 
                 if (i >= found->n_ranges)
                         break;
-                if (port < range->low || port > range->high || action == EGRESS_DENY)
+                if (to->port < range->low || to->port > range->high || action == EGRESS_DENY)
+                        continue;
+                if (range->protocol && range->protocol != kind)
                         continue;
                 if (range->action == EGRESS_DENY || !action) {
                         action = range->action;
@@ -103,7 +116,56 @@ static __always_inline bool is_allowed_name(const struct egress_destination *to,
 {
         const struct egress_name *found = find_name(to, policy);
 
-        return found && judge_ranges(&found->allowed, to->port, ret_rule) == EGRESS_ALLOW;
+        return found && judge_ranges(&found->allowed, to, ret_rule) == EGRESS_ALLOW;
+}
+
+/* TCP goes by way of the relay; UDP and echo requests by the sandbox's own device, if it has one.
+ */
+static __always_inline bool is_carried(const struct egress_sandbox *sandbox,
+                                       const struct egress_destination *to)
+{
+        __u8 icmp = to->is_v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+
+        if (to->protocol == IPPROTO_TCP)
+                return true;
+        return sandbox->direct & (to->is_v6 ? EGRESS_DIRECT6 : EGRESS_DIRECT4) &&
+               (to->protocol == IPPROTO_UDP || to->protocol == icmp);
+}
+
+/*
+ * Whether a rule denies the IPv4 address to which a NAT64 (64:ff9b::/96), 6to4 (2002::/16) or
+ * IPv4-compatible (::/96) address may lead. Of TCP the relay says so.
+ */
+static __always_inline bool is_denied_within(const struct egress_destination *to, __u32 policy,
+                                             __u16 *ret_rule)
+{
+        struct egress_destination v4 = { .port = to->port, .protocol = to->protocol };
+        __u32 head = bpf_ntohl(to->words[0]);
+        struct egress_ranges *found;
+
+        if (!to->is_v6 || to->protocol == IPPROTO_TCP)
+                return false;
+        if ((head == 0 || head == 0x64ff9bU) && to->words[1] == 0 && to->words[2] == 0)
+                v4.words[0] = to->words[3];
+        else if (head >> 16 == 0x2002)
+                v4.words[0] = bpf_htonl(head << 16 | bpf_ntohl(to->words[1]) >> 16);
+        else
+                return false;
+        found = find_ranges(&v4, policy);
+        return found && judge_ranges(found, &v4, ret_rule) == EGRESS_DENY;
+}
+
+/* What names and the default let through is TCP alone. */
+static __always_inline enum egress_verdict judge_rest(const struct egress_sandbox *sandbox,
+                                                      const struct egress_destination *to,
+                                                      __u16 *ret_rule)
+{
+        if (to->protocol != IPPROTO_TCP)
+                return EGRESS_DENIED_DEFAULT;
+        if (is_allowed_name(to, sandbox->policy, ret_rule))
+                return EGRESS_ALLOWED_NAME;
+        return sandbox->default_action == EGRESS_ALLOW ? EGRESS_ALLOWED_DEFAULT
+                                                       : EGRESS_DENIED_DEFAULT;
 }
 
 /* Of something that leaves the sandbox. */
@@ -112,24 +174,23 @@ judge(const struct egress_sandbox *sandbox, const struct egress_destination *to,
 {
         struct egress_ranges *found;
 
-        if (to->protocol != IPPROTO_TCP)
+        if (!is_carried(sandbox, to))
                 return EGRESS_DENIED_PROTOCOL;
         found = find_ranges(to, EGRESS_POLICY_ALWAYS);
-        if (found && judge_ranges(found, to->port, ret_rule) == EGRESS_DENY)
+        if (found && judge_ranges(found, to, ret_rule) == EGRESS_DENY)
                 return EGRESS_DENIED_ALWAYS;
         if (sandbox->policy == EGRESS_POLICY_ALWAYS)
                 return EGRESS_DENIED_DEFAULT;
+        if (is_denied_within(to, sandbox->policy, ret_rule))
+                return EGRESS_DENIED_RULE;
         found = find_ranges(to, sandbox->policy);
-        switch (found ? judge_ranges(found, to->port, ret_rule) : 0) {
+        switch (found ? judge_ranges(found, to, ret_rule) : 0) {
         case EGRESS_DENY:
                 return EGRESS_DENIED_RULE;
         case EGRESS_ALLOW:
                 return EGRESS_ALLOWED_RULE;
         }
-        if (is_allowed_name(to, sandbox->policy, ret_rule))
-                return EGRESS_ALLOWED_NAME;
-        return sandbox->default_action == EGRESS_ALLOW ? EGRESS_ALLOWED_DEFAULT
-                                                       : EGRESS_DENIED_DEFAULT;
+        return judge_rest(sandbox, to, ret_rule);
 }
 
 /*

@@ -1,4 +1,5 @@
-/* `HOST[:PORTS]`: only its parts are told apart here; what they may be, the server says. */
+/* `[PROTOCOL:]HOST[:PORTS]`: only its parts are told apart here; what they may be, the server says.
+ */
 #include "cli/egress_options.h"
 
 #include <string.h>
@@ -12,16 +13,19 @@
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 
+#define HOST "[PROTOCOL:]HOST[:PORTS]"
+
 struct option_group egress_options_group(struct egress_options *options)
 {
         /* In the order of the enum. */
         static const char *const defaults[] = { "", "deny", "allow-public", NULL };
         static const struct option_row rows[] = {
-                { 0, "allow", OPTION_TEXTS, offsetof(struct egress_options, allow), "HOST[:PORTS]",
+                { 0, "allow", OPTION_TEXTS, offsetof(struct egress_options, allow), HOST,
                   "let TCP to it through, such as example.org:443, *.example.org, 192.0.2.0/24 or "
-                  "[2001:db8::/32]:443,8000-8080; may be repeated",
+                  "[2001:db8::/32]:443,8000-8080; in direct mode also UDP and ping to addresses, "
+                  "such as udp:192.0.2.0/24:53 or icmp:2001:db8::/32; may be repeated",
                   NULL, 0 },
-                { 0, "deny", OPTION_TEXTS, offsetof(struct egress_options, deny), "HOST[:PORTS]",
+                { 0, "deny", OPTION_TEXTS, offsetof(struct egress_options, deny), HOST,
                   "do not, whatever else allows it; may be repeated", NULL, 0 },
                 { 0, "egress-default", OPTION_CHOICE,
                   offsetof(struct egress_options, default_action), "deny|allow-public",
@@ -33,6 +37,29 @@ struct option_group egress_options_group(struct egress_options *options)
 }
 
 /* --- one rule --- */
+
+/* What is before the host, if it is a protocol: a host of that name takes `tcp:` before it. */
+static const char *skip_protocol(const char *text, Hotcell__V1__EgressProtocol *ret_protocol)
+{
+        static const struct {
+                const char *prefix;
+                Hotcell__V1__EgressProtocol protocol;
+        } protocols[] = {
+                { "tcp:", HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_TCP },
+                { "udp:", HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_UDP },
+                { "icmp:", HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_ICMP },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(protocols); i++) {
+                size_t n = strlen(protocols[i].prefix);
+
+                if (strncmp(text, protocols[i].prefix, n) == 0) {
+                        *ret_protocol = protocols[i].protocol;
+                        return text + n;
+                }
+        }
+        return text;
+}
 
 /* @text is written to: its host is cut off. *@ret_ports: what is behind a colon; NULL: none. */
 static bool split(char *text, char **ret_host, char **ret_ports)
@@ -92,7 +119,7 @@ static bool read_ports(char *text, Hotcell__V1__EgressRule *rule)
 
 static bool read_rule(const char *text, Hotcell__V1__EgressRule *rule)
 {
-        _cleanup_(freep) char *copy = duplicate(text);
+        _cleanup_(freep) char *copy = duplicate(skip_protocol(text, &rule->protocol));
         char *host, *ports;
 
         if (!split(copy, &host, &ports) || (ports && !read_ports(ports, rule)))
@@ -121,7 +148,7 @@ static int add_rules(const char *command, const char *option, const struct optio
                 if (read_rule(texts->items[i], rule))
                         continue;
                 say_of(command,
-                       "--%s takes HOST[:PORTS], such as example.org:443 or "
+                       "--%s takes " HOST ", such as example.org:443, udp:192.0.2.7:53 or "
                        "[2001:db8::/32]:443,8000-8080, not '%s'",
                        option, texts->items[i]);
                 return EXIT_OURS;

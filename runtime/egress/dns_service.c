@@ -86,7 +86,9 @@ static size_t collect_ranges(const struct policy_table *table, const struct name
         n = policy_ranges_reduce(all, n, ret);
         if (n <= POLICY_ENTRY_RANGES)
                 return n;
-        ret[0] = (struct policy_range){ .low = 1, .high = UINT16_MAX, .action = POLICY_ALLOW };
+        ret[0] = (struct policy_range){
+                .low = 1, .high = UINT16_MAX, .action = POLICY_ALLOW, .protocol = POLICY_TCP
+        };
         return 1;
 }
 

@@ -43,7 +43,8 @@ struct egress {
 
         bool is_started; /* the runtime said what the wall is */
         struct tables tables;
-        uint32_t program_ids[EGRESS_PROGRAMS];
+        uint32_t program_ids[EGRESS_PROGRAMS_DIRECT];
+        size_t n_programs;
         struct ring_buffer *ring;
         sd_event_source *ring_source;
         struct events events;

@@ -95,7 +95,8 @@ static void judge_names(const struct network *network, const struct named_addres
         for (size_t i = 0; i < named->n_entries && !ret->is_allowed; i++) {
                 const struct policy_flow flow = { .address = address,
                                                   .name = named->entries[i].name,
-                                                  .port = port };
+                                                  .port = port,
+                                                  .protocol = POLICY_TCP };
                 const struct policy_ruling ruling = policy_judge(&view, &flow);
 
                 take_ruling(&ruling, ret);
@@ -114,7 +115,8 @@ static void deny_names(const struct network *network, const struct named_address
         for (size_t i = 0; i < named->n_entries && ret->is_allowed; i++) {
                 const struct policy_flow flow = { .address = address,
                                                   .name = named->entries[i].name,
-                                                  .port = port };
+                                                  .port = port,
+                                                  .protocol = POLICY_TCP };
                 const struct policy_ruling ruling = policy_judge(&view, &flow);
 
                 if (policy_verdict_allows(ruling.verdict))
@@ -128,7 +130,9 @@ void network_judge(struct network *network, const struct policy_address *address
                    struct network_ruling *ret_ruling)
 {
         const struct policy_view view = view_of(network);
-        const struct policy_flow flow = { .address = address, .port = port };
+        const struct policy_flow flow = { .address = address,
+                                          .port = port,
+                                          .protocol = POLICY_TCP };
         const struct named_address *named;
         struct policy_ruling ruling;
 
@@ -150,7 +154,9 @@ bool network_allows_name(const struct network *network, const struct policy_addr
                          uint16_t port, const char *name)
 {
         const struct policy_view view = view_of(network);
-        const struct policy_flow flow = { .address = address, .name = name, .port = port };
+        const struct policy_flow flow = {
+                .address = address, .name = name, .port = port, .protocol = POLICY_TCP
+        };
         const struct policy_ruling ruling = policy_judge(&view, &flow);
 
         return policy_verdict_allows(ruling.verdict);
@@ -166,6 +172,7 @@ static int point_wall_at(const struct network *network, const struct network_pol
                 .policy_version = (uint32_t)policy->version,
                 .slot = network->slot,
                 .relay_port = network->relay_port,
+                .direct = network->direct,
                 .default_action = policy->table.default_action == POLICY_DEFAULT_ALLOW_PUBLIC
                                           ? EGRESS_ALLOW
                                           : EGRESS_DENY,
@@ -324,6 +331,7 @@ int network_new(struct egress *egress, const struct network_spec *spec,
         network->init_cgroup_id = spec->init_cgroup_id;
         network->slot = spec->slot;
         network->relay_port = spec->relay_port;
+        network->direct = spec->direct;
         LIST_INIT(&network->connections);
         LIST_INIT(&network->dns_streams);
         for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)

@@ -51,6 +51,7 @@ struct network {
         uint64_t init_cgroup_id;
         uint32_t slot;
         uint16_t relay_port;
+        uint8_t direct; /* EGRESS_DIRECT4, EGRESS_DIRECT6: what its device has an address of */
 
         int sockets[_NETWORK_SOCKET_N];
         sd_event_source *sources[_NETWORK_SOCKET_N];
@@ -76,6 +77,7 @@ struct network_spec {
         uint64_t init_cgroup_id;
         uint32_t slot;
         uint16_t relay_port;
+        uint8_t direct;
 };
 
 /* Takes the sockets in any case. */

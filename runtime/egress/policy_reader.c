@@ -1,6 +1,7 @@
 #include "runtime/egress/policy_reader.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -22,10 +23,25 @@ static int read_destination(const Hotcell__Egress__V1__Rule *message, struct pol
         return policy_parse_domain(message->domain, &rule->is_wildcard, rule->domain);
 }
 
+/* Zero: it is none that there can be a rule about. */
+static enum policy_protocol read_protocol(uint32_t number)
+{
+        switch (number) {
+        case 0:
+                return POLICY_TCP;
+        case IPPROTO_UDP:
+                return POLICY_UDP;
+        case IPPROTO_ICMP:
+                return POLICY_ICMP;
+        default:
+                return 0;
+        }
+}
+
 static int read_rule(const Hotcell__Egress__V1__Rule *message, struct policy *policy)
 {
         struct policy_rule rule = { .action = message->is_allow ? POLICY_ALLOW : POLICY_DENY,
-                                    .protocol = POLICY_TCP };
+                                    .protocol = read_protocol(message->protocol) };
         int r = read_destination(message, &rule);
 
         for (size_t i = 0; i < message->n_ports && !r; i++)

@@ -64,7 +64,8 @@ static int start(struct egress *egress, const Hotcell__Egress__V1__Start *messag
         int r;
 
         if (egress->is_started || n_fds != _EGRESS_MAP_N ||
-            message->n_program_ids != EGRESS_PROGRAMS || message->n_slots == 0)
+            message->n_program_ids < EGRESS_PROGRAMS ||
+            message->n_program_ids > EGRESS_PROGRAMS_DIRECT || message->n_slots == 0)
                 return error_origin(-EPROTO);
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 maps[i] = take_fd(&fds[i]);
@@ -73,7 +74,8 @@ static int start(struct egress *egress, const Hotcell__Egress__V1__Start *messag
                 return r;
         egress->is_started = true;
         egress_count_places(egress, message->n_slots);
-        for (size_t i = 0; i < EGRESS_PROGRAMS; i++)
+        egress->n_programs = message->n_program_ids;
+        for (size_t i = 0; i < egress->n_programs; i++)
                 egress->program_ids[i] = message->program_ids[i];
         r = tables_sweep(&egress->tables);
         if (!r)
@@ -100,6 +102,8 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
                 .init_cgroup_id = message->init_cgroup_id,
                 .slot = message->slot,
                 .relay_port = (uint16_t)message->relay_port,
+                .direct = (uint8_t)((message->direct4 ? EGRESS_DIRECT4 : 0) |
+                                    (message->direct6 ? EGRESS_DIRECT6 : 0)),
         };
         int sockets[_NETWORK_SOCKET_N];
         struct network *network;

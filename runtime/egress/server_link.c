@@ -53,7 +53,7 @@ void server_link_answer_enforced(struct egress *egress, uint64_t request,
         enforced.policy_digest.data = (uint8_t *)(uintptr_t)policy->digest;
         enforced.policy_digest.len = sizeof(policy->digest);
         enforced.program_ids = egress->program_ids;
-        enforced.n_program_ids = EGRESS_PROGRAMS;
+        enforced.n_program_ids = egress->n_programs;
         enforced.n_cut = (uint32_t)n_cut;
         message.request = request;
         message.body_case = TO_SERVER(ENFORCED);

@@ -1,6 +1,7 @@
 #include "runtime/egress/tables.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +158,16 @@ static void remove_prefix(const struct tables *tables, uint32_t number,
         }
 }
 
+static uint8_t protocol_number(uint8_t protocol)
+{
+        static const uint8_t numbers[] = {
+                [POLICY_TCP] = IPPROTO_TCP, [POLICY_UDP] = IPPROTO_UDP, [POLICY_ICMP] = IPPROTO_ICMP
+        };
+
+        assert(protocol >= POLICY_TCP && protocol <= POLICY_ICMP);
+        return numbers[protocol];
+}
+
 static void fill_ranges(const struct policy_range *ranges, size_t n_ranges,
                         struct egress_ranges *ret_ranges)
 {
@@ -166,6 +177,7 @@ static void fill_ranges(const struct policy_range *ranges, size_t n_ranges,
                         .low = ranges[i].low,
                         .high = ranges[i].high,
                         .action = ranges[i].action == POLICY_ALLOW ? EGRESS_ALLOW : EGRESS_DENY,
+                        .protocol = protocol_number(ranges[i].protocol),
                         .rule = (uint16_t)ranges[i].rule,
                 };
 }
@@ -174,8 +186,9 @@ static void fill_ranges(const struct policy_range *ranges, size_t n_ranges,
  */
 int tables_put_always(const struct tables *tables, const struct policy_always *always)
 {
-        const struct egress_ranges denied = { .n_ranges = 1,
-                                              .ranges = { { 0, UINT16_MAX, EGRESS_DENY, 0 } } };
+        const struct egress_ranges denied = {
+                .n_ranges = 1, .ranges = { { .high = UINT16_MAX, .action = EGRESS_DENY } }
+        };
         const struct egress_ranges open = { 0 };
 
         for (size_t i = 0; i < always->n_entries; i++) {

@@ -15,7 +15,11 @@ static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
                 return EGRESS_REASON(RULE);
         case EGRESS_DENIED_PROTOCOL:
         case EGRESS_DENIED_SOCKET:
+        case EGRESS_DENIED_PACKET:
                 return EGRESS_REASON(PROTOCOL);
+        case EGRESS_DENIED_SOURCE:
+        case EGRESS_DENIED_ROUTE:
+                return EGRESS_REASON(FORGED);
         case EGRESS_DENIED_DEFAULT:
         case EGRESS_LOCAL:
         case EGRESS_ALLOWED_RULE:

@@ -84,7 +84,7 @@ static int compiler_init(struct compiler *compiler, const struct policy *policy,
         for (size_t i = 0; i < policy->n_rules; i++) {
                 const struct policy_rule *rule = &policy->rules[i];
 
-                if (rule->protocol == POLICY_TCP && rule->is_domain == is_domain)
+                if (rule->is_domain == is_domain)
                         compiler->rules[compiler->n_rules++] = rule;
         }
         qsort(compiler->rules, compiler->n_rules, sizeof(struct policy_rule *),

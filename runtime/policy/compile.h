@@ -9,7 +9,7 @@
 #include "runtime/policy/policy.h"
 #include "runtime/policy/ranges.h"
 
-/* The first range that holds a port decides: those that deny come first. */
+/* The first range of a protocol that holds a port decides: those that deny come first. */
 struct policy_entry {
         struct policy_prefix prefix;
         uint8_t n_ranges;

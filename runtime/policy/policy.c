@@ -37,6 +37,9 @@ static const char *const problem_texts[] = {
         [POLICY_E_DIRECT_MODE] =
                 "needs direct mode; without it the network carries TCP and DNS, so "
                 "write TCP",
+        [POLICY_E_NAME_PROTOCOL] = "does not go with a domain: names are for TCP alone; write TCP, "
+                                   "or a rule with cidr",
+        [POLICY_E_ICMP_PORTS] = "do not go with ICMP, which has none; leave them out",
         [POLICY_E_RULES_MANY] = "has more than 10000 rules; join prefixes, or use wildcards",
         [POLICY_E_TOO_COMPLEX] =
                 "makes more than 8 different ranges of ports meet at one "
@@ -91,15 +94,16 @@ int policy_rule_check(const struct policy_rule *rule)
 {
         if (rule->action != POLICY_DENY && rule->action != POLICY_ALLOW)
                 return POLICY_E_ACTION;
-        switch (rule->protocol) {
-        case POLICY_TCP:
-                return 0;
-        case POLICY_UDP:
-        case POLICY_ICMP:
-                return POLICY_E_DIRECT_MODE;
-        default:
+        if (rule->protocol < POLICY_TCP || rule->protocol > POLICY_ICMP)
                 return POLICY_E_PROTOCOL;
-        }
+        if (rule->is_domain && rule->protocol != POLICY_TCP)
+                return POLICY_E_NAME_PROTOCOL;
+        return rule->protocol == POLICY_ICMP && rule->n_ports > 0 ? POLICY_E_ICMP_PORTS : 0;
+}
+
+bool policy_rule_is_direct(const struct policy_rule *rule)
+{
+        return rule->protocol == POLICY_UDP || rule->protocol == POLICY_ICMP;
 }
 
 int policy_rule_add_ports(struct policy_rule *rule, int64_t low, int64_t high)

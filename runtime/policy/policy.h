@@ -21,12 +21,14 @@ enum policy_problem {
         POLICY_E_DOMAIN_IDN,        /* does not convert to A-labels */
         POLICY_E_DOMAIN_LENGTH,     /* a label of more than 63 bytes, or more than 253 in all */
         POLICY_E_PORT_ZERO,
-        POLICY_E_PORT_LARGE,  /* outside of 0 to 65535 */
-        POLICY_E_PORT_ORDER,  /* ends before it begins */
-        POLICY_E_PORTS_MANY,  /* more ranges than a rule holds */
-        POLICY_E_ACTION,      /* neither ALLOW nor DENY */
-        POLICY_E_PROTOCOL,    /* unknown */
-        POLICY_E_DIRECT_MODE, /* a protocol that only direct mode carries */
+        POLICY_E_PORT_LARGE,    /* outside of 0 to 65535 */
+        POLICY_E_PORT_ORDER,    /* ends before it begins */
+        POLICY_E_PORTS_MANY,    /* more ranges than a rule holds */
+        POLICY_E_ACTION,        /* neither ALLOW nor DENY */
+        POLICY_E_PROTOCOL,      /* unknown */
+        POLICY_E_DIRECT_MODE,   /* a protocol that only direct mode carries */
+        POLICY_E_NAME_PROTOCOL, /* a name, with another protocol than TCP */
+        POLICY_E_ICMP_PORTS,    /* ports, with ICMP */
         POLICY_E_RULES_MANY,
         POLICY_E_TOO_COMPLEX, /* more ranges meet at one prefix or name than an entry holds */
         _POLICY_PROBLEM_N,
@@ -52,7 +54,7 @@ enum policy_default {
 enum policy_protocol {
         POLICY_TCP = 1,
         POLICY_UDP,
-        POLICY_ICMP,
+        POLICY_ICMP, /* and ICMPv6: echo requests. It has no ports, which is as if each were 0 */
 };
 
 /* Both included. */
@@ -97,8 +99,12 @@ void policy_deinit(struct policy *policy);
 /* Copies @rule to the end. 0, -ENOMEM, POLICY_E_RULES_MANY or what policy_rule_check() says. */
 int policy_add(struct policy *policy, const struct policy_rule *rule);
 
-/* POLICY_E_ACTION, POLICY_E_PROTOCOL, POLICY_E_DIRECT_MODE: what no other function looks at. */
+/* POLICY_E_ACTION, POLICY_E_PROTOCOL, POLICY_E_NAME_PROTOCOL, POLICY_E_ICMP_PORTS: what no other
+ * function looks at. */
 int policy_rule_check(const struct policy_rule *rule);
+
+/* Whether it is about a protocol that only direct mode carries (POLICY_E_DIRECT_MODE). */
+bool policy_rule_is_direct(const struct policy_rule *rule);
 
 /* Adds ports, both included, to a rule: 0 or a problem with them. */
 int policy_rule_add_ports(struct policy_rule *rule, int64_t low, int64_t high);

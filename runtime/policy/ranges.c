@@ -22,6 +22,7 @@ size_t policy_ranges_of(const struct policy *policy, size_t rule, struct policy_
                         .low = from->ports[i].low,
                         .high = from->ports[i].high,
                         .action = (uint8_t)from->action,
+                        .protocol = (uint8_t)from->protocol,
                         .rule = (uint32_t)rule,
                 };
         }
@@ -30,16 +31,20 @@ size_t policy_ranges_of(const struct policy *policy, size_t rule, struct policy_
         ranges[0] = (struct policy_range){
                 .high = UINT16_MAX,
                 .action = (uint8_t)from->action,
+                .protocol = (uint8_t)from->protocol,
                 .rule = (uint32_t)rule,
         };
         return 1;
 }
 
-/* Those that deny first, each kind by its low ends; of equal ones the earliest rule is named. */
+/* By protocol; of one those that deny first, each kind by its low ends; of equal ones the earliest
+ * rule is named. */
 static int compare(const void *left, const void *right)
 {
         const struct policy_range *a = left, *b = right;
 
+        if (a->protocol != b->protocol)
+                return a->protocol < b->protocol ? -1 : 1;
         if (a->action != b->action)
                 return a->action == POLICY_DENY ? -1 : 1;
         if (a->low != b->low)
@@ -82,31 +87,49 @@ static void pick(const struct policy_range *ranges, size_t n, const struct picks
         }
 }
 
-size_t policy_ranges_reduce(struct policy_range *ranges, size_t n,
-                            struct policy_range ret_ranges[static POLICY_ENTRY_RANGES])
+/* @ranges: of one protocol, sorted. Puts what it picks behind the @n_before that are there. */
+static size_t reduce_protocol(const struct policy_range *ranges, size_t n, size_t n_before,
+                              struct policy_range ret_ranges[static POLICY_ENTRY_RANGES])
 {
         struct picks denied = { .n = 0 }, allowed = { .n = 0 };
         size_t n_deny = 0;
 
-        qsort(ranges, n, sizeof(*ranges), compare);
         while (n_deny < n && ranges[n_deny].action == POLICY_DENY)
                 n_deny++;
         pick(ranges, n_deny, &(struct picks){ .n = 0 }, &denied);
         if (denied.n > POLICY_ENTRY_RANGES)
-                return denied.n;
+                return n_before + denied.n;
         pick(ranges + n_deny, n - n_deny, &denied, &allowed);
-        if (denied.n + allowed.n > POLICY_ENTRY_RANGES)
-                return denied.n + allowed.n;
-        memcpy(ret_ranges, denied.ranges, denied.n * sizeof(*ret_ranges));
-        memcpy(ret_ranges + denied.n, allowed.ranges, allowed.n * sizeof(*ret_ranges));
-        return denied.n + allowed.n;
+        if (n_before + denied.n + allowed.n > POLICY_ENTRY_RANGES)
+                return n_before + denied.n + allowed.n;
+        memcpy(ret_ranges + n_before, denied.ranges, denied.n * sizeof(*ret_ranges));
+        memcpy(ret_ranges + n_before + denied.n, allowed.ranges, allowed.n * sizeof(*ret_ranges));
+        return n_before + denied.n + allowed.n;
+}
+
+size_t policy_ranges_reduce(struct policy_range *ranges, size_t n,
+                            struct policy_range ret_ranges[static POLICY_ENTRY_RANGES])
+{
+        size_t first = 0, n_kept = 0;
+
+        qsort(ranges, n, sizeof(*ranges), compare);
+        while (first < n && n_kept <= POLICY_ENTRY_RANGES) {
+                size_t next = first + 1;
+
+                while (next < n && ranges[next].protocol == ranges[first].protocol)
+                        next++;
+                n_kept = reduce_protocol(ranges + first, next - first, n_kept, ret_ranges);
+                first = next;
+        }
+        return n_kept;
 }
 
 const struct policy_range *policy_ranges_find(const struct policy_range *ranges, size_t n,
-                                              uint16_t port)
+                                              enum policy_protocol protocol, uint16_t port)
 {
         for (size_t i = 0; i < n; i++) {
-                if (ranges[i].low <= port && port <= ranges[i].high)
+                if (ranges[i].protocol == protocol && ranges[i].low <= port &&
+                    port <= ranges[i].high)
                         return &ranges[i];
         }
         return NULL;

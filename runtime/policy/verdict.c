@@ -24,13 +24,14 @@ static void consider_address(struct opinion *opinion, const struct policy_table 
         struct policy_address embedded;
 
         if (entry)
-                consider(opinion, policy_ranges_find(entry->ranges, entry->n_ranges, flow->port));
+                consider(opinion, policy_ranges_find(entry->ranges, entry->n_ranges, flow->protocol,
+                                                     flow->port));
         if (!policy_embedded_v4(flow->address, &embedded))
                 return;
         entry = policy_table_find(table, &embedded);
         if (!entry)
                 return;
-        range = policy_ranges_find(entry->ranges, entry->n_ranges, flow->port);
+        range = policy_ranges_find(entry->ranges, entry->n_ranges, flow->protocol, flow->port);
         if (range && range->action == POLICY_DENY)
                 consider(opinion, range);
 }
@@ -41,10 +42,13 @@ static void consider_name(struct opinion *opinion, const struct policy_table *ta
         const struct policy_name *name = policy_table_find_name(table, flow->name);
 
         if (name)
-                consider(opinion, policy_ranges_find(name->ranges, name->n_ranges, flow->port));
+                consider(opinion, policy_ranges_find(name->ranges, name->n_ranges, flow->protocol,
+                                                     flow->port));
 }
 
-static struct policy_ruling settle(const struct policy_table *table, const struct opinion *opinion)
+/* The default lets through TCP alone: what is not carried by way of the relay takes a rule. */
+static struct policy_ruling settle(const struct policy_table *table, const struct opinion *opinion,
+                                   enum policy_protocol protocol)
 {
         if (opinion->denied)
                 return (struct policy_ruling){ .verdict = POLICY_VERDICT_DENIED_RULE,
@@ -53,7 +57,8 @@ static struct policy_ruling settle(const struct policy_table *table, const struc
                 return (struct policy_ruling){ .verdict = POLICY_VERDICT_ALLOWED_RULE,
                                                .rule = opinion->allowed->rule };
         return (struct policy_ruling){
-                .verdict = table->default_action == POLICY_DEFAULT_ALLOW_PUBLIC
+                .verdict = table->default_action == POLICY_DEFAULT_ALLOW_PUBLIC &&
+                                           protocol == POLICY_TCP
                                    ? POLICY_VERDICT_ALLOWED_DEFAULT
                                    : POLICY_VERDICT_DENIED_DEFAULT,
         };
@@ -74,7 +79,7 @@ struct policy_ruling policy_judge(const struct policy_view *view, const struct p
         }
         if (flow->name)
                 consider_name(&opinion, view->table, flow);
-        return settle(view->table, &opinion);
+        return settle(view->table, &opinion, flow->protocol);
 }
 
 /* When every port but 0 is denied: the range that denies the last of them. */
@@ -105,7 +110,7 @@ struct policy_ruling policy_judge_query(const struct policy_view *view, const ch
                                 opinion.allowed = &found->ranges[i];
                 }
         }
-        return settle(view->table, &opinion);
+        return settle(view->table, &opinion, POLICY_TCP);
 }
 
 bool policy_verdict_allows(enum policy_verdict verdict)

@@ -18,11 +18,13 @@ struct policy_view {
         const struct policy_table *table;
 };
 
-/* TCP to a port. The rules for what is not known, and therefore NULL, are not asked. */
+/* To a port; with ICMP that is 0. The rules for what is not known, and therefore NULL, are not
+ * asked. */
 struct policy_flow {
         const struct policy_address *address;
         const char *name; /* as policy_parse_name() writes it */
         uint16_t port;
+        enum policy_protocol protocol;
 };
 
 struct policy_ruling {

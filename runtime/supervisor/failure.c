@@ -21,6 +21,7 @@ struct failure *failure_set(struct failure *failure, Hotcell__Runtime__V1__Failu
 Hotcell__Runtime__V1__FailureReason failure_reason_of(int error)
 {
         switch (abs(error)) {
+        case EADDRNOTAVAIL: /* all of direct mode's are in use */
         case EMFILE:
         case ENFILE:
         case ENOMEM:

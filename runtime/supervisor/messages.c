@@ -243,6 +243,7 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
         welcome.templates = templates;
         welcome.n_templates = supervisor->templates.n_templates;
         welcome.sandboxes_max = supervisor->options->sandboxes_max;
+        welcome.direct_mode = supervisor->direct != NULL;
         message.welcome = &welcome;
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }

@@ -23,6 +23,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/netns_sockets.h"
 
 enum {
@@ -134,8 +135,21 @@ int netns_make(int home_fd, bool has_relay, struct netns *ret_netns)
         return r;
 }
 
+int netns_inside(int home_fd, const struct netns *netns, int (*body)(void *userdata),
+                 void *userdata)
+{
+        int r;
+
+        if (setns(netns->fd, CLONE_NEWNET) < 0)
+                return error_origin(-errno);
+        r = body(userdata);
+        go_home(home_fd);
+        return r;
+}
+
 void netns_close(struct netns *netns)
 {
+        direct_leave(netns);
         for (size_t i = 0; i < _NETNS_SOCKET_N; i++)
                 netns->sockets[i] = close_fd(netns->sockets[i]);
         netns->fd = close_fd(netns->fd);
@@ -153,6 +167,20 @@ static int schedule_refill(struct netns_pool *pool, uint64_t pause_usec)
         return sd_event_source_set_enabled(pool->refill, SD_EVENT_ONESHOT);
 }
 
+static int make(const struct netns_pool *pool, struct netns *ret_netns)
+{
+        struct netns netns = NETNS_NONE;
+        int r = netns_make(pool->home_fd, pool->has_relay, &netns);
+
+        if (!r && pool->direct)
+                r = direct_join(pool->direct, &netns);
+        if (r)
+                netns_close(&netns);
+        else
+                *ret_netns = netns;
+        return r == DIRECT_E_BUSY ? error_origin(-EADDRNOTAVAIL) : r;
+}
+
 static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct netns_pool *pool = userdata;
@@ -160,7 +188,7 @@ static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
 
         (void)source;
         (void)usec;
-        r = netns_make(pool->home_fd, pool->has_relay, &pool->parked[pool->n_parked]);
+        r = make(pool, &pool->parked[pool->n_parked]);
         if (r) {
                 log_warning("cannot park a network namespace: error=%s", strerrorname_np(-r));
                 (void)schedule_refill(pool, REFILL_RETRY_USEC);
@@ -171,13 +199,15 @@ static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
-int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted, bool has_relay)
+int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted, bool has_relay,
+                    struct direct *direct)
 {
         int r;
 
         *pool = (struct netns_pool){ .home_fd = -1,
                                      .n_wanted = MIN(n_wanted, NETNS_POOL_MAX),
-                                     .has_relay = has_relay };
+                                     .has_relay = has_relay,
+                                     .direct = direct };
         pool->home_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
         if (pool->home_fd < 0)
                 return error_origin(-errno);
@@ -208,7 +238,7 @@ int netns_pool_take(struct netns_pool *pool, struct netns *ret_netns)
         int r;
 
         if (pool->n_parked == 0)
-                r = netns_make(pool->home_fd, pool->has_relay, ret_netns);
+                r = make(pool, ret_netns);
         else {
                 *ret_netns = pool->parked[--pool->n_parked];
                 r = 0;

@@ -1,5 +1,6 @@
 /*
- * Network namespaces made in advance, with nothing in them but `lo`. They belong to the initial
+ * Network namespaces made in advance, with nothing in them but `lo` (and, in direct mode, a device:
+ * direct.h). They belong to the initial
  * user namespace, so that root in a sandbox has no power over its network.
  */
 #pragma once
@@ -24,9 +25,14 @@ enum netns_socket {
         _NETNS_SOCKET_N,
 };
 
+struct direct;
+
 /* A namespace and what was made in it. */
 struct netns {
         int fd;
+        struct direct *direct; /* NULL: it has no device but `lo` */
+        uint32_t device;       /* number of the host's end of its device */
+        uint32_t address;      /* which one of direct mode's */
         int sockets[_NETNS_SOCKET_N];
         uint16_t relay_port;
 };
@@ -42,16 +48,23 @@ struct netns_pool {
         size_t n_parked;
         size_t n_wanted;
         bool has_relay;          /* namespaces have sockets for it */
+        struct direct *direct;   /* NULL: they have no device but `lo` */
         sd_event_source *refill; /* fires while parked namespaces are missing */
 };
 
 /* Parks up to @n_wanted namespaces, when the loop is idle and not all at once. */
-int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted, bool has_relay);
+int netns_pool_init(struct netns_pool *pool, sd_event *event, size_t n_wanted, bool has_relay,
+                    struct direct *direct);
 void netns_pool_deinit(struct netns_pool *pool);
 
-/* A parked namespace, or one made on the spot, for the caller to close. */
+/* A parked namespace, or one made on the spot, for the caller to close. -EADDRNOTAVAIL: all of
+ * direct mode's addresses are in use. */
 int netns_pool_take(struct netns_pool *pool, struct netns *ret_netns);
 
 /* Makes one, with what it may keep uncharged made small, and with sockets if there is a relay to
  * serve them. The process must have a single thread. */
 int netns_make(int home_fd, bool has_relay, struct netns *ret_netns);
+
+/* Does something in a namespace, and comes back. The process must have a single thread. */
+int netns_inside(int home_fd, const struct netns *netns, int (*body)(void *userdata),
+                 void *userdata);

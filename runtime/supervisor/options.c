@@ -6,6 +6,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/netns.h"
 
 enum {
@@ -14,7 +15,8 @@ enum {
         ID_BASE_MIN = 1 << 20, /* above the ids of people and services */
 };
 
-#define ID_END ((uint64_t)UINT32_MAX - 1) /* the last two ids are no ids */
+#define ID_END          ((uint64_t)UINT32_MAX - 1) /* the last two ids are no ids */
+#define PING_GROUPS_END ((uint64_t)1 << 31)        /* the kernel takes no higher groups for those */
 
 static bool set_text(const char **field, const char *value)
 {
@@ -97,6 +99,16 @@ static bool add_egress_nameserver(struct options *options, const char *value)
         return append(options->egress_nameservers, OPTIONS_NAMESERVERS_MAX, value);
 }
 
+/* What is wrong is told by check(). */
+static bool add_direct_pool(struct options *options, const char *value)
+{
+        if (!options->direct_problem) {
+                options->direct_problem = direct_pool_add(&options->direct_pool, value);
+                options->direct_text = value;
+        }
+        return true;
+}
+
 static bool set_cgroup_parent(struct options *options, const char *value)
 {
         return set_path(&options->cgroup_parent, value) && !strstr(value, "..");
@@ -163,6 +175,9 @@ static const struct {
           "let rules allow this part of what is always denied; may be repeated" },
         { "egress-nameserver", required_argument, add_egress_nameserver, "ADDRESS",
           "address[:port] of a resolver to ask, up to three [those of /etc/resolv.conf]" },
+        { "direct-pool", required_argument, add_direct_pool, "CIDR",
+          "direct mode: give each sandbox a device with an address of this prefix, over which UDP "
+          "and ICMP leave that rules allow; one of IPv4, one of IPv6, or both" },
         { "cgroup-parent", required_argument, set_cgroup_parent, "PATH",
           "group, as in /proc/self/cgroup, to make sandboxes in [the runtime's own]" },
         { "id-base", required_argument, set_id_base, "ID",
@@ -219,13 +234,41 @@ static int apply(struct options *options, size_t row, const char *value)
         return usage_error(text, value);
 }
 
+/* Whoever asks for direct mode gets it, or no runtime. */
+static int check_direct(const struct options *options)
+{
+        uint32_t n_wanted = direct_wanted(options->sandboxes_max, options->netns_pool);
+        char text[160];
+
+        if (options->direct_problem) {
+                (void)snprintf(text, sizeof(text), "--direct-pool %s",
+                               direct_pool_problem_text(options->direct_problem));
+                return usage_error(text, options->direct_text);
+        }
+        if (!direct_pool_is_set(&options->direct_pool))
+                return 0;
+        if (!options->egress)
+                return usage_error("--direct-pool needs --egress", NULL);
+        if (options->id_base + (uint64_t)options->sandboxes_max * ID_RANGE > PING_GROUPS_END)
+                return usage_error("--direct-pool needs group ids of sandboxes below 2147483648: "
+                                   "lower --id-base",
+                                   NULL);
+        if (direct_pool_size(&options->direct_pool) >= n_wanted)
+                return 0;
+        (void)snprintf(text, sizeof(text),
+                       "--direct-pool has %u addresses, and %u are needed: --sandboxes-max, "
+                       "--netns-pool and %d for those that end",
+                       direct_pool_size(&options->direct_pool), n_wanted, (int)DIRECT_SPARE);
+        return usage_error(text, NULL);
+}
+
 static int check(const struct options *options)
 {
         if (options->id_base + (uint64_t)options->sandboxes_max * ID_RANGE > ID_END)
                 return usage_error("--id-base leaves no room for --sandboxes-max ranges", NULL);
         if (options->server_arguments[0] && !options->supervise)
                 return usage_error("unexpected argument", options->server_arguments[0]);
-        return 0;
+        return check_direct(options);
 }
 
 int options_parse(int argc, char *argv[], struct options *ret_options)

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "runtime/base/log.h"
+#include "runtime/supervisor/direct_pool.h"
 
 enum options_mode {
         OPTIONS_RUN,
@@ -35,6 +36,9 @@ struct options {
         const char *egress_open[OPTIONS_PREFIXES_MAX + 1]; /* NULL-terminated */
         const char
                 *egress_nameservers[OPTIONS_NAMESERVERS_MAX + 1]; /* likewise; none: the host's */
+        struct direct_pool direct_pool;                           /* not set: no direct mode */
+        int direct_problem; /* with direct_text, for options.c */
+        const char *direct_text;
         const char *supervise;         /* NULL: hotcelld is somebody else's */
         char *const *server_arguments; /* after `--`, NULL-terminated */
         const char *cgroup_parent;     /* NULL: the runtime's own group */

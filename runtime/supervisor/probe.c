@@ -147,19 +147,29 @@ int probe_namespace(int flag)
         return in_child(namespace_child, &flag);
 }
 
-static int network_child(const void *fd)
+static int expect_devices(int fd, int n_wanted)
 {
         struct if_nameindex *devices;
         int n = 0;
 
-        if (setns(*(const int *)fd, CLONE_NEWNET) < 0)
+        if (setns(fd, CLONE_NEWNET) < 0)
                 return -errno;
         devices = if_nameindex();
         if (!devices)
                 return -errno;
         while (devices[n].if_index)
                 n++;
-        return n == 1 ? 0 : -ENOTUNIQ;
+        return n == n_wanted ? 0 : -ENOTUNIQ;
+}
+
+static int network_child(const void *fd)
+{
+        return expect_devices(*(const int *)fd, 1);
+}
+
+static int direct_child(const void *fd)
+{
+        return expect_devices(*(const int *)fd, 2);
 }
 
 static int packet_times_child(const void *fd)
@@ -189,6 +199,14 @@ static int in_network(int (*body)(const void *fd))
 int probe_network_namespace(void)
 {
         return in_network(network_child);
+}
+
+int probe_direct(struct netns_pool *pool)
+{
+        _cleanup_(netns_close) struct netns netns = NETNS_NONE;
+        int r = netns_pool_take(pool, &netns);
+
+        return r ? r : in_child(direct_child, &netns.fd);
 }
 
 int probe_packet_times(void)

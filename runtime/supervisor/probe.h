@@ -18,6 +18,11 @@ int probe_network_namespace(void);
 /* That no packet comes back to its sender in one. -ENOENT: that is the whole host's to say here. */
 int probe_packet_times(void);
 
+struct netns_pool;
+
+/* Direct mode: a network with `lo` and its device, at which the wall's programs stand. */
+int probe_direct(struct netns_pool *pool);
+
 /* An id-mapped clone of @directory. */
 int probe_idmapped_mount(const char *directory);
 

@@ -22,6 +22,7 @@
 #include "runtime/base/reserve.h"
 #include "runtime/base/text.h"
 #include "runtime/channel/channel.h"
+#include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/sandbox.h"
 
@@ -83,17 +84,19 @@ static void send_start(struct relay *relay)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(START));
         Hotcell__Egress__V1__Start start;
-        uint32_t program_ids[EGRESS_PROGRAMS];
+        size_t n_programs;
+        uint32_t program_ids[EGRESS_PROGRAMS_DIRECT];
+        const uint32_t *ids = egress_wall_program_ids(relay->config.wall, &n_programs);
         int fds[_EGRESS_MAP_N];
 
         hotcell__egress__v1__start__init(&start);
-        for (size_t i = 0; i < EGRESS_PROGRAMS; i++)
-                program_ids[i] = egress_wall_program_ids(relay->config.wall)[i];
+        for (size_t i = 0; i < n_programs; i++)
+                program_ids[i] = ids[i];
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 fds[i] = egress_wall_map_fd(relay->config.wall, (enum egress_map)i);
         start.n_slots = relay->config.n_slots;
         start.program_ids = program_ids;
-        start.n_program_ids = EGRESS_PROGRAMS;
+        start.n_program_ids = n_programs;
         message.start = &start;
         send_message(relay, &message, fds, ARRAY_SIZE(fds));
 }
@@ -102,6 +105,7 @@ static void say_added(struct relay *relay, const struct sandbox *sandbox)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(ADD_NETWORK));
         Hotcell__Egress__V1__AddNetwork add;
+        uint8_t families = direct_families(sandbox->netns.direct);
 
         /* It may be ending by now: its sockets are closed. */
         if (sandbox->state != SANDBOX_RUNNING)
@@ -112,6 +116,8 @@ static void say_added(struct relay *relay, const struct sandbox *sandbox)
         add.init_cgroup_id = sandbox->init_leaf.id;
         add.slot = id_ranges_index(sandbox->host->ids, sandbox->id_base);
         add.relay_port = sandbox->netns.relay_port;
+        add.direct4 = families & EGRESS_DIRECT4;
+        add.direct6 = families & EGRESS_DIRECT6;
         message.add_network = &add;
         send_message(relay, &message, sandbox->netns.sockets, _NETNS_SOCKET_N);
 }

@@ -29,6 +29,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/container/spawner.h"
+#include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/socket_guard.h"
@@ -330,8 +331,10 @@ static int watch_oom(struct sandbox *sandbox)
 static int admit(struct sandbox *sandbox)
 {
         /* Without the relay's port: hotcell-egress puts it in with the policy. */
-        const struct egress_sandbox entry = { .slot = id_ranges_index(sandbox->host->ids,
-                                                                      sandbox->id_base) };
+        const struct egress_sandbox entry = {
+                .slot = id_ranges_index(sandbox->host->ids, sandbox->id_base),
+                .direct = direct_families(sandbox->host->netns->direct)
+        };
 
         return egress_wall_admit(sandbox->host->egress, sandbox->group.id, &entry);
 }
@@ -391,6 +394,8 @@ static int spawn(struct sandbox *sandbox, const struct sandbox_spec *spec, struc
         if (!sandbox->host->spawner)
                 return SPAWNER_E_DEAD;
         r = netns_pool_take(sandbox->host->netns, &sandbox->netns);
+        if (!r)
+                r = direct_bind(&sandbox->netns, sandbox->group.id);
         if (r) {
                 (void)snprintf(found->step, sizeof(found->step), "make a network namespace");
                 return r;

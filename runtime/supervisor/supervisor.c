@@ -20,6 +20,7 @@
 #include "runtime/channel/channel.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/control.h"
+#include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/messages.h"
 #include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/requests.h"
@@ -293,6 +294,9 @@ static void put_up_egress_wall(struct supervisor *supervisor)
                                "there is no group to attach it to");
                 return;
         }
+        if (direct_pool_is_set(&supervisor->options->direct_pool))
+                config.n_devices = direct_wanted(supervisor->options->sandboxes_max,
+                                                 supervisor->options->netns_pool);
         config.cgroup_fd = cgroups->parents[0].fd;
         r = cgroup_id_of(config.cgroup_fd, &config.cgroup_id);
         if (r)
@@ -325,6 +329,24 @@ static int make_loop(struct supervisor *supervisor)
         return r < 0 ? error_origin(r) : 0;
 }
 
+/* Without the wall there are no sandboxes that could have devices. */
+static int make_direct(struct supervisor *supervisor)
+{
+        const struct direct_config config = { .pool = &supervisor->options->direct_pool,
+                                              .wall = supervisor->egress,
+                                              .run_dir = supervisor->options->run_dir };
+        unsigned n = 0;
+        int r = direct_sweep(config.run_dir, &n);
+
+        if (r)
+                log_warning("cannot remove what devices were left: error=%s", strerrorname_np(-r));
+        else if (n > 0)
+                log_info("removed devices that were left: n=%u", n);
+        if (!direct_pool_is_set(config.pool) || !supervisor->egress)
+                return 0;
+        return direct_new(&config, &supervisor->direct);
+}
+
 static int make_parts(struct supervisor *supervisor)
 {
         const struct options *options = supervisor->options;
@@ -336,8 +358,10 @@ static int make_parts(struct supervisor *supervisor)
         if (!r)
                 r = sweeper_new(supervisor->event, &supervisor->ids, &supervisor->sweeper);
         if (!r)
+                r = make_direct(supervisor);
+        if (!r)
                 r = netns_pool_init(&supervisor->netns, supervisor->event, options->netns_pool,
-                                    options->egress != NULL);
+                                    options->egress != NULL, supervisor->direct);
         if (!r)
                 r = terminals_read(options->sandboxes_max, &supervisor->terminals);
         if (r)
@@ -623,6 +647,7 @@ void supervisor_deinit(struct supervisor *supervisor)
                 free(supervisor->relay_arguments[i]);
         stop_spawner(supervisor);
         netns_pool_deinit(&supervisor->netns);
+        supervisor->direct = direct_free(supervisor->direct);
         supervisor->egress = egress_wall_free(supervisor->egress);
         template_store_deinit(&supervisor->templates);
         supervisor->sweeper = sweeper_free(supervisor->sweeper);

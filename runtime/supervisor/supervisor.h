@@ -21,6 +21,7 @@
 #include "runtime/supervisor/walls.h"
 
 struct channel;
+struct direct;
 struct egress_wall;
 struct relay;
 struct service;
@@ -44,6 +45,7 @@ struct supervisor {
         struct child spawner_child;
         char spawner_missing[160]; /* why there is none; empty: there is */
         struct id_ranges ids;
+        struct direct *direct; /* NULL: no direct mode */
         struct netns_pool netns;
         struct reaper *reaper;
         struct sweeper *sweeper;

@@ -18,6 +18,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/group.h"
 #include "runtime/container/spawner.h"
+#include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/probe.h"
@@ -212,6 +213,39 @@ static bool has_egress(const struct wall_context *context, struct wall *wall)
                 return judge(wall, r, "connect() from a throw-away group");
         say(wall, "%llu of 2 refusals counted", (unsigned long long)counts.n_denied);
         return counts.n_denied == 2 && counts.n_denied == counts.n_logged + counts.n_dropped;
+}
+
+/* Only what is sent on leaves. For IPv4 each device says so, for IPv6 the host as a whole. */
+static bool forwards_v6(void)
+{
+        char text[16] = "";
+        int r = io_read_file(AT_FDCWD, "/proc/sys/net/ipv6/conf/all/forwarding", text, sizeof(text),
+                             NULL);
+
+        return !r && text[0] != '0';
+}
+
+static bool has_direct_mode(const struct wall_context *context, struct wall *wall)
+{
+        const struct direct *direct = context->netns->direct;
+        int r;
+
+        if (!direct) {
+                say(wall, "off: TCP and DNS alone leave sandboxes");
+                return true;
+        }
+        r = probe_direct(context->netns);
+        if (r)
+                return judge(wall, r, "on: network with a device of its own");
+        if (direct_families(direct) & EGRESS_DIRECT6 && !forwards_v6()) {
+                say(wall, "on, but this host sends no IPv6 on: net.ipv6.conf.all.forwarding");
+                return false;
+        }
+        say(wall, "on: %u addresses, for IPv%s", direct_pool_size(direct_pool(direct)),
+            direct_families(direct) == EGRESS_DIRECT4   ? "4"
+            : direct_families(direct) == EGRESS_DIRECT6 ? "6"
+                                                        : "4 and IPv6");
+        return true;
 }
 
 static bool has_pidfd(const struct wall_context *context, struct wall *wall)
@@ -420,6 +454,9 @@ static const struct wall_row rows[] = {
         { WALL_EGRESS, true, has_egress,
           "run a kernel of version 6.1 or later with BPF in cgroups (CONFIG_CGROUP_BPF), and "
           "hotcell-runtime as root (in a container: privileged)" },
+        { "direct_mode", false, has_direct_mode,
+          "see docs/DIRECT.md for what the host needs; without --direct-pool there is no direct "
+          "mode" },
         { "capability_drop", true, has_capability_drop, FIX_ROOT },
         { "pidfd", true, has_pidfd, FIX_KERNEL },
         { "template", true, has_template, FIX_TEMPLATE },

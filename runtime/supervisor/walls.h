@@ -18,7 +18,7 @@ struct id_ranges;
 struct netns_pool;
 struct spawner;
 
-enum { WALLS_MAX = 24 };
+enum { WALLS_MAX = 32 };
 
 #define WALL_EGRESS "egress"
 

@@ -12,9 +12,11 @@
 #include "runtime/policy/compile.h"
 #include "runtime/policy/domain.h"
 #include "runtime/policy/policy.h"
+#include "server/api/api_private.h"
 #include "server/api/call.h"
 #include "server/api/clip.h"
 #include "server/session/egress_rules.h"
+#include "server/session/session.h"
 
 enum { FIELD_PATH = 192, HOST_QUOTED = 80 };
 
@@ -28,6 +30,7 @@ struct check {
         struct api_call *call;
         const char *path; /* of the policy */
         struct policy policy;
+        bool has_direct;    /* direct mode: rules may be about UDP and ICMP */
         size_t n_bytes;     /* of the rules, packed */
         size_t n_converted; /* names that are not ASCII */
         bool allows;
@@ -215,12 +218,26 @@ static void read_ports(struct check *check, size_t i, const Hotcell__V1__EgressR
         }
 }
 
-static void read_kind(struct check *check, size_t i, struct policy_rule *rule)
+/* What the fields of a rule mean together, whether each is good or not. */
+static void check_kind(struct check *check, size_t i, const Hotcell__V1__EgressRule *message)
 {
-        int r = policy_rule_check(rule);
+        const struct policy_rule rule = {
+                .action = action_of(message),
+                .protocol = protocol_of(message),
+                .is_domain =
+                        message->destination_case == HOTCELL__V1__EGRESS_RULE__DESTINATION_DOMAIN,
+                .n_ports = message->n_ports,
+        };
+        int r = policy_rule_check(&rule);
 
+        if (r != POLICY_E_ACTION && policy_rule_is_direct(&rule) && !check->has_direct)
+                r = POLICY_E_DIRECT_MODE;
         if (r)
-                blame_rule(check, i, r == POLICY_E_ACTION ? ".action" : ".protocol", r);
+                blame_rule(check, i,
+                           r == POLICY_E_ACTION       ? ".action"
+                           : r == POLICY_E_ICMP_PORTS ? ".ports"
+                                                      : ".protocol",
+                           r);
 }
 
 /* As it is packed; of one that is good. */
@@ -247,7 +264,7 @@ static void read_rule(struct check *check, size_t i, const Hotcell__V1__EgressRu
         int r;
 
         refuse_unknown_in_rule(check, i, message);
-        read_kind(check, i, &rule);
+        check_kind(check, i, message);
         read_destination(check, i, message, &rule);
         read_ports(check, i, message, &rule);
         if (!check->is_good)
@@ -338,7 +355,12 @@ static struct egress *pack(const struct check *check, const Hotcell__V1__EgressP
 
 bool check_egress(struct api_call *call, const char *path, const Hotcell__V1__EgressPolicy *message)
 {
-        struct check check = { .call = call, .path = path, .is_good = true };
+        struct check check = {
+                .call = call,
+                .path = path,
+                .has_direct = session_has_direct_mode(call->api->session),
+                .is_good = true,
+        };
         bool is_default;
 
         call->egress = egress_release(call->egress);

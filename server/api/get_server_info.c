@@ -9,9 +9,12 @@
 
 /* What this server can do beyond the RPCs of its services. */
 static const char *const capabilities[] = {
-        "execution.attach",   "execution.combine_output",
-        "execution.one_shot", "sandbox.get_or_create",
+        "execution.attach",
+        "execution.combine_output",
+        "execution.one_shot",
+        "sandbox.get_or_create",
         "sandbox.watch",
+        "egress.direct", /* the last: only where the runtime has direct mode */
 };
 
 static Hotcell__V1__Wall *convert_wall(struct arena *arena, const struct session_wall *wall)
@@ -154,6 +157,8 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
         response->runtime_version = unconst(info.runtime_version);
         response->capabilities = (char **)(uintptr_t)capabilities;
         response->n_capabilities = ARRAY_SIZE(capabilities);
+        if (!session_has_direct_mode(call->api->session))
+                response->n_capabilities--;
         response->limits_max = convert_sandbox_limits(arena, &call->api->limits.sandbox_max);
         response->limits_default =
                 convert_sandbox_limits(arena, &call->api->limits.sandbox_default);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -92,19 +93,38 @@ static void set_ports(const struct egress_rule *packed, struct rule *rule)
         rule->message.n_ports = packed->n_ports;
 }
 
+/* As hotcell-egress is told. */
+static uint32_t protocol_number(enum policy_protocol protocol)
+{
+        switch (protocol) {
+        case POLICY_UDP:
+                return IPPROTO_UDP;
+        case POLICY_ICMP:
+                return IPPROTO_ICMP;
+        case POLICY_TCP:
+        default:
+                return 0;
+        }
+}
+
 static int write_rule(struct file *file, const struct egress_rule *packed)
 {
         Hotcell__Egress__V1__Policy policy;
         struct rule rule;
         Hotcell__Egress__V1__Rule *rules[] = { &rule.message };
+        const struct policy_rule kind = { .action = packed->action,
+                                          .protocol = packed->protocol,
+                                          .is_domain = packed->is_domain,
+                                          .n_ports = packed->n_ports };
         int r;
 
-        /* Nothing else is carried: such a rule would become one about TCP. */
-        if (packed->protocol != POLICY_TCP)
+        /* Of a database that was tampered with. */
+        if (policy_rule_check(&kind))
                 return error_origin(-EUCLEAN);
         hotcell__egress__v1__policy__init(&policy);
         hotcell__egress__v1__rule__init(&rule.message);
         rule.message.is_allow = packed->action == POLICY_ALLOW;
+        rule.message.protocol = protocol_number(packed->protocol);
         r = packed->is_domain ? set_domain(packed->destination, &rule)
                               : set_cidr(packed->destination, &rule);
         if (r)

@@ -68,6 +68,7 @@ int session_build_info(struct session *session)
         *sandboxes_max = session->config.shares.total[SESSION_SHARE_SANDBOXES];
         if (welcome->sandboxes_max > 0)
                 *sandboxes_max = MIN(*sandboxes_max, (int64_t)welcome->sandboxes_max);
+        session->has_direct_mode = welcome->direct_mode;
         drop_templates(session);
         session->templates = calloc(welcome->n_templates + 1, sizeof(*session->templates));
         if (!session->templates)
@@ -152,6 +153,11 @@ void session_info(struct session *session, const char *owner, struct session_inf
                 .sandboxes_max = (size_t)session->shares.rules.total[SESSION_SHARE_SANDBOXES],
         };
         fill_quotas(session, owner, ret_info);
+}
+
+bool session_has_direct_mode(const struct session *session)
+{
+        return session->has_direct_mode;
 }
 
 struct probe {

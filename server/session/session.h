@@ -162,6 +162,9 @@ struct session_info {
 
 void session_info(struct session *session, const char *owner, struct session_info *ret_info);
 
+/* Whether the runtime that was connected last carries UDP and ICMP by rules; false before. */
+bool session_has_direct_mode(const struct session *session);
+
 /* A stable name, as `memory_bytes`. */
 const char *session_share_name(enum session_share share);
 

@@ -86,6 +86,7 @@ struct session {
         Hotcell__Runtime__V1__FromRuntime *probed; /* newer walls than the welcome's, or NULL */
         struct session_wall *walls;
         size_t n_walls;
+        bool has_direct_mode;
         struct session_template *templates;
         size_t n_templates;
 };

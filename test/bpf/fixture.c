@@ -48,7 +48,7 @@ static void make_box(struct fixture *f, struct box *box, const char *name)
 
 void fixture_init(struct fixture *f)
 {
-        struct egress_wall_config config = { .n_sandboxes = BOXES };
+        struct egress_wall_config config = { .n_sandboxes = BOXES, .n_devices = BOXES };
         struct cgroup_layout layout;
         char why[EGRESS_WHY_BUFFER] = "";
         char name[ID_BUFFER];

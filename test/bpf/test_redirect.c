@@ -88,7 +88,10 @@ static void add_prefix(uint32_t policy, const char *text, uint32_t n_bits,
 
 static struct egress_ranges one_range(enum egress_action action, uint16_t low, uint16_t high)
 {
-        return (struct egress_ranges){ .n_ranges = 1, .ranges = { { low, high, action, RULE } } };
+        return (struct egress_ranges){
+                .n_ranges = 1,
+                .ranges = { { low, high, (uint8_t)action, 0, RULE } },
+        };
 }
 
 static void add_rule(const char *text, uint32_t n_bits, enum egress_action action)
@@ -320,14 +323,15 @@ START_TEST(ranges_of_ports_decide)
         } ports[] = { { 79, false },   { 80, true },   { 81, false },   { 1000, true },
                       { 1500, false }, { 2000, true }, { 65535, true }, { 65534, false } };
         const struct egress_ranges ranges = { .n_ranges = 8,
-                                              .ranges = { { 80, 80, EGRESS_ALLOW, RULE },
-                                                          { 1000, 2000, EGRESS_ALLOW, RULE },
-                                                          { 3, 3, EGRESS_ALLOW, RULE },
-                                                          { 4, 4, EGRESS_ALLOW, RULE },
-                                                          { 1500, 1500, EGRESS_DENY, RULE },
-                                                          { 5, 5, EGRESS_ALLOW, RULE },
-                                                          { 6, 6, EGRESS_ALLOW, RULE },
-                                                          { 65535, 65535, EGRESS_ALLOW, RULE } } };
+                                              .ranges = {
+                                                      { 80, 80, EGRESS_ALLOW, 0, RULE },
+                                                      { 1000, 2000, EGRESS_ALLOW, 0, RULE },
+                                                      { 3, 3, EGRESS_ALLOW, 0, RULE },
+                                                      { 4, 4, EGRESS_ALLOW, 0, RULE },
+                                                      { 1500, 1500, EGRESS_DENY, 0, RULE },
+                                                      { 5, 5, EGRESS_ALLOW, 0, RULE },
+                                                      { 6, 6, EGRESS_ALLOW, 0, RULE },
+                                                      { 65535, 65535, EGRESS_ALLOW, 0, RULE } } };
         const struct target target = { "203.0.113.9", ports[_i].port, false, false };
 
         add_prefix(POLICY, "203.0.113.0", 24, &ranges);

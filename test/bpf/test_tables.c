@@ -121,7 +121,7 @@ END_TEST
 /* Another process begins with the same numbers. */
 START_TEST(nothing_is_left_of_the_one_before)
 {
-        const struct policy_range range = { 1, 65535, POLICY_ALLOW, 0 };
+        const struct policy_range range = { 1, 65535, POLICY_ALLOW, POLICY_TCP, 0 };
         const struct policy_address address = policy_address_v4("\x08\x08\x08\x08");
         struct egress_sandbox entry = { .relay_port = 9, .slot = 1 };
         struct policy_table table;

@@ -64,14 +64,24 @@ class Requests(CliTest):
         self.assertFalse(self.request("run", "-c", "pass").sandbox.HasField("egress"))
         self.assertTrue(self.request("run", "--egress-default", "deny", "-c", "pass").sandbox.HasField("egress"))
 
+    def test_a_rule_may_begin_with_a_protocol(self):
+        policy = self.egress(*(word for text in ("udp:192.0.2.0/24:53", "icmp:2001:db8::/32", "udp:[2001:db8::1]:53,123", "tcp:udp:443", "udp.example:443")
+                               for word in ("--allow", text)))
+        self.assertEqual([(rule.protocol, rule.cidr or rule.domain, [ports.first for ports in rule.ports]) for rule in policy.rules], [
+            (egress.EGRESS_PROTOCOL_UDP, "192.0.2.0/24", [53]),
+            (egress.EGRESS_PROTOCOL_ICMP, "2001:db8::/32", []),
+            (egress.EGRESS_PROTOCOL_UDP, "2001:db8::1", [53, 123]),
+            (egress.EGRESS_PROTOCOL_TCP, "udp", [443]),
+            (egress.EGRESS_PROTOCOL_UNSPECIFIED, "udp.example", [443])])
+
     def test_what_is_no_host_with_ports_is_not_sent(self):
-        for text in ("", ":443", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
+        for text in ("", ":443", "udp:", "udp::53", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
                      "example.org:80-0", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
             with self.subTest(text=text):
                 ran = self.hotcell(None, "sandbox", "create", "--allow", text)
                 self.assertEqual(ran.returncode, 125)
-                self.assertIn(f"--allow takes HOST[:PORTS], such as example.org:443 or [2001:db8::/32]:443,8000-8080, not '{text}'",
-                              ran.stderr.decode())
+                self.assertIn("--allow takes [PROTOCOL:]HOST[:PORTS], such as example.org:443, udp:192.0.2.7:53 or "
+                              f"[2001:db8::/32]:443,8000-8080, not '{text}'", ran.stderr.decode())
 
     def test_unset_limits_are_not_sent(self):
         request = self.request("run", "-c", "pass")

@@ -20,6 +20,7 @@ import names
 CHUNK = bytes(range(256)) * 256
 BARRIER_PORT = 65000  # see World.settle()
 PORTS = {"echo": 7, "discard": 9, "chargen": 19, "http": 80, "tls": 443, "banner": 1001, "count": 1002, "reset": 1003, "speak_first": 1004}
+UDP_ECHO = 2020
 MORE_ECHO = (853, *range(2000, 2012), 8080)
 IGNORED_ICMPV6 = (130, 131, 132, 133, 134, 135, 136, 143)  # neighbours and groups, by the kernel alone
 
@@ -120,10 +121,24 @@ class Hosts:
         self.udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.udp.bind(("::", 7))
         self.loop.add_reader(self.udp, self.on_udp)
+        self.udp_echo = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.udp_echo.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        self.udp_echo.bind(("::", UDP_ECHO))
+        self.loop.add_reader(self.udp_echo, self.on_udp_echo)
 
     def on_udp(self):
         data, peer = self.udp.recvfrom(65536)
         self.tell("udp", size=len(data), peer=peer[0])
+
+    def on_udp_echo(self):
+        """Back from the address that it came to, and once more from another port."""
+        data, control, _, peer = self.udp_echo.recvmsg(65536, socket.CMSG_SPACE(20))
+        at = control[0][2][:16]
+        self.tell("udp", size=len(data), peer=peer[0], port=UDP_ECHO)
+        back = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, at + bytes(4))]
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
+            other.sendmsg([b"from elsewhere"], back, 0, peer)
+        self.udp_echo.sendmsg([data], back, 0, peer)
 
     async def listen(self, port, handler, tls=None):
         async def serve(reader, writer):

@@ -161,6 +161,13 @@ class World:
             for address in addresses:
                 self.far.run("ip", "route", "add", kind, address, "table", "local")
 
+    def route_back(self, *prefixes):
+        """For direct mode: the daemons' network sends on, and what the hosts answer to these comes back to it."""
+        self.home.set("ipv4/conf/world0/forwarding", 1)
+        self.home.set("ipv6/conf/all/forwarding", 1)
+        for prefix in prefixes:
+            self.far.run("ip", "route", "add", prefix, "via", HOME6 if ":" in prefix else HOME4, "dev", "world1", "table", "local")
+
     def set_zones(self, zones):
         """See names.py."""
         self.hosts.ask(["zones", zones])

@@ -170,6 +170,8 @@ START_TEST(wrong_options_are_told)
                 { "--id-base=4294901760", "--id-base leaves no room" },
                 { "--log-level=loud", "bad value of --log-level" },
                 { "--probe=xml", "bad value of --probe" },
+                { "--direct-pool=10.0.0.0/8", "--direct-pool needs --egress" },
+                { "--direct-pool=10.0.0.1/8", "--direct-pool has bits set behind its prefix" },
                 { "--no-such", "unknown option" },
                 { "argument", "unexpected argument" },
         };

@@ -23,7 +23,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 MODULES = (
     "9p", "9pnet_virtio", "virtio_pci", "overlay", "virtio_blk", "ext4", "virtio_rng",
     # For the egress table: its network, and the protocols that a sandbox must not get although the kernel has them.
-    "veth", "af_packet", "sctp", "dccp_ipv4", "dccp_ipv6", "vsock", "algif_hash", "af_key", "smc", "tipc")
+    "veth", "af_packet", "sctp", "dccp_ipv4", "dccp_ipv6", "vsock", "algif_hash", "af_key", "smc", "tipc",
+    # For direct mode.
+    "sch_ingress", "cls_bpf")
 MEMORY_MIB = 3072
 BOOT_SECONDS = 240  # until the first line; some 5 on an idle machine
 PR_SET_PDEATHSIG = 1

@@ -31,6 +31,8 @@ SECTIONS = {
     "spawner": "test/container/spawner_test",
     "egress_wall": "test/bpf/test_wall",
     "egress_redirect": "test/bpf/test_redirect",
+    "egress_direct": "test/bpf/test_direct",
+    "egress_direct_packets": "test/bpf/test_direct_packets",
     "egress_table": "test/egress/test_table.py",
     "runtime-start": "test/supervisor/test_start",
     "runtime-daemon": "test/supervisor/test_daemon",

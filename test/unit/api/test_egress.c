@@ -9,6 +9,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "server/api/api_private.h"
 #include "server/api/call.h"
 #include "server/api/check_egress.h"
 #include "server/api/convert.h"
@@ -31,16 +32,28 @@ struct rule {
         Hotcell__V1__EgressPorts *pointers[PORTS_MAX];
 };
 
+static bool has_direct_mode; /* of the runtime */
+static struct api api;
 static struct api_call *call;
 static Hotcell__V1__EgressPolicy policy;
 static struct rule *rules;
 static Hotcell__V1__EgressRule **pointers;
 
+bool __wrap_session_has_direct_mode(const struct session *session);
+
+bool __wrap_session_has_direct_mode(const struct session *session)
+{
+        (void)session;
+        return has_direct_mode;
+}
+
 static void set_up(void)
 {
         call = calloc(1, sizeof(*call));
         ck_assert_ptr_nonnull(call);
+        call->api = &api;
         call->n_holders = 1;
+        has_direct_mode = false;
         hotcell__v1__egress_policy__init(&policy);
 }
 
@@ -134,6 +147,48 @@ static const struct {
           0, ".domain", REASON_INVALID_FIELD, "scheme" },
         { ALLOW, NULL, "\xe2\x80\x8b.example", 0, ".domain", REASON_INVALID_FIELD, "'" },
 };
+
+static const struct {
+        bool has_direct_mode;
+        bool has_ports;
+        const char *domain;
+        int protocol;
+        const char *path; /* NULL: it is good */
+        enum reason reason;
+} protocols[] = {
+        { true, true, NULL, UDP, NULL, 0 },
+        { true, false, NULL, UDP, NULL, 0 },
+        { true, false, NULL, ICMP, NULL, 0 },
+        { true, true, NULL, ICMP, ".ports", REASON_INVALID_FIELD },
+        { true, true, "example.org", UDP, ".protocol", REASON_INVALID_FIELD },
+        { true, false, "example.org", ICMP, ".protocol", REASON_INVALID_FIELD },
+        { false, true, NULL, UDP, ".protocol", REASON_NEEDS_DIRECT_MODE },
+        { false, true, NULL, ICMP, ".protocol", REASON_NEEDS_DIRECT_MODE },
+        { false, true, "example.org", UDP, ".protocol", REASON_NEEDS_DIRECT_MODE },
+};
+
+START_TEST(udp_and_icmp_go_by_address_in_direct_mode)
+{
+        char path[64];
+
+        has_direct_mode = protocols[_i].has_direct_mode;
+        make_rules(1);
+        if (protocols[_i].domain)
+                set_domain(&rules[0], ALLOW, protocols[_i].domain);
+        else
+                set_cidr(&rules[0], ALLOW, "192.0.2.0/24");
+        rules[0].message.protocol = (Hotcell__V1__EgressProtocol)protocols[_i].protocol;
+        if (protocols[_i].has_ports)
+                add_ports(&rules[0], 53, 0);
+        if (!protocols[_i].path) {
+                ck_assert(check_egress(call, "spec.egress", &policy));
+                return;
+        }
+        (void)snprintf(path, sizeof(path), "spec.egress.rules[0]%s", protocols[_i].path);
+        expect_blame(path, protocols[_i].reason, "");
+        ck_assert_uint_eq(call->status.n_fields, 1);
+}
+END_TEST
 
 START_TEST(a_bad_rule_is_refused_with_its_path)
 {
@@ -565,6 +620,8 @@ int main(void)
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         tcase_add_loop_test(tcase, a_bad_rule_is_refused_with_its_path, 0, ARRAY_SIZE(bad_rules));
+        tcase_add_loop_test(tcase, udp_and_icmp_go_by_address_in_direct_mode, 0,
+                            ARRAY_SIZE(protocols));
         tcase_add_loop_test(tcase, bad_ports_are_refused_with_their_path, 0, ARRAY_SIZE(bad_ports));
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, *tests[i]);

@@ -1,6 +1,7 @@
 /* Policies as they come from hotcelld: what is taken, what is refused and which rule it is. */
 
 #include <check.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -115,8 +116,10 @@ START_TEST(rules_are_taken_in_their_order)
         add_ports(add("10.0.0.0/8", NULL), 80, 443);
         add(NULL, "*.Example.org")->is_allow = false;
         add("2001:db8::/32", NULL);
+        add("192.0.2.0/24", NULL)->protocol = IPPROTO_UDP;
+        add("192.0.2.0/24", NULL)->protocol = IPPROTO_ICMP;
         ck_assert_int_eq(read_rules(), 0);
-        ck_assert_uint_eq(policy.n_rules, 3);
+        ck_assert_uint_eq(policy.n_rules, 5);
         ck_assert_int_eq(policy.rules[0].action, POLICY_ALLOW);
         ck_assert_uint_eq(policy.rules[0].prefix.n_bits, 8);
         ck_assert_uint_eq(policy.rules[0].ports[0].low, 80);
@@ -125,6 +128,9 @@ START_TEST(rules_are_taken_in_their_order)
         ck_assert(policy.rules[1].is_domain && policy.rules[1].is_wildcard);
         ck_assert_str_eq(policy.rules[1].domain, "example.org");
         ck_assert(policy.rules[2].prefix.is_v6);
+        ck_assert_int_eq(policy.rules[2].protocol, POLICY_TCP);
+        ck_assert_int_eq(policy.rules[3].protocol, POLICY_UDP);
+        ck_assert_int_eq(policy.rules[4].protocol, POLICY_ICMP);
 }
 END_TEST
 
@@ -133,10 +139,20 @@ static const struct {
         const char *cidr;
         const char *domain;
         uint32_t low, high; /* zero: no ports */
+        uint32_t protocol;
 } bad[] = {
-        { NULL, NULL, 0, 0 },         { "10.0.0.1/8", NULL, 0, 0 },     { "", NULL, 0, 0 },
-        { NULL, "", 0, 0 },           { NULL, "1.2.3.4", 0, 0 },        { NULL, "a.*.org", 0, 0 },
-        { "10.0.0.0/8", NULL, 2, 1 }, { "10.0.0.0/8", NULL, 1, 65536 },
+        { NULL, NULL, 0, 0, 0 },
+        { "10.0.0.1/8", NULL, 0, 0, 0 },
+        { "", NULL, 0, 0, 0 },
+        { NULL, "", 0, 0, 0 },
+        { NULL, "1.2.3.4", 0, 0, 0 },
+        { NULL, "a.*.org", 0, 0, 0 },
+        { "10.0.0.0/8", NULL, 2, 1, 0 },
+        { "10.0.0.0/8", NULL, 1, 65536, 0 },
+        { "10.0.0.0/8", NULL, 0, 0, IPPROTO_SCTP },
+        { "10.0.0.0/8", NULL, 0, 0, IPPROTO_ICMPV6 },
+        { NULL, "example.org", 0, 0, IPPROTO_UDP },
+        { "10.0.0.0/8", NULL, 1, 2, IPPROTO_ICMP },
 };
 
 START_TEST(a_rule_that_is_none_is_named)
@@ -147,6 +163,7 @@ START_TEST(a_rule_that_is_none_is_named)
         rule = add(bad[_i].cidr, bad[_i].domain);
         if (bad[_i].low)
                 add_ports(rule, bad[_i].low, bad[_i].high);
+        rule->protocol = bad[_i].protocol;
         ck_assert_int_eq(read_rules(), POLICY_READER_E_INVALID);
         ck_assert_uint_eq(bad_rule, 1);
 }

@@ -105,8 +105,11 @@ void random_policy(struct random *random, struct policy *policy)
                         random_name(random, rule.domain);
                 } else {
                         rule.prefix = random_prefix(random);
+                        if (below(random, 4) == 0)
+                                rule.protocol = below(random, 3) ? POLICY_UDP : POLICY_ICMP;
                 }
-                random_ports(random, &rule);
+                if (rule.protocol != POLICY_ICMP)
+                        random_ports(random, &rule);
                 ck_assert_int_eq(policy_add(policy, &rule), 0);
         }
 }

@@ -51,7 +51,7 @@ bool reference_concerns(const struct policy_rule *rule, const struct policy_flow
 {
         struct policy_address v4;
 
-        if (!has_port(rule, flow->port))
+        if (rule->protocol != flow->protocol || !has_port(rule, flow->port))
                 return false;
         if (rule->is_domain)
                 return flow->name && has_name(rule, flow->name);
@@ -96,7 +96,7 @@ enum policy_verdict reference_judge(const struct policy *policy, const struct po
                 return POLICY_VERDICT_DENIED_RULE;
         if (is_allowed)
                 return POLICY_VERDICT_ALLOWED_RULE;
-        return policy->default_action == POLICY_DEFAULT_ALLOW_PUBLIC
+        return policy->default_action == POLICY_DEFAULT_ALLOW_PUBLIC && flow->protocol == POLICY_TCP
                        ? POLICY_VERDICT_ALLOWED_DEFAULT
                        : POLICY_VERDICT_DENIED_DEFAULT;
 }

@@ -25,6 +25,7 @@ static void expect_same_ranges(const struct policy_range *a, const struct policy
                 ck_assert_uint_eq(a[i].low, b[i].low);
                 ck_assert_uint_eq(a[i].high, b[i].high);
                 ck_assert_uint_eq(a[i].action, b[i].action);
+                ck_assert_uint_eq(a[i].protocol, b[i].protocol);
         }
 }
 
@@ -123,6 +124,7 @@ START_TEST(reduced_ranges_are_the_fewest_that_say_the_same)
                                 .low = (uint16_t)low,
                                 .high = (uint16_t)MIN(high, 31),
                                 .action = below(&random, 3) ? POLICY_ALLOW : POLICY_DENY,
+                                .protocol = POLICY_TCP,
                         };
                 }
                 fewest = count_fewest(ranges, n);
@@ -133,7 +135,7 @@ START_TEST(reduced_ranges_are_the_fewest_that_say_the_same)
                 n_too_many += n_reduced > POLICY_ENTRY_RANGES;
                 for (unsigned port = 0; n_reduced <= POLICY_ENTRY_RANGES && port < 40; port++) {
                         const struct policy_range *found =
-                                policy_ranges_find(reduced, n_reduced, (uint16_t)port);
+                                policy_ranges_find(reduced, n_reduced, POLICY_TCP, (uint16_t)port);
 
                         if ((found ? found->action : 0U) != action_at(ranges, n, UINT32_MAX, port))
                                 ck_abort_msg("seed %u, port %u", seed, port);

@@ -83,6 +83,10 @@ static unsigned random_port(struct random *random, const struct policy *policy)
         return (edge + 65535 + below(random, 3)) % 65536;
 }
 
+/* TCP most often: only it has names and a default. */
+static const enum policy_protocol protocols[] = { POLICY_TCP, POLICY_TCP, POLICY_TCP, POLICY_UDP,
+                                                  POLICY_ICMP };
+
 static void ask(unsigned seed, struct random *random, const struct policy *policy,
                 const struct policy_view *view)
 {
@@ -97,7 +101,11 @@ static void ask(unsigned seed, struct random *random, const struct policy *polic
                         struct policy_flow flow = {
                                 .address = &edges[j % 4],
                                 .port = (uint16_t)random_port(random, policy),
+                                .protocol = protocols[below(random, ARRAY_SIZE(protocols))],
                         };
+
+                        if (flow.protocol == POLICY_ICMP)
+                                flow.port = 0;
 
                         compare(seed, policy, view, &flow);
                         random_name(random, name);
@@ -115,7 +123,9 @@ static enum policy_verdict judge_query(const struct policy *policy, const char *
         bool is_allowed = false, is_denied = true;
 
         for (unsigned port = 1; port < 65536; port++) {
-                struct policy_flow flow = { .name = name, .port = (uint16_t)port };
+                struct policy_flow flow = { .name = name,
+                                            .port = (uint16_t)port,
+                                            .protocol = POLICY_TCP };
                 enum policy_verdict verdict = reference_judge(policy, NULL, &flow);
 
                 is_allowed = is_allowed || verdict == POLICY_VERDICT_ALLOWED_RULE;

@@ -272,17 +272,43 @@ START_TEST(an_empty_policy_has_tables)
 }
 END_TEST
 
-START_TEST(other_protocols_are_not_in_the_tables)
+START_TEST(protocols_share_an_entry_and_not_their_ranges)
 {
         _cleanup_(policy_deinit) struct policy policy = { 0 };
         _cleanup_(policy_table_deinit) struct policy_table table;
+        const struct policy_range *ranges;
         size_t rule;
 
-        add_written(&policy, "allow 8.0.0.0/8");
-        add_written(&policy, "allow example.org");
-        policy.rules[0].protocol = policy.rules[1].protocol = POLICY_UDP;
+        add_written(&policy, "allow udp 8.8.8.8 53");
+        add_written(&policy, "allow 8.8.8.8 50-60");
+        add_written(&policy, "deny udp 8.0.0.0/8 50-60");
+        add_written(&policy, "allow icmp 8.0.0.0/8");
         ck_assert_int_eq(policy_compile(&policy, &table, &rule), 0);
-        ck_assert_uint_eq(table.n_entries + table.n_names, 0);
+        ck_assert_uint_eq(table.n_entries, 2);
+        ck_assert_uint_eq(table.entries[1].n_ranges, 3);
+        ranges = table.entries[1].ranges;
+        ck_assert_uint_eq(policy_ranges_find(ranges, 3, POLICY_TCP, 53)->action, POLICY_ALLOW);
+        ck_assert_uint_eq(policy_ranges_find(ranges, 3, POLICY_UDP, 53)->action, POLICY_DENY);
+        ck_assert_uint_eq(policy_ranges_find(ranges, 3, POLICY_ICMP, 0)->rule, 3);
+        ck_assert_ptr_null(policy_ranges_find(ranges, 3, POLICY_TCP, 61));
+}
+END_TEST
+
+START_TEST(eight_ranges_are_those_of_all_protocols_together)
+{
+        _cleanup_(policy_deinit) struct policy policy = { 0 };
+        _cleanup_(policy_table_deinit) struct policy_table table = { 0 };
+        size_t rule = 0;
+
+        add_written(&policy, "allow udp 8.8.8.8 1,3,5,7");
+        add_written(&policy, "allow 8.8.8.8 1,3,5");
+        add_written(&policy, "allow icmp 8.8.8.8");
+        ck_assert_int_eq(policy_compile(&policy, &table, &rule), 0);
+        ck_assert_uint_eq(table.entries[0].n_ranges, 8);
+        policy_table_deinit(&table);
+        add_written(&policy, "deny udp 8.8.8.8 9");
+        ck_assert_int_eq(policy_compile(&policy, &table, &rule), POLICY_E_TOO_COMPLEX);
+        ck_assert_uint_eq(rule, 3);
 }
 END_TEST
 
@@ -394,7 +420,8 @@ int main(void)
                 prefixes_of_all_addresses_hold_all,
                 a_prefix_encloses_itself_and_what_is_inside,
                 an_empty_policy_has_tables,
-                other_protocols_are_not_in_the_tables,
+                protocols_share_an_entry_and_not_their_ranges,
+                eight_ranges_are_those_of_all_protocols_together,
                 wildcards_are_merged_into_names_below,
                 each_failed_allocation_is_told_and_leaves_nothing,
                 prefixes_may_be_as_deep_as_addresses_are_long,

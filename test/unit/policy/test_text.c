@@ -268,15 +268,37 @@ START_TEST(rules_are_checked_before_they_are_added)
         rule.action = POLICY_ALLOW + 1;
         ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_ACTION);
         rule.action = POLICY_ALLOW;
+        rule.is_domain = true;
         rule.protocol = POLICY_UDP;
-        ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_DIRECT_MODE);
+        ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_NAME_PROTOCOL);
         rule.protocol = POLICY_ICMP;
-        ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_DIRECT_MODE);
+        ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_NAME_PROTOCOL);
+        rule.is_domain = false;
+        ck_assert_int_eq(policy_rule_add_ports(&rule, 1, 2), 0);
+        ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_ICMP_PORTS);
+        rule.n_ports = 0;
         rule.protocol = POLICY_ICMP + 1;
         ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_PROTOCOL);
         rule.protocol = 0;
         ck_assert_int_eq(policy_add(&policy, &rule), POLICY_E_PROTOCOL);
         ck_assert_uint_eq(policy.n_rules, 0);
+}
+END_TEST
+
+START_TEST(udp_and_icmp_take_direct_mode)
+{
+        static const bool is_direct[] = {
+                [POLICY_TCP] = false, [POLICY_UDP] = true, [POLICY_ICMP] = true
+        };
+        _cleanup_(policy_deinit) struct policy policy = { 0 };
+
+        for (unsigned i = POLICY_TCP; i < ARRAY_SIZE(is_direct); i++) {
+                const struct policy_rule rule = { .action = POLICY_ALLOW,
+                                                  .protocol = (enum policy_protocol)i };
+
+                ck_assert_int_eq(policy_add(&policy, &rule), 0);
+                ck_assert_int_eq(policy_rule_is_direct(&rule), is_direct[i]);
+        }
 }
 END_TEST
 
@@ -394,6 +416,7 @@ int main(void)
                 names_from_the_wire_are_ascii,
                 ports_are_checked,
                 rules_are_checked_before_they_are_added,
+                udp_and_icmp_take_direct_mode,
                 ten_thousand_rules_are_the_most,
                 every_problem_has_a_sentence_of_its_own,
                 the_digest_is_of_the_text_that_is_documented,

@@ -52,7 +52,7 @@ static void expect_verdict(struct fixture *f, const char *address, const char *n
                            enum policy_verdict verdict, int rule)
 {
         struct policy_address parsed = address_of(address ? address : "::");
-        struct policy_flow flow = { address ? &parsed : NULL, name, (uint16_t)port };
+        struct policy_flow flow = { address ? &parsed : NULL, name, (uint16_t)port, POLICY_TCP };
 
         expect_ruling(policy_judge(&f->view, &flow), verdict, rule);
 }
@@ -147,6 +147,35 @@ START_TEST(name_and_address_may_both_deny_and_both_allow)
 }
 END_TEST
 
+static void expect_by(struct fixture *f, enum policy_protocol protocol, const char *address,
+                      int port, enum policy_verdict verdict, int rule)
+{
+        struct policy_address parsed = address_of(address);
+        struct policy_flow flow = { &parsed, NULL, (uint16_t)port, protocol };
+
+        expect_ruling(policy_judge(&f->view, &flow), verdict, rule);
+}
+
+START_TEST(rules_are_about_one_protocol)
+{
+        _cleanup_(fixture_deinit) struct fixture f;
+
+        set_up(&f, POLICY_DEFAULT_ALLOW_PUBLIC,
+               RULES("allow udp 8.8.0.0/16 53", "deny udp 8.8.8.0/24", "allow icmp 8.8.8.8",
+                     "deny 8.8.8.8 80", "allow udp 10.0.0.0/8"));
+        expect_by(&f, POLICY_UDP, "8.8.4.4", 53, POLICY_VERDICT_ALLOWED_RULE, 0);
+        expect_by(&f, POLICY_UDP, "8.8.4.4", 54, POLICY_VERDICT_DENIED_DEFAULT, -1);
+        expect_by(&f, POLICY_UDP, "8.8.8.8", 53, POLICY_VERDICT_DENIED_RULE, 1);
+        expect_by(&f, POLICY_UDP, "64:ff9b::8.8.8.8", 53, POLICY_VERDICT_DENIED_RULE, 1);
+        expect_by(&f, POLICY_UDP, "10.0.0.1", 53, POLICY_VERDICT_DENIED_ALWAYS, -1);
+        expect_by(&f, POLICY_UDP, "7.7.7.7", 53, POLICY_VERDICT_DENIED_DEFAULT, -1);
+        expect_by(&f, POLICY_ICMP, "8.8.8.8", 0, POLICY_VERDICT_ALLOWED_RULE, 2);
+        expect_by(&f, POLICY_ICMP, "8.8.4.4", 0, POLICY_VERDICT_DENIED_DEFAULT, -1);
+        expect_by(&f, POLICY_TCP, "8.8.8.8", 53, POLICY_VERDICT_ALLOWED_DEFAULT, -1);
+        expect_by(&f, POLICY_TCP, "8.8.8.8", 80, POLICY_VERDICT_DENIED_RULE, 3);
+}
+END_TEST
+
 START_TEST(a_name_resolves_when_a_port_is_left)
 {
         _cleanup_(fixture_deinit) struct fixture f;
@@ -180,6 +209,7 @@ int main(void)
                 allow_public_is_all_that_is_not_always_denied,
                 denied_addresses_are_denied_through_translators,
                 name_and_address_may_both_deny_and_both_allow,
+                rules_are_about_one_protocol,
                 a_name_resolves_when_a_port_is_left,
         };
 

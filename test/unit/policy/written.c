@@ -62,8 +62,17 @@ void add_written(struct policy *policy, const char *text)
 {
         struct policy_rule rule = { .protocol = POLICY_TCP };
         char action[8], destination[300], ports[100] = "";
+        int n = 0;
 
-        ck_assert_int_ge(sscanf(text, "%7s %299s %99s", action, destination, ports), 2);
+        ck_assert_int_eq(sscanf(text, "%7s %n", action, &n), 1);
+        text += n;
+        if (strncmp(text, "udp ", 4) == 0)
+                rule.protocol = POLICY_UDP;
+        else if (strncmp(text, "icmp ", 5) == 0)
+                rule.protocol = POLICY_ICMP;
+        if (rule.protocol != POLICY_TCP)
+                text = strchr(text, ' ') + 1;
+        ck_assert_int_ge(sscanf(text, "%299s %99s", destination, ports), 1);
         rule.action = strcmp(action, "deny") == 0 ? POLICY_DENY : POLICY_ALLOW;
         if (policy_parse_cidr(destination, &rule.prefix) != 0) {
                 rule.is_domain = true;

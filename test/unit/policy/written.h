@@ -5,7 +5,8 @@
 
 #include "runtime/policy/policy.h"
 
-/* Adds a rule such as `deny 10.0.0.0/8 80-90,443` or `allow *.example.org`. */
+/* Adds a rule such as `deny 10.0.0.0/8 80-90,443`, `allow udp 10.0.0.0/8` or `allow *.example.org`.
+ */
 void add_written(struct policy *policy, const char *text);
 
 struct policy_prefix prefix_of(const char *text);

@@ -100,9 +100,14 @@ static void add_rule(struct fake_egress *egress, const Hotcell__Egress__V1__Rule
                      struct policy *policy)
 {
         struct policy_rule rule = { .action = message->is_allow ? POLICY_ALLOW : POLICY_DENY,
-                                    .protocol = POLICY_TCP };
+                                    .protocol = message->protocol == IPPROTO_UDP    ? POLICY_UDP
+                                                : message->protocol == IPPROTO_ICMP ? POLICY_ICMP
+                                                                                    : POLICY_TCP };
         char *text = egress->rules[egress->n_rules++];
-        int n = snprintf(text, RULE_TEXT, "%s ", message->is_allow ? "allow" : "deny");
+        int n = snprintf(text, RULE_TEXT, "%s %s", message->is_allow ? "allow" : "deny",
+                         rule.protocol == POLICY_UDP    ? "udp "
+                         : rule.protocol == POLICY_ICMP ? "icmp "
+                                                        : "");
 
         if (message->destination_case == HOTCELL__EGRESS__V1__RULE__DESTINATION_DOMAIN) {
                 rule.is_domain = true;

@@ -324,8 +324,7 @@ struct egress *make_egress(int32_t default_action, const struct egress_rule *rul
         for (size_t i = 0; i < n_rules; i++) {
                 end = egress_rule_pack(&rules[i], end);
                 egress->allows |= rules[i].action == POLICY_ALLOW;
-                if (rules[i].protocol == POLICY_TCP)
-                        add_rule(&rules[i], &policy);
+                add_rule(&rules[i], &policy);
         }
         ck_assert_ptr_eq(end, egress->bytes + egress->n_bytes);
         ck_assert_int_eq(policy_digest(&policy, egress->sha256), 0);

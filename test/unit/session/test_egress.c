@@ -271,7 +271,7 @@ static const char *packed(const struct egress_rule *rule)
 START_TEST(a_rule_is_packed_as_text_and_comes_back)
 {
         struct egress_rule most = { .action = POLICY_DENY,
-                                    .protocol = POLICY_ICMP,
+                                    .protocol = POLICY_UDP,
                                     .destination = "::/0",
                                     .n_ports = POLICY_PORTS_MAX };
         struct egress_rule rule;
@@ -293,7 +293,7 @@ START_TEST(a_rule_is_packed_as_text_and_comes_back)
         ck_assert_int_eq(egress_rule_next(made[1], &offset, &rule), EGRESS_E_END);
         offset = 0;
         ck_assert_int_eq(egress_rule_next(made[2], &offset, &rule), 0);
-        ck_assert_int_eq(rule.protocol, POLICY_ICMP);
+        ck_assert_int_eq(rule.protocol, POLICY_UDP);
         ck_assert_mem_eq(rule.ports, most.ports, sizeof(most.ports));
         release_all();
 }

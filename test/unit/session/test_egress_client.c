@@ -44,6 +44,12 @@ START_TEST(rules_go_in_a_sealed_file_in_their_order_and_in_one_form)
                   .n_ports = 2 },
                 { .action = POLICY_DENY, .protocol = POLICY_TCP, .destination = "10.0.0.0/8" },
                 { .action = POLICY_ALLOW, .protocol = POLICY_TCP, .destination = "2001:DB8::1" },
+                { .action = POLICY_DENY,
+                  .protocol = POLICY_UDP,
+                  .destination = "10.0.0.0/8",
+                  .ports = { { 53, 53 } },
+                  .n_ports = 1 },
+                { .action = POLICY_ALLOW, .protocol = POLICY_ICMP, .destination = "10.0.0.0/8" },
         };
         struct egress *policy = make_egress(POLICY_DEFAULT_ALLOW_PUBLIC, rules, ARRAY_SIZE(rules));
         struct egress_request *request;
@@ -54,11 +60,13 @@ START_TEST(rules_go_in_a_sealed_file_in_their_order_and_in_one_form)
         set = fake_egress_policy(egress, "sbx-a");
         ck_assert(set->is_sealed);
         ck_assert_int_eq(set->default_action, POLICY_DEFAULT_ALLOW_PUBLIC);
-        ck_assert_uint_eq(set->n_rules, 3);
+        ck_assert_uint_eq(set->n_rules, 5);
         ck_assert_str_eq(fake_egress_rule(egress, 0),
                          "allow *.xn--bcher-kva.example 443-443,8000-8080");
         ck_assert_str_eq(fake_egress_rule(egress, 1), "deny 10.0.0.0/8");
         ck_assert_str_eq(fake_egress_rule(egress, 2), "allow 2001:db8::1/128");
+        ck_assert_str_eq(fake_egress_rule(egress, 3), "deny udp 10.0.0.0/8 53-53");
+        ck_assert_str_eq(fake_egress_rule(egress, 4), "allow icmp 10.0.0.0/8");
         /* What is in force means what was asked for. */
         ck_assert_mem_eq(outcomes[0].enforced.sha256, policy->sha256, 32);
         (void)egress_release(policy);
@@ -107,9 +115,13 @@ START_TEST(what_is_no_policy_is_not_asked_for)
         static const struct {
                 const char *text;
                 int64_t n_rules;
-        } bad[] = { { "allow tcp - cidr 10.0.0.1/8", 1 }, { "allow tcp - domain 10.0.0.1", 1 },
-                    { "allow udp - cidr 10.0.0.0/8", 1 }, { "allow tcp - cidr 10.0.0.0/8", 2 },
-                    { "allow icmp - domain a.b", 1 },     { "nonsense", 1 } };
+        } bad[] = { { "allow tcp - cidr 10.0.0.1/8", 1 },
+                    { "allow tcp - domain 10.0.0.1", 1 },
+                    { "allow icmp 53 cidr 10.0.0.0/8", 1 },
+                    { "allow tcp - cidr 10.0.0.0/8", 2 },
+                    { "allow icmp - domain a.b", 1 },
+                    { "allow udp 53 domain a.b", 1 },
+                    { "nonsense", 1 } };
         struct egress_request *request;
 
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
