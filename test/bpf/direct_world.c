@@ -146,7 +146,10 @@ static void put_policy(void)
         }
         ck_assert_int_eq(policy_compile(&policy, &world.table, &refused), 0);
         policy_deinit(&policy);
-        ck_assert_int_eq(tables_put_policy(&world.tables, &world.table, &number), 0);
+        number = tables_new_number(&world.tables);
+        for (size_t i = 0; i < world.table.n_entries; i++)
+                ck_assert_int_eq(tables_put_entry(&world.tables, number, &world.table.entries[i]),
+                                 0);
         direct_world_point_at(number);
 }
 
