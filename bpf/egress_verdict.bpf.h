@@ -106,6 +106,12 @@ static __always_inline bool is_allowed_name(const struct egress_destination *to,
         return found && judge_ranges(&found->allowed, to->port, ret_rule) == EGRESS_ALLOW;
 }
 
+/* What the operator opened has an entry that denies nothing: the default does not lead there. */
+static __always_inline bool is_public(const struct egress_destination *to)
+{
+        return !find_ranges(to, EGRESS_POLICY_ALWAYS);
+}
+
 /* Of something that leaves the sandbox. */
 static __always_inline enum egress_verdict
 judge(const struct egress_sandbox *sandbox, const struct egress_destination *to, __u16 *ret_rule)
@@ -128,8 +134,8 @@ judge(const struct egress_sandbox *sandbox, const struct egress_destination *to,
         }
         if (is_allowed_name(to, sandbox->policy, ret_rule))
                 return EGRESS_ALLOWED_NAME;
-        return sandbox->default_action == EGRESS_ALLOW ? EGRESS_ALLOWED_DEFAULT
-                                                       : EGRESS_DENIED_DEFAULT;
+        return sandbox->default_action == EGRESS_ALLOW && is_public(to) ? EGRESS_ALLOWED_DEFAULT
+                                                                        : EGRESS_DENIED_DEFAULT;
 }
 
 /*

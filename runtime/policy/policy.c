@@ -41,6 +41,9 @@ static const char *const problem_texts[] = {
         [POLICY_E_TOO_COMPLEX] =
                 "makes more than 8 different ranges of ports meet at one "
                 "destination, with those of the rules that enclose it; join ranges",
+        [POLICY_E_OPENS_NOTHING] =
+                "opens nothing: it is not within one of the ranges that are always denied, such "
+                "as 10.0.0.0/8 or fc00::/7; each of them is opened by itself or in parts",
 };
 static_assert(ARRAY_SIZE(problem_texts) == _POLICY_PROBLEM_N, "every problem has a sentence");
 

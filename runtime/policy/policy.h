@@ -28,7 +28,8 @@ enum policy_problem {
         POLICY_E_PROTOCOL,    /* unknown */
         POLICY_E_DIRECT_MODE, /* a protocol that only direct mode carries */
         POLICY_E_RULES_MANY,
-        POLICY_E_TOO_COMPLEX, /* more ranges meet at one prefix or name than an entry holds */
+        POLICY_E_TOO_COMPLEX,   /* more ranges meet at one prefix or name than an entry holds */
+        POLICY_E_OPENS_NOTHING, /* not within what is always denied: opening it changes nothing */
         _POLICY_PROBLEM_N,
 };
 
@@ -46,7 +47,7 @@ enum policy_action {
 
 enum policy_default {
         POLICY_DEFAULT_DENY = 1,
-        POLICY_DEFAULT_ALLOW_PUBLIC, /* all that is not always denied */
+        POLICY_DEFAULT_ALLOW_PUBLIC, /* all that is public (always.h) */
 };
 
 enum policy_protocol {
