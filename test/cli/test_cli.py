@@ -1192,6 +1192,16 @@ class Others(CliTest):
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(walls=walls[:1])).returncode, 125)
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(ready=True)).returncode, 125)
 
+    def test_doctor_says_whether_anything_can_leave(self):
+        walls = [server_info.Wall(name="cgroup", holds=True, required=True),
+                 server_info.Wall(name="egress_relay", holds=False, detail="hotcell-egress has ended", fix="read the log")]
+        ran = self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True))
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertIn(b"read the log", ran.stdout)
+        self.assertIn(b"What policies allow can leave sandboxes: NO, see egress_relay above.", ran.stdout)
+        walls[1].holds = True
+        self.assertIn(b"can leave sandboxes: yes.", self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True)).stdout)
+
     def test_doctor_of_a_stranger_does_without_a_new_probe(self):
         def answer(request):
             if request.probe_walls:
