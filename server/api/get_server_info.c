@@ -1,8 +1,10 @@
 #include "hotcell/v1/server_service.pb-c.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "runtime/policy/policy.h"
 #include "server/api/api_private.h"
 #include "server/api/call.h"
+#include "server/api/check_egress.h"
 #include "server/api/convert.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
@@ -154,6 +156,20 @@ static void fill_durations(struct api_call *call, Hotcell__V1__GetServerInfoResp
                                                limits->queue_timeout_max_usec, true);
 }
 
+static Hotcell__V1__EgressLimits *convert_egress_limits(struct arena *arena)
+{
+        Hotcell__V1__EgressLimits *message = arena_new(arena, Hotcell__V1__EgressLimits);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__egress_limits__init(message);
+        message->rules = POLICY_RULES_MAX;
+        message->port_ranges = POLICY_PORTS_MAX;
+        message->converted_names = EGRESS_CONVERTED_MAX;
+        message->bytes = EGRESS_BYTES_MAX;
+        return message;
+}
+
 static void fill_walls(struct api_call *call, const struct session_info *info,
                        Hotcell__V1__GetServerInfoResponse *response)
 {
@@ -189,6 +205,7 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
         response->ready = session_is_ready(call->api->session) &&
                           store_is_healthy(call->api->store) && !store_is_full(call->api->store);
         fill_durations(call, response);
+        response->egress_limits = convert_egress_limits(arena);
         response->sandboxes_active = (int32_t)info.sandboxes_active;
         response->sandboxes_max = (int32_t)info.sandboxes_max;
         response->quotas = arena_new_array(arena, Hotcell__V1__Quota *, _SESSION_SHARE_N);
