@@ -236,6 +236,14 @@ class Egress(CliTest):
         for fields, line in (
                 ({}, "egress denied: tcp 1.2.3.4:443 (no rule allows it)"),
                 ({"address": "2001:db8::1", "count": 12}, "egress denied: tcp [2001:db8::1]:443 (no rule allows it), 12 times"),
+                ({"reason": egress.EGRESS_REASON_NAME_MISMATCH}, "egress denied: tcp 1.2.3.4:443 (the program named no host)"),
+                ({"reason": egress.EGRESS_REASON_RULE, "rule_index": 3, "policy_version": 2},
+                 "egress denied: tcp 1.2.3.4:443 (rule 3 of policy version 2 denies it)"),
+                ({"protocol": egress.EGRESS_PROTOCOL_UDP, "address": "169.254.169.254", "port": 53, "name": "a.org",
+                  "reason": egress.EGRESS_REASON_ALWAYS_DENIED},
+                 "egress denied: dns a.org (it is 169.254.169.254, which no rule can allow)"),
+                ({"protocol": egress.EGRESS_PROTOCOL_UDP, "address": "169.254.169.254", "port": 53, "reason": egress.EGRESS_REASON_PROTOCOL},
+                 "egress denied: udp 169.254.169.254:53 (the network does not carry this protocol)"),
                 ({"name": "example.org", "reason": egress.EGRESS_REASON_NAME_MISMATCH},
                  "egress denied: tcp 1.2.3.4:443 example.org (it is not allowed under this name)"),
                 ({"address": "", "port": 0, "name": "a\x1b.org", "reason": egress.EGRESS_REASON_RESOLVER},
@@ -272,7 +280,9 @@ class Egress(CliTest):
         flow = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=0, name="example.org", command="c\x1burl", execution_id=EXECUTION_ID,
                           sent_bytes=100, received_bytes=2048)
         flow.duration.FromMilliseconds(1500)
-        events = [self.event(count=7), flow, self.event(type=egress.EGRESS_EVENT_TYPE_FAILED, reason=0, error="ETIMEDOUT")]
+        cut = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=egress.EGRESS_REASON_POLICY_CHANGED, sent_bytes=5)
+        cut.duration.FromMilliseconds(2500)
+        events = [self.event(count=7), flow, cut, self.event(type=egress.EGRESS_EVENT_TYPE_FAILED, reason=0, error="ETIMEDOUT")]
 
         def answer(request):
             start = int(request.page_token or 0)
@@ -286,13 +296,14 @@ class Egress(CliTest):
             ["2023-11-14T22:13:20.123Z", "DENIED x7", "tcp 1.2.3.4:443", "-", "no rule allows it", "-", "-"],
             ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "example.org", "100 B sent, 2.0 KiB received, 1.5 s", "c\\x1burl",
              EXECUTION_ID],
+            ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "-", "5 B sent, 0 B received, 2.5 s; the policy was changed", "-", "-"],
             ["2023-11-14T22:13:20.123Z", "FAILED", "tcp 1.2.3.4:443", "-", "ETIMEDOUT", "-", "-"]])
         request = server.requests[0][1]
         self.assertEqual((request.sandbox_id, request.execution_id, list(request.types)), (SANDBOX_ID, "", []))
         lines = self.hotcell(server, "egress", "log", "-o", "jsonl", SANDBOX_ID).stdout.splitlines()
-        self.assertEqual([json.loads(line)["type"] for line in lines], ["DENIED", "FLOW_ENDED", "FAILED"])
+        self.assertEqual([json.loads(line)["type"] for line in lines], ["DENIED", "FLOW_ENDED", "FLOW_ENDED", "FAILED"])
         rows = json.loads(self.hotcell(server, "egress", "log", "-o", "json", SANDBOX_ID).stdout)
-        self.assertEqual([row.get("duration") for row in rows], [None, "1.5s", None])
+        self.assertEqual([row.get("duration") for row in rows], [None, "1.5s", "2.5s", None])
         self.hotcell(server, "egress", "log", "--type", "denied", "--type", "FAILED", "--execution", EXECUTION_ID, SANDBOX_ID)
         request = server.requests[-1][1]
         self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))
@@ -762,12 +773,29 @@ class Requests(CliTest):
 
     def test_what_is_no_host_with_ports_is_not_sent(self):
         for text in ("", ":443", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
-                     "example.org:80-0", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
+                     "example.org:80-0", "b.org:0", "b.org:65536", "b.org:90-80", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
             with self.subTest(text=text):
                 ran = self.hotcell(None, "sandbox", "create", "--allow", text)
                 self.assertEqual(ran.returncode, 125)
-                self.assertIn(f"--allow takes HOST[:PORTS], such as example.org:443 or [2001:db8::/32]:443,8000-8080, not '{text}'",
-                              ran.stderr.decode())
+                self.assertIn("--allow takes HOST[:PORTS], such as example.org:443 or [2606:2800:220::/48]:443,8000-8080, "
+                              f"with ports from 1 to 65535, not '{text}'", ran.stderr.decode())
+
+    def test_common_slips_are_told_with_what_to_write(self):
+        for text, wanted in (
+                ("https://example.org:443/x", "is a URL: write only its host and port, example.org:443"),
+                ("https://example.org/x:y", "is a URL: write only its host and port, example.org:443"),
+                ("http://[2606:2800:220::1]/", "is a URL: write only its host and port, [2606:2800:220::1]:80"),
+                ("ftp://example.org", "is a URL: write only its host and port, example.org"),
+                ("example.org/path", "has a path: write only the host and its ports, example.org"),
+                ("example.org:443/path", "has a path: write only the host and its ports, example.org:443"),
+                ("2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, [2001:db8::/32]:443"),
+                ("[2001:db8::]/32:443", "has its length behind the bracket: write [2001:db8::/32]:443"),
+                ("[2001:db8::]/32", "has its length behind the bracket: write [2001:db8::/32]"),
+                ("*", "is no host: for all public ones use --egress-default allow-public"),
+                ("*:443", "is no host: for all public ones use --egress-default allow-public")):
+            with self.subTest(text=text):
+                ran = self.hotcell(None, "run", "--deny", "a.org", "--allow", text, "-c", "1")
+                self.assertEqual((ran.returncode, ran.stderr.decode()), (125, f"hotcell: run: --allow '{text}' {wanted}\n"))
 
     def test_unset_limits_are_not_sent(self):
         request = self.request("run", "-c", "pass")
@@ -899,15 +927,22 @@ class Errors(CliTest):
         ran = self.hotcell(self.serve(CreateKey=refuse), "key", "create", "x")
         self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: page_size is bad", "  NAME (name): is bad"])
 
-    def test_a_rule_whose_host_is_quoted_needs_no_number(self):
-        def refuse(_request):
-            bad = details_pb2.BadRequest()
-            bad.field_violations.add(field="spec.egress.rules[1].cidr", description="'10.0.0.1/8' has bits set")
-            bad.field_violations.add(field="spec.egress.rules[2].ports[0].first", description="is 0")
-            raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, "spec.egress.rules[1].cidr '10.0.0.1/8' has bits set", bad)
-        ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create")
-        self.assertEqual(ran.stderr.decode().splitlines(), [
-            "hotcell: --allow or --deny '10.0.0.1/8' has bits set", "  spec.egress.rules[2].ports[0].first: is 0"])
+    def test_a_rule_is_named_as_it_was_written(self):
+        def refused(part, description, i=1):
+            def refuse(_request):
+                bad = details_pb2.BadRequest()
+                bad.field_violations.add(field=f"spec.egress.rules[{i}]{part}", description=description)
+                bad.field_violations.add(field="spec.egress.rules[2].ports[0].first", description="is 0")
+                raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, f"spec.egress.rules[{i}]{part} {description}", bad)
+            ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create", "--deny", "c.org:7", "--allow", "a.org", "--allow", "10.0.0.1/8:9")
+            return ran.stderr.decode().splitlines()
+        second = "  --deny 'c.org:7' (spec.egress.rules[2].ports[0].first): is 0"
+        for part, description, said in ((".cidr", "'10.0.0.1/8' has bits set", ": '10.0.0.1/8' has bits set"),
+                                        (".ports[1].first", "is 0", ": a port is 0"), (".ports", "has more", ": it has more"),
+                                        ("", "makes more", ": it makes more")):
+            self.assertEqual(refused(part, description), [f"hotcell: --allow '10.0.0.1/8:9'{said}", second])
+        self.assertEqual(refused("", "is odd", i=3)[0], "hotcell: spec.egress.rules[3] is odd")
+        self.assertEqual(refused("x]y", "is odd", i="")[0], "hotcell: spec.egress.rules[]x]y is odd")
 
     def test_other_fields_in_a_sentence_are_called_by_their_flags_too(self):
         def refuse(_request):
@@ -1067,6 +1102,16 @@ class Sandboxes(CliTest):
         rows = json.loads(self.hotcell(server, "sandbox", "ls", "-o", "json").stdout)
         self.assertEqual([("usage" in row, row["name"]) for row in rows], [(False, "al\x1bpha"), (False, ""), (False, "z")])
         self.assertEqual(len(self.hotcell(server, "sandbox", "ls", "-o", "jsonl").stdout.splitlines()), 3)
+
+    def test_another_egress_policy_than_the_one_given_is_said(self):
+        box = self.box("k", "alpha")
+        for differs, words, said in ((True, ("--deny", "8.8.8.8"), True), (False, ("--deny", "8.8.8.8"), False), (True, (), False)):
+            server = self.serve(CreateSandbox=lambda request: sandboxes.CreateSandboxResponse(sandbox=box, egress_differs=differs))
+            for quiet in ((), ("-q",)):
+                ran = self.hotcell(server, "sandbox", "create", "--name", "alpha", "--get-or-create", *words, *quiet)
+                self.assertEqual((ran.returncode, ran.stdout.decode()), (0, box.sandbox_id + "\n"))
+                self.assertEqual("it has another egress policy" in ran.stderr.decode(), said, (differs, words))
+                self.assertEqual("it was there already" in ran.stderr.decode(), not quiet)
 
     def test_create_update_inspect_rm(self):
         box = self.box("k", "alpha")
@@ -1248,6 +1293,12 @@ class Others(CliTest):
         self.assertEqual(lines[-3:], ["  --ttl: 1h unless set, at most 30d, 0 is refused",
                                       "  --idle-timeout: none unless set, at most 90m, 0 for none",
                                       "  --timeout: 90s unless set, at most 100.5s, 0 is refused"])
+
+    def test_version_shows_how_much_an_egress_policy_may_say(self):
+        info = server_info.GetServerInfoResponse(version="9.9")
+        info.egress_limits.rules, info.egress_limits.port_ranges, info.egress_limits.converted_names, info.egress_limits.bytes = 100, 8, 10, 3 << 19
+        lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
+        self.assertEqual(lines[-1], "  --allow, --deny: at most 100 together, with 8 ranges of ports each, 10 of names that are not ASCII, 1.5 MiB in all")
 
     def test_code_that_ran_out_of_time_has_a_hint(self):
         ran = self.run_script(play(ended(execution.OUTCOME_TIMEOUT, cause=execution.CAUSE_LIMIT)))
