@@ -75,6 +75,10 @@ static const char *reason_text(const Hotcell__V1__EgressEvent *event)
                 return "it could not be judged";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_POLICY_CHANGED:
                 return "the policy was changed";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RECORD_TYPE:
+                return "only A and AAAA records are resolved";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_MALFORMED:
+                return "the question is malformed";
         default:
                 return "for a reason that this client does not know";
         }

@@ -344,7 +344,7 @@ static int new_request(const struct egress_client *client, egress_on_answer on_a
 int egress_client_ping(struct egress_client *client, egress_on_answer on_answer, void *userdata,
                        struct egress_request **ret_request)
 {
-        struct egress_request *request;
+        struct egress_request *request = NULL;
         int r = new_request(client, on_answer, userdata, &request);
 
         if (r)
@@ -359,7 +359,7 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
                              egress_on_answer on_answer, void *userdata,
                              struct egress_request **ret_request)
 {
-        struct egress_request *request;
+        struct egress_request *request = NULL;
         int r = new_request(client, on_answer, userdata, &request);
 
         if (r)

@@ -36,6 +36,7 @@ struct event {
         char name[DNS_NAME_BUFFER];
         unsigned type;
         int rule;
+        int error;
         bool has_address;
         struct dns_address address;
 };
@@ -116,6 +117,7 @@ static void record(const struct resolver_event *event, void *userdata)
                                 .count = event->count,
                                 .type = event->type,
                                 .rule = event->rule,
+                                .error = event->error,
                                 .has_address = event->address };
         (void)snprintf(kept->name, sizeof(kept->name), "%s", event->name);
         if (event->address)
@@ -466,6 +468,7 @@ START_TEST(chain_without_end_fails)
         start_with(give_loop);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_SERVFAIL);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, EBADMSG);
         ck_assert_uint_eq(f.n_admitted, 0);
 }
 END_TEST
@@ -662,6 +665,7 @@ START_TEST(lie_is_no_answer)
         ck_assert_uint_eq(f.upstream.n_udp, 1);
         ck_assert_uint_eq(f.n_admitted, 0);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, ETIMEDOUT);
 }
 END_TEST
 
@@ -699,6 +703,7 @@ START_TEST(broken_answer_fails_at_once)
         start_with(break_off);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_SERVFAIL);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, EBADMSG);
 }
 END_TEST
 
@@ -728,6 +733,8 @@ START_TEST(rcodes_of_an_upstream_are_translated)
                 ck_assert_uint_eq(get_n_answers(waiter.bytes), 0);
                 n_failures += rcodes[i].expected == DNS_SERVFAIL;
                 ck_assert_uint_eq(f.n_events, n_failures);
+                if (rcodes[i].expected == DNS_SERVFAIL)
+                        ck_assert_int_eq(f.events[n_failures - 1].error, EREMOTEIO);
         }
         ck_assert_uint_eq(f.n_admitted, 0);
 }
@@ -764,6 +771,7 @@ START_TEST(server_that_is_not_there_fails)
         fake_upstream_deinit(&f.upstream);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_SERVFAIL);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, EREMOTEIO);
 }
 END_TEST
 
