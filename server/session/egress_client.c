@@ -321,34 +321,37 @@ static void enqueue(struct egress_client *client, struct egress_request *request
         flush(client);
 }
 
-/* Of nobody yet: enqueue() makes it the client's. */
-static int new_request(const struct egress_client *client, egress_on_answer on_answer,
-                       void *userdata, struct egress_request **ret_request)
+static int check_room(const struct egress_client *client)
 {
-        struct egress_request *request;
-
         if (client->fd < 0)
                 return EGRESS_CLIENT_E_DISCONNECTED;
-        if (map_count(&client->requests) >= EGRESS_REQUESTS_MAX)
-                return EGRESS_CLIENT_E_BUSY;
-        request = calloc(1, sizeof(*request));
+        return map_count(&client->requests) < EGRESS_REQUESTS_MAX ? 0 : EGRESS_CLIENT_E_BUSY;
+}
+
+/* Of nobody yet: enqueue() makes it the client's. NULL: no memory. */
+static struct egress_request *new_request(egress_on_answer on_answer, void *userdata)
+{
+        struct egress_request *request = calloc(1, sizeof(*request));
+
         if (!request)
-                return error_origin(-ENOMEM);
+                return NULL;
         request->fd = -1;
         request->on_answer = on_answer;
         request->userdata = userdata;
-        *ret_request = request;
-        return 0;
+        return request;
 }
 
 int egress_client_ping(struct egress_client *client, egress_on_answer on_answer, void *userdata,
                        struct egress_request **ret_request)
 {
-        struct egress_request *request = NULL;
-        int r = new_request(client, on_answer, userdata, &request);
+        struct egress_request *request;
+        int r = check_room(client);
 
         if (r)
                 return r;
+        request = new_request(on_answer, userdata);
+        if (!request)
+                return error_origin(-ENOMEM);
         request->is_ping = true;
         enqueue(client, request);
         *ret_request = request;
@@ -359,11 +362,14 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
                              egress_on_answer on_answer, void *userdata,
                              struct egress_request **ret_request)
 {
-        struct egress_request *request = NULL;
-        int r = new_request(client, on_answer, userdata, &request);
+        struct egress_request *request;
+        int r = check_room(client);
 
         if (r)
                 return r;
+        request = new_request(on_answer, userdata);
+        if (!request)
+                return error_origin(-ENOMEM);
         r = egress_file_make(order->egress, &request->fd, &request->n_bytes);
         if (r) {
                 free(request);
