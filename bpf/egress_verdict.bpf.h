@@ -155,6 +155,12 @@ static __always_inline bool is_denied_within(const struct egress_destination *to
         return found && judge_ranges(found, &v4, ret_rule) == EGRESS_DENY;
 }
 
+/* What the operator opened has an entry that denies nothing: the default does not lead there. */
+static __always_inline bool is_public(const struct egress_destination *to)
+{
+        return !find_ranges(to, EGRESS_POLICY_ALWAYS);
+}
+
 /* What names and the default let through is TCP alone. */
 static __always_inline enum egress_verdict judge_rest(const struct egress_sandbox *sandbox,
                                                       const struct egress_destination *to,
@@ -164,8 +170,8 @@ static __always_inline enum egress_verdict judge_rest(const struct egress_sandbo
                 return EGRESS_DENIED_DEFAULT;
         if (is_allowed_name(to, sandbox->policy, ret_rule))
                 return EGRESS_ALLOWED_NAME;
-        return sandbox->default_action == EGRESS_ALLOW ? EGRESS_ALLOWED_DEFAULT
-                                                       : EGRESS_DENIED_DEFAULT;
+        return sandbox->default_action == EGRESS_ALLOW && is_public(to) ? EGRESS_ALLOWED_DEFAULT
+                                                                        : EGRESS_DENIED_DEFAULT;
 }
 
 /* Of something that leaves the sandbox. */

@@ -4,6 +4,7 @@
  */
 
 #include <stdio.h>
+#include <string.h>
 
 #include "hotcell/v1/server_service.pb-c.h"
 
@@ -69,6 +70,16 @@ static bool all_required_hold(Hotcell__V1__Wall *const *walls, size_t n_walls)
         return n_walls > 0;
 }
 
+/* "yes" also for an older server, which does not tell. */
+static const char *can_leave(Hotcell__V1__Wall *const *walls, size_t n_walls)
+{
+        for (size_t i = 0; i < n_walls; i++) {
+                if (strcmp(walls[i]->name, "egress_relay") == 0 && !walls[i]->holds)
+                        return "NO, see egress_relay above";
+        }
+        return "yes";
+}
+
 static void print_info(const Hotcell__V1__GetServerInfoResponse *info, bool serves,
                        enum output_format format)
 {
@@ -83,6 +94,9 @@ static void print_info(const Hotcell__V1__GetServerInfoResponse *info, bool serv
                      : info->ready            ? "yes"
                      : *info->runtime_version ? "NO, it is not ready"
                                               : "NO, it has no runtime");
+        if (serves)
+                (void)printf("What policies allow can leave sandboxes: %s.\n",
+                             can_leave(info->walls, info->n_walls));
 }
 
 /* Asks; a probe anew only operators may have, others are told what was seen at start. */
@@ -139,7 +153,8 @@ int cmd_doctor(int argc, char **argv)
                 .operands = "[OPTIONS]",
                 .summary = "Shows every wall between sandboxes and this host, whether it holds, "
                            "and the fix.",
-                .text = "Exits with 0 only when all required walls hold and the server serves.\n"
+                .text = "Exits with 0 only when all required walls hold and the server serves;\n"
+                        "hotcell-egress is not required: without it nothing leaves.\n"
                         "When no server can be reached, root sees what the runtime itself finds,\n"
                         "with the template store that HOTCELL_STORE names.",
                 .examples = "  sudo hotcell doctor\n",

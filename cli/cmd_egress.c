@@ -35,14 +35,16 @@ static char *decision_of(const Hotcell__V1__EgressEvent *event)
         return event->count > 1 ? format_text("%s x%" PRId64, type, event->count) : duplicate(type);
 }
 
-/* Why not, or how much went through. */
+/* Why not, or how much went through and why it ended, if not by itself. */
 static char *reason_of(const Hotcell__V1__EgressEvent *event)
 {
-        if (event->type != HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FLOW_ENDED ||
-            *egress_reason(event))
-                return duplicate(egress_reason(event));
-        return format_text("%s sent, %s received, %.1f s", show_bytes(event->sent_bytes),
-                           show_bytes(event->received_bytes), message_seconds(event->duration));
+        _cleanup_(freep) char *reason = egress_reason(event);
+
+        if (event->type != HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FLOW_ENDED)
+                return take(reason);
+        return format_text("%s sent, %s received, %.1f s%s%s", show_bytes(event->sent_bytes),
+                           show_bytes(event->received_bytes), message_seconds(event->duration),
+                           *reason ? "; " : "", reason);
 }
 
 static void add_row(struct table *table, const Hotcell__V1__EgressEvent *event)

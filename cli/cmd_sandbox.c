@@ -80,6 +80,10 @@ static int create(const struct create_options *options, const struct spec_option
                 output_message((enum output_format)options->format, answer->sandbox);
         if (!answer->created && !options->quiet)
                 say("it was there already");
+        /* Also when it is to be quiet: what was asked for is not what holds. */
+        if (answer->egress_differs && create->spec->egress)
+                say("it has another egress policy than the one given here, and keeps it; `hotcell "
+                    "sandbox inspect` shows it, `hotcell sandbox update` replaces it");
         return 0;
 }
 
@@ -93,7 +97,7 @@ static int sandbox_create(int argc, char **argv)
                             "1h\n"
                             "  hotcell sandbox create --name my-box --get-or-create -q\n"
                             "  hotcell sandbox create --allow pypi.org:443 --allow "
-                            "192.0.2.0/24:443,8000-8080\n",
+                            "93.184.216.0/24:443,8000-8080\n",
         };
         static const struct option_row rows[] = {
                 { 'e', "env", OPTION_PAIRS, offsetof(struct create_options, environment),

@@ -65,6 +65,16 @@ static void print_rule(const char *flag, const Hotcell__V1__DurationRule *rule)
                      rule->zero_allowed ? "for none" : "is refused");
 }
 
+static void print_egress_limits(const Hotcell__V1__EgressLimits *limits)
+{
+        if (!limits)
+                return; /* an older server */
+        (void)printf("  --allow, --deny: at most %d together, with %d ranges of ports each, %d of "
+                     "names that are not ASCII, %s in all\n",
+                     limits->rules, limits->port_ranges, limits->converted_names,
+                     show_bytes(limits->bytes));
+}
+
 static void print_template(const Hotcell__V1__TemplateInfo *template)
 {
         _cleanup_(freep) char *name = escape_line(template->name);
@@ -93,6 +103,7 @@ static void print_server(const Hotcell__V1__GetServerInfoResponse *info)
         print_rule("--ttl", info->ttl);
         print_rule("--idle-timeout", info->idle_timeout);
         print_rule("--timeout", info->execution_timeout);
+        print_egress_limits(info->egress_limits);
         for (size_t i = 0; i < info->n_templates; i++)
                 print_template(info->templates[i]);
 }

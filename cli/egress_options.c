@@ -6,7 +6,9 @@
 
 #include "hotcell/v1/egress.pb-c.h"
 
+#include "cli/egress_slip.h"
 #include "cli/exit_code.h"
+#include "cli/field_flag.h"
 #include "cli/memory.h"
 #include "cli/message.h"
 #include "cli/say.h"
@@ -21,15 +23,21 @@ struct option_group egress_options_group(struct egress_options *options)
         static const char *const defaults[] = { "", "deny", "allow-public", NULL };
         static const struct option_row rows[] = {
                 { 0, "allow", OPTION_TEXTS, offsetof(struct egress_options, allow), HOST,
-                  "let TCP to it through, such as example.org:443, *.example.org, 192.0.2.0/24 or "
-                  "[2001:db8::/32]:443,8000-8080; in direct mode also UDP and ping to addresses, "
-                  "such as udp:192.0.2.0/24:53 or icmp:2001:db8::/32; may be repeated",
+                  "let TCP to it through, such as example.org:443, *.example.org, "
+                  "93.184.216.0/24 or [2606:2800:220::/48]:443,8000-8080; every port unless "
+                  "given; in direct mode also UDP and ping to addresses, such as "
+                  "udp:93.184.216.0/24:53 or icmp:2606:2800:220::/48; may be repeated",
                   NULL, 0 },
                 { 0, "deny", OPTION_TEXTS, offsetof(struct egress_options, deny), HOST,
-                  "do not, whatever else allows it; may be repeated", NULL, 0 },
+                  "never let it through: a deny beats every allow; a name is then not resolved, "
+                  "its addresses stay as they are; may be repeated",
+                  NULL, 0 },
                 { 0, "egress-default", OPTION_CHOICE,
                   offsetof(struct egress_options, default_action), "deny|allow-public",
-                  "for all other hosts; deny unless given", defaults, 0 },
+                  "for all other hosts; deny unless given. Only rules let UDP and ping through. Never let through, whatever is allowed, unless the operator opens "
+                  "it: private, link-local and documentation addresses, the host's own, multicast "
+                  "and the metadata of clouds",
+                  defaults, 0 },
         };
 
         return (struct option_group)OPTION_GROUP("What may leave it (nothing unless given)", rows,
@@ -96,8 +104,8 @@ static bool read_range(char *text, Hotcell__V1__EgressPorts *range)
 
         if (dash)
                 *dash = '\0';
-        if (!text_to_uint64(text, INT32_MAX, &first) ||
-            (dash && (!text_to_uint64(dash + 1, INT32_MAX, &last) || last == 0)))
+        if (!text_to_uint64(text, UINT16_MAX, &first) || first == 0 ||
+            (dash && (!text_to_uint64(dash + 1, UINT16_MAX, &last) || last < first)))
                 return false;
         range->first = (int32_t)first;
         range->last = (int32_t)last;
@@ -136,24 +144,56 @@ static bool read_rule(const char *text, Hotcell__V1__EgressRule *rule)
 
 /* --- all of them --- */
 
+static char *slip_of(const char *text)
+{
+        Hotcell__V1__EgressProtocol protocol;
+
+        return egress_slip(skip_protocol(text, &protocol));
+}
+
+static void say_what_is_wrong(const char *command, const char *option, const char *text)
+{
+        _cleanup_(freep) char *slip = slip_of(text);
+
+        if (slip)
+                say_of(command, "--%s '%s' %s", option, text, slip);
+        else
+                say_of(command,
+                       "--%s takes " HOST ", such as example.org:443, udp:93.184.216.34:53 or "
+                       "[2606:2800:220::/48]:443,8000-8080, with ports from 1 to 65535, not '%s'",
+                       option, text);
+}
+
 static int add_rules(const char *command, const char *option, const struct option_texts *texts,
                      Hotcell__V1__EgressAction action, Hotcell__V1__EgressPolicy *policy)
 {
         for (size_t i = 0; i < texts->n; i++) {
                 Hotcell__V1__EgressRule *rule = message_new(&hotcell__v1__egress_rule__descriptor);
+                _cleanup_(freep) char *slip = slip_of(texts->items[i]);
 
                 rule->action = action;
                 policy->rules = reallocate(policy->rules, policy->n_rules + 1, sizeof(void *));
                 policy->rules[policy->n_rules++] = rule;
-                if (read_rule(texts->items[i], rule))
-                        continue;
-                say_of(command,
-                       "--%s takes " HOST ", such as example.org:443, udp:192.0.2.7:53 or "
-                       "[2001:db8::/32]:443,8000-8080, not '%s'",
-                       option, texts->items[i]);
-                return EXIT_OURS;
+                if (slip || !read_rule(texts->items[i], rule)) {
+                        say_what_is_wrong(command, option, texts->items[i]);
+                        return EXIT_OURS;
+                }
         }
         return 0;
+}
+
+/* For what the server says of them; in the order of the policy. */
+static void remember_texts(const struct egress_options *options)
+{
+        const struct option_texts *lists[] = { &options->allow, &options->deny };
+        char **texts = allocate(options->allow.n + options->deny.n + 1, sizeof(*texts));
+        size_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+                for (size_t j = 0; j < lists[i]->n; j++)
+                        texts[n++] = format_text("--%s '%s'", i == 0 ? "allow" : "deny",
+                                                 lists[i]->items[j]);
+        field_flag_set_rules(texts, n);
 }
 
 int egress_options_message(const char *command, const struct egress_options *options,
@@ -172,7 +212,9 @@ int egress_options_message(const char *command, const struct egress_options *opt
         if (r == 0)
                 r = add_rules(command, "deny", &options->deny,
                               HOTCELL__V1__EGRESS_ACTION__EGRESS_ACTION_DENY, policy);
-        if (r == 0)
+        if (r == 0) {
+                remember_texts(options);
                 *ret_policy = take(policy);
+        }
         return r;
 }

@@ -271,7 +271,7 @@ static char *message_text(const struct rpc_error *error)
                 return format_text("%.*s", 4 * TEXT_MAX, error->message);
         cut = format_text("%.*s", 4 * TEXT_MAX, error->message + n_field);
         rest = field_flags_in(cut);
-        return format_text("%s%s", flag, rest);
+        return format_text("%s%s%s", flag, field_subject(field), rest);
 }
 
 void rpc_error_print(const struct rpc_error *error, FILE *out)

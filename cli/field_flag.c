@@ -8,6 +8,7 @@
 
 #include "cli/memory.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 
 /* A sandbox is described in `spec` of CreateSandbox and in `sandbox` of Execute; the same name
  * outside of it may be another thing. */
@@ -20,6 +21,7 @@ static const struct {
         { "code", NULL, "CODE" },
         { "context_id", NULL, "--code-context" },
         { "egress.default_action", "--egress-default", "--egress-default" },
+        { "egress.rules", "--allow and --deny", "--allow and --deny" },
         { "environment", "--env", "--env" },
         { "idle_timeout", "--idle-timeout", "--idle-timeout" },
         { "labels", "--label", "--label" },
@@ -44,27 +46,70 @@ static const struct {
         { "working_directory", NULL, "--directory" },
 };
 
-/* A rule is one of several: what is wrong with its host quotes that, but ports are only numbers. */
-static bool is_egress_host(const char *path)
-{
-        const char *end = strchr(path, ']');
+/* The rules that were sent, as they were written: there is one command line. */
+static struct {
+        char **texts;
+        size_t n;
+} rules;
 
-        return strncmp(path, "egress.rules[", strlen("egress.rules[")) == 0 && end &&
-               (strcmp(end, "].cidr") == 0 || strcmp(end, "].domain") == 0);
+void field_flag_set_rules(char **texts, size_t n)
+{
+        for (size_t i = 0; i < rules.n; i++)
+                free(rules.texts[i]);
+        free(rules.texts);
+        rules.texts = texts;
+        rules.n = n;
+}
+
+static const char *skip_spec(const char *path)
+{
+        static const char *const specs[] = { "spec.", "sandbox." };
+
+        for (size_t i = 0; i < ARRAY_SIZE(specs); i++) {
+                if (strncmp(path, specs[i], strlen(specs[i])) == 0)
+                        return path + strlen(specs[i]);
+        }
+        return path;
+}
+
+/* How the rule that @path is in was written, and what of it: behind the bracket; NULL: no rule. */
+static const char *find_rule(const char *path, const char **ret_part)
+{
+        static const char start[] = "egress.rules[";
+        const char *end = strchr(path, ']');
+        char number[16];
+        uint64_t i;
+
+        if (strncmp(path, start, strlen(start)) != 0 || !end)
+                return NULL;
+        path += strlen(start);
+        *ret_part = end + 1;
+        (void)snprintf(number, sizeof(number), "%.*s", (int)MIN(end - path, (ptrdiff_t)12), path);
+        return text_to_uint64(number, UINT32_MAX, &i) && i < rules.n ? rules.texts[i] : NULL;
+}
+
+const char *field_subject(const char *path)
+{
+        const char *part;
+
+        if (!find_rule(skip_spec(path), &part))
+                return "";
+        if (strcmp(part, ".cidr") == 0 || strcmp(part, ".domain") == 0)
+                return ":"; /* it is quoted */
+        return strncmp(part, ".ports[", strlen(".ports[")) == 0 ? ": a port" : ": it";
 }
 
 const char *field_flag(const char *path)
 {
-        static const char *const specs[] = { "spec.", "sandbox." };
-        bool is_in_spec = false;
+        const char *whole = path;
+        const char *part, *rule;
+        bool is_in_spec;
 
-        for (size_t i = 0; i < ARRAY_SIZE(specs) && !is_in_spec; i++) {
-                is_in_spec = strncmp(path, specs[i], strlen(specs[i])) == 0;
-                if (is_in_spec)
-                        path += strlen(specs[i]);
-        }
-        if (is_egress_host(path))
-                return "--allow or --deny";
+        path = skip_spec(path);
+        is_in_spec = path != whole;
+        rule = find_rule(path, &part);
+        if (rule)
+                return rule;
         for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
                 if (strcmp(path, flags[i].field) == 0)
                         return is_in_spec ? flags[i].in_spec : flags[i].elsewhere;

@@ -9,6 +9,8 @@
 
 #include "cli/memory.h"
 
+enum { DNS_PORT = 53 };
+
 static const char *protocol_word(const Hotcell__V1__EgressEvent *event)
 {
         switch ((int)event->protocol) {
@@ -23,10 +25,17 @@ static const char *protocol_word(const Hotcell__V1__EgressEvent *event)
         }
 }
 
-/* Only a name, which the resolver was asked for. */
-static bool is_name_only(const Hotcell__V1__EgressEvent *event)
+/* What the resolver says. Of UDP that a program sent the wall alone tells, and it knows why. */
+static bool is_lookup(const Hotcell__V1__EgressEvent *event)
 {
-        return !*event->address && *event->name;
+        bool is_dns = (int)event->protocol == HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_UDP &&
+                      event->port == DNS_PORT;
+
+        if (!*event->address)
+                return *event->name || is_dns;
+        /* A name whose addresses no rule can allow: the address is one of these. */
+        return is_dns && *event->name &&
+               (int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_ALWAYS_DENIED;
 }
 
 char *egress_destination(const Hotcell__V1__EgressEvent *event)
@@ -34,7 +43,7 @@ char *egress_destination(const Hotcell__V1__EgressEvent *event)
         bool is_v6 = strchr(event->address, ':') != NULL;
         const char *protocol = protocol_word(event);
 
-        if (is_name_only(event))
+        if (is_lookup(event))
                 return duplicate("dns");
         if (!*event->address)
                 return duplicate(protocol);
@@ -44,21 +53,18 @@ char *egress_destination(const Hotcell__V1__EgressEvent *event)
                            event->port);
 }
 
-const char *egress_reason(const Hotcell__V1__EgressEvent *event)
+static const char *reason_text(const Hotcell__V1__EgressEvent *event)
 {
-        if (*event->error)
-                return event->error;
         switch ((int)event->reason) {
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_UNSPECIFIED:
                 return "";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_DEFAULT:
                 return "no rule allows it";
-        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE:
-                return "a rule denies it";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_ALWAYS_DENIED:
                 return "no rule can allow it";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_NAME_MISMATCH:
-                return "it is not allowed under this name";
+                return *event->name ? "it is not allowed under this name"
+                                    : "the program named no host";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RESOLVER:
                 return "the policy does not allow the name";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_PROTOCOL:
@@ -69,9 +75,25 @@ const char *egress_reason(const Hotcell__V1__EgressEvent *event)
                 return "it could not be judged";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_POLICY_CHANGED:
                 return "the policy was changed";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RECORD_TYPE:
+                return "only A and AAAA records are resolved";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_MALFORMED:
+                return "the question is malformed";
         default:
                 return "for a reason that this client does not know";
         }
+}
+
+char *egress_reason(const Hotcell__V1__EgressEvent *event)
+{
+        if (*event->error)
+                return duplicate(event->error);
+        if ((int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE)
+                return format_text("rule %d of policy version %" PRId64 " denies it",
+                                   event->rule_index, event->policy_version);
+        if (is_lookup(event) && *event->address)
+                return format_text("it is %s, which no rule can allow", event->address);
+        return duplicate(reason_text(event));
 }
 
 /* `, 12 times` and `; 3 others are left out`. */
@@ -94,7 +116,7 @@ char *egress_sentence(const Hotcell__V1__EgressEvent *event)
         bool has_failed = event->type == HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FAILED;
         _cleanup_(freep) char *destination = egress_destination(event);
         _cleanup_(freep) char *times = counts(event);
-        const char *reason = egress_reason(event);
+        _cleanup_(freep) char *reason = egress_reason(event);
         bool has_reason = *reason != '\0';
 
         return format_text("egress %s: %s%s%s%s%s%s%s", has_failed ? "failed" : "denied",

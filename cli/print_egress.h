@@ -6,6 +6,6 @@ struct Hotcell__V1__EgressEvent;
 /* `egress denied: tcp 192.0.2.1:443 (no rule allows it)`. The caller frees. */
 char *egress_sentence(const struct Hotcell__V1__EgressEvent *event);
 
-/* Parts of it. The caller frees the first; the other is a constant, or the event's. */
+/* Parts of it. The caller frees. */
 char *egress_destination(const struct Hotcell__V1__EgressEvent *event);
-const char *egress_reason(const struct Hotcell__V1__EgressEvent *event);
+char *egress_reason(const struct Hotcell__V1__EgressEvent *event);

@@ -138,6 +138,37 @@ static int admit(const char *name, const struct dns_address *addresses, size_t n
         return 0;
 }
 
+/* As RFC 3597 writes those that have no name here. */
+static const char *type_name(uint16_t type, char buffer[static 16])
+{
+        static const struct {
+                uint16_t type;
+                const char *name;
+        } names[] = {
+                { 2, "NS" },      { 5, "CNAME" }, { 6, "SOA" },   { 10, "NULL" }, { 12, "PTR" },
+                { 15, "MX" },     { 16, "TXT" },  { 28, "AAAA" }, { 33, "SRV" },  { 43, "DS" },
+                { 48, "DNSKEY" }, { 52, "TLSA" }, { 255, "ANY" }, { 257, "CAA" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (names[i].type == type)
+                        return names[i].name;
+        (void)snprintf(buffer, 16, "TYPE%u", type);
+        return buffer;
+}
+
+/* With the type, when it is that which is refused. */
+static void write_name(const struct resolver_event *reported, char *ret_name, size_t size)
+{
+        char buffer[16];
+
+        if (reported->reason == RESOLVER_TYPE)
+                (void)snprintf(ret_name, size, "%s %s", reported->name,
+                               type_name(reported->type, buffer));
+        else
+                (void)snprintf(ret_name, size, "%s", reported->name);
+}
+
 static void report(const struct resolver_event *reported, void *userdata)
 {
         static const struct {
@@ -148,10 +179,10 @@ static void report(const struct resolver_event *reported, void *userdata)
                 [RESOLVER_NAME] = { true, EGRESS_REASON(DEFAULT), 0 },
                 [RESOLVER_TYPE] = { true, EGRESS_REASON(RECORD_TYPE), 0 },
                 [RESOLVER_REBINDING] = { true, EGRESS_REASON(REBINDING), 0 },
-                [RESOLVER_UPSTREAM] = { false, EGRESS_REASON(UNSPECIFIED), ETIMEDOUT },
+                [RESOLVER_UPSTREAM] = { false, EGRESS_REASON(UNSPECIFIED), 0 }, /* of its own */
                 [RESOLVER_NOT_ADMITTED] = { false, EGRESS_REASON(UNSPECIFIED), ENOSPC },
                 [RESOLVER_BUSY] = { false, EGRESS_REASON(UNSPECIFIED), EBUSY },
-                [RESOLVER_MALFORMED] = { true, EGRESS_REASON(RECORD_TYPE), 0 },
+                [RESOLVER_MALFORMED] = { true, EGRESS_REASON(MALFORMED), 0 },
                 [RESOLVER_RATE] = { true, EGRESS_REASON(RATE), 0 },
                 [RESOLVER_IN_FLIGHT] = { true, EGRESS_REASON(RATE), 0 },
                 [RESOLVER_NEW_NAMES] = { true, EGRESS_REASON(RATE), 0 },
@@ -164,11 +195,11 @@ static void report(const struct resolver_event *reported, void *userdata)
                                                                    : EGRESS_DECISION(FAILED));
 
         event.reason = meanings[reported->reason].reason;
-        event.error_number = meanings[reported->reason].error;
+        event.error_number = reported->error ? reported->error : meanings[reported->reason].error;
         event.protocol = IPPROTO_UDP;
         event.port = 53;
         event.count = (uint32_t)MIN(reported->count, (uint64_t)UINT32_MAX);
-        (void)snprintf(event.name, sizeof(event.name), "%s", reported->name);
+        write_name(reported, event.name, sizeof(event.name));
         if (reported->reason == RESOLVER_NAME && reported->rule >= 0) {
                 event.reason = EGRESS_REASON(RULE);
                 event.rule = (uint32_t)reported->rule;

@@ -6,17 +6,23 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 
+#include "runtime/base/address_port.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/egress.h"
 #include "runtime/harden/harden.h"
 
-enum { NAMESERVERS_TEXT_MAX = 256 };
+enum {
+        NAMESERVERS_MAX = 3,
+        NAMESERVERS_TEXT_MAX = 256,
+        NAMESERVER_PORT = 53,
+};
 
 struct arguments {
         struct egress_options options;
         char nameservers[NAMESERVERS_TEXT_MAX]; /* joined by commas */
-        bool is_check;                          /* only say whether they are good */
+        size_t n_nameservers;
+        bool is_check; /* only say whether they are good */
 };
 
 enum {
@@ -31,7 +37,7 @@ static const char help[] =
         "(see its --egress), with a socket as descriptor 3.\n\n"
         "  --open=CIDR              let rules allow this part of what is always denied; may be "
         "repeated\n"
-        "  --nameserver=ADDRESS     address[:port] of a resolver to ask; may be repeated "
+        "  --nameserver=ADDRESS     address[:port] of a resolver to ask, up to three "
         "[/etc/resolv.conf]\n"
         "  --check-config           say whether these are good, and exit\n"
         "  --version                say the version, and exit\n"
@@ -51,7 +57,7 @@ static int add_open(struct arguments *arguments, const char *value)
 
         if (options->n_opened == EGRESS_OPENED_MAX)
                 return complain("too many --open", value, NULL);
-        r = policy_parse_cidr(value, &options->opened[options->n_opened]);
+        r = policy_always_parse_opened(value, &options->opened[options->n_opened]);
         if (r)
                 return complain("bad value of --open", value, policy_problem_text(r));
         options->n_opened++;
@@ -61,7 +67,14 @@ static int add_open(struct arguments *arguments, const char *value)
 static int add_nameserver(struct arguments *arguments, const char *value)
 {
         size_t n = strlen(arguments->nameservers);
+        struct address_port server;
 
+        if (!address_port_parse(value, NAMESERVER_PORT, &server))
+                return complain("bad value of --nameserver", value,
+                                "is not an address with or without a port; write it like 8.8.8.8, "
+                                "8.8.8.8:53 or [2001:4860:4860::8888]:53");
+        if (arguments->n_nameservers++ == NAMESERVERS_MAX)
+                return complain("too many --nameserver", value, NULL);
         if (n + strlen(value) + 2 > sizeof(arguments->nameservers))
                 return complain("too many --nameserver", value, NULL);
         (void)snprintf(arguments->nameservers + n, sizeof(arguments->nameservers) - n, "%s%s",
@@ -119,7 +132,8 @@ static int run(const struct egress_options *options)
         if (!r)
                 r = harden_process(HARDEN_NEEDS_BPF_MAPS);
         if (r)
-                log_error("cannot start: error=%s", r < 0 ? strerrorname_np(-r) : "see above");
+                log_error("cannot start: error=%s",
+                          r < 0 ? strerrorname_np(-r) : "the resolver takes no such servers");
         else
                 exit_code = egress_run(&egress);
         egress_deinit(&egress);

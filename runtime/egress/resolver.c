@@ -256,11 +256,17 @@ static void end_lookup(struct resolver_lookup *lookup, const struct dns_answer *
         free_lookup(lookup);
 }
 
-static void fail_lookup(struct resolver_lookup *lookup, enum resolver_reason reason)
+/* @error: with RESOLVER_UPSTREAM. */
+static void fail_lookup(struct resolver_lookup *lookup, enum resolver_reason reason, int error)
 {
         const struct dns_answer answer = { .rcode = DNS_SERVFAIL };
         const struct resolver_event event = {
-                .reason = reason, .count = 1, .name = lookup->name, .type = lookup->type, .rule = -1
+                .reason = reason,
+                .count = 1,
+                .name = lookup->name,
+                .type = lookup->type,
+                .rule = -1,
+                .error = error,
         };
 
         lookup->upstream = NULL;
@@ -268,7 +274,7 @@ static void fail_lookup(struct resolver_lookup *lookup, enum resolver_reason rea
         end_lookup(lookup, &answer);
 }
 
-static void on_upstream_answer(void *userdata, const uint8_t *bytes, size_t n_bytes)
+static void on_upstream_answer(void *userdata, int error, const uint8_t *bytes, size_t n_bytes)
 {
         struct resolver_lookup *lookup = userdata;
         struct dns_answer answer;
@@ -281,9 +287,12 @@ static void on_upstream_answer(void *userdata, const uint8_t *bytes, size_t n_by
                 return;
         }
         lookup->upstream = NULL;
-        if (!bytes || dns_answer_decode(bytes, n_bytes, lookup->name, lookup->type, &answer) ||
-            answer.rcode == DNS_SERVFAIL) {
-                fail_lookup(lookup, RESOLVER_UPSTREAM);
+        if (!error && dns_answer_decode(bytes, n_bytes, lookup->name, lookup->type, &answer))
+                error = EBADMSG;
+        else if (!error && answer.rcode == DNS_SERVFAIL)
+                error = EREMOTEIO;
+        if (error) {
+                fail_lookup(lookup, RESOLVER_UPSTREAM, error);
                 return;
         }
         rcode = judge_answer(lookup, &answer);
@@ -363,7 +372,7 @@ static void look_up(struct resolver_client *client, struct resolver_request *req
         r = upstream_ask(client->resolver->upstream, lookup->name, lookup->type, on_upstream_answer,
                          lookup, &lookup->upstream);
         if (r)
-                fail_lookup(lookup, RESOLVER_BUSY);
+                fail_lookup(lookup, RESOLVER_BUSY, 0);
 }
 
 static bool takes_new_name(struct resolver_client *client, const char *name)

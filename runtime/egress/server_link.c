@@ -61,6 +61,19 @@ void server_link_answer_enforced(struct egress *egress, uint64_t request,
         send_message(egress, &message);
 }
 
+static void answer_pong(struct egress *egress, uint64_t request)
+{
+        Hotcell__Egress__V1__ToServer message;
+        Hotcell__Egress__V1__Pong pong;
+
+        hotcell__egress__v1__to_server__init(&message);
+        hotcell__egress__v1__pong__init(&pong);
+        message.request = request;
+        message.body_case = TO_SERVER(PONG);
+        message.pong = &pong;
+        send_message(egress, &message);
+}
+
 static void set_policy(struct egress *egress, uint64_t request,
                        const Hotcell__Egress__V1__SetPolicy *set, int fd)
 {
@@ -104,6 +117,8 @@ void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_by
                 events_acknowledge(&egress->events, message->acknowledge_events->number);
                 egress_consume(egress);
                 server_link_send_events(egress);
+        } else if (message->body_case == HOTCELL__EGRESS__V1__FROM_SERVER__BODY_PING) {
+                answer_pong(egress, message->request);
         } else {
                 server_link_answer_failure(egress, message->request, FAILURE(INVALID),
                                            "hotcell-egress does not know this request");

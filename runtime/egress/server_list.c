@@ -1,49 +1,24 @@
 #include "runtime/egress/server_list.h"
 
-#include <arpa/inet.h>
 #include <string.h>
+#include <sys/socket.h>
 
-#include "runtime/base/macros.h"
-#include "runtime/base/text.h"
+#include "runtime/base/address_port.h"
 
-enum { PORT = 53, ENTRY_BUFFER = INET6_ADDRSTRLEN + sizeof("[]:65535") };
+enum { PORT = 53, ENTRY_BUFFER = 64 }; /* longer than any */
 
-/* Cuts @entry into an address, which is returned, and a port, which is NULL if there is none. */
-static char *split_entry(char *entry, char **ret_port)
+static bool parse_entry(const char *entry, struct ares_addr_port_node *node)
 {
-        char *end;
+        struct address_port server;
 
-        *ret_port = NULL;
-        if (*entry == '[') {
-                entry++;
-                end = strchr(entry, ']');
-                if (!end || (end[1] != '\0' && end[1] != ':'))
-                        return NULL;
-                if (end[1] == ':')
-                        *ret_port = end + 2;
-                *end = '\0';
-                return strchr(entry, ':') ? entry : NULL;
-        }
-        end = strchr(entry, ':');
-        if (end && !strchr(end + 1, ':')) {
-                *ret_port = end + 1;
-                *end = '\0';
-        }
-        return entry;
-}
-
-static bool parse_entry(char *entry, struct ares_addr_port_node *node)
-{
-        char *port_text;
-        char *address = split_entry(entry, &port_text);
-        uint64_t port = PORT;
-
-        if (!address || (port_text && (!text_to_uint64(port_text, UINT16_MAX, &port) || port == 0)))
+        if (!address_port_parse(entry, PORT, &server))
                 return false;
-        node->udp_port = (int)port;
-        node->tcp_port = (int)port;
-        node->family = strchr(address, ':') ? AF_INET6 : AF_INET;
-        return inet_pton(node->family, address, &node->addr) == 1;
+        node->udp_port = server.port;
+        node->tcp_port = server.port;
+        node->family = server.is_v6 ? AF_INET6 : AF_INET;
+        memcpy(&node->addr, server.bytes,
+               server.is_v6 ? sizeof(node->addr.addr6) : sizeof(node->addr.addr4));
+        return true;
 }
 
 bool server_list_parse(const char *text, struct server_list *ret_list)

@@ -388,6 +388,24 @@ struct upstream *upstream_free(struct upstream *upstream)
 /* --- questions ----------------------------------------------------------------------------------
  */
 
+static int error_of(int status)
+{
+        switch (status) {
+        case ARES_ETIMEOUT:
+                return ETIMEDOUT;
+        case ARES_ENOMEM:
+                return ENOMEM;
+        /* Also the status when all servers were skipped because of what they said. */
+        case ARES_ECONNREFUSED:
+        case ARES_ESERVFAIL:
+        case ARES_ENOTIMP:
+        case ARES_EREFUSED:
+                return EREMOTEIO;
+        default:
+                return EBADMSG;
+        }
+}
+
 static void on_ares_answer(void *userdata, int status, int n_timeouts, unsigned char *bytes,
                            int n_bytes)
 {
@@ -395,13 +413,13 @@ static void on_ares_answer(void *userdata, int status, int n_timeouts, unsigned 
         upstream_on_answer on_answer = query->on_answer;
         void *answer_userdata = query->userdata;
 
-        (void)status; /* nothing but whether there is an answer counts */
         (void)n_timeouts;
         query->channel->n_in_flight--;
         query->channel->upstream->n_in_flight--;
         free(query);
         if (on_answer)
-                on_answer(answer_userdata, bytes, bytes ? (size_t)n_bytes : 0);
+                on_answer(answer_userdata, bytes ? 0 : error_of(status), bytes,
+                          bytes ? (size_t)n_bytes : 0);
 }
 
 int upstream_ask(struct upstream *upstream, const char *name, uint16_t type,

@@ -29,8 +29,12 @@ struct upstream_config {
 struct upstream;
 struct upstream_query;
 
-/* @bytes is NULL when there was no answer; else good until it returns. */
-typedef void (*upstream_on_answer)(void *userdata, const uint8_t *bytes, size_t n_bytes);
+/*
+ * @bytes is NULL when there was no answer; else good until it returns. Then @error says why, as an
+ * errno: ETIMEDOUT; EREMOTEIO when the servers said that they failed or refuse, or nothing listens
+ * there, which c-ares does not tell apart; ENOMEM; or EBADMSG for what else came.
+ */
+typedef void (*upstream_on_answer)(void *userdata, int error, const uint8_t *bytes, size_t n_bytes);
 
 /* The process ignores SIGPIPE from here on. */
 int upstream_new(sd_event *loop, const struct upstream_config *config,

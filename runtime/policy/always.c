@@ -91,16 +91,23 @@ static void put_denied(struct policy_always *always, const struct policy_always_
         }
 }
 
+static struct policy_prefix parse_shipped(size_t i)
+{
+        struct policy_prefix prefix = { 0 };
+        int r = policy_parse_cidr(shipped[i].cidr, &prefix);
+
+        assert(r == 0);
+        (void)r;
+        return prefix;
+}
+
 static void put_all(struct policy_always *always, const struct policy_prefixes *opened,
                     const struct policy_prefixes *extra)
 {
         struct policy_always_entry entry = { .kind = POLICY_ALWAYS_SHIPPED };
 
         for (size_t i = 0; i < ARRAY_SIZE(shipped); i++) {
-                int r = policy_parse_cidr(shipped[i].cidr, &entry.prefix);
-
-                assert(r == 0);
-                (void)r;
+                entry.prefix = parse_shipped(i);
                 entry.what = shipped[i].what;
                 put_denied(always, &entry);
         }
@@ -200,21 +207,62 @@ static bool read_isatap(const struct policy_address *address, struct policy_addr
         return true;
 }
 
-static const struct policy_always_entry *find(const struct policy_always *always,
-                                              const struct policy_address *address)
+static const struct policy_always_entry *look_up(const struct policy_always *always,
+                                                 const struct policy_address *address)
 {
         uint32_t found = policy_index_find(&always->index, address);
 
         return found == POLICY_INDEX_NONE ? NULL : &always->entries[found];
 }
 
+static const struct policy_always_entry *find(const struct policy_always *always,
+                                              const struct policy_address *address)
+{
+        const struct policy_always_entry *found = look_up(always, address);
+        struct policy_address v4;
+
+        return !found && read_isatap(address, &v4) ? look_up(always, &v4) : found;
+}
+
 const struct policy_always_entry *policy_always_find(const struct policy_always *always,
                                                      const struct policy_address *address)
 {
         const struct policy_always_entry *found = find(always, address);
-        struct policy_address v4;
 
-        if (!found && read_isatap(address, &v4))
-                found = find(always, &v4);
         return found && found->kind != POLICY_ALWAYS_OPENED ? found : NULL;
+}
+
+bool policy_always_is_public(const struct policy_always *always,
+                             const struct policy_address *address)
+{
+        return !find(always, address);
+}
+
+/* Also of one of the forms in which an IPv4 prefix is denied, too. */
+static bool is_part_of(const struct policy_prefix whole, const struct policy_prefix *prefix)
+{
+        bool is_part = policy_prefix_encloses(&whole, prefix);
+
+        for (unsigned i = 0; !whole.is_v6 && !is_part && i < POLICY_EMBEDDINGS; i++) {
+                const struct policy_prefix embedded = policy_embed_v4(&whole, i);
+
+                is_part = policy_prefix_encloses(&embedded, prefix);
+        }
+        return is_part;
+}
+
+int policy_always_parse_opened(const char *text, struct policy_prefix *ret_prefix)
+{
+        struct policy_prefix prefix;
+        int r = policy_parse_cidr(text, &prefix);
+
+        if (r)
+                return r;
+        for (size_t i = 0; i < ARRAY_SIZE(shipped); i++) {
+                if (is_part_of(parse_shipped(i), &prefix)) {
+                        *ret_prefix = prefix;
+                        return 0;
+                }
+        }
+        return POLICY_E_OPENS_NOTHING;
 }

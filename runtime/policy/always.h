@@ -10,7 +10,7 @@
 
 enum policy_always_kind {
         POLICY_ALWAYS_SHIPPED = 1,
-        POLICY_ALWAYS_OPENED, /* not denied, unless a longer prefix inside it is */
+        POLICY_ALWAYS_OPENED, /* rules may allow it, unless a longer prefix inside it is denied */
         POLICY_ALWAYS_EXTRA,  /* denied, and all inside it */
 };
 
@@ -48,3 +48,13 @@ void policy_always_deinit(struct policy_always *always);
  */
 const struct policy_always_entry *policy_always_find(const struct policy_always *always,
                                                      const struct policy_address *address);
+
+/* Neither denied nor opened: what POLICY_DEFAULT_ALLOW_PUBLIC is about. */
+bool policy_always_is_public(const struct policy_always *always,
+                             const struct policy_address *address);
+
+/*
+ * A prefix that the operator wants opened: 0, what policy_parse_cidr() says, or
+ * POLICY_E_OPENS_NOTHING when it is no part of what is shipped.
+ */
+int policy_always_parse_opened(const char *text, struct policy_prefix *ret_prefix);

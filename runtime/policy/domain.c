@@ -1,8 +1,8 @@
 /*
  * libidn2 converts whole names that are not ASCII. ASCII names do not go through it: it would
  * refuse some that exist, such as `r3---sn-a.example` (hyphens where A-labels have theirs).
- * A-labels in them must only decode, for registries also gave out such that its tables do not
- * allow.
+ * A-labels in them must decode to what they are made of again. Only characters that the library's
+ * tables do not allow may be in them, too, for registries also gave out such (emoji); no controls.
  */
 #include "runtime/policy/domain.h"
 
@@ -114,25 +114,56 @@ int policy_parse_name(const char *text, char ret_name[static POLICY_DOMAIN_BUFFE
         return r;
 }
 
-static bool has_a_label(const char *name)
+enum { CONVERSION = IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL };
+
+/* Of C1, U+0080 to U+009F: the others are ASCII, and decoding refuses those. */
+static bool has_control(const char *utf8)
 {
-        return strncmp(name, "xn--", 4) == 0 || strstr(name, ".xn--");
+        for (; *utf8; utf8++) {
+                if ((unsigned char)utf8[0] == 0xC2 && (unsigned char)utf8[1] < 0xA0)
+                        return true;
+        }
+        return false;
+}
+
+static int check_a_label(const char *label, size_t length)
+{
+        _cleanup_(idn2_freep) char *decoded = NULL;
+        _cleanup_(idn2_freep) char *encoded = NULL;
+        char copy[DNS_LABEL_MAX + 1];
+        int r;
+
+        memcpy(copy, label, length);
+        copy[length] = '\0';
+        r = idn2_to_unicode_8z8z(copy, &decoded, 0);
+        if (r)
+                return fold_idn(r);
+        r = idn2_to_ascii_8z(decoded, &encoded, CONVERSION);
+        if (r == IDN2_DISALLOWED && !has_control(decoded))
+                return 0;
+        if (r)
+                return fold_idn(r);
+        return strcmp(copy, encoded) == 0 ? 0 : POLICY_E_DOMAIN_IDN;
 }
 
 static int parse_ascii(const char *text, char ret_name[static POLICY_DOMAIN_BUFFER])
 {
-        _cleanup_(idn2_freep) char *decoded = NULL;
         int r = policy_parse_name(text, ret_name);
 
-        if (r || !has_a_label(ret_name))
-                return r;
-        return fold_idn(idn2_to_unicode_8z8z(ret_name, &decoded, 0));
+        for (const char *label = ret_name; !r && *label;) {
+                size_t length = strcspn(label, ".");
+
+                if (strncmp(label, "xn--", 4) == 0)
+                        r = check_a_label(label, length);
+                label += length + (label[length] == '.');
+        }
+        return r;
 }
 
 static int parse_idn(const char *text, char ret_name[static POLICY_DOMAIN_BUFFER])
 {
         _cleanup_(idn2_freep) char *ascii = NULL;
-        int r = fold_idn(idn2_to_ascii_8z(text, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL));
+        int r = fold_idn(idn2_to_ascii_8z(text, &ascii, CONVERSION));
 
         if (r)
                 return r;

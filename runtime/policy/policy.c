@@ -10,8 +10,8 @@
 
 static const char *const problem_texts[] = {
         [POLICY_OK] = "nothing is wrong",
-        [POLICY_E_CIDR_FORM] = "is not an address or a prefix; write it like 192.0.2.0/24, "
-                               "2001:db8::/32 or 192.0.2.7",
+        [POLICY_E_CIDR_FORM] = "is not an address or a prefix; write it like 93.184.216.0/24, "
+                               "2606:2800:220::/48 or 93.184.216.34",
         [POLICY_E_CIDR_HOST_BITS] =
                 "has bits set behind its prefix length; clear them, or make the "
                 "prefix longer",
@@ -21,7 +21,8 @@ static const char *const problem_texts[] = {
                                  "without scheme, port or path",
         [POLICY_E_DOMAIN_IS_ADDRESS] = "is an address; write a rule with cidr instead",
         [POLICY_E_DOMAIN_WILDCARD] = "may have a `*` only as the whole first label, like "
-                                     "*.example.org; for all names use default_action",
+                                     "*.example.org; for all public names use default_action "
+                                     "ALLOW_PUBLIC",
         [POLICY_E_DOMAIN_IDN] =
                 "does not convert to an internationalized domain name; check it, or "
                 "write its xn-- form",
@@ -44,6 +45,9 @@ static const char *const problem_texts[] = {
         [POLICY_E_TOO_COMPLEX] =
                 "makes more than 8 different ranges of ports meet at one "
                 "destination, with those of the rules that enclose it; join ranges",
+        [POLICY_E_OPENS_NOTHING] =
+                "opens nothing: it is not within one of the ranges that are always denied, such "
+                "as 10.0.0.0/8 or fc00::/7; each of them is opened by itself or in parts",
 };
 static_assert(ARRAY_SIZE(problem_texts) == _POLICY_PROBLEM_N, "every problem has a sentence");
 

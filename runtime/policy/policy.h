@@ -30,7 +30,8 @@ enum policy_problem {
         POLICY_E_NAME_PROTOCOL, /* a name, with another protocol than TCP */
         POLICY_E_ICMP_PORTS,    /* ports, with ICMP */
         POLICY_E_RULES_MANY,
-        POLICY_E_TOO_COMPLEX, /* more ranges meet at one prefix or name than an entry holds */
+        POLICY_E_TOO_COMPLEX,   /* more ranges meet at one prefix or name than an entry holds */
+        POLICY_E_OPENS_NOTHING, /* not within what is always denied: opening it changes nothing */
         _POLICY_PROBLEM_N,
 };
 
@@ -48,7 +49,7 @@ enum policy_action {
 
 enum policy_default {
         POLICY_DEFAULT_DENY = 1,
-        POLICY_DEFAULT_ALLOW_PUBLIC, /* all that is not always denied */
+        POLICY_DEFAULT_ALLOW_PUBLIC, /* all that is public (always.h) */
 };
 
 enum policy_protocol {

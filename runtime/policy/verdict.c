@@ -66,6 +66,7 @@ static struct policy_ruling settle(const struct policy_table *table, const struc
 
 struct policy_ruling policy_judge(const struct policy_view *view, const struct policy_flow *flow)
 {
+        struct policy_ruling ruling;
         struct opinion opinion = { 0 };
 
         if (flow->address) {
@@ -79,7 +80,11 @@ struct policy_ruling policy_judge(const struct policy_view *view, const struct p
         }
         if (flow->name)
                 consider_name(&opinion, view->table, flow);
-        return settle(view->table, &opinion, flow->protocol);
+        ruling = settle(view->table, &opinion, flow->protocol);
+        if (ruling.verdict == POLICY_VERDICT_ALLOWED_DEFAULT && flow->address &&
+            !policy_always_is_public(view->always, flow->address))
+                ruling.verdict = POLICY_VERDICT_DENIED_DEFAULT;
+        return ruling;
 }
 
 /* When every port but 0 is denied: the range that denies the last of them. */

@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/address_port.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "runtime/policy/always.h"
 #include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/netns.h"
 
@@ -13,6 +15,7 @@ enum {
         SANDBOXES_MAX = 16384,
         ID_RANGE = 65536,
         ID_BASE_MIN = 1 << 20, /* above the ids of people and services */
+        NAMESERVER_PORT = 53,
 };
 
 #define ID_END          ((uint64_t)UINT32_MAX - 1) /* the last two ids are no ids */
@@ -76,7 +79,6 @@ static bool set_egress_user(struct options *options, const char *value)
         return value[0] != '\0';
 }
 
-/* hotcell-egress checks what they say. */
 static bool append(const char *list[], size_t max, const char *value)
 {
         size_t n = 0;
@@ -91,12 +93,22 @@ static bool append(const char *list[], size_t max, const char *value)
 
 static bool add_egress_open(struct options *options, const char *value)
 {
-        return append(options->egress_open, OPTIONS_PREFIXES_MAX, value);
+        struct policy_prefix prefix;
+        int r = policy_always_parse_opened(value, &prefix);
+
+        options->problem = r ? policy_problem_text(r) : "is one more than the 64 that there may be";
+        return r == 0 && append(options->egress_open, OPTIONS_PREFIXES_MAX, value);
 }
 
 static bool add_egress_nameserver(struct options *options, const char *value)
 {
-        return append(options->egress_nameservers, OPTIONS_NAMESERVERS_MAX, value);
+        struct address_port server;
+        bool is_good = address_port_parse(value, NAMESERVER_PORT, &server);
+
+        options->problem = is_good ? "is one more than the three that there may be"
+                                   : "is not an address with or without a port; write it like "
+                                     "8.8.8.8, 8.8.8.8:53 or [2001:4860:4860::8888]:53";
+        return is_good && append(options->egress_nameservers, OPTIONS_NAMESERVERS_MAX, value);
 }
 
 /* What is wrong is told by check(). */
@@ -172,7 +184,8 @@ static const struct {
         { "egress-user", required_argument, set_egress_user, "NAME",
           "user of hotcell-egress [hotcell-egress]" },
         { "egress-open", required_argument, add_egress_open, "CIDR",
-          "let rules allow this part of what is always denied; may be repeated" },
+          "let rules allow this part of what is always denied, such as 10.1.0.0/16; may be "
+          "repeated" },
         { "egress-nameserver", required_argument, add_egress_nameserver, "ADDRESS",
           "address[:port] of a resolver to ask, up to three [those of /etc/resolv.conf]" },
         { "direct-pool", required_argument, add_direct_pool, "CIDR",
@@ -220,6 +233,7 @@ static int usage_error(const char *text, const char *value)
 static int apply(struct options *options, size_t row, const char *value)
 {
         char text[96];
+        char said[512];
 
         if (!table[row].set) {
                 if (strcmp(table[row].name, "version") == 0)
@@ -228,10 +242,14 @@ static int apply(struct options *options, size_t row, const char *value)
                         print_help();
                 return OPTIONS_E_DONE;
         }
+        options->problem = NULL;
         if (table[row].set(options, value))
                 return 0;
         (void)snprintf(text, sizeof(text), "bad value of --%s", table[row].name);
-        return usage_error(text, value);
+        if (!options->problem)
+                return usage_error(text, value);
+        (void)snprintf(said, sizeof(said), "'%.200s' %s", value, options->problem);
+        return usage_error(text, said);
 }
 
 /* Whoever asks for direct mode gets it, or no runtime. */

@@ -33,10 +33,10 @@ struct options {
         const char *server_group;
         const char *egress; /* hotcell-egress; NULL: there is none, nothing leaves */
         const char *egress_user;
-        const char *egress_open[OPTIONS_PREFIXES_MAX + 1]; /* NULL-terminated */
-        const char
-                *egress_nameservers[OPTIONS_NAMESERVERS_MAX + 1]; /* likewise; none: the host's */
-        struct direct_pool direct_pool;                           /* not set: no direct mode */
+        /* For hotcell-egress, which takes the same; NULL-terminated. */
+        const char *egress_open[OPTIONS_PREFIXES_MAX + 1];
+        const char *egress_nameservers[OPTIONS_NAMESERVERS_MAX + 1]; /* none: the host's */
+        struct direct_pool direct_pool;                              /* not set: no direct mode */
         int direct_problem; /* with direct_text, for options.c */
         const char *direct_text;
         const char *supervise;         /* NULL: hotcelld is somebody else's */
@@ -46,7 +46,8 @@ struct options {
         uint32_t sandboxes_max;
         uint32_t netns_pool;
         enum log_level log_level;
-        const char *init; /* hotcell-init */
+        const char *init;    /* hotcell-init */
+        const char *problem; /* with the value of an option, for people; NULL: it is bad */
 };
 
 int options_parse(int argc, char *argv[], struct options *ret_options);

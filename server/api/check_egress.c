@@ -151,15 +151,18 @@ static bool is_ascii(const char *text)
 
 static void read_domain(struct check *check, size_t i, const char *text, struct policy_rule *rule)
 {
-        char path[FIELD_PATH];
+        char path[FIELD_PATH], quoted[HOST_QUOTED], said[STATUS_TEXT_SIZE];
         int r;
 
         rule->is_domain = true;
         if (!is_ascii(text) && check->n_converted++ == EGRESS_CONVERTED_MAX) {
+                (void)clip_copy(quoted, sizeof(quoted), text);
                 (void)snprintf(path, sizeof(path), ".rules[%zu].domain", i);
-                blame(check, path, REASON_LIMIT_OUT_OF_RANGE,
-                      "is one of more than 1,000 names that are not ASCII; write them in their "
-                      "xn-- form");
+                (void)snprintf(said, sizeof(said),
+                               "'%s' is one of more than 1,000 names that are not ASCII; write "
+                               "them in their xn-- form",
+                               quoted);
+                blame(check, path, REASON_LIMIT_OUT_OF_RANGE, said);
                 check->is_hopeless = true;
                 return;
         }

@@ -1,7 +1,16 @@
+#include <string.h>
+
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
 #include "server/api/request_id.h"
+#include "server/store/egress.h"
+
+/* What it means: the order of rules and how they are written do not count. */
+static bool is_same_egress(const struct egress *a, const struct egress *b)
+{
+        return a && b ? memcmp(a->sha256, b->sha256, sizeof(a->sha256)) == 0 : a == b;
+}
 
 static void on_done(void *userdata, const struct session_result *result,
                     const struct sandbox_record *record, bool created)
@@ -12,6 +21,8 @@ static void on_done(void *userdata, const struct session_result *result,
         if (!api_call_fail_result(call, result, NULL)) {
                 response.sandbox = convert_whole_sandbox(&call->arena, record);
                 response.created = created || (call->is_retry && call->asked.created);
+                response.egress_differs =
+                        !response.created && !is_same_egress(call->egress, record->egress);
                 if (response.sandbox && !api_call_has_room(call, &response.base))
                         response.sandbox->egress = NULL;
                 if (created)

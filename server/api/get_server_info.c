@@ -1,8 +1,10 @@
 #include "hotcell/v1/server_service.pb-c.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "runtime/policy/policy.h"
 #include "server/api/api_private.h"
 #include "server/api/call.h"
+#include "server/api/check_egress.h"
 #include "server/api/convert.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
@@ -51,6 +53,32 @@ static struct session_wall state_wall(const struct store *store)
                 wall.fix = "";
         }
         return wall;
+}
+
+/* Not required: without it sandboxes are made from which nothing leaves. */
+static struct session_wall egress_wall(enum session_egress_state state)
+{
+        static const struct {
+                const char *detail, *fix;
+        } texts[] = {
+                [SESSION_EGRESS_NONE] = { "hotcell-runtime has no hotcell-egress: nothing can "
+                                          "leave sandboxes, and policies that allow are refused",
+                                          "start hotcell-runtime with --egress" },
+                [SESSION_EGRESS_ENDED] = { "hotcell-egress has ended: nothing can leave sandboxes, "
+                                           "and policies that allow are refused",
+                                           "hotcell-runtime starts it again unless its log says "
+                                           "that it gave up; the log says why it ended" },
+                [SESSION_EGRESS_SILENT] = { "hotcell-egress is there and does not answer: "
+                                            "connections may hang, and policies cannot be changed",
+                                            "look what keeps the process hotcell-egress (stopped, "
+                                            "or without CPU time); killed, it is started again" },
+                [SESSION_EGRESS_THERE] = { "hotcell-egress is there", "" },
+        };
+
+        return (struct session_wall){ .name = "egress_relay",
+                                      .holds = state == SESSION_EGRESS_THERE,
+                                      .detail = texts[state].detail,
+                                      .fix = texts[state].fix };
 }
 
 static Hotcell__V1__LanguageInfo *convert_language(struct arena *arena,
@@ -131,18 +159,35 @@ static void fill_durations(struct api_call *call, Hotcell__V1__GetServerInfoResp
                                                limits->queue_timeout_max_usec, true);
 }
 
+static Hotcell__V1__EgressLimits *convert_egress_limits(struct arena *arena)
+{
+        Hotcell__V1__EgressLimits *message = arena_new(arena, Hotcell__V1__EgressLimits);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__egress_limits__init(message);
+        message->rules = POLICY_RULES_MAX;
+        message->port_ranges = POLICY_PORTS_MAX;
+        message->converted_names = EGRESS_CONVERTED_MAX;
+        message->bytes = EGRESS_BYTES_MAX;
+        return message;
+}
+
 static void fill_walls(struct api_call *call, const struct session_info *info,
                        Hotcell__V1__GetServerInfoResponse *response)
 {
         const struct session_wall state = state_wall(call->api->store);
+        const struct session_wall relay = egress_wall(info->egress);
         struct arena *arena = &call->arena;
 
-        response->walls = arena_new_array(arena, Hotcell__V1__Wall *, info->n_walls + 1);
+        response->walls = arena_new_array(arena, Hotcell__V1__Wall *, info->n_walls + 2);
         if (!response->walls)
                 return;
         for (size_t i = 0; i < info->n_walls; i++)
                 response->walls[response->n_walls++] = convert_wall(arena, &info->walls[i]);
         /* Alone and whole it would look as if no other were missing. */
+        if (info->n_walls > 0)
+                response->walls[response->n_walls++] = convert_wall(arena, &relay);
         if (info->n_walls > 0 || !state.holds)
                 response->walls[response->n_walls++] = convert_wall(arena, &state);
 }
@@ -165,6 +210,7 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
         response->ready = session_is_ready(call->api->session) &&
                           store_is_healthy(call->api->store) && !store_is_full(call->api->store);
         fill_durations(call, response);
+        response->egress_limits = convert_egress_limits(arena);
         response->sandboxes_active = (int32_t)info.sandboxes_active;
         response->sandboxes_max = (int32_t)info.sandboxes_max;
         response->quotas = arena_new_array(arena, Hotcell__V1__Quota *, _SESSION_SHARE_N);

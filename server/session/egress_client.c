@@ -44,6 +44,7 @@ struct egress_request {
         egress_on_answer on_answer; /* NULL: nobody waits */
         void *userdata;
         bool is_sent;
+        bool is_ping; /* nothing below counts */
         char sandbox_id[ID_BUFFER];
         int64_t version;
         int32_t default_action;
@@ -220,14 +221,21 @@ static int send_request(struct egress_client *client, const struct egress_reques
 {
         Hotcell__Egress__V1__FromServer message;
         Hotcell__Egress__V1__SetPolicy set_policy;
+        Hotcell__Egress__V1__Ping ping;
 
         hotcell__egress__v1__from_server__init(&message);
+        message.request = request->number;
+        if (request->is_ping) {
+                hotcell__egress__v1__ping__init(&ping);
+                message.body_case = FROM_SERVER(PING);
+                message.ping = &ping;
+                return send_message(client, &message, NULL, 0);
+        }
         hotcell__egress__v1__set_policy__init(&set_policy);
         set_policy.sandbox_id = unconst(request->sandbox_id);
         set_policy.policy_version = request->version;
         set_policy.default_action = (Hotcell__Egress__V1__DefaultAction)request->default_action;
         set_policy.policy_bytes = request->n_bytes;
-        message.request = request->number;
         message.body_case = FROM_SERVER(SET_POLICY);
         message.set_policy = &set_policy;
         return send_message(client, &message, &request->fd, request->fd >= 0);
@@ -313,18 +321,53 @@ static void enqueue(struct egress_client *client, struct egress_request *request
         flush(client);
 }
 
+static int check_room(const struct egress_client *client)
+{
+        if (client->fd < 0)
+                return EGRESS_CLIENT_E_DISCONNECTED;
+        return map_count(&client->requests) < EGRESS_REQUESTS_MAX ? 0 : EGRESS_CLIENT_E_BUSY;
+}
+
+/* Of nobody yet: enqueue() makes it the client's. NULL: no memory. */
+static struct egress_request *new_request(egress_on_answer on_answer, void *userdata)
+{
+        struct egress_request *request = calloc(1, sizeof(*request));
+
+        if (!request)
+                return NULL;
+        request->fd = -1;
+        request->on_answer = on_answer;
+        request->userdata = userdata;
+        return request;
+}
+
+int egress_client_ping(struct egress_client *client, egress_on_answer on_answer, void *userdata,
+                       struct egress_request **ret_request)
+{
+        struct egress_request *request;
+        int r = check_room(client);
+
+        if (r)
+                return r;
+        request = new_request(on_answer, userdata);
+        if (!request)
+                return error_origin(-ENOMEM);
+        request->is_ping = true;
+        enqueue(client, request);
+        *ret_request = request;
+        return 0;
+}
+
 int egress_client_set_policy(struct egress_client *client, const struct egress_order *order,
                              egress_on_answer on_answer, void *userdata,
                              struct egress_request **ret_request)
 {
         struct egress_request *request;
-        int r;
+        int r = check_room(client);
 
-        if (client->fd < 0)
-                return EGRESS_CLIENT_E_DISCONNECTED;
-        if (map_count(&client->requests) >= EGRESS_REQUESTS_MAX)
-                return EGRESS_CLIENT_E_BUSY;
-        request = calloc(1, sizeof(*request));
+        if (r)
+                return r;
+        request = new_request(on_answer, userdata);
         if (!request)
                 return error_origin(-ENOMEM);
         r = egress_file_make(order->egress, &request->fd, &request->n_bytes);
@@ -333,8 +376,6 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
                 return error_fold(r);
         }
         fill_request(request, order);
-        request->on_answer = on_answer;
-        request->userdata = userdata;
         enqueue(client, request);
         *ret_request = request;
         return 0;
@@ -369,6 +410,9 @@ static bool hear_answer(struct egress_client *client, const Hotcell__Egress__V1_
                                "message=\"%s\"",
                                request->sandbox_id, (long long)request->version,
                                (int)packet->failure->reason, text);
+        } else if (request->is_ping) {
+                if (packet->body_case != TO_SERVER(PONG))
+                        return false;
         } else if (packet->body_case != TO_SERVER(ENFORCED) ||
                    !egress_check_enforced(packet->enforced, &what.enforced)) {
                 return false;

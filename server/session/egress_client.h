@@ -87,6 +87,10 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
                              egress_on_answer on_answer, void *userdata,
                              struct egress_request **ret_request);
 
+/* Asks whether it is there: EGRESS_ENFORCED is all that a good answer says. As above otherwise. */
+int egress_client_ping(struct egress_client *client, egress_on_answer on_answer, void *userdata,
+                       struct egress_request **ret_request);
+
 /* Before its answer: that does not come any more, whatever becomes of the policy. */
 struct egress_request *egress_request_free(struct egress_request *request);
 

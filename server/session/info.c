@@ -125,6 +125,13 @@ template_find_kernel(const Hotcell__Runtime__V1__Template *template, const char 
         return NULL;
 }
 
+static enum session_egress_state egress_state(const struct session *session)
+{
+        if (!egress_client_is_connected(session->egress_client))
+                return session->restoration.was_ready ? SESSION_EGRESS_ENDED : SESSION_EGRESS_NONE;
+        return session->egress_is_silent ? SESSION_EGRESS_SILENT : SESSION_EGRESS_THERE;
+}
+
 static void fill_quotas(const struct session *session, const char *owner, struct session_info *info)
 {
         const struct shares *shares = &session->shares;
@@ -151,6 +158,7 @@ void session_info(struct session *session, const char *owner, struct session_inf
                 .n_templates = session->n_templates,
                 .sandboxes_active = map_count(&session->sandboxes),
                 .sandboxes_max = (size_t)session->shares.rules.total[SESSION_SHARE_SANDBOXES],
+                .egress = egress_state(session),
         };
         fill_quotas(session, owner, ret_info);
 }
@@ -160,11 +168,40 @@ bool session_has_direct_mode(const struct session *session)
         return session->has_direct_mode;
 }
 
+/* Of the walls, and then of hotcell-egress. */
 struct probe {
         struct session *session;
+        struct session_result result; /* of the walls */
+        struct egress_request *egress;
         void (*on_done)(void *userdata, const struct session_result *result);
         void *userdata;
 };
+
+static void end_probe(struct probe *probe)
+{
+        struct session *session = probe->session;
+
+        session->n_pending--;
+        probe->on_done(probe->userdata, &probe->result);
+        free(probe);
+        session_check_ready(session);
+        session_check_stopped(session);
+}
+
+static void on_egress_asked(void *userdata, const struct egress_answer *answer)
+{
+        struct probe *probe = userdata;
+
+        probe->session->egress_is_silent = answer->result == EGRESS_E_SILENT;
+        end_probe(probe);
+}
+
+static void ask_egress(struct probe *probe)
+{
+        if (egress_client_ping(probe->session->egress_client, on_egress_asked, probe,
+                               &probe->egress))
+                end_probe(probe); /* it is not there, or has not answered 1,024 others yet */
+}
 
 /* Keeps a copy of the answer: the views point into it. */
 static int keep_walls(struct session *session, const Hotcell__Runtime__V1__FromRuntime *answer)
@@ -197,18 +234,13 @@ static void on_probed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *a
 {
         struct probe *probe = userdata;
         struct session *session = probe->session;
-        struct session_result result = { 0 };
 
         (void)fds;
-        session->n_pending--;
         if (!answer || answer->body_case != HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_WALL_LIST)
-                result = result_of_runtime(answer, "a probe of its walls");
+                probe->result = result_of_runtime(answer, "a probe of its walls");
         else if (keep_walls(session, answer))
-                result = result_of(-ENOMEM, "There is no memory for the walls.");
-        probe->on_done(probe->userdata, &result);
-        free(probe);
-        session_check_ready(session);
-        session_check_stopped(session);
+                probe->result = result_of(-ENOMEM, "There is no memory for the walls.");
+        ask_egress(probe);
 }
 
 void session_probe_walls(struct session *session,
@@ -226,7 +258,9 @@ void session_probe_walls(struct session *session,
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_PROBE_WALLS;
         request.probe_walls = &body;
         if (probe) {
-                *probe = (struct probe){ session, on_done, userdata };
+                *probe = (struct probe){ .session = session,
+                                         .on_done = on_done,
+                                         .userdata = userdata };
                 r = session_request(session, &request, on_probed, probe);
         }
         if (r == 0) {

@@ -182,6 +182,7 @@ static void on_egress_ready(void *userdata, int fd)
         struct session *session = userdata;
 
         egress_client_connect(session->egress_client, fd);
+        session->egress_is_silent = false;
         session_on_egress_ready(session);
 }
 

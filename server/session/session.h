@@ -146,6 +146,14 @@ struct session_template {
         size_t n_languages;
 };
 
+/* Of hotcell-egress, as far as known. */
+enum session_egress_state {
+        SESSION_EGRESS_NONE,   /* the runtime has none */
+        SESSION_EGRESS_ENDED,  /* it had one, which is not there now */
+        SESSION_EGRESS_SILENT, /* it does not answer */
+        SESSION_EGRESS_THERE,
+};
+
 struct session_info {
         const char *runtime_version; /* empty: no runtime */
         const struct session_wall *walls;
@@ -154,6 +162,7 @@ struct session_info {
         size_t n_templates;
         size_t sandboxes_active;
         size_t sandboxes_max;
+        enum session_egress_state egress;
         struct session_quota {
                 int64_t limit, used;             /* of all */
                 int64_t owner_limit, owner_used; /* of the one who asks, as things are */
@@ -168,6 +177,7 @@ bool session_has_direct_mode(const struct session *session);
 /* A stable name, as `memory_bytes`. */
 const char *session_share_name(enum session_share share);
 
+/* Also asks hotcell-egress whether it is there. */
 void session_probe_walls(struct session *session,
                          void (*on_done)(void *userdata, const struct session_result *result),
                          void *userdata);

@@ -60,6 +60,7 @@ struct session {
         sd_event_source *retention_timer;
         struct ring *spare_ring; /* for the next execution; may be NULL */
         struct egress_client *egress_client;
+        bool egress_is_silent; /* to the last probe, on this connection */
         struct restoration restoration;
         struct egress_intake intake;
         struct egress_queue egress;

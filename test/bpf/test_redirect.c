@@ -272,6 +272,34 @@ START_TEST(what_is_always_denied_is_denied_to_all)
 }
 END_TEST
 
+/* As the relay writes them: an entry that denies nothing. */
+static void open_always(void)
+{
+        const struct egress_ranges never = one_range(EGRESS_DENY, 0, 65535);
+
+        add_prefix(EGRESS_POLICY_ALWAYS, "203.0.0.0", 16, &never);
+        add_prefix(EGRESS_POLICY_ALWAYS, "203.0.113.0", 24, &(struct egress_ranges){ 0 });
+        add_prefix(EGRESS_POLICY_ALWAYS, "2001:db8::", 32, &never);
+        add_prefix(EGRESS_POLICY_ALWAYS, "2001:db8:1::", 48, &(struct egress_ranges){ 0 });
+        set_sandbox(POLICY, EGRESS_ALLOW, true);
+}
+
+START_TEST(the_default_does_not_lead_to_what_was_opened)
+{
+        open_always();
+        expect_refused(&allowed[_i], EGRESS_DENIED_DEFAULT);
+}
+END_TEST
+
+START_TEST(rules_lead_to_what_was_opened)
+{
+        open_always();
+        add_rule("203.0.113.9", 32, EGRESS_ALLOW);
+        add_rule("2001:db8:1::9", 128, EGRESS_ALLOW);
+        expect_redirected(&allowed[_i], EGRESS_ALLOWED_RULE);
+}
+END_TEST
+
 START_TEST(without_a_relay_nothing_leaves)
 {
         add_rule("203.0.113.0", 24, EGRESS_ALLOW);
@@ -435,6 +463,9 @@ int main(void)
                             ARRAY_SIZE(allowed));
         tcase_add_loop_test(tests, the_longest_prefix_decides, 0, ARRAY_SIZE(allowed));
         tcase_add_loop_test(tests, what_is_always_denied_is_denied_to_all, 0, ARRAY_SIZE(allowed));
+        tcase_add_loop_test(tests, the_default_does_not_lead_to_what_was_opened, 0,
+                            ARRAY_SIZE(allowed));
+        tcase_add_loop_test(tests, rules_lead_to_what_was_opened, 0, ARRAY_SIZE(allowed));
         tcase_add_loop_test(tests, without_a_relay_nothing_leaves, 0, ARRAY_SIZE(allowed));
         tcase_add_loop_test(tests, without_a_policy_nothing_leaves, 0, ARRAY_SIZE(allowed));
         tcase_add_loop_test(tests, the_address_of_a_name_is_allowed_as_long_as_it_is_good, 0,

@@ -76,12 +76,30 @@ class Requests(CliTest):
 
     def test_what_is_no_host_with_ports_is_not_sent(self):
         for text in ("", ":443", "udp:", "udp::53", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
-                     "example.org:80-0", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
+                     "example.org:80-0", "b.org:0", "b.org:65536", "b.org:90-80", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
             with self.subTest(text=text):
                 ran = self.hotcell(None, "sandbox", "create", "--allow", text)
                 self.assertEqual(ran.returncode, 125)
-                self.assertIn("--allow takes [PROTOCOL:]HOST[:PORTS], such as example.org:443, udp:192.0.2.7:53 or "
-                              f"[2001:db8::/32]:443,8000-8080, not '{text}'", ran.stderr.decode())
+                self.assertIn("--allow takes [PROTOCOL:]HOST[:PORTS], such as example.org:443, udp:93.184.216.34:53 or "
+                              f"[2606:2800:220::/48]:443,8000-8080, with ports from 1 to 65535, not '{text}'", ran.stderr.decode())
+
+    def test_common_slips_are_told_with_what_to_write(self):
+        for text, wanted in (
+                ("https://example.org:443/x", "is a URL: write only its host and port, example.org:443"),
+                ("https://example.org/x:y", "is a URL: write only its host and port, example.org:443"),
+                ("http://[2606:2800:220::1]/", "is a URL: write only its host and port, [2606:2800:220::1]:80"),
+                ("ftp://example.org", "is a URL: write only its host and port, example.org"),
+                ("example.org/path", "has a path: write only the host and its ports, example.org"),
+                ("example.org:443/path", "has a path: write only the host and its ports, example.org:443"),
+                ("2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, [2001:db8::/32]:443"),
+                ("[2001:db8::]/32:443", "has its length behind the bracket: write [2001:db8::/32]:443"),
+                ("[2001:db8::]/32", "has its length behind the bracket: write [2001:db8::/32]"),
+                ("udp:2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, [2001:db8::/32]:443"),
+                ("*", "is no host: for all public ones use --egress-default allow-public"),
+                ("*:443", "is no host: for all public ones use --egress-default allow-public")):
+            with self.subTest(text=text):
+                ran = self.hotcell(None, "run", "--deny", "a.org", "--allow", text, "-c", "1")
+                self.assertEqual((ran.returncode, ran.stderr.decode()), (125, f"hotcell: run: --allow '{text}' {wanted}\n"))
 
     def test_unset_limits_are_not_sent(self):
         request = self.request("run", "-c", "pass")
@@ -211,6 +229,16 @@ class Sandboxes(CliTest):
         self.assertEqual([("usage" in row, row["name"]) for row in rows], [(False, "al\x1bpha"), (False, ""), (False, "z")])
         self.assertEqual(len(self.hotcell(server, "sandbox", "ls", "-o", "jsonl").stdout.splitlines()), 3)
 
+    def test_another_egress_policy_than_the_one_given_is_said(self):
+        box = self.box("k", "alpha")
+        for differs, words, said in ((True, ("--deny", "8.8.8.8"), True), (False, ("--deny", "8.8.8.8"), False), (True, (), False)):
+            server = self.serve(CreateSandbox=lambda request: sandboxes.CreateSandboxResponse(sandbox=box, egress_differs=differs))
+            for quiet in ((), ("-q",)):
+                ran = self.hotcell(server, "sandbox", "create", "--name", "alpha", "--get-or-create", *words, *quiet)
+                self.assertEqual((ran.returncode, ran.stdout.decode()), (0, box.sandbox_id + "\n"))
+                self.assertEqual("it has another egress policy" in ran.stderr.decode(), said, (differs, words))
+                self.assertEqual("it was there already" in ran.stderr.decode(), not quiet)
+
     def test_create_update_inspect_rm(self):
         box = self.box("k", "alpha")
         server = self.serve(
@@ -335,6 +363,16 @@ class Others(CliTest):
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(walls=walls[:1])).returncode, 125)
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(ready=True)).returncode, 125)
 
+    def test_doctor_says_whether_anything_can_leave(self):
+        walls = [server_info.Wall(name="cgroup", holds=True, required=True),
+                 server_info.Wall(name="egress_relay", holds=False, detail="hotcell-egress has ended", fix="read the log")]
+        ran = self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True))
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertIn(b"read the log", ran.stdout)
+        self.assertIn(b"What policies allow can leave sandboxes: NO, see egress_relay above.", ran.stdout)
+        walls[1].holds = True
+        self.assertIn(b"can leave sandboxes: yes.", self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True)).stdout)
+
     def test_doctor_of_a_stranger_does_without_a_new_probe(self):
         def answer(request):
             if request.probe_walls:
@@ -381,6 +419,12 @@ class Others(CliTest):
         self.assertEqual(lines[-3:], ["  --ttl: 1h unless set, at most 30d, 0 is refused",
                                       "  --idle-timeout: none unless set, at most 90m, 0 for none",
                                       "  --timeout: 90s unless set, at most 100.5s, 0 is refused"])
+
+    def test_version_shows_how_much_an_egress_policy_may_say(self):
+        info = server_info.GetServerInfoResponse(version="9.9")
+        info.egress_limits.rules, info.egress_limits.port_ranges, info.egress_limits.converted_names, info.egress_limits.bytes = 100, 8, 10, 3 << 19
+        lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
+        self.assertEqual(lines[-1], "  --allow, --deny: at most 100 together, with 8 ranges of ports each, 10 of names that are not ASCII, 1.5 MiB in all")
 
     def test_code_that_ran_out_of_time_has_a_hint(self):
         ran = self.run_script(play(ended(execution.OUTCOME_TIMEOUT, cause=execution.CAUSE_LIMIT)))

@@ -69,15 +69,22 @@ class Errors(CliTest):
         ran = self.hotcell(self.serve(CreateKey=refuse), "key", "create", "x")
         self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: page_size is bad", "  NAME (name): is bad"])
 
-    def test_a_rule_whose_host_is_quoted_needs_no_number(self):
-        def refuse(_request):
-            bad = details_pb2.BadRequest()
-            bad.field_violations.add(field="spec.egress.rules[1].cidr", description="'10.0.0.1/8' has bits set")
-            bad.field_violations.add(field="spec.egress.rules[2].ports[0].first", description="is 0")
-            raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, "spec.egress.rules[1].cidr '10.0.0.1/8' has bits set", bad)
-        ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create")
-        self.assertEqual(ran.stderr.decode().splitlines(), [
-            "hotcell: --allow or --deny '10.0.0.1/8' has bits set", "  spec.egress.rules[2].ports[0].first: is 0"])
+    def test_a_rule_is_named_as_it_was_written(self):
+        def refused(part, description, i=1):
+            def refuse(_request):
+                bad = details_pb2.BadRequest()
+                bad.field_violations.add(field=f"spec.egress.rules[{i}]{part}", description=description)
+                bad.field_violations.add(field="spec.egress.rules[2].ports[0].first", description="is 0")
+                raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, f"spec.egress.rules[{i}]{part} {description}", bad)
+            ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create", "--deny", "c.org:7", "--allow", "a.org", "--allow", "10.0.0.1/8:9")
+            return ran.stderr.decode().splitlines()
+        second = "  --deny 'c.org:7' (spec.egress.rules[2].ports[0].first): is 0"
+        for part, description, said in ((".cidr", "'10.0.0.1/8' has bits set", ": '10.0.0.1/8' has bits set"),
+                                        (".ports[1].first", "is 0", ": a port is 0"), (".ports", "has more", ": it has more"),
+                                        ("", "makes more", ": it makes more")):
+            self.assertEqual(refused(part, description), [f"hotcell: --allow '10.0.0.1/8:9'{said}", second])
+        self.assertEqual(refused("", "is odd", i=3)[0], "hotcell: spec.egress.rules[3] is odd")
+        self.assertEqual(refused("x]y", "is odd", i="")[0], "hotcell: spec.egress.rules[]x]y is odd")
 
     def test_other_fields_in_a_sentence_are_called_by_their_flags_too(self):
         def refuse(_request):

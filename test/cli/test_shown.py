@@ -139,6 +139,20 @@ class Egress(CliTest):
         for fields, line in (
                 ({}, "egress denied: tcp 1.2.3.4:443 (no rule allows it)"),
                 ({"address": "2001:db8::1", "count": 12}, "egress denied: tcp [2001:db8::1]:443 (no rule allows it), 12 times"),
+                ({"reason": egress.EGRESS_REASON_NAME_MISMATCH}, "egress denied: tcp 1.2.3.4:443 (the program named no host)"),
+                ({"reason": egress.EGRESS_REASON_RULE, "rule_index": 3, "policy_version": 2},
+                 "egress denied: tcp 1.2.3.4:443 (rule 3 of policy version 2 denies it)"),
+                ({"protocol": egress.EGRESS_PROTOCOL_UDP, "address": "169.254.169.254", "port": 53, "name": "a.org",
+                  "reason": egress.EGRESS_REASON_ALWAYS_DENIED},
+                 "egress denied: dns a.org (it is 169.254.169.254, which no rule can allow)"),
+                ({"protocol": egress.EGRESS_PROTOCOL_UDP, "address": "169.254.169.254", "port": 53, "reason": egress.EGRESS_REASON_PROTOCOL},
+                 "egress denied: udp 169.254.169.254:53 (the network does not carry this protocol)"),
+                ({"name": "example.org MX", "address": "", "port": 53, "protocol": egress.EGRESS_PROTOCOL_UDP, "reason": egress.EGRESS_REASON_RECORD_TYPE},
+                 "egress denied: dns example.org MX (only A and AAAA records are resolved)"),
+                ({"address": "", "port": 53, "protocol": egress.EGRESS_PROTOCOL_UDP, "reason": egress.EGRESS_REASON_MALFORMED},
+                 "egress denied: dns (the question is malformed)"),
+                ({"reason": egress.EGRESS_REASON_MALFORMED + 90},
+                 "egress denied: tcp 1.2.3.4:443 (for a reason that this client does not know)"),
                 ({"name": "example.org", "reason": egress.EGRESS_REASON_NAME_MISMATCH},
                  "egress denied: tcp 1.2.3.4:443 example.org (it is not allowed under this name)"),
                 ({"address": "", "port": 0, "name": "a\x1b.org", "reason": egress.EGRESS_REASON_RESOLVER},
@@ -175,7 +189,9 @@ class Egress(CliTest):
         flow = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=0, name="example.org", command="c\x1burl", execution_id=EXECUTION_ID,
                           sent_bytes=100, received_bytes=2048)
         flow.duration.FromMilliseconds(1500)
-        events = [self.event(count=7), flow, self.event(type=egress.EGRESS_EVENT_TYPE_FAILED, reason=0, error="ETIMEDOUT")]
+        cut = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=egress.EGRESS_REASON_POLICY_CHANGED, sent_bytes=5)
+        cut.duration.FromMilliseconds(2500)
+        events = [self.event(count=7), flow, cut, self.event(type=egress.EGRESS_EVENT_TYPE_FAILED, reason=0, error="ETIMEDOUT")]
 
         def answer(request):
             start = int(request.page_token or 0)
@@ -189,13 +205,14 @@ class Egress(CliTest):
             ["2023-11-14T22:13:20.123Z", "DENIED x7", "tcp 1.2.3.4:443", "-", "no rule allows it", "-", "-"],
             ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "example.org", "100 B sent, 2.0 KiB received, 1.5 s", "c\\x1burl",
              EXECUTION_ID],
+            ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "-", "5 B sent, 0 B received, 2.5 s; the policy was changed", "-", "-"],
             ["2023-11-14T22:13:20.123Z", "FAILED", "tcp 1.2.3.4:443", "-", "ETIMEDOUT", "-", "-"]])
         request = server.requests[0][1]
         self.assertEqual((request.sandbox_id, request.execution_id, list(request.types)), (SANDBOX_ID, "", []))
         lines = self.hotcell(server, "egress", "log", "-o", "jsonl", SANDBOX_ID).stdout.splitlines()
-        self.assertEqual([json.loads(line)["type"] for line in lines], ["DENIED", "FLOW_ENDED", "FAILED"])
+        self.assertEqual([json.loads(line)["type"] for line in lines], ["DENIED", "FLOW_ENDED", "FLOW_ENDED", "FAILED"])
         rows = json.loads(self.hotcell(server, "egress", "log", "-o", "json", SANDBOX_ID).stdout)
-        self.assertEqual([row.get("duration") for row in rows], [None, "1.5s", None])
+        self.assertEqual([row.get("duration") for row in rows], [None, "1.5s", "2.5s", None])
         self.hotcell(server, "egress", "log", "--type", "denied", "--type", "FAILED", "--execution", EXECUTION_ID, SANDBOX_ID)
         request = server.requests[-1][1]
         self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))

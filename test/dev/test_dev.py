@@ -287,6 +287,16 @@ class UpAndDown(Case):
         self.assertFalse(self.run_folder.exists())
         self.assertIn("not up", self.dev("down", code=1))
 
+    def test_options_of_the_runtime_are_passed_on(self):
+        self.dev("up", "--egress-open=10.1.0.0/16", "--egress-nameserver=8.8.8.8")
+        pid = (self.run_folder / "pid").read_text().strip()
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        self.assertIn("--egress-open=10.1.0.0/16", words[:words.index("--")])
+        self.assertIn("--egress-nameserver=8.8.8.8", words[:words.index("--")])
+        self.dev("down")
+        for word in ("--egress-open", "--", "-x=1"):
+            self.assertIn(f"up takes no more words: {word}", self.dev("up", word, code=1))
+
     def test_of_two_at_once_one_serves_and_can_be_stopped(self):
         self.mark("ninja-waits")
         first = self.start(self.folder / "dev", "up")

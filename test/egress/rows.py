@@ -326,7 +326,7 @@ def rows_of_names_at_all():
     for kind in ("TXT", "NULL", "ANY", "MX"):
         yield Row(f"{kind} of an allowed name", f"ask('allowed.test', {kind!r})", "REFUSED", (RESOLVER,), "names",
                   aim=(("dns", "allowed.test"),), outside=f"ask('allowed.test', {kind!r}, server='9.9.9.9')",
-                  event={"type": "DENIED", "name": "allowed.test", "reason": "RESOLVER"})
+                  event={"type": "DENIED", "name": f"allowed.test {kind}", "reason": "RECORD_TYPE"})
     yield Row("allowed: as programs look names up", "lookup('allowed.test')", f"{NAMED[6]} {NAMED[4]}", policy="names", names=("allowed.test",))
     yield Row("forbidden: as programs look names up", "lookup('evil.test')", ("EAI_AGAIN", "EAI_NONAME", "EAI_FAIL"), (RESOLVER,), "names",
               event={"type": "DENIED", "name": "evil.test"})

@@ -81,6 +81,17 @@ class Policies(Case):
         other = self.sandbox(egress=policy(deny("2001:db8::/32"), deny("10.0.0.0/8", 443, 80)))
         self.assertEqual(self.get(other.sandbox_id).egress_status.policy_digest, got.egress_status.policy_digest)
 
+    def test_who_gets_one_that_was_there_learns_that_its_policy_is_another(self):
+        made = self.sandbox(name="egress-joined", egress=policy(deny("10.0.0.0/8"), deny("8.8.8.8")))
+        for wanted, differs in ((policy(deny("8.8.8.8"), deny("10.0.0.0/8")), False), (policy(deny("8.8.8.8")), True), (policy(), True), (None, True)):
+            request = sandbox_service.CreateSandboxRequest(spec=spec(name="egress-joined", egress=wanted), get_or_create=True)
+            answer = client.sandboxes.CreateSandbox(request, timeout=60)
+            self.assertEqual((answer.sandbox.sandbox_id, answer.created, answer.egress_differs), (made.sandbox_id, False, differs), wanted)
+        unlimited = self.sandbox(name="egress-none")
+        request = sandbox_service.CreateSandboxRequest(spec=spec(name="egress-none", egress=policy()), get_or_create=True)
+        answer = client.sandboxes.CreateSandbox(request, timeout=60)
+        self.assertEqual((answer.sandbox.sandbox_id, answer.egress_differs), (unlimited.sandbox_id, False))
+
     def test_without_one_nothing_may_leave(self):
         got = self.get(self.sandbox().sandbox_id)
         self.assertEqual(got.egress, policy())
@@ -245,7 +256,7 @@ class CommandLine(Case):
     def test_what_is_refused_is_explained(self):
         ran = self.run_hotcell("sandbox", "create", "--deny", "10.0.0.1/8")
         self.assertEqual(ran.returncode, 125)
-        self.assertIn(b"--allow or --deny '10.0.0.1/8' has bits set", ran.stderr)
+        self.assertIn(b"--deny '10.0.0.1/8': '10.0.0.1/8' has bits set", ran.stderr)
         self.assertEqual(self.run_hotcell("run", "--deny", "10.0.0.0/8", "-c", "print(1)").stdout, b"1\n")
 
 

@@ -69,6 +69,7 @@ static void record(const struct resolver_event *event, void *userdata)
                                 .count = event->count,
                                 .type = event->type,
                                 .rule = event->rule,
+                                .error = event->error,
                                 .has_address = event->address };
         (void)snprintf(kept->name, sizeof(kept->name), "%s", event->name);
         if (event->address)

@@ -30,6 +30,7 @@ struct event {
         char name[DNS_NAME_BUFFER];
         unsigned type;
         int rule;
+        int error;
         bool has_address;
         struct dns_address address;
 };

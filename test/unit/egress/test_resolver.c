@@ -222,6 +222,7 @@ START_TEST(chain_without_end_fails)
         start_with(give_loop);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_SERVFAIL);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, EBADMSG);
         ck_assert_uint_eq(f.n_admitted, 0);
 }
 END_TEST

@@ -147,6 +147,7 @@ START_TEST(lie_is_no_answer)
         ck_assert_uint_eq(f.upstream.n_udp, 1);
         ck_assert_uint_eq(f.n_admitted, 0);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, ETIMEDOUT);
 }
 END_TEST
 
@@ -184,6 +185,7 @@ START_TEST(broken_answer_fails_at_once)
         start_with(break_off);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_SERVFAIL);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, EREMOTEIO);
 }
 END_TEST
 
@@ -213,6 +215,8 @@ START_TEST(rcodes_of_an_upstream_are_translated)
                 ck_assert_uint_eq(get_n_answers(waiter.bytes), 0);
                 n_failures += rcodes[i].expected == DNS_SERVFAIL;
                 ck_assert_uint_eq(f.n_events, n_failures);
+                if (rcodes[i].expected == DNS_SERVFAIL)
+                        ck_assert_int_eq(f.events[n_failures - 1].error, EREMOTEIO);
         }
         ck_assert_uint_eq(f.n_admitted, 0);
 }
@@ -249,6 +253,7 @@ START_TEST(server_that_is_not_there_fails)
         fake_upstream_deinit(&f.upstream);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_SERVFAIL);
         expect_sole_event(RESOLVER_UPSTREAM, "www.example", DNS_TYPE_A);
+        ck_assert_int_eq(f.events[0].error, EBADMSG);
 }
 END_TEST
 

@@ -62,8 +62,8 @@ bool reference_concerns(const struct policy_rule *rule, const struct policy_flow
                 holds(&rule->prefix, &v4));
 }
 
-const struct policy_always_entry *reference_longest(const struct policy_always *always,
-                                                    const struct policy_address *address)
+static const struct policy_always_entry *longest(const struct policy_always *always,
+                                                 const struct policy_address *address)
 {
         const struct policy_always_entry *found = NULL;
 
@@ -74,7 +74,22 @@ const struct policy_always_entry *reference_longest(const struct policy_always *
                     (!found || entry->prefix.n_bits >= found->prefix.n_bits))
                         found = entry;
         }
+        return found;
+}
+
+const struct policy_always_entry *reference_longest(const struct policy_always *always,
+                                                    const struct policy_address *address)
+{
+        const struct policy_always_entry *found = longest(always, address);
+
         return found && found->kind != POLICY_ALWAYS_OPENED ? found : NULL;
+}
+
+static bool is_opened(const struct policy_always *always, const struct policy_address *address)
+{
+        const struct policy_always_entry *found = longest(always, address);
+
+        return found && found->kind == POLICY_ALWAYS_OPENED;
 }
 
 enum policy_verdict reference_judge(const struct policy *policy, const struct policy_always *always,
@@ -96,6 +111,8 @@ enum policy_verdict reference_judge(const struct policy *policy, const struct po
                 return POLICY_VERDICT_DENIED_RULE;
         if (is_allowed)
                 return POLICY_VERDICT_ALLOWED_RULE;
+        if (flow->address && is_opened(always, flow->address))
+                return POLICY_VERDICT_DENIED_DEFAULT;
         return policy->default_action == POLICY_DEFAULT_ALLOW_PUBLIC && flow->protocol == POLICY_TCP
                        ? POLICY_VERDICT_ALLOWED_DEFAULT
                        : POLICY_VERDICT_DENIED_DEFAULT;

@@ -234,6 +234,39 @@ START_TEST(nothing_opens_what_was_added)
 }
 END_TEST
 
+START_TEST(only_parts_of_what_is_denied_can_be_opened)
+{
+        static const struct {
+                const char *text;
+                int result;
+        } rows[] = {
+                { "10.0.0.0/8", 0 },
+                { "10.1.2.0/24", 0 },
+                { "169.254.169.254", 0 },
+                { "fc00::/7", 0 },
+                { "fd00:1::7", 0 },
+                { "64:ff9b::10.0.0.0/104", 0 },
+                { "2002:a00::/24", 0 },
+                { "10.0.0.0/7", POLICY_E_OPENS_NOTHING },
+                { "0.0.0.0/0", POLICY_E_OPENS_NOTHING },
+                { "8.8.8.0/24", POLICY_E_OPENS_NOTHING },
+                { "::/0", POLICY_E_OPENS_NOTHING },
+                { "64:ff9b::8.8.8.8", POLICY_E_OPENS_NOTHING },
+                { "10.0.0.1/8", POLICY_E_CIDR_HOST_BITS },
+                { "::ffff:10.0.0.1", POLICY_E_CIDR_V4_MAPPED },
+                { "foo", POLICY_E_CIDR_FORM },
+                { "", POLICY_E_CIDR_FORM },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct policy_prefix prefix;
+
+                ck_assert_msg(policy_always_parse_opened(rows[i].text, &prefix) == rows[i].result,
+                              "%s", rows[i].text);
+        }
+}
+END_TEST
+
 START_TEST(want_of_memory_is_told)
 {
         struct policy_always always = { .n_entries = 77 };
@@ -260,6 +293,7 @@ int main(void)
                 what_the_registry_has_is_named,
                 what_is_opened_is_open_as_far_as_it_was_written,
                 nothing_opens_what_was_added,
+                only_parts_of_what_is_denied_can_be_opened,
                 want_of_memory_is_told,
         };
 

@@ -119,6 +119,7 @@ START_TEST(domains_are_written_in_one_way)
                 { "例え。テスト", "xn--r8jz45g.xn--zckzah" },
                 /* Registered although IDNA does not allow it. */
                 { "xn--i-7iq.example", "xn--i-7iq.example" },
+                { "r3---sn-a.xn--bcher-kva.example", "r3---sn-a.xn--bcher-kva.example" },
                 { LABEL_63 ".example", LABEL_63 ".example" },
                 { NAME_251 "cd", NAME_251 "cd" },
                 { NAME_251 "cd.", NAME_251 "cd" },
@@ -182,6 +183,12 @@ START_TEST(bad_domains_are_refused_with_their_problem)
                 { "example.*", POLICY_E_DOMAIN_WILDCARD },
                 { "xn--.example", POLICY_E_DOMAIN_FORM },
                 { "xn--99999999.example", POLICY_E_DOMAIN_IDN },
+                { "xn--a", POLICY_E_DOMAIN_IDN }, /* U+0080 */
+                { "www.xn--a.example", POLICY_E_DOMAIN_IDN },
+                { "xn--bcher-kva.xn--a", POLICY_E_DOMAIN_IDN },
+                { "xn--abc-.example", POLICY_E_DOMAIN_FORM },
+                { "xn--zzzzzzz99999.org", POLICY_E_DOMAIN_IDN },
+                { "xn--1ug.example", POLICY_E_DOMAIN_IDN }, /* U+200D without what it joins */
                 { "a.xn--abc-0", POLICY_E_DOMAIN_IDN },
                 { "\xff.example", POLICY_E_DOMAIN_IDN },
                 { "a\xc3", POLICY_E_DOMAIN_IDN },

@@ -106,6 +106,10 @@ START_TEST(allow_public_is_all_that_is_not_always_denied)
         expect_verdict(&f, "2600::1", NULL, 80, POLICY_VERDICT_ALLOWED_DEFAULT, -1);
         expect_verdict(&f, "8.8.8.8", NULL, 25, POLICY_VERDICT_DENIED_RULE, 0);
         expect_verdict(&f, "192.168.1.1", NULL, 80, POLICY_VERDICT_DENIED_ALWAYS, -1);
+        /* What the operator opened is not public. */
+        expect_verdict(&f, "10.1.2.3", NULL, 80, POLICY_VERDICT_DENIED_DEFAULT, -1);
+        expect_verdict(&f, "10.1.2.3", "good.example", 80, POLICY_VERDICT_DENIED_DEFAULT, -1);
+        expect_verdict(&f, "2606:4700::5efe:10.1.2.7", NULL, 80, POLICY_VERDICT_DENIED_DEFAULT, -1);
         expect_verdict(&f, NULL, "good.example", 80, POLICY_VERDICT_ALLOWED_DEFAULT, -1);
         expect_verdict(&f, NULL, "a.bad.example", 80, POLICY_VERDICT_DENIED_RULE, 1);
 }

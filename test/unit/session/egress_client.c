@@ -96,6 +96,12 @@ int ask(unsigned tag, const struct egress *policy, struct egress_request **ret_r
         return egress_client_set_policy(client, &order, on_answer, &tags[tag], ret_request);
 }
 
+int ping(unsigned tag, struct egress_request **ret_request)
+{
+        tags[tag] = tag;
+        return egress_client_ping(client, on_answer, &tags[tag], ret_request);
+}
+
 void ask_surely(unsigned tag)
 {
         struct egress_request *request;

@@ -34,6 +34,7 @@ void set_up(void);
 void set_up_impatient(void);
 void tear_down(void);
 int ask(unsigned tag, const struct egress *policy, struct egress_request **ret_request);
+int ping(unsigned tag, struct egress_request **ret_request);
 void ask_surely(unsigned tag);
 void wait_for_outcomes(size_t n);
 void wait_for_loss(void);

@@ -278,12 +278,33 @@ void fake_egress_tell(struct fake_egress *egress, const Hotcell__Egress__V1__Eve
 
 /* --- the connection --- */
 
+static void say_pong(struct fake_egress *egress, uint64_t request)
+{
+        Hotcell__Egress__V1__ToServer message;
+        Hotcell__Egress__V1__Pong pong;
+
+        hotcell__egress__v1__to_server__init(&message);
+        hotcell__egress__v1__pong__init(&pong);
+        message.request = request;
+        message.body_case = TO(PONG);
+        message.pong = &pong;
+        fake_egress_say(egress, &message);
+}
+
 static void on_message(struct fake_egress *egress, const Hotcell__Egress__V1__FromServer *message,
                        int fd)
 {
         if (message->body_case == FROM(SET_POLICY)) {
                 ck_assert_uint_gt(message->request, 0);
                 on_set_policy(egress, message->request, message->set_policy, fd);
+                return;
+        }
+        if (message->body_case == FROM(PING)) {
+                ck_assert_uint_gt(message->request, 0);
+                if (egress->script.fail)
+                        say_failure(egress, message->request);
+                else if (!egress->script.hold)
+                        say_pong(egress, message->request);
                 return;
         }
         ck_assert_int_eq(message->body_case, FROM(ACKNOWLEDGE_EVENTS));

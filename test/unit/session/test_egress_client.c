@@ -194,6 +194,30 @@ START_TEST(a_long_sentence_is_cut_between_characters)
 }
 END_TEST
 
+START_TEST(a_peer_that_is_there_says_so)
+{
+        struct egress_request *request;
+
+        ck_assert_int_eq(ping(0, &request), 0);
+        wait_for_outcomes(1);
+        ck_assert_int_eq(outcomes[0].result, EGRESS_ENFORCED);
+        fake_egress_disconnect(egress);
+        run_turns(4);
+        ck_assert_int_eq(ping(0, &request), EGRESS_CLIENT_E_DISCONNECTED);
+}
+END_TEST
+
+START_TEST(a_peer_that_hangs_does_not_say_that_it_is_there)
+{
+        struct egress_request *request;
+
+        fake_egress_script(egress)->hold = true;
+        ck_assert_int_eq(ping(0, &request), 0);
+        wait_for_outcomes(1);
+        ck_assert_int_eq(outcomes[0].result, EGRESS_E_SILENT);
+}
+END_TEST
+
 START_TEST(whoever_waits_for_too_long_is_told_so)
 {
         fake_egress_script(egress)->hold = true;
@@ -447,6 +471,8 @@ int main(void)
         tcase_add_test(tests, answers_in_any_order_find_their_request);
         tcase_add_loop_test(tests, a_refusal_is_told_with_its_sentence, 0, ARRAY_SIZE(refusals));
         tcase_add_test(tests, a_long_sentence_is_cut_between_characters);
+        tcase_add_test(tests, a_peer_that_is_there_says_so);
+        tcase_add_test(impatient, a_peer_that_hangs_does_not_say_that_it_is_there);
         tcase_add_test(impatient, whoever_waits_for_too_long_is_told_so);
         tcase_add_test(tests, what_nobody_waits_for_is_not_answered);
         tcase_add_test(impatient, a_peer_that_hangs_is_not_asked_without_bound);

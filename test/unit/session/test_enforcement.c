@@ -56,6 +56,46 @@ START_TEST(an_older_runtime_has_no_relay)
 }
 END_TEST
 
+/* --- whether it is there --- */
+
+static void on_probed(void *userdata, const struct session_result *result)
+{
+        ck_assert_int_eq(result->outcome, 0);
+        *(bool *)userdata = true;
+}
+
+static enum session_egress_state probe(void)
+{
+        struct session_info info;
+        bool is_done = false;
+
+        session_probe_walls(f.session, on_probed, &is_done);
+        run_until_true(&is_done);
+        session_info(f.session, "uid:1", &info);
+        return info.egress;
+}
+
+START_TEST(a_probe_tells_whether_hotcell_egress_is_there)
+{
+        ck_assert_int_eq(probe(), SESSION_EGRESS_NONE);
+        restart_with_patience(500 * 1000);
+        ck_assert_int_eq(probe(), SESSION_EGRESS_THERE);
+        script()->hold = true;
+        ck_assert_int_eq(probe(), SESSION_EGRESS_SILENT);
+        script()->hold = false;
+        ck_assert_int_eq(probe(), SESSION_EGRESS_THERE);
+        script()->fail = REASON(INVALID); /* an older one, which knows no such question */
+        ck_assert_int_eq(probe(), SESSION_EGRESS_THERE);
+        script()->fail = 0;
+        fake_egress_disconnect(f.egress);
+        run_turns(4);
+        ck_assert_int_eq(probe(), SESSION_EGRESS_ENDED);
+        fake_runtime_egress_ready(f.runtime);
+        run_turns(4);
+        ck_assert_int_eq(probe(), SESSION_EGRESS_THERE);
+}
+END_TEST
+
 /* --- creation --- */
 
 START_TEST(a_sandbox_runs_once_its_policy_is_in_force)
@@ -265,6 +305,7 @@ int main(void)
         tcase_add_checked_fixture(tests, set_up, tear_down);
         tcase_add_loop_test(tests, an_event_in_another_way_than_agreed_ends_the_connection, 0, 3);
         tcase_add_test(tests, an_older_runtime_has_no_relay);
+        tcase_add_test(tests, a_probe_tells_whether_hotcell_egress_is_there);
         tcase_add_loop_test(tests, a_sandbox_runs_once_its_policy_is_in_force, 0, 3);
         tcase_add_loop_test(tests, a_refused_policy_is_no_sandbox, 0, REFUSALS);
         tcase_add_test(tests, a_relay_that_does_not_answer_is_no_sandbox);
