@@ -1,5 +1,6 @@
 /* What upstreams may do to a resolver: break off, lie, be silent. */
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
