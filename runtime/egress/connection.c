@@ -41,7 +41,8 @@ struct connection {
         int inside_fd; /* until it is relayed */
         struct egress_token token;
         struct policy_address address;
-        bool is_by_name;
+        bool is_by_name; /* its address alone did not allow it */
+        bool has_said;   /* `name` is the one that the program told the other side */
         char name[POLICY_DOMAIN_BUFFER];
         sd_event_source *readable;              /* while looking */
         sd_event_source *timer;                 /* likewise */
@@ -269,6 +270,7 @@ static void on_name(struct connection *connection, const char *name)
                 return;
         }
         (void)memcpy(connection->name, said, sizeof(connection->name));
+        connection->has_said = true;
         dial(connection);
 }
 
@@ -404,6 +406,12 @@ static struct connection *connection_new(struct network *network, int fd)
         return connection;
 }
 
+/* Where the names of an address do not allow more than themselves. */
+static bool must_say_name(uint16_t port)
+{
+        return port == PORT_TLS || port == PORT_HTTP;
+}
+
 static void judge_and_go_on(struct connection *connection)
 {
         struct network_ruling ruling;
@@ -414,7 +422,7 @@ static void judge_and_go_on(struct connection *connection)
         connection->is_by_name = ruling.is_by_name;
         if (!ruling.is_allowed)
                 refuse(connection, ruling.reason, ruling.rule);
-        else if (ruling.is_by_name && (port == PORT_TLS || port == PORT_HTTP))
+        else if (ruling.is_by_name && must_say_name(port))
                 start_looking(connection);
         else
                 dial(connection);
@@ -459,15 +467,24 @@ void connection_accept(struct network *network, int fd)
 /* --- later --------------------------------------------------------------------------------------
  */
 
-/* By the name that it has, too: a name that is known no more does not end what began with it. */
-static bool is_still_allowed(struct connection *connection)
+/*
+ * As a new one with the same name would be: what was said is judged, not what else the address
+ * stands for. A name that is known no more does not end what began with it.
+ */
+static bool is_still_allowed(const struct connection *connection)
 {
+        const uint16_t port = connection->token.port;
         struct network_ruling ruling;
 
-        network_judge(connection->network, &connection->address, connection->token.port, &ruling);
-        return ruling.is_allowed || (connection->is_by_name &&
-                                     network_allows_name(connection->network, &connection->address,
-                                                         connection->token.port, connection->name));
+        if (connection->has_said)
+                return network_allows_name(connection->network, &connection->address, port,
+                                           connection->name);
+        network_judge(connection->network, &connection->address, port, &ruling);
+        if (ruling.is_allowed)
+                return !ruling.is_by_name || connection->is_by_name || !must_say_name(port);
+        return connection->is_by_name && network_allows_name(connection->network,
+                                                             &connection->address, port,
+                                                             connection->name);
 }
 
 size_t connections_judge_again(struct network *network)
