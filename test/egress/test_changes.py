@@ -109,6 +109,11 @@ class Tightened(unittest.TestCase):
     def test_a_name_that_is_denied_is_cut(self):
         self.cut([allow("*.test")], [allow("*.test"), deny("allowed.test")], f"download(address_of('allowed.test', 4), {CHARGEN})", "denied name")
 
+    def test_the_address_of_a_name_that_is_denied_is_cut(self):
+        for version in (4, 6):
+            self.cut([allow("allowed.test")], [allow("allowed.test"), deny(NAMED[version])],
+                     f"download(address_of('allowed.test', {version}), {CHARGEN})", f"denied address of a name, IPv{version}")
+
     def test_without_a_policy_all_is_cut(self):
         self.cut([allow("0.0.0.0/0")], [], f"download({ALLOWED[4]!r}, {CHARGEN})", "no rules")
 
