@@ -303,6 +303,41 @@ static uint32_t policy_in_force(void)
         return entry.policy;
 }
 
+/* What the sandbox's init was refused, and what of it was told. */
+static void count_refusals(uint64_t n_denied, uint64_t n_logged)
+{
+        const struct egress_counts counts = { .n_denied = n_denied, .n_logged = n_logged };
+
+        ck_assert_int_eq(bpf_map_update_elem(egress.tables.fds[EGRESS_MAP_COUNTS],
+                                             &f.boxes[0].group.id, &counts, BPF_ANY),
+                         0);
+}
+
+START_TEST(a_policy_waits_for_the_refusals_that_prove_the_wall)
+{
+        static const struct {
+                bool has_v6;
+                uint64_t n_denied, n_logged;
+                bool is_proven;
+        } cases[] = {
+                { true, 0, 0, false },  { true, 1, 1, false }, { true, 2, 1, false },
+                { true, 2, 2, true },   { true, 9, 3, true },  { false, 0, 0, false },
+                { false, 1, 0, false }, { false, 1, 1, true },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                egress.has_v6 = cases[i].has_v6;
+                count_refusals(cases[i].n_denied, cases[i].n_logged);
+                ask(i + 1, 1);
+                expect_answer(i + 1, cases[i].is_proven ? TO_SERVER_ENFORCED : TO_SERVER_FAILURE);
+                if (!cases[i].is_proven)
+                        ck_assert_int_eq(
+                                (int)answer->failure->reason,
+                                HOTCELL__EGRESS__V1__FAILURE_REASON__FAILURE_REASON_NOT_PROVEN);
+        }
+}
+END_TEST
+
 START_TEST(a_large_policy_comes_in_turns_and_is_in_force_when_it_is_whole)
 {
         size_t n_before, n = 3;
@@ -473,6 +508,7 @@ int main(void)
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_set_timeout(tests, 120);
+        tcase_add_test(tests, a_policy_waits_for_the_refusals_that_prove_the_wall);
         tcase_add_test(tests, a_large_policy_comes_in_turns_and_is_in_force_when_it_is_whole);
         tcase_add_test(tests, a_large_policy_goes_in_turns_too);
         tcase_add_test(tests, full_tables_refuse_a_policy_and_leave_the_one_before_in_force);

@@ -11,11 +11,24 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <bpf/bpf.h>
+
 #include "runtime/base/macros.h"
 #include "runtime/container/egress_probe.h"
+#include "runtime/supervisor/probe.h"
 #include "test/bpf/fixture.h"
 
 enum { MANY = 5000 };
+
+static const struct {
+        enum bpf_attach_type type;
+        bool is_v6;
+} hooks[] = {
+        { BPF_CGROUP_INET4_CONNECT, false },
+        { BPF_CGROUP_INET6_CONNECT, true },
+        { BPF_CGROUP_UDP4_SENDMSG, false },
+        { BPF_CGROUP_UDP6_SENDMSG, true },
+};
 
 static struct fixture f;
 
@@ -127,6 +140,56 @@ START_TEST(the_probe_tells_a_network_without_a_way_out_from_the_wall)
         ck_assert_int_ne(egress_probe(), 0);
         ck_assert_int_ne(egress_probe(), -EPERM);
         ck_assert_int_eq(setns(f.home_fd, CLONE_NEWNET), 0);
+}
+END_TEST
+
+/* Off the parent group, as somebody with the right to do so could: those of IPv6, or all. */
+static void detach(bool is_v6_only)
+{
+        const uint32_t *ids = egress_wall_program_ids(f.wall);
+        int cgroup_fd = f.tree.parents[0].fd;
+        unsigned n_detached = 0;
+
+        for (size_t i = 0; i < EGRESS_PROGRAMS; i++) {
+                int fd = bpf_prog_get_fd_by_id(ids[i]);
+
+                ck_assert_int_ge(fd, 0);
+                for (size_t k = 0; k < ARRAY_SIZE(hooks); k++)
+                        if (hooks[k].is_v6 || !is_v6_only)
+                                n_detached += bpf_prog_detach2(fd, cgroup_fd, hooks[k].type) == 0;
+                (void)close(fd);
+        }
+        ck_assert_uint_ge(n_detached, 2);
+}
+
+/* As doctor asks. The wall of the test has room for its boxes only. */
+static int prove(struct egress_counts *ret_counts)
+{
+        egress_wall_forget(f.wall, f.boxes[1].group.id);
+        return probe_egress(&f.tree, f.wall, f.home_fd, ret_counts);
+}
+
+START_TEST(doctor_is_refused_twice)
+{
+        struct egress_counts counts = { 0 };
+
+        ck_assert_int_eq(prove(&counts), 0);
+        ck_assert_uint_eq(counts.n_denied, 2);
+}
+END_TEST
+
+START_TEST(a_wall_for_one_family_or_none_proves_nothing)
+{
+        const bool is_v6_only = _i == 0;
+        struct egress_counts counts = { 0 };
+        int r;
+
+        detach(is_v6_only);
+        r = in_box(&f.boxes[0], be_proven, NULL);
+        ck_assert_int_ne(r, 0);
+        ck_assert_int_ne(r, EPERM);
+        ck_assert_uint_eq(counts_of(&f, &f.boxes[0]).n_denied, is_v6_only ? 1 : 0);
+        ck_assert_int_eq(prove(&counts), -r);
 }
 END_TEST
 
@@ -284,6 +347,8 @@ int main(void)
         tcase_add_loop_test(tests, what_leaves_is_refused_counted_and_told, 0, ARRAY_SIZE(refused));
         tcase_add_test(tests, the_probe_is_refused_twice);
         tcase_add_test(tests, the_probe_tells_a_network_without_a_way_out_from_the_wall);
+        tcase_add_test(tests, doctor_is_refused_twice);
+        tcase_add_loop_test(tests, a_wall_for_one_family_or_none_proves_nothing, 0, 2);
         tcase_add_loop_test(tests, what_stays_in_the_network_is_free, 0, ARRAY_SIZE(local));
         tcase_add_loop_test(tests, odd_sockets_are_not_made, 0, ARRAY_SIZE(odd_sockets));
         tcase_add_test(tests, a_flood_is_counted_to_the_last_and_leaves_room_for_the_neighbour);

@@ -367,13 +367,30 @@ def ask(name, kind="A", over="udp", server=None, port=53):
             if over == "udp":
                 s.send(question(name, kind))
                 return read_answer(s.recv(4096))
-            data = question(name, kind)
-            s.sendall(struct.pack("!H", len(data)) + data)
-            head = s.recv(2, socket.MSG_WAITALL)
-            if len(head) < 2:
-                return "then end"
-            size, = struct.unpack("!H", head)
-            return read_answer(s.recv(size, socket.MSG_WAITALL))
+            s.sendall(with_length(question(name, kind)))
+            return next_answer(s)
+    return attempt(run)
+
+
+def with_length(data):
+    return struct.pack("!H", len(data)) + data
+
+
+def next_answer(s):
+    head = s.recv(2, socket.MSG_WAITALL)
+    if len(head) < 2:
+        return "then end"
+    size, = struct.unpack("!H", head)
+    return read_answer(s.recv(size, socket.MSG_WAITALL))
+
+
+def ask_at_once(*names):
+    "Over TCP: all questions in one segment, then the answers in their order."
+    def run():
+        with opened(nameserver(), 53) as s:
+            s.connect((nameserver(), 53))
+            s.sendall(b"".join(with_length(question(name, "A")) for name in names))
+            return ", ".join(next_answer(s) for _ in names)
     return attempt(run)
 
 

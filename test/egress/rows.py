@@ -11,6 +11,7 @@ BESIDE = {4: "93.184.216.35", 6: "2606:2800:220:1::35"}  # no rule is about it
 NAMED = {4: "93.184.216.40", 6: "2606:2800:220:1::40"}   # allowed.test
 WILD = {4: "93.184.216.41", 6: "2606:2800:220:1::41"}    # *.wild.test
 EVIL = {4: "93.184.216.66", 6: "2606:2800:220:1::66"}    # evil.test
+HALF = {4: "93.184.216.43", 6: "2606:2800:220:1::43"}    # half.test
 HOME = {4: worlds.HOME4, 6: worlds.HOME6}
 HOLE, UNREACHABLE = dict(zip((4, 6), worlds.HOLES)), dict(zip((4, 6), worlds.UNREACHABLE))
 LOCAL = {4: "127.0.0.1", 6: "::1"}
@@ -40,7 +41,7 @@ POLICIES = {
         *HOPEFUL],
     "names": [allow("allowed.test", 7, 80, 443), allow("*.wild.test", 7, 80, 443), deny("bad.wild.test"), allow("*.rebind.test"),
               allow("silent.test"), allow("garbage.test"), allow("gone.test")],
-    "public": [deny(BESIDE[4]), deny(BESIDE[6]), deny("evil.test")],
+    "public": [deny(BESIDE[4]), deny(BESIDE[6]), deny("evil.test"), deny("half.test", 7)],
 }
 
 ZONES = {name: {"ttl": 300, **record} for name, record in {
@@ -50,6 +51,7 @@ ZONES = {name: {"ttl": 300, **record} for name, record in {
     "two.elsewhere.test": {"A": ["93.184.216.42"], "AAAA": ["2606:2800:220:1::42"]},
     "inward.wild.test": {"CNAME": "inside.elsewhere.test"}, "inside.elsewhere.test": {"A": ["10.1.2.3"], "AAAA": ["fd00::7"]},
     "evil.test": {"A": [EVIL[4]], "AAAA": [EVIL[6]]}, "*.evil.test": {"A": [EVIL[4]], "AAAA": [EVIL[6]]},
+    "half.test": {"A": [HALF[4]], "AAAA": [HALF[6]]},
     "loopback.rebind.test": {"A": ["127.0.0.1"], "AAAA": ["::1"]},
     "metadata.rebind.test": {"A": ["169.254.169.254"], "AAAA": ["fd00:ec2::254"]},
     "private.rebind.test": {"A": ["10.1.2.3"], "AAAA": ["fd00::7"]},
@@ -265,27 +267,32 @@ def rows_of_other_tokens():
 
 def rows_of_names(v):
     kind, named = {4: "A", 6: "AAAA"}[v], NAMED[v]
-    yield Row("allowed: a name, connected to", f"named('allowed.test', 7, {v})", "echo", policy="names", version=v, seen=(("tcp", named, 7),),
-              names=("allowed.test",), event={"type": "FLOW_ENDED", "address": named, "name": "allowed.test"})
-    yield refused("its address at another port", f"tcp({named!r}, 8080)", ("tcp", named, 8080), v, "names", {"name": "allowed.test"})
-    yield Row("allowed: HTTP to the name", f"http_to({named!r}, 'allowed.test')", "HTTP/1.1 200 OK", policy="names", version=v,
-              seen=(("tcp", named, 80),), event={"type": "FLOW_ENDED", "port": 80, "name": "allowed.test"})
-    yield Row("allowed: HTTP in pieces", f"http_to({named!r}, 'allowed.test', pieces=3)", "HTTP/1.1 200 OK", policy="names", version=v,
-              seen=(("tcp", named, 80),), event={"type": "FLOW_ENDED", "port": 80})
-    yield Row("allowed: TLS to the name", f"tls_to({named!r}, 'allowed.test', again=2)", "HTTP/1.1 200 OK", policy="names", version=v,
-              seen=(("tcp", named, 443),), event={"type": "FLOW_ENDED", "port": 443, "name": "allowed.test"})
+    # Each asks for the name first, so that it does not matter which rows ran before.
+    asked = f"address_of('allowed.test', {v})"
+    def at_name(what, code, port, expect="HTTP/1.1 200 OK", **more):
+        return Row(what, code, expect, policy="names", version=v, seen=(("tcp", named, port),), names=("allowed.test",), **more)
+    yield at_name("allowed: a name, connected to", f"named('allowed.test', 7, {v})", 7, "echo",
+                  event={"type": "FLOW_ENDED", "address": named, "name": "allowed.test"})
+    yield refused("its address at another port", f"tcp({asked}, 8080)", ("tcp", named, 8080), v, "names", {"name": "allowed.test"},
+                  outside=f"tcp({named!r}, 8080)", names=("allowed.test",))
+    yield at_name("allowed: HTTP to the name", f"http_to({asked}, 'allowed.test')", 80, event={"type": "FLOW_ENDED", "port": 80, "name": "allowed.test"})
+    yield at_name("allowed: HTTP in pieces", f"http_to({asked}, 'allowed.test', pieces=3)", 80, event={"type": "FLOW_ENDED", "port": 80})
+    yield at_name("allowed: TLS to the name", f"tls_to({asked}, 'allowed.test', again=2)", 443,
+                  event={"type": "FLOW_ENDED", "port": 443, "name": "allowed.test"})
     mismatch = {"type": "DENIED", "address": named, "reason": "NAME_MISMATCH"}
-    for what, code, port in (("HTTP with another Host", f"http_to({named!r}, 'evil.test')", 80),
-                             ("HTTP with an address as Host", f"http_to({named!r}, {named!r})", 80),
-                             ("HTTP without a Host", f"tcp({named!r}, 80, b'GET / HTTP/1.0\\r\\n\\r\\n')", 80),
-                             ("HTTP CONNECT", f"tcp({named!r}, 80, b'CONNECT evil.test:443 HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n')", 80),
-                             ("HTTP with two Hosts", f"tcp({named!r}, 80, b'GET / HTTP/1.1\\r\\nHost: allowed.test\\r\\nHost: evil.test\\r\\n\\r\\n')", 80),
-                             ("no HTTP at port 80", f"tcp({named!r}, 80, b'\\0' * 100)", 80),
-                             ("TLS with another name (SNI)", f"tls_to({named!r}, 'evil.test')", 443),
-                             ("TLS with the name of another rule", f"tls_to({named!r}, 'bad.wild.test')", 443),
-                             ("TLS without a name", f"tls_to({named!r}, None)", 443),
-                             ("no TLS at port 443", f"tcp({named!r}, 443, b'SSH-2.0-x\\r\\n' * 9)", 443)):
-        yield Row(what, code, "then ECONNRESET", (RELAY,), "names", v, aim=(("tcp", named, port),), event={**mismatch, "port": port})
+    for what, function, arguments, port in (
+            ("HTTP with another Host", "http_to", "'evil.test'", 80),
+            ("HTTP with an address as Host", "http_to", f"{named!r}", 80),
+            ("HTTP without a Host", "tcp", "80, b'GET / HTTP/1.0\\r\\n\\r\\n'", 80),
+            ("HTTP CONNECT", "tcp", "80, b'CONNECT evil.test:443 HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n'", 80),
+            ("HTTP with two Hosts", "tcp", "80, b'GET / HTTP/1.1\\r\\nHost: allowed.test\\r\\nHost: evil.test\\r\\n\\r\\n'", 80),
+            ("no HTTP at port 80", "tcp", "80, b'\\0' * 100", 80),
+            ("TLS with another name (SNI)", "tls_to", "'evil.test'", 443),
+            ("TLS with the name of another rule", "tls_to", "'bad.wild.test'", 443),
+            ("TLS without a name", "tls_to", "None", 443),
+            ("no TLS at port 443", "tcp", "443, b'SSH-2.0-x\\r\\n' * 9", 443)):
+        yield Row(what, f"{function}({asked}, {arguments})", "then ECONNRESET", (RELAY,), "names", v, aim=(("tcp", named, port),),
+                  outside=f"{function}({named!r}, {arguments})", names=("allowed.test",), event={**mismatch, "port": port})
     yield refused("address of an allowed name that was not asked for", f"tcp({WILD[v]!r}, 7)", ("tcp", WILD[v], 7), v, "names")
     yield Row("allowed: a random label under an allowed name", f"named('a8fk2.wild.test', 7, {v})", "echo", policy="names", version=v,
               seen=(("tcp", WILD[v], 7),), names=("a8fk2.wild.test",), event={"type": "FLOW_ENDED", "name": "a8fk2.wild.test"})
@@ -334,6 +341,8 @@ def rows_of_names_at_all():
     for name in ("silent", "garbage"):
         yield Row(f"allowed: a name server that is {name}", f"ask('{name}.test')", "SERVFAIL", policy="names", names=(f"{name}.test",),
                   event={"type": "FAILED", "name": f"{name}.test"})
+    yield Row("allowed: two questions in one segment", "ask_at_once('allowed.test', 'b9xk3.wild.test')", f"NOERROR {NAMED[4]}, NOERROR {WILD[4]}",
+              policy="names", names=("allowed.test", "b9xk3.wild.test"))
     yield Row("allowed: an HTTP fetch by name", "fetch('http://allowed.test/')", "200", policy="names", seen=(("tcp", NAMED[6], 80),),
               names=("allowed.test",), event={"type": "FLOW_ENDED", "port": 80})
     yield Row("redirect to a forbidden name", "fetch('http://allowed.test/redirect?http://evil.test/')", "no such name", (RESOLVER,), "names",
@@ -354,6 +363,11 @@ def rows_of_public(v):
     yield refused("UDP with ALLOW_PUBLIC", f"udp_send({ALLOWED[v]!r}, 7)", ("udp", ALLOWED[v], 7), v, "public")
     yield Row("allowed: any name", f"named('allowed.test', 7, {v})", "echo", policy="public", version=v, seen=(("tcp", NAMED[v], 7),),
               names=("allowed.test",), event={"type": "FLOW_ENDED", "address": NAMED[v]})
+    yield Row("allowed: a name with a denied port, at another port", f"named('half.test', 2000, {v})", "echo", policy="public", version=v,
+              seen=(("tcp", HALF[v], 2000),), names=("half.test",), event={"type": "FLOW_ENDED", "address": HALF[v], "name": "half.test"})
+    yield Row("a port that a name's rule denies", f"named('half.test', 7, {v})", "then ECONNRESET", (RELAY,), "public", v,
+              aim=(("tcp", HALF[v], 7),), outside=f"tcp({HALF[v]!r}, 7)", names=("half.test",),
+              event={"type": "DENIED", "address": HALF[v], "port": 7, "reason": "RULE", "name": "half.test"})
     yield Row("a denied name with ALLOW_PUBLIC", f"ask('evil.test', {'AAAA' if v == 6 else 'A'!r})", "REFUSED", (RESOLVER,), "public", v,
               aim=(("dns", "evil.test"),), outside="ask('evil.test', server='9.9.9.9')", event={"type": "DENIED", "name": "evil.test", "reason": "RULE"})
 

@@ -175,6 +175,16 @@ class Outside(unittest.TestCase):
         self.assertIn("so the row shows nothing", self.tried(refused(), [ALLOWED])[0])
 
 
+class Alone(unittest.TestCase):
+    def test_what_is_reached_by_a_name_is_asked_for_in_the_same_row(self):
+        named = {*rows.NAMED.values(), *rows.WILD.values(), *rows.HALF.values()}
+        by_name = [row for row in rows.all_rows() if named & {where[1] for where in (*row.seen, *row.aim)}]
+        self.assertGreater(len(by_name), 30)
+        for row in by_name:
+            if row.what != "address of an allowed name that was not asked for":
+                self.assertTrue(row.names, f"{row.what} relies on another row")
+
+
 class Cutting(unittest.TestCase):
     def test_no_row_is_lost_and_their_order_is_kept(self):
         every = rows.all_rows()

@@ -9,6 +9,7 @@ import unittest
 
 import daemons
 import scene as scenes
+import world as worlds
 from daemons import PATIENCE, wait_until
 from scene import allow, deny, is_like
 
@@ -108,8 +109,51 @@ class Tightened(unittest.TestCase):
     def test_a_name_that_is_denied_is_cut(self):
         self.cut([allow("*.test")], [allow("*.test"), deny("allowed.test")], f"download(address_of('allowed.test', 4), {CHARGEN})", "denied name")
 
+    def test_the_address_of_a_name_that_is_denied_is_cut(self):
+        for version in (4, 6):
+            self.cut([allow("allowed.test")], [allow("allowed.test"), deny(NAMED[version])],
+                     f"download(address_of('allowed.test', {version}), {CHARGEN})", f"denied address of a name, IPv{version}")
+
     def test_without_a_policy_all_is_cut(self):
         self.cut([allow("0.0.0.0/0")], [], f"download({ALLOWED[4]!r}, {CHARGEN})", "no rules")
+
+    def test_the_default_alone_is_a_change(self):
+        """The rules stay as they are."""
+        sandbox = scene.create(deny(OTHER[4]), default="ALLOW_PUBLIC")
+        flow = self.begin(sandbox, f"download({ALLOWED[4]!r}, {CHARGEN})")
+        status = scene.update(sandbox, deny(OTHER[4])).sandbox.egress_status
+        self.assertEqual((status.policy_version, status.enforced), (2, True))
+        self.assertEqual(scene.inside(sandbox, f"tcp({ALLOWED[4]!r}, {ECHO})"), "EPERM")
+        self.assertEqual(self.end_of(flow, sandbox)[1], "ECONNRESET")
+
+    def begun(self, sandbox, rules, code, address, port, reset):
+        """@code leaves a connection `s` that no host has; @reset shows how it ends after the update to @rules."""
+        scene.run(sandbox, code)
+        scene.update(sandbox, *rules)
+        self.assertEqual(scene.inside(sandbox, reset), "ECONNRESET")
+        # Else it would be let go later, too, for another reason: what it waits for does not come.
+        event = wait_until(lambda: next((e for e in scene.log(sandbox) if (e.address, e.port) == (address, port)), None), "its end is told")
+        self.assertTrue(is_like(event, {"type": "DENIED", "reason": "POLICY_CHANGED", "policy_version": 2}), scenes.short(event))
+
+    def test_what_has_not_yet_said_its_name_is_cut(self):
+        """The last question is answered after the connection was taken in."""
+        for port, first_bytes in ((443, b"\x16\x03\x01"), (80, b"GET")):
+            sandbox = scene.create(allow("allowed.test"))
+            code = f"""
+address = address_of("allowed.test", 4)
+s = opened(address, {port})
+s.connect((address, {port}))
+s.sendall({first_bytes!r})
+ask("allowed.test")"""
+            self.begun(sandbox, [allow("other.test")], code, NAMED[4], port, "attempt(lambda: s.recv(1))")
+
+    def test_what_is_still_dialled_is_cut(self):
+        for hole in worlds.HOLES:
+            sandbox = scene.create(allow(hole))
+            connects = scene.world.connects()[hole, ECHO]
+            scene.run(sandbox, f"s = opened({hole!r}, {ECHO})\ns.connect(({hole!r}, {ECHO}))")
+            wait_until(lambda h=hole, n=connects: scene.world.connects()[h, ECHO] > n, "it is dialled")
+            self.begun(sandbox, [allow(OTHER[4])], "pass", hole, ECHO, "attempt(lambda: s.recv(1))")
 
     def test_what_is_still_allowed_goes_on(self):
         sandbox = scene.create(allow(ALLOWED[4]), allow(ALLOWED[6]))

@@ -136,6 +136,25 @@ for i in range(50):
         self.assertEqual(fresh, {(address, port): n for address in ALLOWED.values() for port, n in ((7, 50), (1002, 50), (REFUSING, 50))})
         self.assertEqual(self.of_type(sandbox, "DENIED", 0), [])
 
+    def test_a_flow_is_told_with_its_process_and_its_length(self):
+        sandbox = scene.create(allow(ALLOWED[4]))
+        self.check_flow(sandbox, f"tcp({ALLOWED[4]!r}, 7)", "echo", 7, error="", sent_bytes=13, received_bytes=13, policy_version=1)
+        self.check_flow(sandbox, f"tcp({ALLOWED[4]!r}, 1003)", "then ECONNRESET", 1003, error="ECONNRESET", policy_version=1)
+        scene.update(sandbox, allow(ALLOWED[4]), allow(ALLOWED[6]))
+        self.check_flow(sandbox, f"tcp({ALLOWED[4]!r}, 2000)", "echo", 2000, error="", sent_bytes=13, received_bytes=13, policy_version=2)
+
+    def check_flow(self, sandbox, code, result, port, **fields):
+        started = time.monotonic()
+        self.assertEqual(scene.inside(sandbox, code), result)
+        event = scene.wait_log(sandbox, type="FLOW_ENDED", address=ALLOWED[4], port=port)
+        self.assertTrue(is_like(event, fields), short(event))
+        self.assertRegex(event.command, "^python")
+        self.assertGreater(event.pid, 0)
+        # The interpreter still runs.
+        self.assertIn(f"sandbox-{sandbox}", pathlib.Path(f"/proc/{event.pid}/cgroup").read_text())
+        self.assertGreater(event.duration.ToMicroseconds(), 0)
+        self.assertLess(event.duration.ToMicroseconds(), (time.monotonic() - started) * 1e6)
+
     def of_type(self, sandbox, kind, n):
         found = [event for event in scene.log(sandbox) if short(event)["type"] == kind]
         self.assertLessEqual(len(found), n)

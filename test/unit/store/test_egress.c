@@ -81,6 +81,31 @@ START_TEST(an_egress_policy_comes_back_as_it_was)
 }
 END_TEST
 
+/* A pair that differs in one thing only; what follows from these is not looked at. */
+START_TEST(the_same_policy_has_the_same_default_and_rules)
+{
+        struct egress *one = make_egress(2, 7), *other = make_egress(2, 7);
+        struct egress *longer = make_egress(3, 7), *none = make_egress(0, 7);
+
+        ck_assert(egress_is_same(one, other));
+        other->default_action = 1;
+        ck_assert(!egress_is_same(one, other));
+        other->default_action = one->default_action;
+        other->bytes[other->n_bytes - 1] = '8';
+        ck_assert(!egress_is_same(one, other));
+        ck_assert(!egress_is_same(one, longer));
+        ck_assert(!egress_is_same(longer, one));
+        ck_assert(!egress_is_same(one, none));
+        ck_assert(!egress_is_same(none, NULL));
+        ck_assert(!egress_is_same(NULL, none));
+        ck_assert(egress_is_same(NULL, NULL));
+        (void)egress_release(one);
+        (void)egress_release(other);
+        (void)egress_release(longer);
+        (void)egress_release(none);
+}
+END_TEST
+
 START_TEST(a_policy_may_come_late_and_go_again)
 {
         struct sandbox_record in = make_sandbox(1, 1000), out;
@@ -214,6 +239,7 @@ int main(void)
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         tcase_add_loop_test(tcase, an_egress_policy_comes_back_as_it_was, 0,
                             ARRAY_SIZE(rule_counts));
+        tcase_add_test(tcase, the_same_policy_has_the_same_default_and_rules);
         tcase_add_test(tcase, a_policy_may_come_late_and_go_again);
         tcase_add_test(tcase, a_policy_is_not_written_again_with_every_change);
         tcase_add_test(tcase, an_end_forgets_the_rules_but_not_which_policy_it_was);
