@@ -47,7 +47,7 @@ def upload(address, port):
 def setUpModule():
     # As many updates a second as there may be.
     scene.enter(server_arguments=["--updates-per-second=100000"])
-    scene.world.set_zones({"allowed.test": {"A": [NAMED[4]], "AAAA": [NAMED[6]]}, "other.test": {"A": [OTHER[4]], "AAAA": [OTHER[6]]}})
+    scene.world.set_zones({"allowed.test": {"A": [NAMED[4]], "AAAA": [NAMED[6]]}, "same.test": {"A": [NAMED[4]]}, "other.test": {"A": [OTHER[4]], "AAAA": [OTHER[6]]}})
 
 
 class Tightened(unittest.TestCase):
@@ -146,6 +146,35 @@ s.connect((address, {port}))
 s.sendall({first_bytes!r})
 ask("allowed.test")"""
             self.begun(sandbox, [allow("other.test")], code, NAMED[4], port, "attempt(lambda: s.recv(1))")
+
+    def test_what_said_a_name_is_cut_with_it(self):
+        """However many other names lead to the same address: a new one would have to say one of them."""
+        sandbox = scene.create(allow("allowed.test"), allow("same.test"))
+        self.assertEqual(scene.inside(sandbox, "address_of('allowed.test', 4) == address_of('same.test', 4)"), "True")
+        for i, rules in enumerate(([allow("same.test")], [allow("*.test"), deny("allowed.test")])):
+            scene.update(sandbox, allow("allowed.test"), allow("same.test"))
+            scene.run(sandbox, f"""
+flows = []
+for name in ("allowed.test", "same.test"):
+    s = opened({NAMED[4]!r}, 80)
+    s.connect(({NAMED[4]!r}, 80))
+    s.sendall(request(name))
+    assert status(s) == "HTTP/1.1 200 OK"
+    flows.append(s)""")
+            scene.update(sandbox, *rules)
+            self.assertEqual(scene.inside(sandbox, "[attempt(lambda s=s: (s.sendall(request('same.test')), status(s))[1]) for s in flows]"),
+                             ["ECONNRESET", "HTTP/1.1 200 OK"], i)
+
+    def test_where_only_a_name_allows_the_address_now_what_said_none_is_cut(self):
+        sandbox = scene.create(allow(NAMED[4]), allow("allowed.test"))
+        scene.run(sandbox, f"""
+address_of("allowed.test", 4)
+s = opened({NAMED[4]!r}, 80)
+s.connect(({NAMED[4]!r}, 80))
+s.sendall(request("other.test"))
+assert status(s) == "HTTP/1.1 200 OK"""")
+        scene.update(sandbox, allow("allowed.test"))
+        self.assertEqual(scene.inside(sandbox, "attempt(lambda: s.recv(1))"), "ECONNRESET")
 
     def test_what_is_still_dialled_is_cut(self):
         for hole in worlds.HOLES:
