@@ -63,8 +63,9 @@ static const char *reason_text(const Hotcell__V1__EgressEvent *event)
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_ALWAYS_DENIED:
                 return "no rule can allow it";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_NAME_MISMATCH:
-                return *event->name ? "it is not allowed under this name"
-                                    : "the program named no host";
+                return "it is not allowed under this name";
+        case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_NAME_ABSENT:
+                return "the program named no host";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RESOLVER:
                 return "the policy does not allow the name";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_PROTOCOL:

@@ -240,8 +240,9 @@ static enum look look_at_http(const uint8_t *bytes, size_t n, char name[static H
         case HTTP_HEAD_NEED_MORE:
                 return LOOK_MORE;
         case HTTP_HEAD_FOUND:
+                /* Also an address, which is no name that a rule could allow. */
                 (void)memcpy(name, head.host.text, HOST_BUFFER);
-                return head.host.kind == HOST_NAME ? LOOK_FOUND : LOOK_NONE;
+                return LOOK_FOUND;
         case HTTP_HEAD_ABSENT:
         case HTTP_HEAD_CONNECT:
         case HTTP_HEAD_NOT_HTTP:
@@ -294,7 +295,7 @@ static int on_head(sd_event_source *source, int fd, uint32_t events, void *userd
         if (look == LOOK_FOUND) {
                 on_name(connection, name);
         } else if (look == LOOK_NONE || (size_t)n == sizeof(bytes) || events & EPOLLRDHUP) {
-                refuse(connection, EGRESS_REASON(NAME_MISMATCH), 0);
+                refuse(connection, EGRESS_REASON(NAME_ABSENT), 0);
         } else {
                 /* Not before there is more than was seen. */
                 more = (int)n + 1;
@@ -307,7 +308,7 @@ static int on_look_timeout(sd_event_source *source, uint64_t usec, void *userdat
 {
         (void)source;
         (void)usec;
-        refuse(userdata, EGRESS_REASON(NAME_MISMATCH), 0);
+        refuse(userdata, EGRESS_REASON(NAME_ABSENT), 0);
         return 0;
 }
 

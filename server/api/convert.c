@@ -24,8 +24,8 @@ static_assert((int)EGRESS_EVENT_FLOW_ENDED ==
               "same numbers");
 static_assert((int)EGRESS_PROTOCOL_ICMP == (int)HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_ICMP,
               "same numbers");
-static_assert((int)EGRESS_REASON_MALFORMED ==
-                      (int)HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_MALFORMED,
+static_assert((int)EGRESS_REASON_NAME_ABSENT ==
+                      (int)HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_NAME_ABSENT,
               "same numbers");
 static_assert((int)KEY_REVOKED == (int)HOTCELL__V1__KEY_STATE__KEY_STATE_REVOKED, "same numbers");
 

@@ -139,7 +139,7 @@ class Egress(CliTest):
         for fields, line in (
                 ({}, "egress denied: tcp 1.2.3.4:443 (no rule allows it)"),
                 ({"address": "2001:db8::1", "count": 12}, "egress denied: tcp [2001:db8::1]:443 (no rule allows it), 12 times"),
-                ({"reason": egress.EGRESS_REASON_NAME_MISMATCH}, "egress denied: tcp 1.2.3.4:443 (the program named no host)"),
+                ({"reason": egress.EGRESS_REASON_NAME_ABSENT, "name": "a.org"}, "egress denied: tcp 1.2.3.4:443 a.org (the program named no host)"),
                 ({"reason": egress.EGRESS_REASON_RULE, "rule_index": 3, "policy_version": 2},
                  "egress denied: tcp 1.2.3.4:443 (rule 3 of policy version 2 denies it)"),
                 ({"protocol": egress.EGRESS_PROTOCOL_UDP, "address": "169.254.169.254", "port": 53, "name": "a.org",

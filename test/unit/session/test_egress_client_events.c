@@ -101,6 +101,7 @@ static const struct {
         { WIRE_SOURCE(RELAY), WIRE_REASON(NAME_MISMATCH), EGRESS_REASON_NAME_MISMATCH },
         { WIRE_SOURCE(RESOLVER), WIRE_REASON(RECORD_TYPE), EGRESS_REASON_RECORD_TYPE },
         { WIRE_SOURCE(RESOLVER), WIRE_REASON(MALFORMED), EGRESS_REASON_MALFORMED },
+        { WIRE_SOURCE(RELAY), WIRE_REASON(NAME_ABSENT), EGRESS_REASON_NAME_ABSENT },
         { WIRE_SOURCE(RESOLVER), WIRE_REASON(RATE), EGRESS_REASON_LIMIT },
         { WIRE_SOURCE(RESOLVER), WIRE_REASON(REBINDING), EGRESS_REASON_ALWAYS_DENIED },
         { WIRE_SOURCE(RELAY), WIRE_REASON(POLICY_CHANGED), EGRESS_REASON_POLICY_CHANGED },
@@ -192,7 +193,7 @@ static void break_event(Hotcell__Egress__V1__Event *message, size_t how)
                 message->decision = (Hotcell__Egress__V1__Decision)-1;
                 break;
         case 9:
-                message->reason = (Hotcell__Egress__V1__Reason)(WIRE_REASON(MALFORMED) + 1);
+                message->reason = (Hotcell__Egress__V1__Reason)(WIRE_REASON(NAME_ABSENT) + 1);
                 break;
         case 10:
                 message->reason = (Hotcell__Egress__V1__Reason)INT_MIN;
