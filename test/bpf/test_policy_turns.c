@@ -3,283 +3,30 @@
  * what does not come in leaves the one before in force, and nothing behind.
  */
 
-#include <arpa/inet.h>
 #include <check.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/io.h"
 #include "runtime/base/macros.h"
-#include "runtime/base/text.h"
-#include "runtime/channel/channel.h"
-#include "runtime/egress/egress.h"
-#include "runtime/egress/network.h"
 #include "runtime/egress/policy_turns.h"
-#include "runtime/egress/resolver.h"
-#include "runtime/egress/server_link.h"
-#include "test/bpf/fixture.h"
-#include "test/lib/patience.h"
+#include "test/bpf/egress_loop.h"
 
-enum {
-        PATIENCE_SEC = 30,
-        RULES = 10 * POLICY_TURN_ENTRIES + 7,
-        PACKET_MAX = 4096,
-        TO_SERVER_ENFORCED = HOTCELL__EGRESS__V1__TO_SERVER__BODY_ENFORCED,
-        TO_SERVER_FAILURE = HOTCELL__EGRESS__V1__TO_SERVER__BODY_FAILURE,
-};
-
-static char sandbox_id[] = "s1";
-
-static struct fixture f;
-static struct egress egress;
-static struct network *network;
-static int server_fd; /* hotcelld's end */
-static uint64_t longest_usec;
-
-/* What was heard last. */
-static uint8_t packet[PACKET_MAX];
-static Hotcell__Egress__V1__ToServer *answer;
-
-/* --- a hotcell-egress without its process ------------------------------------------------------
- */
-
-static void on_packet(void *userdata, const uint8_t *bytes, size_t n_bytes, int *fds, size_t n_fds)
-{
-        (void)userdata;
-        server_link_handle(&egress, bytes, n_bytes, fds, n_fds);
-}
-
-static void on_disconnect(void *userdata)
-{
-        (void)userdata;
-}
-
-static void connect_server(void)
-{
-        int ends[2];
-
-        ck_assert_int_eq(
-                socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-        ck_assert_int_eq(channel_adopt(egress.server, ends[0]), 0);
-        server_fd = ends[1];
-}
-
-static void make_egress(void)
-{
-        const struct channel_config config = {
-                .peer = "the test",
-                .packet_max = PACKET_MAX,
-                .queue_bytes_max = 1 << 20,
-                .observer = { .on_packet = on_packet, .on_disconnect = on_disconnect },
-        };
-        const struct policy_prefixes none = { 0 };
-        struct resolver_config resolver;
-        int fds[_EGRESS_MAP_N];
-
-        egress = (struct egress){ .is_started = true, .routes.fd = -1, .n_connections_max = 16 };
-        for (size_t i = 0; i < _EGRESS_MAP_N; i++)
-                fds[i] = fcntl(egress_wall_map_fd(f.wall, (enum egress_map)i), F_DUPFD_CLOEXEC, 0);
-        ck_assert_int_eq(tables_init(&egress.tables, fds, BOXES), 0);
-        ck_assert_int_ge(sd_event_new(&egress.event), 0);
-        ck_assert_int_eq(events_init(&egress.events), 0);
-        ck_assert_int_eq(wire_arena_init(&egress.arena, 1 << 20), 0);
-        ck_assert_int_eq(policy_always_init(&egress.always, &none, &none), 0);
-        resolver_config_init(&resolver);
-        resolver.upstream.servers = "127.0.0.1:9";
-        ck_assert_int_eq(resolver_new(egress.event, &resolver, &egress.resolver), 0);
-        egress.ring = ring_buffer__new(fds[EGRESS_MAP_EVENTS], NULL, NULL, NULL);
-        ck_assert_ptr_nonnull(egress.ring);
-        ck_assert_int_eq(policy_turns_new(&egress, &egress.turns), 0);
-        ck_assert_int_eq(channel_new(egress.event, &config, &egress.server), 0);
-        connect_server();
-}
-
-static void make_network(const struct box *box)
-{
-        const struct egress_counts proven = { .n_denied = 2, .n_logged = 2 };
-        const struct network_spec spec = { .sandbox_id = sandbox_id, .cgroup_id = box->group.id };
-        int sockets[_NETWORK_SOCKET_N];
-
-        ck_assert_int_eq(bpf_map_update_elem(egress.tables.fds[EGRESS_MAP_COUNTS], &box->group.id,
-                                             &proven, BPF_ANY),
-                         0);
-        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
-                sockets[i] = fcntl(box->netns.sockets[i], F_DUPFD_CLOEXEC, 0);
-        ck_assert_int_eq(network_new(&egress, &spec, sockets, &network), 0);
-        ck_assert_int_eq(network_tables_add(&egress.networks, network), 0);
-}
+enum { RULES = 10 * POLICY_TURN_ENTRIES + 7 };
 
 static void setup(void)
 {
-        fixture_init(&f);
-        make_egress();
-        make_network(&f.boxes[0]);
-        longest_usec = 0;
-        answer = NULL;
+        egress_loop_init(NULL);
 }
-
-static void drop_answer(void)
-{
-        if (answer)
-                hotcell__egress__v1__to_server__free_unpacked(answer, NULL);
-        answer = NULL;
-}
-
-/* As runtime_link does. */
-static void remove_network(void)
-{
-        policy_turns_forget(egress.turns, network);
-        network_tables_remove(&egress.networks, network);
-        network = network_free(network);
-}
-
-static void teardown(void)
-{
-        drop_answer();
-        (void)close(server_fd);
-        egress_deinit(&egress);
-        fixture_deinit(&f);
-}
-
-/* --- asking ------------------------------------------------------------------------------------
- */
-
-/* A memfd with @n rules for addresses from 1.0.0.0 on, and its size. */
-static int write_rules(size_t n, uint32_t *ret_n_bytes)
-{
-        static char texts[POLICY_RULES_MAX][POLICY_CIDR_BUFFER];
-        static Hotcell__Egress__V1__Rule rules[POLICY_RULES_MAX];
-        static Hotcell__Egress__V1__Rule *pointers[POLICY_RULES_MAX];
-        Hotcell__Egress__V1__Policy message;
-        uint8_t *bytes;
-        int fd = memfd_create("policy", MFD_CLOEXEC);
-
-        ck_assert_int_ge(fd, 0);
-        for (size_t i = 0; i < n; i++) {
-                (void)snprintf(texts[i], sizeof(texts[i]), "1.%zu.%zu.0/24", i / 256, i % 256);
-                hotcell__egress__v1__rule__init(&rules[i]);
-                rules[i].is_allow = true;
-                rules[i].destination_case = HOTCELL__EGRESS__V1__RULE__DESTINATION_CIDR;
-                rules[i].cidr = texts[i];
-                pointers[i] = &rules[i];
-        }
-        hotcell__egress__v1__policy__init(&message);
-        message.rules = pointers;
-        message.n_rules = n;
-        *ret_n_bytes = (uint32_t)hotcell__egress__v1__policy__get_packed_size(&message);
-        bytes = malloc(*ret_n_bytes + 1);
-        ck_assert_ptr_nonnull(bytes);
-        (void)hotcell__egress__v1__policy__pack(&message, bytes);
-        ck_assert_int_eq(write(fd, bytes, *ret_n_bytes), *ret_n_bytes);
-        free(bytes);
-        return fd;
-}
-
-static void ask(uint64_t request, size_t n_rules)
-{
-        Hotcell__Egress__V1__FromServer message;
-        Hotcell__Egress__V1__SetPolicy set;
-        uint8_t bytes[256];
-        int fd;
-
-        hotcell__egress__v1__from_server__init(&message);
-        hotcell__egress__v1__set_policy__init(&set);
-        fd = write_rules(n_rules, &set.policy_bytes);
-        set.sandbox_id = sandbox_id;
-        set.policy_version = (int64_t)request;
-        message.request = request;
-        message.body_case = HOTCELL__EGRESS__V1__FROM_SERVER__BODY_SET_POLICY;
-        message.set_policy = &set;
-        ck_assert_int_eq(io_send_packet(server_fd, bytes,
-                                        hotcell__egress__v1__from_server__pack(&message, bytes),
-                                        &fd, 1),
-                         0);
-        (void)close(fd);
-}
-
-static bool hear(void)
-{
-        ssize_t n = recv(server_fd, packet, sizeof(packet), MSG_DONTWAIT);
-
-        if (n <= 0)
-                return false;
-        drop_answer();
-        answer = hotcell__egress__v1__to_server__unpack(NULL, (size_t)n, packet);
-        ck_assert_ptr_nonnull(answer);
-        return true;
-}
-
-/* One turn of the loop; how long it took is noted. */
-static void turn(void)
-{
-        uint64_t start_usec;
-
-        ck_assert_int_ge(sd_event_prepare(egress.event), 0);
-        if (sd_event_get_state(egress.event) == SD_EVENT_ARMED)
-                ck_assert_int_ge(sd_event_wait(egress.event, 100000), 0);
-        start_usec = clock_monotonic_usec();
-        if (sd_event_get_state(egress.event) == SD_EVENT_PENDING)
-                ck_assert_int_ge(sd_event_dispatch(egress.event), 0);
-        longest_usec = MAX(longest_usec, clock_monotonic_usec() - start_usec);
-}
-
-static void run_until(bool (*condition)(const void *userdata), const void *userdata)
-{
-        time_t end = time(NULL) + (time_t)PATIENCE_SEC * test_patience();
-
-        while (!condition(userdata)) {
-                turn();
-                ck_assert_msg(time(NULL) < end, "waited for too long");
-        }
-}
-
-static bool is_heard(const void *userdata)
-{
-        (void)userdata;
-        return hear();
-}
-
-static void expect_answer(uint64_t request, int body_case)
-{
-        run_until(is_heard, NULL);
-        ck_assert_uint_eq(answer->request, request);
-        ck_assert_int_eq((int)answer->body_case, body_case);
-}
-
-static void put_in_force(uint64_t request, size_t n_rules)
-{
-        ask(request, n_rules);
-        expect_answer(request, TO_SERVER_ENFORCED);
-}
-
-/* --- looking ----------------------------------------------------------------------------------
- */
 
 static size_t count(void)
 {
-        struct egress_prefix4 key, next;
-        const void *previous = NULL;
-        size_t n = 0;
-
-        while (bpf_map_get_next_key(egress.tables.fds[EGRESS_MAP_PREFIXES4], previous, &next) ==
-               0) {
-                key = next;
-                previous = &key;
-                n++;
-        }
-        return n;
+        return count_entries(EGRESS_MAP_PREFIXES4);
 }
 
 static bool has_entries(const void *userdata)
@@ -291,26 +38,6 @@ static bool has_any(const void *userdata)
 {
         (void)userdata;
         return count() > 0;
-}
-
-static uint32_t policy_in_force(void)
-{
-        struct egress_sandbox entry;
-
-        ck_assert_int_eq(bpf_map_lookup_elem(egress.tables.fds[EGRESS_MAP_SANDBOXES],
-                                             &f.boxes[0].group.id, &entry),
-                         0);
-        return entry.policy;
-}
-
-/* What the sandbox's init was refused, and what of it was told. */
-static void count_refusals(uint64_t n_denied, uint64_t n_logged)
-{
-        const struct egress_counts counts = { .n_denied = n_denied, .n_logged = n_logged };
-
-        ck_assert_int_eq(bpf_map_update_elem(egress.tables.fds[EGRESS_MAP_COUNTS],
-                                             &f.boxes[0].group.id, &counts, BPF_ANY),
-                         0);
 }
 
 START_TEST(a_policy_waits_for_the_refusals_that_prove_the_wall)
@@ -442,7 +169,7 @@ START_TEST(a_network_that_goes_takes_its_policy_with_it)
                          HOTCELL__EGRESS__V1__FAILURE_REASON__FAILURE_REASON_NOT_FOUND);
         ck_assert_uint_eq(policy_in_force(), EGRESS_POLICY_ALWAYS);
         run_until(has_entries, &none);
-        make_network(&f.boxes[0]);
+        make_network();
         put_in_force(2, RULES);
 }
 END_TEST
@@ -455,7 +182,7 @@ START_TEST(a_network_may_go_before_its_policy_is_made)
         ck_assert_uint_eq(count(), 0);
         remove_network();
         expect_answer(1, TO_SERVER_FAILURE);
-        make_network(&f.boxes[0]);
+        make_network();
         put_in_force(2, 3);
         ck_assert_uint_eq(count(), 3);
 }
@@ -506,7 +233,7 @@ int main(void)
         SRunner *runner;
         int n_failed;
 
-        tcase_add_checked_fixture(tests, setup, teardown);
+        tcase_add_checked_fixture(tests, setup, egress_loop_deinit);
         tcase_set_timeout(tests, 120);
         tcase_add_test(tests, a_policy_waits_for_the_refusals_that_prove_the_wall);
         tcase_add_test(tests, a_large_policy_comes_in_turns_and_is_in_force_when_it_is_whole);
