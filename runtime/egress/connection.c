@@ -91,14 +91,6 @@ static void tell_failed(const struct connection *connection, int error)
 /* --- ends ---------------------------------------------------------------------------------------
  */
 
-static void reset_and_close(int fd)
-{
-        const struct linger now = { .l_onoff = 1, .l_linger = 0 };
-
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-        (void)close(fd);
-}
-
 static void connection_free(struct connection *connection)
 {
         LIST_REMOVE(connection, link);
@@ -109,7 +101,7 @@ static void connection_free(struct connection *connection)
         connection->dial = dial_free(connection->dial);
         connection->flow = flow_free(connection->flow);
         if (connection->inside_fd >= 0)
-                reset_and_close(connection->inside_fd);
+                (void)close(connection->inside_fd);
         free(connection);
 }
 
@@ -437,13 +429,14 @@ void connection_accept(struct network *network, int fd)
         struct connection *connection = has_place(network) ? connection_new(network, fd) : NULL;
         int r;
 
+        flow_reset_at_close(fd, true);
         if (!connection) {
                 struct event event =
                         network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(FAILED));
 
                 event.error_number = EMFILE;
                 network_push(network, &event);
-                reset_and_close(fd);
+                (void)close(fd);
                 return;
         }
         r = take_token(network, fd, &connection->token);
