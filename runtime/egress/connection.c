@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/dial.h"
@@ -41,6 +42,7 @@ struct connection {
         struct network *network;
         int inside_fd; /* until it is relayed */
         struct egress_token token;
+        int64_t asked_usec; /* when it came */
         struct policy_address address;
         bool is_by_name;
         char name[POLICY_DOMAIN_BUFFER];
@@ -60,6 +62,7 @@ static struct event new_event(const struct connection *connection,
         struct event event = network_event(connection->network, EGRESS_SOURCE(RELAY), decision);
 
         event.leaf_cgroup_id = connection->token.leaf_id;
+        event.asked_usec = connection->asked_usec;
         event.address = connection->address;
         event.has_address = true;
         event.port = connection->token.port;
@@ -391,6 +394,7 @@ static struct connection *connection_new(struct network *network, int fd)
                 return NULL;
         connection->network = network;
         connection->inside_fd = fd;
+        connection->asked_usec = time_now_usec();
         LIST_INSERT_HEAD(&network->connections, connection, link);
         network->n_connections++;
         network->egress->n_connections++;

@@ -83,6 +83,7 @@ struct resolver_event {
         const char *name;                  /* "" if it has none; until report returns */
         uint16_t type;                     /* a DNS type */
         int rule;                          /* with RESOLVER_NAME; -1: the default */
+        int64_t asked_usec;                /* when (the last one) came, since the epoch */
         const struct dns_address *address; /* with RESOLVER_REBINDING the first one, else NULL */
 };
 

@@ -96,13 +96,17 @@ void relay_add_network(struct relay *relay, const struct sandbox *sandbox)
         send_message(relay, &message, sandbox->netns.sockets, _NETNS_SOCKET_N);
 }
 
-void relay_remove_network(struct relay *relay, const char *sandbox_id)
+void relay_remove_network(struct relay *relay, const struct sandbox *sandbox)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(REMOVE_NETWORK));
         Hotcell__Egress__V1__RemoveNetwork remove;
+        struct egress_counts counts = { 0 };
 
         hotcell__egress__v1__remove_network__init(&remove);
-        remove.sandbox_id = unconst(sandbox_id);
+        (void)egress_wall_read_counts(relay->config.wall, sandbox->group.id, &counts);
+        remove.sandbox_id = unconst(sandbox->id);
+        remove.n_logged = counts.n_logged;
+        remove.n_dropped = counts.n_dropped;
         message.remove_network = &remove;
         send_message(relay, &message, NULL, 0);
 }

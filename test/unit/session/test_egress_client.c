@@ -26,6 +26,9 @@ static struct fake_egress *egress;
 static unsigned n_lost, n_told;
 static struct egress_event events[600];
 static size_t n_events, n_room;
+static uint64_t counted_cgroup;
+static struct egress_refusals counted;
+static unsigned n_counts;
 
 /* What came of the last requests, in the order of their answers. */
 static struct heard {
@@ -59,7 +62,20 @@ static void on_events_told(void *userdata)
         n_told++;
 }
 
-static const struct egress_client_observer observer = { on_lost, on_event, on_events_told };
+static void on_count(void *userdata, uint64_t cgroup_id, const struct egress_refusals *refusals)
+{
+        ck_assert_ptr_eq(userdata, &client);
+        counted_cgroup = cgroup_id;
+        counted = *refusals;
+        n_counts++;
+}
+
+static const struct egress_client_observer observer = {
+        .on_lost = on_lost,
+        .on_event = on_event,
+        .on_count = on_count,
+        .on_events_told = on_events_told,
+};
 
 static void on_answer(void *userdata, const struct egress_answer *answer)
 {
