@@ -112,15 +112,40 @@ static char *counts(const Hotcell__V1__EgressEvent *event)
         return longer;
 }
 
+bool egress_is_told(const Hotcell__V1__EgressEvent *event)
+{
+        switch ((int)event->type) {
+        case HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_DENIED:
+        case HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FAILED:
+                return true;
+        case HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FLOW_ENDED:
+                return event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_POLICY_CHANGED;
+        default:
+                return false;
+        }
+}
+
+/* Of flows an execution is told of those alone that a new policy cut. */
+static const char *decision_word(const Hotcell__V1__EgressEvent *event)
+{
+        switch ((int)event->type) {
+        case HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FAILED:
+                return "failed";
+        case HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FLOW_ENDED:
+                return "cut";
+        default:
+                return "denied";
+        }
+}
+
 char *egress_sentence(const Hotcell__V1__EgressEvent *event)
 {
-        bool has_failed = event->type == HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FAILED;
         _cleanup_(freep) char *destination = egress_destination(event);
         _cleanup_(freep) char *times = counts(event);
         _cleanup_(freep) char *reason = egress_reason(event);
         bool has_reason = *reason != '\0';
 
-        return format_text("egress %s: %s%s%s%s%s%s%s", has_failed ? "failed" : "denied",
-                           destination, *event->name ? " " : "", event->name,
-                           has_reason ? " (" : "", reason, has_reason ? ")" : "", times);
+        return format_text("egress %s: %s%s%s%s%s%s%s", decision_word(event), destination,
+                           *event->name ? " " : "", event->name, has_reason ? " (" : "", reason,
+                           has_reason ? ")" : "", times);
 }

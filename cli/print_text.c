@@ -188,8 +188,7 @@ static void print_egress(struct text_printer *printer, const Hotcell__V1__Egress
 {
         _cleanup_(freep) char *sentence = NULL;
 
-        if (event->type != HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_DENIED &&
-            event->type != HOTCELL__V1__EGRESS_EVENT_TYPE__EGRESS_EVENT_TYPE_FAILED)
+        if (!egress_is_told(event))
                 return;
         sentence = egress_sentence(event);
         begin_line(printer, printer->config.err);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/dial.h"
@@ -40,6 +41,7 @@ struct connection {
         struct network *network;
         int inside_fd; /* until it is relayed */
         struct egress_token token;
+        int64_t asked_usec; /* when it came */
         struct policy_address address;
         bool is_by_name; /* its address alone did not allow it */
         bool has_said;   /* `name` is the one that the program told the other side */
@@ -60,6 +62,7 @@ static struct event new_event(const struct connection *connection,
         struct event event = network_event(connection->network, EGRESS_SOURCE(RELAY), decision);
 
         event.leaf_cgroup_id = connection->token.leaf_id;
+        event.asked_usec = connection->asked_usec;
         event.address = connection->address;
         event.has_address = true;
         event.port = connection->token.port;
@@ -91,14 +94,6 @@ static void tell_failed(const struct connection *connection, int error)
 /* --- ends ---------------------------------------------------------------------------------------
  */
 
-static void reset_and_close(int fd)
-{
-        const struct linger now = { .l_onoff = 1, .l_linger = 0 };
-
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-        (void)close(fd);
-}
-
 static void connection_free(struct connection *connection)
 {
         LIST_REMOVE(connection, link);
@@ -109,7 +104,7 @@ static void connection_free(struct connection *connection)
         connection->dial = dial_free(connection->dial);
         connection->flow = flow_free(connection->flow);
         if (connection->inside_fd >= 0)
-                reset_and_close(connection->inside_fd);
+                (void)close(connection->inside_fd);
         free(connection);
 }
 
@@ -401,6 +396,7 @@ static struct connection *connection_new(struct network *network, int fd)
                 return NULL;
         connection->network = network;
         connection->inside_fd = fd;
+        connection->asked_usec = time_now_usec();
         LIST_INSERT_HEAD(&network->connections, connection, link);
         network->n_connections++;
         network->egress->n_connections++;
@@ -445,13 +441,14 @@ void connection_accept(struct network *network, int fd)
         struct connection *connection = has_place(network) ? connection_new(network, fd) : NULL;
         int r;
 
+        flow_reset_at_close(fd, true);
         if (!connection) {
                 struct event event =
                         network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(FAILED));
 
                 event.error_number = EMFILE;
                 network_push(network, &event);
-                reset_and_close(fd);
+                (void)close(fd);
                 return;
         }
         r = take_token(network, fd, &connection->token);
@@ -483,9 +480,9 @@ static bool is_still_allowed(const struct connection *connection)
         network_judge(connection->network, &connection->address, port, &ruling);
         if (ruling.is_allowed)
                 return !ruling.is_by_name || connection->is_by_name || !must_say_name(port);
-        return connection->is_by_name && network_allows_name(connection->network,
-                                                             &connection->address, port,
-                                                             connection->name);
+        return connection->is_by_name &&
+               network_allows_name(connection->network, &connection->address, port,
+                                   connection->name);
 }
 
 size_t connections_judge_again(struct network *network)

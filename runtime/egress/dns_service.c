@@ -17,6 +17,7 @@
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/resolver.h"
+#include "runtime/egress/server_link.h"
 #include "runtime/policy/domain.h"
 
 enum {
@@ -198,6 +199,7 @@ static void report(const struct resolver_event *reported, void *userdata)
         event.error_number = reported->error ? reported->error : meanings[reported->reason].error;
         event.protocol = IPPROTO_UDP;
         event.port = 53;
+        event.asked_usec = reported->asked_usec;
         event.count = (uint32_t)MIN(reported->count, (uint64_t)UINT32_MAX);
         write_name(reported, event.name, sizeof(event.name));
         if (reported->reason == RESOLVER_NAME && reported->rule >= 0) {
@@ -209,6 +211,8 @@ static void report(const struct resolver_event *reported, void *userdata)
                 event.has_address = true;
         }
         egress_push(network->egress, &event);
+        /* Before the answer: what a program does next, such as to end, comes after it. */
+        server_link_send_events(network->egress);
 }
 
 static const struct resolver_policy policy = {

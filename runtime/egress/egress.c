@@ -21,6 +21,7 @@
 #include "runtime/egress/resolver.h"
 #include "runtime/egress/runtime_link.h"
 #include "runtime/egress/server_link.h"
+#include "runtime/egress/server_sync.h"
 
 enum {
         RUNTIME_PACKET_MAX = 4096,
@@ -49,7 +50,7 @@ void egress_push(struct egress *egress, const struct event *event)
 static int on_sending(sd_event_source *source, void *userdata)
 {
         (void)source;
-        server_link_send_events(userdata);
+        server_sync_go_on(userdata);
         return 0;
 }
 
@@ -224,6 +225,8 @@ int egress_init(struct egress *egress, const struct egress_options *options)
         if (!r)
                 r = policy_turns_new(egress, &egress->turns);
         if (!r)
+                r = server_sync_init(egress);
+        if (!r)
                 r = make_channels(egress);
         return r;
 }
@@ -255,6 +258,7 @@ void egress_deinit(struct egress *egress)
         routes_deinit(&egress->routes);
         wire_arena_deinit(&egress->arena);
         events_deinit(&egress->events);
+        server_sync_deinit(egress);
         egress->sending = sd_event_source_disable_unref(egress->sending);
         egress->event = sd_event_unref(egress->event);
 }

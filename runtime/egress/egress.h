@@ -13,6 +13,7 @@
 #include "runtime/egress/events.h"
 #include "runtime/egress/network_tables.h"
 #include "runtime/egress/route.h"
+#include "runtime/egress/server_sync.h"
 #include "runtime/egress/tables.h"
 #include "runtime/policy/always.h"
 
@@ -50,6 +51,7 @@ struct egress {
         struct events events;
         sd_event_source *sending; /* enabled: there may be events to send */
 
+        struct server_sync sync;
         struct policy_turns *turns; /* policies on their way into the tables and out of them */
 
         struct channel *runtime;

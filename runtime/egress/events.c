@@ -68,6 +68,7 @@ static void fill(const struct event *event, uint64_t number, Hotcell__Egress__V1
         ret->serial = number;
         ret->source = event->source;
         ret->time_usec = event->time_usec;
+        ret->asked_time_usec = event->asked_usec;
         ret->decision = event->decision;
         ret->reason = event->reason;
         ret->rule = event->rule;

@@ -29,6 +29,7 @@ struct event {
         uint64_t leaf_cgroup_id;
         Hotcell__Egress__V1__Source source;
         int64_t time_usec;
+        int64_t asked_usec; /* zero: at the same time */
         Hotcell__Egress__V1__Decision decision;
         Hotcell__Egress__V1__Reason reason;
         uint32_t rule;

@@ -68,12 +68,16 @@ static enum flow_side other_side(enum flow_side which)
         return which == FLOW_INSIDE ? FLOW_OUTSIDE : FLOW_INSIDE;
 }
 
-/* With SO_LINGER of no time, close(2) sends a reset and drops what was not sent. */
-static int close_with_reset(int fd)
+void flow_reset_at_close(int fd, bool is_reset)
 {
-        const struct linger none = { .l_onoff = 1, .l_linger = 0 };
+        const struct linger linger = { .l_onoff = is_reset, .l_linger = 0 };
 
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+static int close_side(int fd, bool is_reset)
+{
+        flow_reset_at_close(fd, is_reset);
         return close_fd(fd);
 }
 
@@ -101,7 +105,7 @@ static void let_go(struct flow *flow, bool is_reset)
                 struct side *side = &flow->sides[i];
 
                 side->source = sd_event_source_disable_unref(side->source);
-                side->fd = is_reset ? close_with_reset(side->fd) : close_fd(side->fd);
+                side->fd = close_side(side->fd, is_reset);
                 direction_deinit(&side->direction);
                 give_width_back(side);
         }
@@ -264,6 +268,7 @@ static int watch(struct side *side)
         assert(fcntl(side->fd, F_GETFL) & O_NONBLOCK);
 
         set_options(side->fd);
+        flow_reset_at_close(side->fd, true);
         r = sd_event_add_io(side->flow->config.event, &side->source, side->fd, ALL_EVENTS | EPOLLET,
                             on_side, side);
         return r < 0 ? r : 0;
@@ -303,8 +308,8 @@ int flow_new(const struct flow_config *config, int inside_fd, int outside_fd,
         int r;
 
         if (!flow) {
-                (void)close_with_reset(inside_fd);
-                (void)close_with_reset(outside_fd);
+                (void)close_side(inside_fd, true);
+                (void)close_side(outside_fd, true);
                 return FLOW_E_NO_ROOM;
         }
         flow->config = *config;

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
@@ -86,6 +87,13 @@ int flow_new(const struct flow_config *config, int inside_fd, int outside_fd,
 /* Resets both sides at once, for a policy that forbids it now. on_end is called before it returns.
  * The flow must not have ended. */
 void flow_cut(struct flow *flow);
+
+/*
+ * With SO_LINGER of no time, the last close of a socket sends a reset and drops what was not sent.
+ * A flow's have that until it ends in order: so when the process is killed the kernel resets them,
+ * and nobody takes what came so far for all.
+ */
+void flow_reset_at_close(int fd, bool is_reset);
 
 /* One that has not ended is reset, and on_end is not called. Takes NULL, returns NULL. */
 struct flow *flow_free(struct flow *flow);

@@ -58,9 +58,14 @@ void network_push(struct network *network, struct event *event)
         egress_push(network->egress, event);
 }
 
+uint64_t network_n_probes(const struct network *network)
+{
+        return network->egress->has_v6 ? 2 : 1;
+}
+
 bool network_is_proven(const struct network *network)
 {
-        const uint64_t n_probes = network->egress->has_v6 ? 2 : 1;
+        const uint64_t n_probes = network_n_probes(network);
         struct egress_counts counts;
 
         return !tables_read_counts(&network->egress->tables, network->cgroup_id, &counts) &&
@@ -260,6 +265,13 @@ static int on_relay(sd_event_source *source, int listen_fd, uint32_t events, voi
                 connection_accept(network, fd);
         }
         return 0;
+}
+
+void network_hear(struct network *network)
+{
+        (void)dns_service_on_datagram(NULL, network->sockets[NETWORK_DNS_DATAGRAM], EPOLLIN,
+                                      network);
+        (void)on_relay(NULL, network->sockets[NETWORK_RELAY], EPOLLIN, network);
 }
 
 static void listen_again(struct network *network, int enabled)

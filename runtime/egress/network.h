@@ -14,6 +14,7 @@
 #include "runtime/base/token_bucket.h"
 #include "runtime/egress/events.h"
 #include "runtime/egress/names.h"
+#include "runtime/egress/server_sync.h"
 #include "runtime/policy/compile.h"
 #include "runtime/policy/verdict.h"
 
@@ -59,6 +60,8 @@ struct network {
         struct token_bucket events;    /* of the relay */
         uint64_t n_left_out;           /* of them, since the last one */
         uint64_t taken[EGRESS_TOKENS]; /* serial numbers of the tokens that came, by their place */
+
+        struct told_counts told; /* of the wall's */
 
         bool has_policy;
         struct network_policy policy;
@@ -123,6 +126,12 @@ void network_push(struct network *network, struct event *event);
 /* No connection could be accepted for a want of descriptors or memory: listens again a little
  * later. */
 void network_rest(struct network *network);
+
+/* What came to its sockets and was not heard yet: a turn of each. */
+void network_hear(struct network *network);
+
+/* Refusals that the probe from within the sandbox is counted with. */
+uint64_t network_n_probes(const struct network *network);
 
 /* Whether the probe from within the sandbox was refused and told; see egress_probe.h. */
 bool network_is_proven(const struct network *network);

@@ -31,6 +31,7 @@ struct resolver_lookup {
         TAILQ_HEAD(, resolver_request) requests;
         uint16_t type;
         char name[DNS_NAME_BUFFER];
+        int64_t asked_usec; /* when the first request came */
 };
 
 struct resolver_client {
@@ -214,9 +215,11 @@ static enum dns_rcode judge_answer(struct resolver_lookup *lookup, struct dns_an
 {
         struct resolver_client *client = lookup->client;
         const struct resolver_config *config = &client->resolver->config;
-        struct resolver_event event = {
-                .count = 1, .name = lookup->name, .type = lookup->type, .rule = -1
-        };
+        struct resolver_event event = { .count = 1,
+                                        .name = lookup->name,
+                                        .type = lookup->type,
+                                        .rule = -1,
+                                        .asked_usec = lookup->asked_usec };
         struct resolver_verdict verdict =
                 client->policy->is_name_allowed(lookup->name, client->userdata);
         struct dns_address denied;
@@ -267,6 +270,7 @@ static void fail_lookup(struct resolver_lookup *lookup, enum resolver_reason rea
                 .type = lookup->type,
                 .rule = -1,
                 .error = error,
+                .asked_usec = lookup->asked_usec,
         };
 
         lookup->upstream = NULL;
@@ -308,6 +312,7 @@ static void refuse(struct resolver_client *client, struct resolver_request *requ
         struct resolver_event whole = *event;
 
         whole.count = 1;
+        whole.asked_usec = time_now_usec();
         whole.name = request->query.name;
         whole.type = request->query.type;
         report(client, &whole);
@@ -337,6 +342,7 @@ static struct resolver_lookup *add_lookup(struct resolver_client *client,
                 return NULL;
         lookup->client = client;
         lookup->type = query->type;
+        lookup->asked_usec = time_now_usec();
         memcpy(lookup->name, query->name, sizeof(lookup->name));
         TAILQ_INIT(&lookup->requests);
         LIST_INSERT_HEAD(&client->lookups, lookup, link);

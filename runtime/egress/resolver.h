@@ -85,6 +85,7 @@ struct resolver_event {
         uint16_t type;                     /* a DNS type */
         int rule;                          /* with RESOLVER_NAME; -1: the default */
         int error;                         /* with RESOLVER_UPSTREAM: as upstream.h says */
+        int64_t asked_usec;                /* when (the last one) came, since the epoch */
         const struct dns_address *address; /* with RESOLVER_REBINDING the first one, else NULL */
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 
@@ -25,6 +26,7 @@ static bool report_counts(struct resolver_counts *counts)
                                                       .count = counts->reasons[i].n,
                                                       .name = counts->reasons[i].name,
                                                       .type = counts->reasons[i].type,
+                                                      .asked_usec = counts->reasons[i].asked_usec,
                                                       .rule = -1 };
 
                 if (event.count == 0)
@@ -115,6 +117,7 @@ void resolver_count(struct resolver_events *events, struct resolver_counts *coun
                     enum resolver_reason reason, const struct dns_query *query)
 {
         counts->reasons[reason].n++;
+        counts->reasons[reason].asked_usec = time_now_usec();
         counts->reasons[reason].type = query->type;
         memcpy(counts->reasons[reason].name, query->name, sizeof(query->name));
         if (counts->is_listed)

@@ -18,8 +18,9 @@ struct resolver_counts {
         void *userdata;
         struct {
                 uint64_t n;
+                int64_t asked_usec; /* of the last one, as what follows */
                 uint16_t type;
-                char name[DNS_NAME_BUFFER]; /* of the last one */
+                char name[DNS_NAME_BUFFER];
         } reasons[_RESOLVER_REASON_N];
 };
 

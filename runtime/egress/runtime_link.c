@@ -17,6 +17,7 @@
 #include "runtime/egress/network.h"
 #include "runtime/egress/policy_turns.h"
 #include "runtime/egress/server_link.h"
+#include "runtime/egress/server_sync.h"
 #include "runtime/egress/wall_events.h"
 
 #define FROM_RUNTIME(name) HOTCELL__EGRESS__V1__FROM_RUNTIME__BODY_##name
@@ -129,13 +130,14 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
         return 0;
 }
 
-static void remove_network(struct egress *egress, const char *sandbox_id)
+static void remove_network(struct egress *egress, const Hotcell__Egress__V1__RemoveNetwork *message)
 {
-        struct network *network = network_tables_find(&egress->networks, sandbox_id);
+        struct network *network = network_tables_find(&egress->networks, message->sandbox_id);
 
         if (!network)
                 return;
         egress_consume(egress);
+        server_sync_tell_last(network, message->n_logged, message->n_dropped);
         policy_turns_forget(egress->turns, network);
         network_tables_remove(&egress->networks, network);
         (void)network_free(network);
@@ -159,14 +161,16 @@ static int dispatch(struct egress *egress, const Hotcell__Egress__V1__FromRuntim
         if (message->body_case == FROM_RUNTIME(ADD_NETWORK))
                 return add_network(egress, message->add_network, fds, n_fds);
         if (message->body_case == FROM_RUNTIME(REMOVE_NETWORK)) {
-                remove_network(egress, message->remove_network->sandbox_id);
+                remove_network(egress, message->remove_network);
                 return 0;
         }
         if (message->body_case != FROM_RUNTIME(SERVE_SERVER))
                 return error_origin(-EPROTO);
         r = serve_server(egress, fds, n_fds);
-        if (!r)
+        if (!r) {
+                server_sync_restart(egress);
                 server_link_send_events(egress);
+        }
         return r;
 }
 

@@ -10,6 +10,7 @@
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/policy_turns.h"
+#include "runtime/egress/server_sync.h"
 
 enum { PACKET_MAX = 128 << 10 };
 
@@ -94,6 +95,7 @@ static void set_policy(struct egress *egress, uint64_t request,
                                            "sandbox");
                 return;
         }
+        server_sync_tell_count(network);
         policy_turns_begin(egress->turns, network, request, set, fd);
 }
 
@@ -116,9 +118,11 @@ void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_by
                    HOTCELL__EGRESS__V1__FROM_SERVER__BODY_ACKNOWLEDGE_EVENTS) {
                 events_acknowledge(&egress->events, message->acknowledge_events->number);
                 egress_consume(egress);
-                server_link_send_events(egress);
+                server_sync_go_on(egress);
         } else if (message->body_case == HOTCELL__EGRESS__V1__FROM_SERVER__BODY_PING) {
                 answer_pong(egress, message->request);
+        } else if (message->body_case == HOTCELL__EGRESS__V1__FROM_SERVER__BODY_SYNC) {
+                server_sync_begin(egress, message->request, message->sync->sandbox_id);
         } else {
                 server_link_answer_failure(egress, message->request, FAILURE(INVALID),
                                            "hotcell-egress does not know this request");

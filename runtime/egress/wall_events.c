@@ -62,4 +62,5 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         if (named)
                 (void)memcpy(event.name, named->entries[0].name, sizeof(event.name));
         egress_push(egress, &event);
+        server_sync_count_soon(egress);
 }

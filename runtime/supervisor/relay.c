@@ -34,9 +34,10 @@ enum {
 /* What it is to be told; one of these. */
 struct telling {
         STAILQ_ENTRY(telling) link;
-        const struct sandbox *added; /* until it ends */
-        char removed[ID_BUFFER];     /* "": none */
-        int server_fd;               /* owned; negative: none */
+        const struct sandbox *added;  /* until it ends */
+        char removed[ID_BUFFER];      /* "": none */
+        uint64_t n_logged, n_dropped; /* refusals of what was removed */
+        int server_fd;                /* owned; negative: none */
 };
 
 struct relay {
@@ -122,13 +123,15 @@ static void say_added(struct relay *relay, const struct sandbox *sandbox)
         send_message(relay, &message, sandbox->netns.sockets, _NETNS_SOCKET_N);
 }
 
-static void say_removed(struct relay *relay, const char *sandbox_id)
+static void say_removed(struct relay *relay, const struct telling *telling)
 {
         Hotcell__Egress__V1__FromRuntime message = new_message(BODY(REMOVE_NETWORK));
         Hotcell__Egress__V1__RemoveNetwork remove;
 
         hotcell__egress__v1__remove_network__init(&remove);
-        remove.sandbox_id = unconst(sandbox_id);
+        remove.sandbox_id = unconst(telling->removed);
+        remove.n_logged = telling->n_logged;
+        remove.n_dropped = telling->n_dropped;
         message.remove_network = &remove;
         send_message(relay, &message, NULL, 0);
 }
@@ -148,7 +151,7 @@ static void say(struct relay *relay, const struct telling *telling)
         if (telling->added)
                 say_added(relay, telling->added);
         else if (telling->removed[0])
-                say_removed(relay, telling->removed);
+                say_removed(relay, telling);
         else if (telling->server_fd >= 0)
                 say_server(relay, telling->server_fd);
 }
@@ -198,17 +201,21 @@ void relay_add_network(struct relay *relay, const struct sandbox *sandbox)
         tell(relay, &(struct telling){ .added = sandbox, .server_fd = -1 });
 }
 
-void relay_remove_network(struct relay *relay, const char *sandbox_id)
+void relay_remove_network(struct relay *relay, const struct sandbox *sandbox)
 {
         struct telling removal = { .server_fd = -1 };
+        struct egress_counts counts = { 0 };
         struct telling *telling;
 
         STAILQ_FOREACH(telling, &relay->tellings, link)
         {
-                if (telling->added && strcmp(telling->added->id, sandbox_id) == 0)
+                if (telling->added == sandbox)
                         telling->added = NULL; /* it says nothing any more */
         }
-        (void)snprintf(removal.removed, sizeof(removal.removed), "%s", sandbox_id);
+        (void)egress_wall_read_counts(relay->config.wall, sandbox->group.id, &counts);
+        (void)snprintf(removal.removed, sizeof(removal.removed), "%s", sandbox->id);
+        removal.n_logged = counts.n_logged;
+        removal.n_dropped = counts.n_dropped;
         tell(relay, &removal);
 }
 

@@ -33,7 +33,8 @@ int relay_new(sd_event *event, struct reaper *reaper, const struct relay_config 
 /* A sandbox runs. It must stay until relay_remove_network(). */
 void relay_add_network(struct relay *relay, const struct sandbox *sandbox);
 
-void relay_remove_network(struct relay *relay, const char *sandbox_id);
+/* Nothing of it runs any more, and the wall still has its counts. */
+void relay_remove_network(struct relay *relay, const struct sandbox *sandbox);
 
 /* A new connection for hotcelld, which replaces the one before. The descriptor is the caller's. */
 int relay_open_server_socket(struct relay *relay, int *ret_fd);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "bpf/egress.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/channel/channel.h"
@@ -290,8 +291,18 @@ static void handle_take_process(struct supervisor *supervisor, struct ticket tic
                 messages_answer_taken(supervisor, ticket, process);
 }
 
+static uint64_t count_asked(const struct sandbox *sandbox)
+{
+        struct egress_counts counts;
+
+        if (!sandbox->host->egress ||
+            egress_wall_read_counts(sandbox->host->egress, sandbox->group.id, &counts))
+                return 0;
+        return counts.n_logged + counts.n_tokens + 1;
+}
+
 static void answer_usage(struct supervisor *supervisor, struct ticket ticket, int r,
-                         Hotcell__Runtime__V1__Usage *usage)
+                         const struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *usage)
 {
         Hotcell__Runtime__V1__FromRuntime message;
 
@@ -302,6 +313,7 @@ static void answer_usage(struct supervisor *supervisor, struct ticket ticket, in
                 return;
         }
         message.body_case = HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE;
+        usage->n_asked = count_asked(sandbox);
         message.usage = usage;
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
@@ -319,7 +331,7 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
                 return;
         if (!process_is_alive(process)) {
                 process_fill_usage(&process->usage, &usage);
-                answer_usage(supervisor, ticket, 0, &usage);
+                answer_usage(supervisor, ticket, 0, process->sandbox, &usage);
                 return;
         }
         r = cgroup_read_usage(&process->leaf, &meters);
@@ -327,7 +339,7 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
                 (void)cgroup_reset_peak(&process->leaf);
         if (!r)
                 process_fill_usage(&meters, &usage);
-        answer_usage(supervisor, ticket, r, &usage);
+        answer_usage(supervisor, ticket, r, process->sandbox, &usage);
 }
 
 static void handle_read_usage(struct supervisor *supervisor, struct ticket ticket,
@@ -353,7 +365,7 @@ static void handle_read_usage(struct supervisor *supervisor, struct ticket ticke
         r = sandbox_read_usage(sandbox, &usage);
         if (!r && request->reset_peak)
                 (void)cgroup_reset_peak(&sandbox->group);
-        answer_usage(supervisor, ticket, r, &usage);
+        answer_usage(supervisor, ticket, r, sandbox, &usage);
 }
 
 static void handle_list_sandboxes(struct supervisor *supervisor, struct ticket ticket,
@@ -456,7 +468,7 @@ static void on_ended(struct sandbox *sandbox)
         struct supervisor *supervisor = sandbox->host->userdata;
 
         if (supervisor->relay)
-                relay_remove_network(supervisor->relay, sandbox->id);
+                relay_remove_network(supervisor->relay, sandbox);
         if (!sandbox->is_unwanted) {
                 messages_sandbox_ended(supervisor, sandbox);
                 return;

@@ -455,19 +455,9 @@ void context_on_kernel_over(struct context *context, const struct kernel_end *en
         sandbox_check(sandbox);
 }
 
-static void note_left(struct context *context, const struct execution_record *record)
-{
-        (void)snprintf(context->left.execution_id, sizeof(context->left.execution_id), "%s",
-                       record->execution_id);
-        context->left.start_time_usec = record->start_time_usec;
-        context->left.end_time_usec = record->end_time_usec;
-}
-
 void context_on_execution_left(struct context *context, struct execution *execution)
 {
         context->n_closing++;
-        if (execution->record.start_time_usec > 0)
-                note_left(context, &execution->record);
         if (context->current == execution)
                 context->current = NULL;
         else if (execution->is_in_queue)

@@ -37,11 +37,7 @@ struct context {
         struct kernel kernel;
         struct execution_queue queue; /* those that wait, oldest first */
         size_t n_queued;
-        struct execution *current; /* whose turn it is, from PREPARE until it left */
-        struct {
-                char execution_id[ID_BUFFER]; /* empty: none of this server's */
-                int64_t start_time_usec, end_time_usec;
-        } left; /* the last one that ran, for what is heard of it later */
+        struct execution *current;            /* whose turn it is, from PREPARE until it left */
         size_t n_first_taken, n_behind_taken; /* of the shares */
         unsigned n_pending;                   /* answers that will still come */
         enum context_row row;

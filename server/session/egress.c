@@ -248,38 +248,44 @@ static struct sandbox *find_sandbox(struct session *session, const struct egress
         return MAP_ITEM(node, struct sandbox, by_cgroup);
 }
 
-static struct context *find_context(struct sandbox *sandbox, uint64_t leaf_cgroup_id)
+static void search_running(struct egress_search *search, const struct sandbox *sandbox)
 {
-        struct context *context;
+        const struct context *context;
 
         TAILQ_FOREACH(context, &sandbox->contexts, link)
         {
-                if (leaf_cgroup_id > 0 && context->kernel.cgroup_id == leaf_cgroup_id)
-                        return context;
+                const struct execution *current = context->current;
+
+                if (current && current->phase == PHASE_RUNNING)
+                        egress_search_running(search, context->kernel.cgroup_id, &current->record);
         }
-        return NULL;
 }
 
-/* The event may come after the end of what caused it, also when the next one runs, or be told again
- * by a source that does not know that it was heard: its time tells. */
-static const char *find_execution(const struct context *context, int64_t time_usec)
+/*
+ * The event may come after the end of what caused it, also when the next one runs, or be told again
+ * by a source that does not know that it was heard: when it was asked for tells. Who asks the
+ * resolver is not known; that is the only execution that ran then, if there is one.
+ */
+static const char *find_execution(const struct sandbox *sandbox, const struct egress_source *source,
+                                  const struct egress_record *record)
 {
-        const struct execution *current = context->current;
+        struct egress_search search = { .leaf_cgroup_id = source->leaf_cgroup_id,
+                                        .time_usec = source->asked_time_usec };
+        const struct egress_runs *runs = sandbox ? &sandbox->egress_runs : source->runs;
 
-        if (context->left.execution_id[0] && time_usec >= context->left.start_time_usec &&
-            time_usec <= context->left.end_time_usec)
-                return context->left.execution_id;
-        if (current && current->phase == PHASE_RUNNING &&
-            time_usec >= current->record.start_time_usec)
-                return current->record.execution_id;
-        return NULL;
+        if (search.time_usec <= 0 || search.time_usec > record->event_time_usec)
+                search.time_usec = record->event_time_usec;
+        if (runs)
+                egress_search_runs(&search, runs);
+        if (sandbox)
+                search_running(&search, sandbox);
+        return egress_search_found(&search);
 }
 
-static void show(struct session *session, struct sandbox *sandbox, uint64_t leaf_cgroup_id,
-                 struct egress_record *record)
+static void show(struct session *session, const struct sandbox *sandbox,
+                 const struct egress_source *source, struct egress_record *record)
 {
-        const struct context *context = find_context(sandbox, leaf_cgroup_id);
-        const char *id = context ? find_execution(context, record->event_time_usec) : NULL;
+        const char *id = find_execution(sandbox, source, record);
         struct execution *execution = id ? session_find_execution(session, NULL, id) : NULL;
 
         if (!id)
@@ -311,8 +317,7 @@ int session_egress_event(struct session *session, const struct egress_source *so
         if (!id || !dns_label_is_valid(id))
                 return SESSION_E_SANDBOX_NOT_FOUND;
         (void)snprintf(event.sandbox_id, sizeof(event.sandbox_id), "%s", id);
-        if (sandbox)
-                show(session, sandbox, source->leaf_cgroup_id, &event);
+        show(session, sandbox, source, &event);
         if (sandbox)
                 owner = sandbox->record.owner;
         return enqueue(session, owner ? owner : "", source->number, &event);

@@ -58,7 +58,8 @@ struct execution_egress {
         int64_t n_told;            /* records in the ring, or evicted from it */
 };
 
-/* Denials and failures are shown, others and those that were seen are not. */
+/* Denials, failures and what a new policy cut are shown, others and those that were seen are not.
+ */
 void execution_on_egress(struct execution *execution, const struct egress_record *record);
 
 /* Tells what is held: nothing comes after it but `ended`. */

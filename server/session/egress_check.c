@@ -159,6 +159,9 @@ bool egress_check_event(const Hotcell__Egress__V1__Event *message, int64_t now_u
         record->event_time_usec = message->time_usec;
         if (message->time_usec <= 0 || message->time_usec > now_usec + CLOCK_SLACK_USEC)
                 record->event_time_usec = now_usec;
+        event.asked_time_usec = record->event_time_usec;
+        if (message->asked_time_usec > 0)
+                event.asked_time_usec = MIN(message->asked_time_usec, record->event_time_usec);
         *ret_event = event;
         return true;
 }
@@ -173,6 +176,18 @@ bool egress_check_enforced(const Hotcell__Egress__V1__Enforced *message,
         for (size_t i = 0; i < message->n_program_ids; i++)
                 ret_enforced->program_ids[i] = message->program_ids[i];
         ret_enforced->n_program_ids = message->n_program_ids;
+        return true;
+}
+
+bool egress_check_count(const Hotcell__Egress__V1__Count *message,
+                        struct egress_refusals *ret_refusals)
+{
+        if (message->cgroup_id == 0 || message->n_logged > INT64_MAX / 2 ||
+            message->n_dropped > INT64_MAX / 2)
+                return false;
+        *ret_refusals = (struct egress_refusals){ .is_known = true,
+                                                  .logged = (int64_t)message->n_logged,
+                                                  .dropped = (int64_t)message->n_dropped };
         return true;
 }
 

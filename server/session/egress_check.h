@@ -21,6 +21,7 @@ struct egress_event {
         uint64_t number; /* rises with each event of one hotcell-egress */
         uint64_t cgroup_id;
         uint64_t leaf_cgroup_id;     /* zero: not known */
+        int64_t asked_time_usec;     /* not after the event's time */
         struct egress_record record; /* without ids and sequence */
 };
 
@@ -36,6 +37,10 @@ bool egress_check_event(const Hotcell__Egress__V1__Event *message, int64_t now_u
                         struct egress_event *ret_event);
 bool egress_check_enforced(const Hotcell__Egress__V1__Enforced *message,
                            struct egress_enforced *ret_enforced);
+
+/* False: these are none. */
+bool egress_check_count(const Hotcell__Egress__V1__Count *message,
+                        struct egress_refusals *ret_refusals);
 
 /* For people, in one line. */
 void egress_check_text(const char *text, char ret_text[static EGRESS_REASON_BUFFER]);

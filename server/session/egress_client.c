@@ -34,6 +34,12 @@ enum {
 #define TO_SERVER(name)   HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
 #define FROM_SERVER(name) HOTCELL__EGRESS__V1__FROM_SERVER__BODY_##name
 
+enum kind {
+        KIND_POLICY,
+        KIND_SYNC,
+        KIND_PING,
+};
+
 struct egress_request {
         TAILQ_ENTRY(egress_request) waiting_link;
         TAILQ_ENTRY(egress_request) unsent_link;
@@ -44,7 +50,7 @@ struct egress_request {
         egress_on_answer on_answer; /* NULL: nobody waits */
         void *userdata;
         bool is_sent;
-        bool is_ping; /* nothing below counts */
+        enum kind kind; /* nothing below counts for PING, only the sandbox for SYNC */
         char sandbox_id[ID_BUFFER];
         int64_t version;
         int32_t default_action;
@@ -64,6 +70,7 @@ struct egress_client {
         struct map requests;         /* all */
         struct request_list waiting; /* for which somebody waits, oldest first */
         struct request_list unsent;
+        size_t n_unheard; /* syncs for which nobody waits any more */
         uint64_t last_number;
         uint64_t to_acknowledge; /* zero: nothing */
         bool is_paused;
@@ -83,6 +90,7 @@ static void free_request(struct egress_request *request)
         struct egress_client *client = request->client;
 
         map_remove(&client->requests, &request->by_number);
+        client->n_unheard -= request->kind == KIND_SYNC && !request->on_answer;
         if (request->on_answer)
                 TAILQ_REMOVE(&client->waiting, request, waiting_link);
         if (!request->is_sent)
@@ -98,6 +106,7 @@ static void abandon(struct egress_request *request)
                 return;
         TAILQ_REMOVE(&request->client->waiting, request, waiting_link);
         request->on_answer = NULL;
+        request->client->n_unheard += request->kind == KIND_SYNC;
         if (!request->is_sent)
                 free_request(request);
 }
@@ -217,28 +226,61 @@ static int send_message(struct egress_client *client,
                               hotcell__egress__v1__from_server__pack(message, bytes), fds, n_fds);
 }
 
-static int send_request(struct egress_client *client, const struct egress_request *request)
+static int send_sync(struct egress_client *client, const struct egress_request *request)
 {
         Hotcell__Egress__V1__FromServer message;
-        Hotcell__Egress__V1__SetPolicy set_policy;
+        Hotcell__Egress__V1__Sync sync;
+
+        hotcell__egress__v1__from_server__init(&message);
+        hotcell__egress__v1__sync__init(&sync);
+        sync.sandbox_id = unconst(request->sandbox_id);
+        message.request = request->number;
+        message.body_case = FROM_SERVER(SYNC);
+        message.sync = &sync;
+        return send_message(client, &message, NULL, 0);
+}
+
+static int send_ping(struct egress_client *client, const struct egress_request *request)
+{
+        Hotcell__Egress__V1__FromServer message;
         Hotcell__Egress__V1__Ping ping;
 
         hotcell__egress__v1__from_server__init(&message);
+        hotcell__egress__v1__ping__init(&ping);
         message.request = request->number;
-        if (request->is_ping) {
-                hotcell__egress__v1__ping__init(&ping);
-                message.body_case = FROM_SERVER(PING);
-                message.ping = &ping;
-                return send_message(client, &message, NULL, 0);
-        }
+        message.body_case = FROM_SERVER(PING);
+        message.ping = &ping;
+        return send_message(client, &message, NULL, 0);
+}
+
+static int send_policy(struct egress_client *client, const struct egress_request *request)
+{
+        Hotcell__Egress__V1__FromServer message;
+        Hotcell__Egress__V1__SetPolicy set_policy;
+
+        hotcell__egress__v1__from_server__init(&message);
         hotcell__egress__v1__set_policy__init(&set_policy);
         set_policy.sandbox_id = unconst(request->sandbox_id);
         set_policy.policy_version = request->version;
         set_policy.default_action = (Hotcell__Egress__V1__DefaultAction)request->default_action;
         set_policy.policy_bytes = request->n_bytes;
+        message.request = request->number;
         message.body_case = FROM_SERVER(SET_POLICY);
         message.set_policy = &set_policy;
         return send_message(client, &message, &request->fd, request->fd >= 0);
+}
+
+static int send_request(struct egress_client *client, const struct egress_request *request)
+{
+        switch (request->kind) {
+        case KIND_SYNC:
+                return send_sync(client, request);
+        case KIND_PING:
+                return send_ping(client, request);
+        case KIND_POLICY:
+        default:
+                return send_policy(client, request);
+        }
 }
 
 static int send_acknowledgement(struct egress_client *client)
@@ -309,13 +351,27 @@ static void fill_request(struct egress_request *request, const struct egress_ord
                               : HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY;
 }
 
-static void enqueue(struct egress_client *client, struct egress_request *request)
+/* Syncs are waited for shorter, and so go before policies. */
+static void insert_waiting(struct egress_client *client, struct egress_request *request)
+{
+        struct egress_request *before = TAILQ_LAST(&client->waiting, request_list);
+
+        while (before && before->deadline_usec > request->deadline_usec)
+                before = TAILQ_PREV(before, request_list, waiting_link);
+        if (before)
+                TAILQ_INSERT_AFTER(&client->waiting, before, request, waiting_link);
+        else
+                TAILQ_INSERT_HEAD(&client->waiting, request, waiting_link);
+}
+
+static void enqueue(struct egress_client *client, struct egress_request *request,
+                    uint64_t answer_usec)
 {
         request->client = client;
         request->number = ++client->last_number;
-        request->deadline_usec = clock_monotonic_usec() + client->answer_usec;
+        request->deadline_usec = clock_monotonic_usec() + answer_usec;
         map_add(&client->requests, &request->by_number, &request->number, sizeof(request->number));
-        TAILQ_INSERT_TAIL(&client->waiting, request, waiting_link);
+        insert_waiting(client, request);
         TAILQ_INSERT_TAIL(&client->unsent, request, unsent_link);
         arm_timer(client);
         flush(client);
@@ -329,12 +385,14 @@ static int check_room(const struct egress_client *client)
 }
 
 /* Of nobody yet: enqueue() makes it the client's. NULL: no memory. */
-static struct egress_request *new_request(egress_on_answer on_answer, void *userdata)
+static struct egress_request *new_request(enum kind kind, egress_on_answer on_answer,
+                                          void *userdata)
 {
         struct egress_request *request = calloc(1, sizeof(*request));
 
         if (!request)
                 return NULL;
+        request->kind = kind;
         request->fd = -1;
         request->on_answer = on_answer;
         request->userdata = userdata;
@@ -349,11 +407,10 @@ int egress_client_ping(struct egress_client *client, egress_on_answer on_answer,
 
         if (r)
                 return r;
-        request = new_request(on_answer, userdata);
+        request = new_request(KIND_PING, on_answer, userdata);
         if (!request)
                 return error_origin(-ENOMEM);
-        request->is_ping = true;
-        enqueue(client, request);
+        enqueue(client, request, client->answer_usec);
         *ret_request = request;
         return 0;
 }
@@ -367,7 +424,7 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
 
         if (r)
                 return r;
-        request = new_request(on_answer, userdata);
+        request = new_request(KIND_POLICY, on_answer, userdata);
         if (!request)
                 return error_origin(-ENOMEM);
         r = egress_file_make(order->egress, &request->fd, &request->n_bytes);
@@ -376,7 +433,26 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
                 return error_fold(r);
         }
         fill_request(request, order);
-        enqueue(client, request);
+        enqueue(client, request, client->answer_usec);
+        *ret_request = request;
+        return 0;
+}
+
+int egress_client_sync(struct egress_client *client, const char *sandbox_id,
+                       egress_on_answer on_answer, void *userdata,
+                       struct egress_request **ret_request)
+{
+        struct egress_request *request;
+
+        if (client->fd < 0)
+                return EGRESS_CLIENT_E_DISCONNECTED;
+        if (client->n_unheard > 0 || map_count(&client->requests) >= EGRESS_REQUESTS_MAX / 2)
+                return EGRESS_CLIENT_E_BUSY;
+        request = new_request(KIND_SYNC, on_answer, userdata);
+        if (!request)
+                return error_origin(-ENOMEM);
+        (void)snprintf(request->sandbox_id, sizeof(request->sandbox_id), "%s", sandbox_id);
+        enqueue(client, request, EGRESS_SYNC_USEC);
         *ret_request = request;
         return 0;
 }
@@ -401,7 +477,12 @@ static bool hear_answer(struct egress_client *client, const Hotcell__Egress__V1_
 
         if (!request || !request->is_sent)
                 return false;
-        if (packet->body_case == TO_SERVER(FAILURE)) {
+        if (request->kind == KIND_SYNC) {
+                what.result =
+                        packet->body_case == TO_SERVER(SYNCED) ? EGRESS_SYNCED : EGRESS_E_REFUSED;
+                if (what.result && packet->body_case != TO_SERVER(FAILURE))
+                        return false;
+        } else if (packet->body_case == TO_SERVER(FAILURE)) {
                 egress_check_text(packet->failure->message, text);
                 what.result = result_of(packet->failure);
                 what.message = text;
@@ -410,7 +491,7 @@ static bool hear_answer(struct egress_client *client, const Hotcell__Egress__V1_
                                "message=\"%s\"",
                                request->sandbox_id, (long long)request->version,
                                (int)packet->failure->reason, text);
-        } else if (request->is_ping) {
+        } else if (request->kind == KIND_PING) {
                 if (packet->body_case != TO_SERVER(PONG))
                         return false;
         } else if (packet->body_case != TO_SERVER(ENFORCED) ||
@@ -450,6 +531,20 @@ static void tell_events(struct egress_client *client)
         client->observer->on_events_told(client->userdata);
 }
 
+static int hear_counts(struct egress_client *client, const Hotcell__Egress__V1__ToServer *packet)
+{
+        if (packet->request != 0 || packet->counts->n_counts > EGRESS_EVENTS_MAX)
+                return -EBADMSG;
+        for (size_t i = 0; i < packet->counts->n_counts; i++) {
+                const Hotcell__Egress__V1__Count *message = packet->counts->counts[i];
+                struct egress_refusals refusals;
+
+                if (egress_check_count(message, &refusals))
+                        client->observer->on_count(client->userdata, message->cgroup_id, &refusals);
+        }
+        return 0;
+}
+
 static int hear(struct egress_client *client, size_t n_bytes)
 {
         Hotcell__Egress__V1__ToServer *packet;
@@ -466,6 +561,8 @@ static int hear(struct egress_client *client, size_t n_bytes)
                 tell_events(client);
                 return 0;
         }
+        if (packet->body_case == TO_SERVER(COUNTS))
+                return hear_counts(client, packet);
         /* Its message is in the arena until the next one. */
         return hear_answer(client, packet) ? 0 : -EBADMSG;
 }

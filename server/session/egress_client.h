@@ -26,12 +26,14 @@ enum {
 };
 
 enum {
-        EGRESS_REQUESTS_MAX = 1024, /* without an answer, also those that nobody waits for */
+        EGRESS_REQUESTS_MAX = 1024,    /* without an answer, also those that nobody waits for */
+        EGRESS_SYNC_USEC = 200 * 1000, /* that the answer to a sync is waited for */
 };
 
-/* What came of a request. */
+/* What came of a request. A sync is answered with EGRESS_SYNCED, or not. */
 enum egress_result {
         EGRESS_ENFORCED = 0,
+        EGRESS_SYNCED = EGRESS_ENFORCED,
         EGRESS_E_LOST = 1, /* the connection, and with it all that was in force, as far as known */
         EGRESS_E_SILENT,   /* there was no answer: it may still be put in force */
         EGRESS_E_TOO_COMPLEX, /* and the policy before is still in force */
@@ -52,6 +54,9 @@ struct egress_client_observer {
         /* False: there is no room for it. It comes again, first of all, after
          * egress_client_resume(); until then nothing is heard, answers neither. */
         bool (*on_event)(void *userdata, const struct egress_event *event);
+        /* What the wall refused in a sandbox. */
+        void (*on_count)(void *userdata, uint64_t cgroup_id,
+                         const struct egress_refusals *refusals);
         /* No more of them for the moment. */
         void (*on_events_told)(void *userdata);
 };
@@ -89,6 +94,15 @@ int egress_client_set_policy(struct egress_client *client, const struct egress_o
 
 /* Asks whether it is there: EGRESS_ENFORCED is all that a good answer says. As above otherwise. */
 int egress_client_ping(struct egress_client *client, egress_on_answer on_answer, void *userdata,
+                       struct egress_request **ret_request);
+
+/*
+ * Asks to be told all of a sandbox so far: on_event and on_count come before @on_answer, as far as
+ * there was room. That comes once, later, at the latest after EGRESS_SYNC_USEC. A hotcell-egress
+ * that did not answer one in time is busy, and not asked again before it has.
+ */
+int egress_client_sync(struct egress_client *client, const char *sandbox_id,
+                       egress_on_answer on_answer, void *userdata,
                        struct egress_request **ret_request);
 
 /* Before its answer: that does not come any more, whatever becomes of the policy. */

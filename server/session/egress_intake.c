@@ -18,6 +18,7 @@ struct egress_ended {
         char sandbox_id[ID_BUFFER];
         char owner[OWNER_BUFFER];
         struct egress_tail tail;
+        struct egress_runs runs;
 };
 
 /* Whose an event is. */
@@ -25,6 +26,7 @@ struct subject {
         const char *sandbox_id;
         const char *owner;
         struct egress_tail *tail;
+        const struct egress_runs *runs; /* NULL: it lives */
 };
 
 static bool find_living(struct session *session, uint64_t cgroup_id, struct subject *ret_subject)
@@ -35,7 +37,7 @@ static bool find_living(struct session *session, uint64_t cgroup_id, struct subj
         if (!sandbox)
                 return false;
         *ret_subject = (struct subject){ sandbox->record.sandbox_id, sandbox->record.owner,
-                                         &sandbox->record.egress_tail };
+                                         &sandbox->record.egress_tail, NULL };
         return true;
 }
 
@@ -47,7 +49,8 @@ static bool find_ended(struct egress_intake *intake, uint64_t cgroup_id,
 
                 if (ended->cgroup_id != cgroup_id)
                         continue;
-                *ret_subject = (struct subject){ ended->sandbox_id, ended->owner, &ended->tail };
+                *ret_subject = (struct subject){ ended->sandbox_id, ended->owner, &ended->tail,
+                                                 &ended->runs };
                 return true;
         }
         return false;
@@ -77,7 +80,9 @@ static void hand_on(struct session *session, const struct egress_event *event,
                                         .cgroup_id = event->cgroup_id,
                                         .leaf_cgroup_id = event->leaf_cgroup_id,
                                         .number = event->number,
-                                        .owner = subject->owner };
+                                        .asked_time_usec = event->asked_time_usec,
+                                        .owner = subject->owner,
+                                        .runs = subject->runs };
         struct egress_record record = event->record;
         static struct log_quota quota;
         int r;
@@ -106,6 +111,16 @@ bool egress_intake_take(struct session *session, const struct egress_event *even
         }
         session->intake.last_taken = event->number;
         return true;
+}
+
+void egress_intake_count(struct session *session, uint64_t cgroup_id,
+                         const struct egress_refusals *refusals)
+{
+        struct map_node *node = map_find(&session->cgroups, &cgroup_id, sizeof(cgroup_id));
+        struct sandbox *sandbox = MAP_ITEM(node, struct sandbox, by_cgroup);
+
+        if (sandbox)
+                sandbox->record.egress_refusals = *refusals;
 }
 
 /* Up to where nothing is on its way to the database any more. */
@@ -140,7 +155,7 @@ void egress_intake_on_lost(struct session *session)
         egress_queue_forget_numbers(&session->egress);
 }
 
-void egress_intake_remember(struct session *session, const struct sandbox *sandbox)
+void egress_intake_remember(struct session *session, struct sandbox *sandbox)
 {
         struct egress_intake *intake = &session->intake;
         const struct sandbox_record *record = &sandbox->record;
@@ -153,13 +168,18 @@ void egress_intake_remember(struct session *session, const struct sandbox *sandb
         if (!intake->ended)
                 return;
         ended = &intake->ended[intake->n_ended++ % EGRESS_ENDED_MAX];
+        egress_runs_deinit(&ended->runs);
         *ended = (struct egress_ended){ .cgroup_id = record->cgroup_id,
-                                        .tail = record->egress_tail };
+                                        .tail = record->egress_tail,
+                                        .runs = sandbox->egress_runs };
+        sandbox->egress_runs = (struct egress_runs){ 0 };
         (void)snprintf(ended->sandbox_id, sizeof(ended->sandbox_id), "%s", record->sandbox_id);
         (void)snprintf(ended->owner, sizeof(ended->owner), "%s", record->owner);
 }
 
 void egress_intake_deinit(struct egress_intake *intake)
 {
+        for (size_t i = 0; i < MIN(intake->n_ended, (size_t)EGRESS_ENDED_MAX); i++)
+                egress_runs_deinit(&intake->ended[i].runs);
         free(intake->ended);
 }

@@ -26,11 +26,15 @@ struct egress_intake {
 /* False: there is no room for it now; egress_client_resume() will be called. */
 bool egress_intake_take(struct session *session, const struct egress_event *event);
 
+/* What the wall refused in a sandbox by now. */
+void egress_intake_count(struct session *session, uint64_t cgroup_id,
+                         const struct egress_refusals *refusals);
+
 /* Something was told, or stored, or the connection is gone. */
 void egress_intake_on_told(struct session *session);
 void egress_intake_on_stored(struct session *session);
 void egress_intake_on_lost(struct session *session);
 
 /* It ends now; what it did last, such as to close its connections, comes after that. */
-void egress_intake_remember(struct session *session, const struct sandbox *sandbox);
+void egress_intake_remember(struct session *session, struct sandbox *sandbox);
 void egress_intake_deinit(struct egress_intake *intake);

@@ -304,8 +304,10 @@ static void on_metered(void *userdata, const Hotcell__Runtime__V1__FromRuntime *
         if (execution->n_meter_pending > 0 || execution_is_over(execution))
                 return; /* of an interpreter that is gone */
 
-        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
                 execution->cpu_usec_before = (int64_t)answer->usage->cpu_usec;
+                execution->n_asked_before = answer->usage->n_asked;
+        }
         execution->is_metered = true;
         context_pump(execution->context);
 }
@@ -316,6 +318,7 @@ void execution_prepare(struct execution *execution, const char *process_id)
         (void)snprintf(execution->process_id, sizeof(execution->process_id), "%s", process_id);
         execution->is_metered = false;
         execution->cpu_usec_before = 0;
+        execution->n_asked_before = 0;
         if (session_read_usage(execution->session, execution->record.sandbox_id, process_id, true,
                                on_metered, execution)) {
                 execution->is_metered = true; /* the loss of the runtime will be heard of */

@@ -93,6 +93,7 @@ struct execution {
         unsigned n_row_tries;
         bool is_row_running; /* the row says that it runs */
         int64_t cpu_usec_before;
+        uint64_t n_asked_before; /* of the network, in its whole sandbox; zero: not known */
         uint64_t start_monotonic_usec;
 
         /* How it goes. */
@@ -132,6 +133,7 @@ struct execution_saved {
         int64_t disconnect_grace_usec;
         bool has_usage;
         int64_t cpu_usec_before;
+        uint64_t n_asked_before;
         uint64_t start_monotonic_usec;
         uint32_t number;
         struct execution_stop stop;

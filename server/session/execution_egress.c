@@ -1,8 +1,8 @@
 /*
- * Denials and failures in the stream of an execution. A program may try the same thing thousands of
- * times: the first is told at once; while equal ones follow they are counted, and told as one each
- * second, when something else comes, or at the end. Of EGRESS_TOLD_MAX places the last one is kept
- * for the end, where it says how many more there were.
+ * Denials, failures and what a new policy cut, in the stream of an execution. A program may try the
+ * same thing thousands of times: the first is told at once; while equal ones follow they are
+ * counted, and told as one each second, when something else comes, or at the end. Of
+ * EGRESS_TOLD_MAX places the last one is kept for the end, where it says how many more there were.
  *
  * What is held outlives the server in the journal. The ring is written before that: a record in it
  * that is as new as what was saved tells that it is not held any more.
@@ -17,7 +17,7 @@
 #include "server/session/journal.h"
 #include "server/session/session_private.h"
 
-/* In the ring; address, name and command follow, each with its NUL. */
+/* In the ring; address, name and command follow, each with its NUL, and of a flow the rest. */
 struct egress_payload {
         int64_t left_out;
         int64_t number; /* counts those of the execution */
@@ -34,6 +34,13 @@ struct egress_payload {
         int32_t error_number;
 };
 
+/* Of a flow that a new policy cut. */
+struct flow_payload {
+        int64_t sent_bytes;
+        int64_t received_bytes;
+        int64_t duration_usec;
+};
+
 static bool take_text(const uint8_t **at, const uint8_t *end, size_t size, char *ret_text)
 {
         const uint8_t *nul = *at < end ? memchr(*at, '\0', (size_t)(end - *at)) : NULL;
@@ -42,6 +49,21 @@ static bool take_text(const uint8_t **at, const uint8_t *end, size_t size, char 
                 return false;
         memcpy(ret_text, *at, (size_t)(nul - *at) + 1);
         *at = nul + 1;
+        return true;
+}
+
+static bool take_flow(const uint8_t *at, const uint8_t *end, struct egress_record *record)
+{
+        struct flow_payload flow;
+
+        if (record->type != EGRESS_EVENT_FLOW_ENDED)
+                return true;
+        if ((size_t)(end - at) < sizeof(flow))
+                return false;
+        memcpy(&flow, at, sizeof(flow));
+        record->sent_bytes = flow.sent_bytes;
+        record->received_bytes = flow.received_bytes;
+        record->duration_usec = flow.duration_usec;
         return true;
 }
 
@@ -71,7 +93,8 @@ bool egress_payload_read(const uint8_t *payload, size_t n_payload, struct egress
         *ret_number = head.number;
         return take_text(&at, end, sizeof(ret_record->address), ret_record->address) &&
                take_text(&at, end, sizeof(ret_record->name), ret_record->name) &&
-               take_text(&at, end, sizeof(ret_record->command), ret_record->command);
+               take_text(&at, end, sizeof(ret_record->command), ret_record->command) &&
+               take_flow(at, end, ret_record);
 }
 
 static struct egress_payload payload_of(const struct execution_egress *egress)
@@ -102,11 +125,14 @@ static void tell(struct execution *execution, bool is_last)
         struct execution_egress *egress = &execution->egress;
         const struct egress_record *record = &egress->last;
         struct egress_payload head = payload_of(egress);
+        const struct flow_payload flow = { record->sent_bytes, record->received_bytes,
+                                           record->duration_usec };
         const struct ring_piece pieces[] = {
                 { &head, sizeof(head) },
                 { record->address, strlen(record->address) + 1 },
                 { record->name, strlen(record->name) + 1 },
                 { record->command, strlen(record->command) + 1 },
+                { &flow, record->type == EGRESS_EVENT_FLOW_ENDED ? sizeof(flow) : 0 },
         };
         size_t n = 0;
 
@@ -160,14 +186,14 @@ void execution_arm_egress(struct execution *execution)
                                   on_window_over, execution);
 }
 
-/* The same happened: which process it was and when does not count. */
+/* The same happened: which process it was and when does not count. Each flow has its own bytes. */
 static bool is_same(const struct egress_record *a, const struct egress_record *b)
 {
-        return a->type == b->type && a->protocol == b->protocol && a->port == b->port &&
-               a->reason == b->reason && a->rule_index == b->rule_index &&
-               a->policy_version == b->policy_version && a->error_number == b->error_number &&
-               strcmp(a->address, b->address) == 0 && strcmp(a->name, b->name) == 0 &&
-               strcmp(a->command, b->command) == 0;
+        return a->type == b->type && a->type != EGRESS_EVENT_FLOW_ENDED &&
+               a->protocol == b->protocol && a->port == b->port && a->reason == b->reason &&
+               a->rule_index == b->rule_index && a->policy_version == b->policy_version &&
+               a->error_number == b->error_number && strcmp(a->address, b->address) == 0 &&
+               strcmp(a->name, b->name) == 0 && strcmp(a->command, b->command) == 0;
 }
 
 static int64_t add(int64_t a, int64_t b)
@@ -189,13 +215,19 @@ static void begin(struct execution *execution, const struct egress_record *recor
         execution_arm_egress(execution);
 }
 
+/* Of flows only those that did not end by themselves. */
+static bool is_shown(const struct egress_record *record)
+{
+        return record->type != EGRESS_EVENT_FLOW_ENDED ||
+               record->reason == EGRESS_REASON_POLICY_CHANGED;
+}
+
 void execution_on_egress(struct execution *execution, const struct egress_record *record)
 {
         struct execution_egress *egress = &execution->egress;
         bool is_window_open;
 
-        if (record->type == EGRESS_EVENT_FLOW_ENDED || !may_tell(execution) ||
-            record->sequence <= egress->last.sequence)
+        if (!is_shown(record) || !may_tell(execution) || record->sequence <= egress->last.sequence)
                 return;
         is_window_open = execution->egress_timer || egress->n_told >= EGRESS_TOLD_MAX - 1;
         if (is_window_open && is_same(&egress->last, record)) {

@@ -123,33 +123,77 @@ static void finish(struct execution *execution)
         sandbox_check(sandbox);
 }
 
+/* What did not come by now comes too late for its stream. */
+static void egress_heard(struct execution *execution)
+{
+        egress_runs_note_heard(&execution->context->sandbox->egress_runs,
+                               execution->record.execution_id, time_now_usec());
+        record_end(execution);
+}
+
+static void on_egress_heard(void *userdata, const struct egress_answer *answer)
+{
+        struct execution *execution = userdata;
+
+        (void)answer;
+        execution->n_pending--;
+        egress_heard(execution);
+}
+
+/* What it was denied is told by another process than its end, which waits for that, but not long.
+ */
+static void hear_egress(struct execution *execution)
+{
+        struct egress_request *request;
+
+        if (egress_client_sync(execution->session->egress_client, execution->record.sandbox_id,
+                               on_egress_heard, execution, &request) == 0)
+                execution->n_pending++;
+        else
+                egress_heard(execution);
+}
+
+static bool has_asked_nothing(const struct execution *execution,
+                              const Hotcell__Runtime__V1__Usage *usage)
+{
+        return usage->n_asked > 0 && usage->n_asked == execution->n_asked_before;
+}
+
 static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                             struct runtime_fds *fds)
 {
         struct execution *execution = userdata;
         struct execution_usage *usage = &execution->record.usage;
+        bool is_read =
+                answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE;
 
         (void)fds;
         execution->n_pending--;
-        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
+        if (is_read) {
                 usage->cpu_usec = (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
                 usage->memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes;
                 /* A successor would read what the next one used, too. */
                 execution->has_usage = true;
                 journal_save_execution(execution->journal, execution->journal_ring);
         }
-        record_end(execution);
+        if (is_read && has_asked_nothing(execution, answer->usage))
+                egress_heard(execution);
+        else
+                hear_egress(execution);
 }
 
-/* The last reading, then the row. */
+/* The last reading, which also says whether there is anything to hear from hotcell-egress; then the
+ * row. */
 void execution_record_end(struct execution *execution)
 {
-        if (execution->journal && !execution->has_usage &&
-            session_read_usage(execution->session, execution->record.sandbox_id,
-                               execution->process_id, false, on_last_reading, execution) == 0)
+        if (!execution->journal)
+                record_end(execution);
+        else if (!execution->has_usage &&
+                 session_read_usage(execution->session, execution->record.sandbox_id,
+                                    execution->process_id, false, on_last_reading, execution) == 0)
                 execution->n_pending++;
         else
-                record_end(execution);
+                hear_egress(execution);
 }
 
 /* Over, with outcome and cause set. */
@@ -171,6 +215,10 @@ static void execution_close(struct execution *execution)
         /* Nobody else saves it for a kernel that is over; a successor would take it as running. */
         if (execution->journal && !execution->journal->context)
                 journal_save_execution(execution->journal, execution->journal_ring);
+
+        if (has_run)
+                egress_runs_note(&execution->context->sandbox->egress_runs,
+                                 execution->context->kernel.cgroup_id, record);
 
         /* Before the context goes on: the next code's first reading must come after this. */
         execution_record_end(execution);

@@ -22,6 +22,7 @@ void execution_save(const struct execution *execution, struct execution_saved *r
                 .disconnect_grace_usec = execution->disconnect_grace_usec,
                 .has_usage = execution->has_usage,
                 .cpu_usec_before = execution->cpu_usec_before,
+                .n_asked_before = execution->n_asked_before,
                 .start_monotonic_usec = execution->start_monotonic_usec,
                 .number = execution->number,
                 .stop = execution->stop,
@@ -81,6 +82,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         execution->disconnect_grace_usec = saved->disconnect_grace_usec;
         execution->has_usage = saved->has_usage;
         execution->cpu_usec_before = saved->cpu_usec_before;
+        execution->n_asked_before = saved->n_asked_before;
         execution->start_monotonic_usec = saved->start_monotonic_usec;
         execution->number = saved->number;
         execution->stop = saved->stop;
@@ -102,8 +104,11 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         add(execution, saved->phase);
         if (saved->phase == PHASE_RUNNING)
                 context->current = execution;
-        else
+        else {
                 context->n_closing++;
+                egress_runs_note(&context->sandbox->egress_runs, journal->state.cgroup_id,
+                                 &execution->record);
+        }
         context_account(context);
         *ret_execution = execution;
         return 0;

@@ -198,6 +198,7 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 LIST_REMOVE(reader, sandbox_link);
                 reader->sandbox = NULL;
         }
+        egress_runs_deinit(&sandbox->egress_runs);
         map_remove(&sandbox->session->sandboxes, &sandbox->by_id);
         if (sandbox->record.cgroup_id > 0)
                 map_remove(&sandbox->session->cgroups, &sandbox->by_cgroup);

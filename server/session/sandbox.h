@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "server/session/context.h"
+#include "server/session/egress_runs.h"
 #include "server/session/enforcement.h"
 #include "server/session/map.h"
 #include "server/session/session.h"
@@ -62,6 +63,7 @@ struct sandbox {
         char failure_message[MESSAGE_BUFFER];
         bool was_ending; /* a predecessor had begun its end */
         struct enforcement enforcement;
+        struct egress_runs egress_runs;
         bool is_egress_pending;   /* an update is about its policy */
         bool is_egress_recording; /* and that is not recorded yet */
         struct {

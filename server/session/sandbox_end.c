@@ -132,6 +132,25 @@ static void everything_is_gone(struct sandbox *sandbox, enum process_end_kind ki
         sandbox_check(sandbox);
 }
 
+static void on_egress_heard(void *userdata, const struct egress_answer *answer)
+{
+        struct sandbox *sandbox = userdata;
+
+        (void)answer;
+        sandbox->n_pending--;
+        sandbox_check(sandbox);
+}
+
+/* What was refused in it last, and how often in all, is recorded with its end. */
+static void hear_egress(struct sandbox *sandbox)
+{
+        struct egress_request *request;
+
+        if (egress_client_sync(sandbox->session->egress_client, sandbox->record.sandbox_id,
+                               on_egress_heard, sandbox, &request) == 0)
+                sandbox->n_pending++;
+}
+
 static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                          struct runtime_fds *fds)
 {
@@ -144,6 +163,7 @@ static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime
                     HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_NOT_FOUND)
                 log_error("the runtime could not destroy a sandbox sandbox=%s message=\"%s\"",
                           sandbox->record.sandbox_id, answer->failure->message);
+        hear_egress(sandbox);
         everything_is_gone(sandbox, PROCESS_END_SANDBOX);
 }
 

@@ -207,6 +207,12 @@ static bool on_egress_event(void *userdata, const struct egress_event *event)
         return egress_intake_take(userdata, event);
 }
 
+static void on_egress_count(void *userdata, uint64_t cgroup_id,
+                            const struct egress_refusals *refusals)
+{
+        egress_intake_count(userdata, cgroup_id, refusals);
+}
+
 static void on_egress_events_told(void *userdata)
 {
         egress_intake_on_told(userdata);
@@ -215,6 +221,7 @@ static void on_egress_events_told(void *userdata)
 static const struct egress_client_observer egress_observer = {
         .on_lost = on_egress_lost,
         .on_event = on_egress_event,
+        .on_count = on_egress_count,
         .on_events_told = on_egress_events_told,
 };
 

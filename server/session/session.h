@@ -371,13 +371,17 @@ struct egress_source {
         const char *sandbox_id;  /* NULL or empty: it is known by its cgroup */
         uint64_t cgroup_id;      /* of the sandbox */
         uint64_t leaf_cgroup_id; /* of the process; zero: not known */
-        uint64_t number;   /* by which it is acknowledged once it is stored; zero: it is not */
-        const char *owner; /* of a sandbox that has ended; NULL: not known */
+        uint64_t number; /* by which it is acknowledged once it is stored; zero: it is not */
+        int64_t asked_time_usec;        /* when the process asked; zero: at the event's time */
+        const char *owner;              /* of a sandbox that has ended; NULL: not known */
+        const struct egress_runs *runs; /* likewise */
 };
 
 /*
  * Takes one event. It is stored soon, in the background, under the execution that ran in the leaf
- * at its time; a denial or failure is shown in that execution's stream, unless it has ended. Of
+ * when it was asked for; where the leaf is not known, under the only one that ran in the sandbox
+ * then, if there is one. A denial, a failure, or a connection that a new policy cut is shown in
+ * that execution's stream, unless it has ended. Of
  * @record the ids are not looked at, a time of zero is now, a count of zero is one. Its sequence
  * rises within the sandbox: one that is not above all before it is not shown, one that is stored is
  * not stored again; so what may have been lost on its way can be told again.

@@ -171,6 +171,13 @@ struct egress_enforcement {
         size_t n_program_ids;
 };
 
+/* What the wall refused in it at once, as hotcell-egress said last. */
+struct egress_refusals {
+        bool is_known;
+        int64_t logged;  /* for each of these there was an event */
+        int64_t dropped; /* for these there was none: they were too many */
+};
+
 /* The newest of its egress events: of all, and of each of those who decide. */
 struct egress_tail {
         int64_t sequence; /* zero: none is known */
@@ -200,6 +207,7 @@ struct sandbox_record {
         int64_t egress_version;   /* of its policy: one more with each that replaces another one */
         struct egress *egress;    /* a hold; NULL: nothing may leave */
         struct egress_enforcement enforcement;
+        struct egress_refusals egress_refusals;
         struct egress_tail egress_tail; /* only of what store_load_living tells */
         uint64_t cgroup_id;             /* only good within boot_id */
         char boot_id[40];

@@ -142,7 +142,7 @@ static uint32_t count_told(void)
         ck_assert_int_eq(relay_open_server_socket(relay, &fd), 0);
         for (size_t i = 0; i < SANDBOXES; i++)
                 if (sandboxes[i].state == SANDBOX_ENDED)
-                        relay_remove_network(relay, sandboxes[i].id);
+                        relay_remove_network(relay, &sandboxes[i]);
         ck_assert_int_eq(kill(stub, SIGCONT), 0);
         run_until(is_told, &fd);
         (void)close(fd);

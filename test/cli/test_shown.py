@@ -162,6 +162,8 @@ class Egress(CliTest):
                 ({"protocol": 0, "address": "", "port": 0, "reason": 99},
                  "egress denied: ip (for a reason that this client does not know)"),
                 ({"left_out": 3}, "egress denied: tcp 1.2.3.4:443 (no rule allows it); 3 before it are only in `hotcell egress log`"),
+                ({"type": egress.EGRESS_EVENT_TYPE_FLOW_ENDED, "reason": egress.EGRESS_REASON_POLICY_CHANGED},
+                 "egress cut: tcp 1.2.3.4:443 (the policy was changed)"),
                 (failed, "egress failed: tcp 1.2.3.4:443 (ECONNREFUSED)")):
             with self.subTest(line):
                 server = self.serve(play({"stdout": chunk(b"out")}, {"stderr": chunk(b"mid")}, {"egress": self.event(**fields)},
@@ -214,7 +216,7 @@ class Egress(CliTest):
         rows = json.loads(self.hotcell(server, "egress", "log", "-o", "json", SANDBOX_ID).stdout)
         self.assertEqual([row.get("duration") for row in rows], [None, "1.5s", "2.5s", None])
         self.hotcell(server, "egress", "log", "--type", "denied", "--type", "FAILED", "--execution", EXECUTION_ID, SANDBOX_ID)
-        request = server.requests[-1][1]
+        request = [request for method, request, _ in server.requests if method == "ListEgressEvents"][-1]
         self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))
 
     def test_mistakes_are_said(self):

@@ -25,6 +25,7 @@ class Run:
     displays: list = dataclasses.field(default_factory=list)
     error: object = None
     gaps: list = dataclasses.field(default_factory=list)
+    egress: list = dataclasses.field(default_factory=list)
     started: object = None
     ended: object = None
     sequence: int = 0
@@ -50,6 +51,8 @@ class Run:
             self.error = body
         elif kind == "gap":
             self.gaps.append(body)
+        elif kind == "egress":
+            self.egress.append(body)
         elif kind == "started":
             self.started = body
         elif kind == "ended":

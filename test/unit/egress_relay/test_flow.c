@@ -6,11 +6,13 @@
 #include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -413,6 +415,49 @@ START_TEST(cut_does_not_wait_for_who_does_not_read)
 }
 END_TEST
 
+/* A process of its own with the flow, which tells its first byte's arrival by @ready_fd. */
+static void run_flow_alone(const int near[static _FLOW_SIDE_N], int ready_fd)
+{
+        struct relay own = { 0 };
+
+        if (sd_event_new(&own.event) >= 0 && relay_start(&own, near) == 0 &&
+            write(ready_fd, "!", 1) == 1)
+                (void)sd_event_loop(own.event);
+        _exit(EXIT_FAILURE);
+}
+
+START_TEST(killed_process_resets_both_sides)
+{
+        struct relay relay;
+        int near[_FLOW_SIDE_N], ready[2];
+        char byte;
+        pid_t child;
+
+        if (!relay_init(&relay, BUFFER_BYTES, near))
+                return;
+        ck_assert_int_eq(pipe(ready), 0);
+        child = fork();
+        ck_assert_int_ge(child, 0);
+        if (child == 0) {
+                for (size_t i = 0; i < _FLOW_SIDE_N; i++)
+                        (void)close(relay.ends[i].fd);
+                run_flow_alone(near, ready[1]);
+        }
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++)
+                (void)close(near[i]);
+        (void)close(ready[1]);
+        ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+        send_bytes(&relay.ends[FLOW_OUTSIDE], MIB(1), false);
+        relay_run_until_received(&relay, &relay.ends[FLOW_INSIDE], MIB(1));
+        ck_assert_int_eq(kill(child, SIGKILL), 0);
+        ck_assert_int_eq(waitpid(child, NULL, 0), child);
+        expect_both_broken(&relay);
+        ck_assert(!relay.ends[FLOW_INSIDE].has_end);
+        (void)close(ready[0]);
+        relay_deinit(&relay);
+}
+END_TEST
+
 START_TEST(freed_flow_resets_both_sides_and_tells_nobody)
 {
         struct relay relay;
@@ -781,6 +826,7 @@ int main(void)
         tcase_add_test(tests, slow_readers_slow_the_writers);
         tcase_add_test(tests, cut_resets_both_sides_at_once);
         tcase_add_test(tests, cut_does_not_wait_for_who_does_not_read);
+        tcase_add_test(tests, killed_process_resets_both_sides);
         tcase_add_test(tests, freed_flow_resets_both_sides_and_tells_nobody);
         tcase_add_test(tests, urgent_data_is_not_taken_for_the_end);
         tcase_add_test(tests, turn_ends_although_there_is_more);

@@ -14,6 +14,9 @@ struct fake_egress *egress;
 unsigned n_lost, n_told;
 struct egress_event events[EVENTS_MAX];
 size_t n_events, n_room;
+uint64_t counted_cgroup;
+struct egress_refusals counted;
+unsigned n_counts;
 struct heard outcomes[EGRESS_REQUESTS_MAX + 8];
 size_t n_outcomes;
 
@@ -40,7 +43,20 @@ static void on_events_told(void *userdata)
         n_told++;
 }
 
-static const struct egress_client_observer observer = { on_lost, on_event, on_events_told };
+static void on_count(void *userdata, uint64_t cgroup_id, const struct egress_refusals *refusals)
+{
+        ck_assert_ptr_eq(userdata, &client);
+        counted_cgroup = cgroup_id;
+        counted = *refusals;
+        n_counts++;
+}
+
+static const struct egress_client_observer observer = {
+        .on_lost = on_lost,
+        .on_event = on_event,
+        .on_count = on_count,
+        .on_events_told = on_events_told,
+};
 
 static void on_answer(void *userdata, const struct egress_answer *answer)
 {

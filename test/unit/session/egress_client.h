@@ -17,6 +17,9 @@ extern struct fake_egress *egress;
 extern unsigned n_lost, n_told;
 extern struct egress_event events[EVENTS_MAX];
 extern size_t n_events, n_room;
+extern uint64_t counted_cgroup;
+extern struct egress_refusals counted;
+extern unsigned n_counts;
 
 /* What came of a request. */
 struct heard {

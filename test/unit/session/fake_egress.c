@@ -37,6 +37,10 @@ struct fake_egress {
         size_t n_policies;
         struct held held[HELD_MAX];
         size_t n_held;
+        uint64_t held_syncs[HELD_MAX];
+        size_t n_held_syncs;
+        size_t n_syncs;
+        char synced[64];
         size_t n_requests;
         uint64_t acknowledged;
         char (*rules)[RULE_TEXT]; /* of the policy that was set last */
@@ -276,6 +280,75 @@ void fake_egress_tell(struct fake_egress *egress, const Hotcell__Egress__V1__Eve
         free(pointers);
 }
 
+void fake_egress_count(struct fake_egress *egress, uint64_t cgroup_id, uint64_t n_logged,
+                       uint64_t n_dropped)
+{
+        Hotcell__Egress__V1__ToServer message;
+        Hotcell__Egress__V1__Counts counts;
+        Hotcell__Egress__V1__Count count, *pointer = &count;
+
+        hotcell__egress__v1__to_server__init(&message);
+        hotcell__egress__v1__counts__init(&counts);
+        hotcell__egress__v1__count__init(&count);
+        count.cgroup_id = cgroup_id;
+        count.n_logged = n_logged;
+        count.n_dropped = n_dropped;
+        counts.counts = &pointer;
+        counts.n_counts = 1;
+        message.body_case = TO(COUNTS);
+        message.counts = &counts;
+        fake_egress_say(egress, &message);
+}
+
+/* --- syncs --- */
+
+static void say_synced(struct fake_egress *egress, uint64_t request)
+{
+        Hotcell__Egress__V1__ToServer message;
+        Hotcell__Egress__V1__Synced synced;
+
+        hotcell__egress__v1__to_server__init(&message);
+        hotcell__egress__v1__synced__init(&synced);
+        message.request = request;
+        message.body_case = TO(SYNCED);
+        message.synced = &synced;
+        fake_egress_say(egress, &message);
+}
+
+static void on_sync(struct fake_egress *egress, uint64_t request,
+                    const Hotcell__Egress__V1__Sync *message)
+{
+        ck_assert_uint_gt(request, 0);
+        egress->n_syncs++;
+        (void)snprintf(egress->synced, sizeof(egress->synced), "%s", message->sandbox_id);
+        if (egress->script.refuse_syncs) {
+                say_failure(egress, request);
+        } else if (egress->script.hold_syncs) {
+                ck_assert_uint_lt(egress->n_held_syncs, HELD_MAX);
+                egress->held_syncs[egress->n_held_syncs++] = request;
+        } else {
+                say_synced(egress, request);
+        }
+}
+
+void fake_egress_release_syncs(struct fake_egress *egress)
+{
+        egress->script.hold_syncs = false;
+        for (size_t i = 0; i < egress->n_held_syncs; i++)
+                say_synced(egress, egress->held_syncs[i]);
+        egress->n_held_syncs = 0;
+}
+
+size_t fake_egress_n_syncs(const struct fake_egress *egress)
+{
+        return egress->n_syncs;
+}
+
+const char *fake_egress_synced(const struct fake_egress *egress)
+{
+        return egress->synced;
+}
+
 /* --- the connection --- */
 
 static void say_pong(struct fake_egress *egress, uint64_t request)
@@ -305,6 +378,10 @@ static void on_message(struct fake_egress *egress, const Hotcell__Egress__V1__Fr
                         say_failure(egress, message->request);
                 else if (!egress->script.hold)
                         say_pong(egress, message->request);
+                return;
+        }
+        if (message->body_case == FROM(SYNC)) {
+                on_sync(egress, message->request, message->sync);
                 return;
         }
         ck_assert_int_eq(message->body_case, FROM(ACKNOWLEDGE_EVENTS));
@@ -353,6 +430,7 @@ void fake_egress_disconnect(struct fake_egress *egress)
         egress->source = sd_event_source_disable_unref(egress->source);
         egress->fd = close_fd(egress->fd);
         egress->n_held = 0;
+        egress->n_held_syncs = 0;
         egress->acknowledged = 0;
 }
 

@@ -25,6 +25,8 @@ struct fake_egress_script {
         unsigned lose_in;     /* the connection breaks at the so many-th request, before it is
                                  done; 0: at none */
         bool lose_after;      /* and after it was done, before its answer */
+        bool hold_syncs;      /* they are answered by _release_syncs only */
+        bool refuse_syncs;    /* they are failures */
 };
 
 /* In force. */
@@ -51,6 +53,9 @@ void fake_egress_disconnect(struct fake_egress *egress);
 /* It was started anew: nothing is in force, and no connection is left. */
 void fake_egress_restart(struct fake_egress *egress);
 
+/* Answers the syncs that were held. */
+void fake_egress_release_syncs(struct fake_egress *egress);
+
 /* Answers what was held. */
 void fake_egress_release(struct fake_egress *egress);
 
@@ -64,6 +69,8 @@ const struct fake_policy *fake_egress_policy(const struct fake_egress *egress,
 const char *fake_egress_rule(const struct fake_egress *egress, size_t i);
 
 size_t fake_egress_n_requests(const struct fake_egress *egress); /* to set a policy */
+size_t fake_egress_n_syncs(const struct fake_egress *egress);
+const char *fake_egress_synced(const struct fake_egress *egress); /* sandbox of the last one */
 size_t fake_egress_n_held(const struct fake_egress *egress);
 uint64_t fake_egress_acknowledged(const struct fake_egress *egress); /* the highest number */
 
@@ -71,6 +78,9 @@ uint64_t fake_egress_acknowledged(const struct fake_egress *egress); /* the high
 Hotcell__Egress__V1__Event fake_egress_event(uint64_t number, uint64_t serial, uint64_t cgroup_id);
 void fake_egress_tell(struct fake_egress *egress, const Hotcell__Egress__V1__Event *events,
                       size_t n);
+
+void fake_egress_count(struct fake_egress *egress, uint64_t cgroup_id, uint64_t n_logged,
+                       uint64_t n_dropped);
 
 /* Any bytes, and any message. */
 void fake_egress_send(struct fake_egress *egress, const void *bytes, size_t n);

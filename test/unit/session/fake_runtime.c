@@ -86,6 +86,7 @@ void fake_fill_usage(struct fake_runtime *runtime, Hotcell__Runtime__V1__Usage *
         usage->memory_bytes = 1 << 20;
         usage->memory_peak_bytes = 2 << 20;
         usage->processes = 2;
+        usage->n_asked = runtime->script.n_asked;
 }
 
 void fake_send_process_ended(struct process *process)

@@ -24,6 +24,7 @@ struct fake_runtime_script {
         bool oom;         /* the next process that SIGKILL ends was short of memory */
         bool hold_create; /* creations are not answered until _release */
         const char *boot_id;
+        uint64_t n_asked;           /* as a reading says */
         unsigned protocol;          /* 0: the newest */
         bool fail_keep;             /* descriptors are not kept */
         unsigned n_fail_list;       /* so many lists are refused first */

@@ -1,0 +1,402 @@
+/* When a sync is answered, and which counts are told, with a wall whose ring has real refusals. */
+
+#include <arpa/inet.h>
+#include <bpf/libbpf.h>
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <hotcell/egress/v1/egress.pb-c.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/io.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/channel/channel.h"
+#include "runtime/container/egress_probe.h"
+#include "runtime/egress/egress.h"
+#include "runtime/egress/network.h"
+#include "runtime/egress/policy_turns.h"
+#include "runtime/egress/resolver.h"
+#include "runtime/egress/server_link.h"
+#include "runtime/egress/wall_events.h"
+#include "test/bpf/fixture.h"
+
+enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, PORT = 4711 };
+
+#define TO_SERVER(name) HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
+
+static char sandbox_id[] = "s1";
+
+static struct fixture f;
+static struct egress egress;
+static struct network *network;
+static int server_fd; /* hotcelld's end */
+
+static uint8_t bytes[PACKET_MAX];
+static Hotcell__Egress__V1__ToServer *packet; /* what was heard last */
+
+static int on_told(void *userdata, void *data, size_t size)
+{
+        ck_assert_uint_eq(size, sizeof(struct egress_event));
+        wall_event_push(userdata, data, time_now_usec(), clock_monotonic_nsec());
+        return 0;
+}
+
+static void on_packet(void *userdata, const uint8_t *data, size_t n, int *fds, size_t n_fds)
+{
+        (void)userdata;
+        server_link_handle(&egress, data, n, fds, n_fds);
+}
+
+static void on_disconnect(void *userdata)
+{
+        (void)userdata;
+}
+
+static int on_sending(sd_event_source *source, void *userdata)
+{
+        (void)source;
+        server_sync_go_on(userdata);
+        return 0;
+}
+
+static void connect_server(void)
+{
+        int ends[2];
+
+        ck_assert_int_eq(
+                socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+        ck_assert_int_eq(channel_adopt(egress.server, ends[0]), 0);
+        server_fd = ends[1];
+}
+
+static void make_egress(void)
+{
+        const struct channel_config config = {
+                .peer = "the test",
+                .packet_max = PACKET_MAX,
+                .queue_bytes_max = 1 << 20,
+                .observer = { .on_packet = on_packet, .on_disconnect = on_disconnect },
+        };
+        struct resolver_config resolver;
+        int fds[_EGRESS_MAP_N];
+
+        egress = (struct egress){ .is_started = true, .routes.fd = -1, .has_v6 = true };
+        for (size_t i = 0; i < _EGRESS_MAP_N; i++)
+                fds[i] = fcntl(egress_wall_map_fd(f.wall, (enum egress_map)i), F_DUPFD_CLOEXEC, 0);
+        ck_assert_int_eq(tables_init(&egress.tables, fds, BOXES), 0);
+        ck_assert_int_ge(sd_event_new(&egress.event), 0);
+        ck_assert_int_ge(sd_event_add_defer(egress.event, &egress.sending, on_sending, &egress), 0);
+        ck_assert_int_eq(events_init(&egress.events), 0);
+        ck_assert_int_eq(wire_arena_init(&egress.arena, 1 << 20), 0);
+        resolver_config_init(&resolver);
+        resolver.upstream.servers = "127.0.0.1:9";
+        ck_assert_int_eq(resolver_new(egress.event, &resolver, &egress.resolver), 0);
+        egress.ring = ring_buffer__new(fds[EGRESS_MAP_EVENTS], on_told, &egress, NULL);
+        ck_assert_ptr_nonnull(egress.ring);
+        ck_assert_int_eq(policy_turns_new(&egress, &egress.turns), 0);
+        ck_assert_int_eq(server_sync_init(&egress), 0);
+        ck_assert_int_eq(channel_new(egress.event, &config, &egress.server), 0);
+        connect_server();
+}
+
+static int probe(const void *data)
+{
+        (void)data;
+        return -egress_probe();
+}
+
+static void setup(void)
+{
+        const struct box *box;
+        struct network_spec spec = { .sandbox_id = sandbox_id };
+        int sockets[_NETWORK_SOCKET_N];
+
+        log_init("test", LOG_LEVEL_ERROR);
+        fixture_init(&f);
+        box = &f.boxes[0];
+        ck_assert_int_eq(in_box(box, probe, NULL), 0);
+        make_egress();
+        (void)ring_buffer__consume(egress.ring); /* of nobody yet */
+        spec.cgroup_id = box->group.id;
+        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
+                sockets[i] = fcntl(box->netns.sockets[i], F_DUPFD_CLOEXEC, 0);
+        ck_assert_int_eq(network_new(&egress, &spec, sockets, &network), 0);
+        ck_assert_int_eq(network_tables_add(&egress.networks, network), 0);
+        packet = NULL;
+}
+
+static void drop_packet(void)
+{
+        if (packet)
+                hotcell__egress__v1__to_server__free_unpacked(packet, NULL);
+        packet = NULL;
+}
+
+static void teardown(void)
+{
+        drop_packet();
+        (void)close(server_fd);
+        egress_deinit(&egress);
+        fixture_deinit(&f);
+}
+
+/* --- in the box --- */
+
+static int be_refused(const void *data)
+{
+        const struct sockaddr_in to = { .sin_family = AF_INET,
+                                        .sin_port = htons(PORT),
+                                        .sin_addr.s_addr = htonl(0x01020304) };
+
+        for (int i = 0; i < *(const int *)data; i++) {
+                int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+                if (fd < 0 || connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 ||
+                    errno != EPERM)
+                        return 1;
+                (void)close(fd);
+        }
+        return 0;
+}
+
+static void refuse(int n)
+{
+        ck_assert_int_eq(in_box(&f.boxes[0], be_refused, &n), 0);
+}
+
+/* --- asking --- */
+
+static void send_message(const Hotcell__Egress__V1__FromServer *message)
+{
+        uint8_t packed[256];
+        size_t n = hotcell__egress__v1__from_server__pack(message, packed);
+
+        ck_assert_int_eq(io_send_packet(server_fd, packed, n, NULL, 0), 0);
+}
+
+static void ask(uint64_t request, const char *id)
+{
+        Hotcell__Egress__V1__FromServer message;
+        Hotcell__Egress__V1__Sync sync;
+
+        hotcell__egress__v1__from_server__init(&message);
+        hotcell__egress__v1__sync__init(&sync);
+        sync.sandbox_id = (char *)(uintptr_t)id;
+        message.request = request;
+        message.body_case = HOTCELL__EGRESS__V1__FROM_SERVER__BODY_SYNC;
+        message.sync = &sync;
+        send_message(&message);
+}
+
+static void acknowledge(uint64_t number)
+{
+        Hotcell__Egress__V1__FromServer message;
+        Hotcell__Egress__V1__AcknowledgeEvents events;
+
+        hotcell__egress__v1__from_server__init(&message);
+        hotcell__egress__v1__acknowledge_events__init(&events);
+        events.number = number;
+        message.body_case = HOTCELL__EGRESS__V1__FROM_SERVER__BODY_ACKNOWLEDGE_EVENTS;
+        message.acknowledge_events = &events;
+        send_message(&message);
+}
+
+static bool hear(void)
+{
+        ssize_t n = recv(server_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+        if (n <= 0)
+                return false;
+        drop_packet();
+        packet = hotcell__egress__v1__to_server__unpack(NULL, (size_t)n, bytes);
+        ck_assert_ptr_nonnull(packet);
+        return true;
+}
+
+static void wait_packet(int body)
+{
+        time_t end = time(NULL) + PATIENCE_SEC;
+
+        while (!hear()) {
+                ck_assert_int_ge(sd_event_run(egress.event, 1000), 0);
+                ck_assert_int_lt(time(NULL), end);
+        }
+        ck_assert_int_eq(packet->body_case, body);
+}
+
+static void settle(void)
+{
+        while (sd_event_run(egress.event, 0) > 0)
+                ;
+}
+
+static void expect_count(uint64_t n_logged, uint64_t n_dropped)
+{
+        ck_assert_uint_eq(packet->request, 0);
+        ck_assert_uint_eq(packet->counts->n_counts, 1);
+        ck_assert_uint_eq(packet->counts->counts[0]->cgroup_id, f.boxes[0].group.id);
+        ck_assert_uint_eq(packet->counts->counts[0]->n_logged, n_logged);
+        ck_assert_uint_eq(packet->counts->counts[0]->n_dropped, n_dropped);
+}
+
+/* --- */
+
+START_TEST(the_answer_comes_behind_what_was_in_the_ring)
+{
+        refuse(3);
+        ask(7, sandbox_id);
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->n_events, 3);
+        ck_assert_uint_eq(packet->events->events[2]->port, PORT);
+        wait_packet(TO_SERVER(COUNTS));
+        expect_count(3, 0);
+        wait_packet(TO_SERVER(SYNCED));
+        ck_assert_uint_eq(packet->request, 7);
+        /* What is known is not told again. */
+        ask(8, sandbox_id);
+        wait_packet(TO_SERVER(SYNCED));
+        ck_assert_uint_eq(packet->request, 8);
+}
+END_TEST
+
+START_TEST(a_sandbox_that_is_not_there_has_told_all)
+{
+        ask(7, "other");
+        wait_packet(TO_SERVER(SYNCED));
+        ck_assert_uint_eq(packet->request, 7);
+}
+END_TEST
+
+static void push_many(size_t n)
+{
+        const struct event event = { .cgroup_id = 1, .count = 1 };
+
+        for (size_t i = 0; i < n; i++)
+                events_push(&egress.events, &event);
+}
+
+/* Hotcelld has recorded nothing for so long that no more may be sent. */
+START_TEST(the_answer_waits_until_the_events_before_it_may_be_sent)
+{
+        push_many(EVENTS_IN_FLIGHT_MAX);
+        refuse(1);
+        ask(7, sandbox_id);
+        ask(8, sandbox_id);
+        for (size_t i = 0; i < EVENTS_IN_FLIGHT_MAX / EVENTS_BATCH_MAX; i++)
+                wait_packet(TO_SERVER(EVENTS));
+        settle();
+        ck_assert(!hear());
+        acknowledge(packet->events->events[0]->number);
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->events[0]->port, PORT);
+        wait_packet(TO_SERVER(COUNTS));
+        for (uint64_t request = 7; request <= 8; request++) {
+                wait_packet(TO_SERVER(SYNCED));
+                ck_assert_uint_eq(packet->request, request);
+        }
+}
+END_TEST
+
+/* The queue has no place, so the ring keeps what it has. */
+START_TEST(the_answer_waits_until_the_ring_was_taken)
+{
+        uint64_t first = egress.events.n_sent + 1;
+
+        push_many(EVENTS_MAX);
+        refuse(1);
+        ask(7, sandbox_id);
+        for (size_t i = 0; i < EVENTS_IN_FLIGHT_MAX / EVENTS_BATCH_MAX; i++)
+                wait_packet(TO_SERVER(EVENTS));
+        settle();
+        ck_assert(!hear());
+        for (size_t n = 0; n < EVENTS_MAX / EVENTS_IN_FLIGHT_MAX; n++) {
+                acknowledge(first + (n + 1) * EVENTS_IN_FLIGHT_MAX - 1);
+                for (size_t i = 0; i < EVENTS_IN_FLIGHT_MAX / EVENTS_BATCH_MAX &&
+                                   n + 1 < EVENTS_MAX / EVENTS_IN_FLIGHT_MAX;
+                     i++)
+                        wait_packet(TO_SERVER(EVENTS));
+        }
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->events[0]->port, PORT);
+        wait_packet(TO_SERVER(COUNTS));
+        wait_packet(TO_SERVER(SYNCED));
+        ck_assert_uint_eq(packet->request, 7);
+}
+END_TEST
+
+START_TEST(too_many_are_refused)
+{
+        push_many(EVENTS_IN_FLIGHT_MAX + 1);
+        server_link_send_events(&egress);
+        while (hear())
+                ;
+        for (uint64_t i = 1; i <= SYNCS_MAX; i++)
+                server_sync_begin(&egress, i, sandbox_id);
+        ck_assert(!hear());
+        ask(SYNCS_MAX + 1, sandbox_id);
+        wait_packet(TO_SERVER(FAILURE));
+        ck_assert_uint_eq(packet->request, SYNCS_MAX + 1);
+}
+END_TEST
+
+START_TEST(counts_are_told_within_a_second_and_to_the_next)
+{
+        refuse(200);
+        egress_consume(&egress);
+        wait_packet(TO_SERVER(EVENTS));
+        while (packet->body_case == TO_SERVER(EVENTS))
+                wait_packet(egress.events.n_sent < egress.events.n_pushed ? TO_SERVER(EVENTS)
+                                                                          : TO_SERVER(COUNTS));
+        ck_assert_uint_eq(
+                packet->counts->counts[0]->n_logged + packet->counts->counts[0]->n_dropped, 200);
+        ck_assert_uint_gt(packet->counts->counts[0]->n_dropped, 0);
+        (void)close(server_fd);
+        connect_server();
+        server_sync_restart(&egress);
+        wait_packet(TO_SERVER(COUNTS));
+        ck_assert_uint_eq(
+                packet->counts->counts[0]->n_logged + packet->counts->counts[0]->n_dropped, 200);
+}
+END_TEST
+
+START_TEST(the_last_counts_are_those_of_who_read_them_last)
+{
+        server_sync_tell_last(network, 12, 5);
+        wait_packet(TO_SERVER(COUNTS));
+        expect_count(10, 5);
+        server_sync_tell_last(network, 0, 0); /* they could not be read */
+        settle();
+        ck_assert(!hear());
+}
+END_TEST
+
+int main(void)
+{
+        Suite *suite = suite_create("server_sync");
+        TCase *tests = tcase_create("server_sync");
+        SRunner *runner;
+        int n_failed;
+
+        tcase_set_timeout(tests, 60);
+        tcase_add_checked_fixture(tests, setup, teardown);
+        tcase_add_test(tests, the_answer_comes_behind_what_was_in_the_ring);
+        tcase_add_test(tests, a_sandbox_that_is_not_there_has_told_all);
+        tcase_add_test(tests, the_answer_waits_until_the_events_before_it_may_be_sent);
+        tcase_add_test(tests, the_answer_waits_until_the_ring_was_taken);
+        tcase_add_test(tests, too_many_are_refused);
+        tcase_add_test(tests, counts_are_told_within_a_second_and_to_the_next);
+        tcase_add_test(tests, the_last_counts_are_those_of_who_read_them_last);
+        suite_add_tcase(suite, tests);
+        runner = srunner_create(suite);
+        srunner_run_all(runner, CK_ENV);
+        n_failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
