@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "hotcell/v1/egress_service.pb-c.h"
+#include "hotcell/v1/sandbox_service.pb-c.h"
 
 #include "cli/client.h"
 #include "cli/command.h"
@@ -21,6 +22,8 @@
 #include "cli/say.h"
 #include "cli/table.h"
 #include "runtime/base/macros.h"
+
+enum { COUNT_TIMEOUT_MSEC = 10 * 1000 };
 
 struct log_options {
         int format;
@@ -114,6 +117,27 @@ static int list(struct client *client, enum output_format format,
         return 0;
 }
 
+/* It has no place in the log, and is no reason to fail. */
+static void say_dropped(struct client *client, const char *sandbox_id)
+{
+        _cleanup_(message_freep) Hotcell__V1__GetSandboxRequest *get =
+                message_new(&hotcell__v1__get_sandbox_request__descriptor);
+        _cleanup_(message_freep) Hotcell__V1__GetSandboxResponse *answer = NULL;
+        _cleanup_(client_call_freep) struct client_call *call = NULL;
+        const Hotcell__V1__EgressStatus *status;
+
+        message_set_text(&get->sandbox_id, sandbox_id);
+        call = client_call_new(client, &hotcell__v1__sandbox_service__descriptor, "GetSandbox",
+                               &get->base, COUNT_TIMEOUT_MSEC);
+        if (!call || client_call_read(call, COUNT_TIMEOUT_MSEC, &answer) || !answer->sandbox)
+                return;
+        status = answer->sandbox->egress_status;
+        if (status && status->refusals && status->refusals->dropped > 0)
+                say("%" PRId64 " of %" PRId64 " refusals in the sandbox are not in the log: they "
+                    "were too many at once, and only counted",
+                    status->refusals->dropped, status->refusals->denied);
+}
+
 static int run_log(const struct log_options *options, const char *sandbox)
 {
         _cleanup_(message_freep) Hotcell__V1__ListEgressEventsRequest *ask =
@@ -130,7 +154,10 @@ static int run_log(const struct log_options *options, const char *sandbox)
         if (r)
                 return r;
         ask->page_size = 1000;
-        return list(client, (enum output_format)options->format, ask);
+        r = list(client, (enum output_format)options->format, ask);
+        if (r == 0)
+                say_dropped(client, ask->sandbox_id);
+        return r;
 }
 
 static int egress_log(int argc, char **argv)
@@ -140,7 +167,8 @@ static int egress_log(int argc, char **argv)
                 .operands = "[OPTIONS] SANDBOX",
                 .summary = "Shows what a sandbox asked the network for and what was decided, "
                            "oldest first.",
-                .text = "Also of one that has ended, as long as its record is kept.",
+                .text = "Also of one that has ended, as long as its record is kept. How many refusals "
+                        "were too many to be\nin it is said on standard error.",
                 .examples = "  hotcell egress log my-box\n"
                             "  hotcell egress log --type denied --execution exe-7d my-box\n"
                             "  hotcell egress log -o jsonl my-box\n",

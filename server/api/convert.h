@@ -36,6 +36,9 @@ Hotcell__V1__EgressPolicy *convert_egress(struct arena *arena, const struct egre
 /* @is_whole: the record has its policy; else the version only. */
 Hotcell__V1__EgressStatus *
 convert_egress_status(struct arena *arena, const struct sandbox_record *record, bool is_whole);
+/* NULL: they are not known. */
+Hotcell__V1__EgressRefusals *convert_refusals(struct arena *arena,
+                                              const struct egress_refusals *refusals);
 Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_view *view);
 Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_record *record);
 

@@ -95,6 +95,23 @@ static char *convert_digest(struct arena *arena, const uint8_t sha256[static 32]
         return arena_text(arena, text);
 }
 
+Hotcell__V1__EgressRefusals *convert_refusals(struct arena *arena,
+                                              const struct egress_refusals *refusals)
+{
+        Hotcell__V1__EgressRefusals *message;
+
+        if (!refusals->is_known)
+                return NULL;
+        message = arena_new(arena, Hotcell__V1__EgressRefusals);
+        if (!message)
+                return NULL;
+        hotcell__v1__egress_refusals__init(message);
+        message->denied = refusals->logged + refusals->dropped;
+        message->logged = refusals->logged;
+        message->dropped = refusals->dropped;
+        return message;
+}
+
 Hotcell__V1__EgressStatus *convert_egress_status(struct arena *arena,
                                                  const struct sandbox_record *record, bool is_whole)
 {
@@ -105,6 +122,7 @@ Hotcell__V1__EgressStatus *convert_egress_status(struct arena *arena,
                 return NULL;
         hotcell__v1__egress_status__init(message);
         message->policy_version = record->egress_version;
+        message->refusals = convert_refusals(arena, &record->egress_refusals);
         if (!is_whole)
                 return message;
         message->enforced = record->state == SANDBOX_RUNNING &&

@@ -35,6 +35,19 @@ static void set_tokens(struct api_call *call, const struct sandbox_list *list,
         response->next_page_token = page_token_new(&call->arena, &filter.base, &cursor);
 }
 
+/* The row of one that lives is older than what is known of it. */
+static Hotcell__V1__Sandbox *convert_listed(struct api_call *call,
+                                            const struct sandbox_record *record)
+{
+        Hotcell__V1__Sandbox *message = convert_sandbox(&call->arena, record);
+        struct egress_refusals refusals;
+
+        if (message && message->egress_status &&
+            session_find_refusals(call->api->session, record->sandbox_id, &refusals))
+                message->egress_status->refusals = convert_refusals(&call->arena, &refusals);
+        return message;
+}
+
 static void on_done(void *userdata, int result, const struct sandbox_list *list)
 {
         struct api_call *call = userdata;
@@ -46,7 +59,7 @@ static void on_done(void *userdata, int result, const struct sandbox_list *list)
                 response.sandboxes = arena_new_array(&call->arena, Hotcell__V1__Sandbox *, list->n);
                 for (size_t i = 0; response.sandboxes && i < list->n; i++)
                         response.sandboxes[response.n_sandboxes++] =
-                                convert_sandbox(&call->arena, &list->records[i]);
+                                convert_listed(call, &list->records[i]);
                 set_tokens(call, list, &response);
                 api_call_reply(call, &response.base);
         }

@@ -123,6 +123,17 @@ void egress_intake_count(struct session *session, uint64_t cgroup_id,
                 sandbox->record.egress_refusals = *refusals;
 }
 
+bool session_find_refusals(struct session *session, const char *sandbox_id,
+                           struct egress_refusals *ret_refusals)
+{
+        const struct sandbox *sandbox = session_find_sandbox(session, NULL, sandbox_id);
+
+        if (!sandbox)
+                return false;
+        *ret_refusals = sandbox->record.egress_refusals;
+        return true;
+}
+
 /* Up to where nothing is on its way to the database any more. */
 static void acknowledge(struct session *session)
 {

@@ -394,6 +394,10 @@ struct egress_source {
 int session_egress_event(struct session *session, const struct egress_source *source,
                          const struct egress_record *record);
 
+/* What the wall refused in a sandbox that lives, as known now. False: it does not live here. */
+bool session_find_refusals(struct session *session, const char *sandbox_id,
+                           struct egress_refusals *ret_refusals);
+
 /* Events. */
 /* The numbers are kept in rings and in the database: never change one. */
 enum execution_event_kind {

@@ -207,9 +207,9 @@ struct sandbox_record {
         int64_t egress_version;   /* of its policy: one more with each that replaces another one */
         struct egress *egress;    /* a hold; NULL: nothing may leave */
         struct egress_enforcement enforcement;
-        struct egress_refusals egress_refusals;
-        struct egress_tail egress_tail; /* only of what store_load_living tells */
-        uint64_t cgroup_id;             /* only good within boot_id */
+        struct egress_refusals egress_refusals; /* stored with its end */
+        struct egress_tail egress_tail;         /* only of what store_load_living tells */
+        uint64_t cgroup_id;                     /* only good within boot_id */
         char boot_id[40];
         bool is_one_shot; /* ends with its execution */
 };

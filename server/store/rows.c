@@ -63,6 +63,9 @@ static const struct field sandbox_fields[] = {
         SANDBOX(TEXT, boot_id),
         SANDBOX(BOOL, is_one_shot),
         SANDBOX(INT64, egress_version),
+        SANDBOX_AS(BOOL, "egress_counted", egress_refusals.is_known),
+        SANDBOX_AS(INT64, "egress_logged", egress_refusals.logged),
+        SANDBOX_AS(INT64, "egress_dropped", egress_refusals.dropped),
 };
 
 #define CONTEXT(kind, member) FIELD(kind, context_record, #member, member)

@@ -219,6 +219,20 @@ class Egress(CliTest):
         request = [request for method, request, _ in server.requests if method == "ListEgressEvents"][-1]
         self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))
 
+    def test_the_log_says_last_how_many_refusals_are_not_in_it(self):
+        box = sandbox.Sandbox(sandbox_id=SANDBOX_ID)
+        box.egress_status.refusals.denied, box.egress_status.refusals.logged, box.egress_status.refusals.dropped = 4500, 71, 4429
+        server = self.serve(ListEgressEvents=lambda request: egress_service.ListEgressEventsResponse(events=[self.event()]),
+                            GetSandbox=lambda request: sandboxes.GetSandboxResponse(sandbox=box))
+        said = b"hotcell: 4429 of 4500 refusals in the sandbox are not in the log: they were too many at once, and only counted\n"
+        for words in ((), ("-o", "jsonl")):
+            ran = self.hotcell(server, "egress", "log", *words, SANDBOX_ID)
+            self.assertEqual((ran.returncode, ran.stderr), (0, said))
+        shown = json.loads(self.hotcell(server, "sandbox", "inspect", SANDBOX_ID).stdout)
+        self.assertEqual(int(shown["egress_status"]["refusals"]["dropped"]), 4429)
+        box.egress_status.refusals.denied, box.egress_status.refusals.dropped = 71, 0
+        self.assertEqual(self.hotcell(server, "egress", "log", SANDBOX_ID).stderr, b"")
+
     def test_mistakes_are_said(self):
         ran = self.hotcell(None, "egress", "log", "--type", "allowed", SANDBOX_ID)
         self.assertEqual((ran.returncode, ran.stderr), (125, b"hotcell: egress log: --type is one of denied, failed, flow_ended, not 'allowed'\n"))

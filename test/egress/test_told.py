@@ -1,15 +1,21 @@
-"""What a run is told of its egress: all that it was refused before its end, names and flows under its own id, and cut flows."""
+"""What a run is told of its egress: all that it was refused before its end, names and flows under its own id, cut flows, and how many were refused."""
 
 import concurrent.futures
+import contextlib
 import os
 import signal
 import unittest
 
+import grpc
+
 import scenario
 import scene as scenes
+import stubs
+import test_counts
 from daemons import PATIENCE, wait_until
+from patient import ask
 from scene import allow, is_like
-from stubs import execution_service
+from stubs import execution_service, sandbox_service, server_service
 
 ALLOWED = "93.184.216.34"
 FORBIDDEN = "93.184.216.250"
@@ -20,6 +26,7 @@ scene = scenes.Scene()
 
 def setUpModule():
     scene.enter()
+    test_counts.scene = scene
 
 
 def told(run, **fields):
@@ -115,6 +122,74 @@ with opened({ALLOWED!r}, {CHARGEN}) as s:
         for port, run in zip((1, 2, 3), runs):
             self.assertEqual(scene.wait_log(sandbox, port=port).execution_id, run.execution_id)
         wait_until(lambda: told(scene.run(sandbox, f"tcp({FORBIDDEN!r}, 4)"), port=4), "it is asked again")
+
+
+class Counted(unittest.TestCase):
+    def refusals(self, sandbox):
+        status = scenario.get(scene.client, sandbox).egress_status
+        self.assertTrue(status.HasField("refusals"))
+        counts = status.refusals
+        self.assertEqual(counts.denied, counts.logged + counts.dropped)
+        return {"denied": counts.denied, "logged": counts.logged, "dropped": counts.dropped}
+
+    def listed(self, sandbox):
+        message = sandbox_service.ListSandboxesRequest(page_size=1000, states=[stubs.sandbox.SANDBOX_STATE_RUNNING, stubs.sandbox.SANDBOX_STATE_ENDED])
+        answer = scene.client.sandboxes.ListSandboxes(message, timeout=60 * PATIENCE)
+        return next(box for box in answer.sandboxes if box.sandbox_id == sandbox).egress_status.refusals
+
+    def test_all_refusals_are_counted_and_stay_so(self):
+        sandbox = scene.create(allow(ALLOWED))
+        proof = test_counts.counts_of(sandbox)
+        self.assertEqual(self.refusals(sandbox), {"denied": 0, "logged": 0, "dropped": 0})
+        scene.run(sandbox, f"for i in range(4500): tcp({FORBIDDEN!r}, 1 + i)")
+        counted = {name: value - proof[name] for name, value in test_counts.counts_of(sandbox).items()}
+        self.assertEqual(counted["denied"], 4500)
+        self.assertGreater(counted["dropped"], 0)
+        self.assertEqual(self.refusals(sandbox), counted)
+        self.assertEqual(self.listed(sandbox).dropped, counted["dropped"])
+        self.check_by_restarts(sandbox, counted)
+        self.check_in_the_background(sandbox, counted)
+        self.check_at_the_end(sandbox, proof, counted)
+
+    def check_by_restarts(self, sandbox, counted):
+        for pid_of in (scene.running.egress_pid, scene.running.server_pid):
+            pid = pid_of()
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: pid_of() not in (None, pid), "it is started again")
+            wait_until(scene.running.is_ready, "ready again")
+            ask(scene.client.server.GetServerInfo, server_service.GetServerInfoRequest())
+            wait_until(lambda: scenario.get(scene.client, sandbox).egress_status.refusals.denied == counted["denied"], "the counts are back")
+            self.assertEqual(self.refusals(sandbox), counted)
+
+    def check_in_the_background(self, sandbox, counted):
+        """While it runs, and before it ends."""
+        scene.run(sandbox, scenes.PRELUDE)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            running = pool.submit(scene.run, sandbox, f"""
+import os
+tcp({FORBIDDEN!r}, 9999)
+while not os.path.exists("/tmp/enough"): time.sleep(0.01)""", timeout=110)
+            try:
+                wait_until(lambda: self.refusals(sandbox)["denied"] == counted["denied"] + 1, "it is told while the run goes on")
+            finally:
+                other = new_context(sandbox)
+                scene.run(sandbox, "open('/tmp/enough', 'w').close()", context_id=other)
+                running.result(60 * PATIENCE)
+
+    def check_at_the_end(self, sandbox, proof, counted):
+        scene.run(sandbox, f"""
+import threading
+def strike():
+    while True: tcp({FORBIDDEN!r}, 8)
+for _ in range(2): threading.Thread(target=strike, daemon=True).start()""")
+        before = test_counts.counts_of(sandbox)["denied"] - proof["denied"]
+        with contextlib.suppress(grpc.RpcError):
+            scenario.delete(scene.client, sandbox)
+        last = self.refusals(sandbox)
+        self.assertGreaterEqual(last["denied"], before)
+        self.assertGreater(last["denied"], counted["denied"] + 1)
+        self.assertGreater(last["dropped"], 0)
+        self.assertEqual(self.listed(sandbox).denied, last["denied"])
 
 
 if __name__ == "__main__":

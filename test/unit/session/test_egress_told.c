@@ -432,6 +432,76 @@ START_TEST(syncs_do_not_keep_policies_from_being_answered)
 }
 END_TEST
 
+/* --- counts --- */
+
+static struct egress_refusals refusals_of(const char *id)
+{
+        return get_sandbox(id).sandbox.egress_refusals;
+}
+
+static bool is_counted(void *userdata)
+{
+        const int64_t *n = userdata;
+        struct egress_refusals refusals;
+
+        ck_assert(session_find_refusals(f.session, sandbox_id, &refusals));
+        return refusals.is_known && refusals.logged == *n;
+}
+
+START_TEST(what_is_counted_is_told_while_it_lives_and_after)
+{
+        struct egress_refusals refusals = refusals_of(sandbox_id);
+        int64_t n = 71;
+
+        ck_assert(!refusals.is_known);
+        fake_egress_count(f.egress, cgroup_id, 71, 4429);
+        fake_egress_count(f.egress, cgroup_id + 1000, 1, 1); /* of nobody */
+        run_until(is_counted, &n);
+        refusals = refusals_of(sandbox_id);
+        ck_assert_int_eq(refusals.logged, 71);
+        ck_assert_int_eq(refusals.dropped, 4429);
+
+        fake_egress_script(f.egress)->hold_syncs = true;
+        fake_egress_count(f.egress, cgroup_id, 72, 4430);
+        ck_assert_int_eq(delete_sandbox(sandbox_id).result.outcome, 0);
+        refusals = refusals_of(sandbox_id);
+        ck_assert_int_eq(get_sandbox(sandbox_id).sandbox.state, SANDBOX_ENDED);
+        ck_assert(refusals.is_known);
+        ck_assert_int_eq(refusals.logged, 72);
+        ck_assert_int_eq(refusals.dropped, 4430);
+        ck_assert(!session_find_refusals(f.session, sandbox_id, &refusals));
+}
+END_TEST
+
+static void on_ended(void *userdata, const struct session_result *result,
+                     const struct sandbox_record *record, bool created)
+{
+        (void)created;
+        (void)record;
+        ck_assert_int_eq(result->outcome, 0);
+        *(bool *)userdata = true;
+}
+
+START_TEST(the_end_of_a_sandbox_waits_for_its_last_counts)
+{
+        bool is_over = false;
+        struct egress_refusals refusals;
+
+        fake_egress_script(f.egress)->hold_syncs = true;
+        session_delete_sandbox(f.session, "uid:1", sandbox_id, NULL, CAUSE_CLIENT, on_ended,
+                               &is_over);
+        while (fake_egress_n_syncs(f.egress) == 0)
+                run_turns(1);
+        fake_egress_count(f.egress, cgroup_id, 5, 6);
+        fake_egress_release_syncs(f.egress);
+        run_until_true(&is_over);
+        refusals = refusals_of(sandbox_id);
+        ck_assert(refusals.is_known);
+        ck_assert_int_eq(refusals.logged, 5);
+        ck_assert_int_eq(refusals.dropped, 6);
+}
+END_TEST
+
 /* --- the history --- */
 
 START_TEST(the_oldest_are_forgotten)
@@ -480,6 +550,8 @@ int main(void)
                 the_end_goes_on_when_hotcell_egress_is_gone,
                 a_sync_that_is_refused_is_over,
                 syncs_do_not_keep_policies_from_being_answered,
+                what_is_counted_is_told_while_it_lives_and_after,
+                the_end_of_a_sandbox_waits_for_its_last_counts,
                 the_oldest_are_forgotten,
         };
         Suite *suite = suite_create("egress_told");
