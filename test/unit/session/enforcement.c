@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/session/session_private.h"
+
 /* What a killed server had in memory stays and is nobody's; see test_crashes.c. */
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
@@ -15,6 +17,7 @@ int __lsan_is_turned_off(void)
 bool is_store_held;  /* the next change waits until store_go_on() */
 unsigned n_failures; /* so many changes fail */
 struct held_answer held_answer;
+char sandbox_id[ID_BUFFER];
 
 void __real_store_update_sandbox(struct store *store, const struct sandbox_record *record,
                                  enum sandbox_event event, store_on_done on_done, void *userdata);
@@ -26,6 +29,26 @@ void __real_store_update_sandbox_for(struct store *store, const struct request_r
 void __wrap_store_update_sandbox_for(struct store *store, const struct request_record *request,
                                      const struct sandbox_record *record, enum sandbox_event event,
                                      store_on_done on_done, void *userdata);
+
+struct pauses pauses;
+
+int __real_session_arm(struct session *session, sd_event_source **timer, uint64_t usec,
+                       sd_event_time_handler_t handler, void *userdata);
+int __wrap_session_arm(struct session *session, sd_event_source **timer, uint64_t usec,
+                       sd_event_time_handler_t handler, void *userdata);
+
+int __wrap_session_arm(struct session *session, sd_event_source **timer, uint64_t usec,
+                       sd_event_time_handler_t handler, void *userdata)
+{
+        struct sandbox *sandbox = session_find_sandbox(session, NULL, sandbox_id);
+
+        if (sandbox && timer == &sandbox->enforcement.retry) {
+                ck_assert_uint_lt(pauses.n, PAUSES_MAX);
+                pauses.sec[pauses.n++] = usec / 1000000;
+                usec = pauses.are_short ? 1000 : usec;
+        }
+        return __real_session_arm(session, timer, usec, handler, userdata);
+}
 
 struct failure {
         sd_event_source *source;
@@ -106,6 +129,7 @@ void set_up(void)
 {
         is_store_held = false;
         n_failures = 0;
+        pauses = (struct pauses){ 0 };
         fixture_setup();
         loose = make_egress(POLICY_DEFAULT_DENY, &allow, 1);
         tight = make_egress(POLICY_DEFAULT_DENY, &deny, 1);
@@ -140,8 +164,6 @@ struct answer create_with(struct egress *egress)
         run_until_true(&answer.is_done);
         return answer;
 }
-
-char sandbox_id[ID_BUFFER];
 
 void make_sandbox(struct egress *egress)
 {

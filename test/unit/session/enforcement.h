@@ -34,6 +34,17 @@ extern struct held_answer held_answer;
 
 void store_go_on(void);
 
+enum { PAUSES_MAX = 16 };
+
+/* Before the policy of the sandbox is asked for once more. */
+struct pauses {
+        bool are_short; /* a millisecond, whatever they are */
+        size_t n;
+        uint64_t sec[PAUSES_MAX];
+};
+
+extern struct pauses pauses;
+
 /* Allows; denies. */
 extern struct egress *loose, *tight;
 

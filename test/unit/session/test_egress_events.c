@@ -7,6 +7,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "server/session/egress.h"
 #include "test/unit/session/egress_events.h"
 #include "test/unit/session/fixture.h"
 
@@ -350,6 +351,91 @@ START_TEST(what_waits_to_be_stored_is_bounded_and_shared)
 }
 END_TEST
 
+static int tell_of(const char *id)
+{
+        const struct egress_source source = { .sandbox_id = id };
+        const struct egress_record record = denial(1);
+
+        return session_egress_event(f.session, &source, &record);
+}
+
+static unsigned fill_places(const char *id)
+{
+        unsigned n = 0;
+
+        while (tell_of(id) == 0)
+                n++;
+        return n;
+}
+
+/* Each owner has what waits of its own, also when some of the others' was stored. */
+START_TEST(what_still_waits_is_whose_it_was)
+{
+        struct sandbox_request request = sandbox_request();
+        char other[ID_BUFFER];
+
+        request.owner = "key-b";
+        (void)strcpy(other, create_sandbox(&request).sandbox.sandbox_id);
+        is_store_stuck = true;
+        for (int i = 0; i < EGRESS_BATCH_MAX; i++)
+                ck_assert_int_eq(tell_of(sandbox_id), 0);
+        for (int i = 0; i < 200; i++)
+                ck_assert_int_eq(tell_of(other), 0);
+        /* One alone is on its way, then as many as go at once. */
+        stuck_on_done(stuck_userdata, 0);
+        stuck_on_done(stuck_userdata, 0);
+        /* The other's, which are half of all with those that still come. */
+        ck_assert_uint_eq(fill_places(other), 512 - (200 - 1));
+        ck_assert_uint_eq(fill_places(sandbox_id), 256);
+        is_store_stuck = false;
+        stuck_on_done(stuck_userdata, 0);
+}
+END_TEST
+
+/* Without the pause before each. */
+static void try_again(unsigned n)
+{
+        for (unsigned i = 0; i < n; i++) {
+                unsigned n_before = n_inserts;
+
+                egress_queue_flush(f.session);
+                ck_assert_uint_eq(n_inserts, n_before + 1);
+        }
+}
+
+enum { TRIES = 60 }; /* of a batch that cannot be stored for another reason */
+
+START_TEST(a_full_disk_loses_none)
+{
+        store_result = STORE_E_FULL;
+        tell_denial(1);
+        tell_denial(2);
+        try_again(3 * TRIES);
+        store_result = 0;
+        wait_for_stored(2);
+        ck_assert_int_eq(stored.records[0].port, 1);
+        ck_assert_int_eq(stored.records[1].port, 2);
+}
+END_TEST
+
+START_TEST(a_batch_that_fails_for_ever_makes_way)
+{
+        store_result = -EIO;
+        tell_denial(1);
+        try_again(TRIES - 1);
+        store_result = 0;
+        tell_denial(2);
+        wait_for_stored(1);
+        ck_assert_int_eq(stored.records[0].port, 2);
+        /* The next one has as many tries. */
+        store_result = -EIO;
+        tell_denial(3);
+        try_again(TRIES - 2);
+        store_result = 0;
+        wait_for_stored(2);
+}
+END_TEST
+
 /* Also what was shown meanwhile is not lost. */
 START_TEST(a_batch_that_fails_is_tried_again)
 {
@@ -455,7 +541,10 @@ int main(void)
                 what_is_no_event_is_refused,
                 names_of_processes_become_text,
                 what_waits_to_be_stored_is_bounded_and_shared,
+                what_still_waits_is_whose_it_was,
                 a_batch_that_fails_is_tried_again,
+                a_full_disk_loses_none,
+                a_batch_that_fails_for_ever_makes_way,
                 a_stop_waits_for_what_is_on_its_way,
                 a_full_ring_blocks_nothing_and_counts,
                 a_gap_counts_them,
