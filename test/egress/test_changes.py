@@ -159,7 +159,7 @@ for name in ("allowed.test", "same.test"):
     s = opened({NAMED[4]!r}, 80)
     s.connect(({NAMED[4]!r}, 80))
     s.sendall(request(name))
-    assert status(s) == "HTTP/1.1 200 OK"
+    assert status(s).startswith("HTTP/1.1 200")
     flows.append(s)""")
             scene.update(sandbox, *rules)
             self.assertEqual(scene.inside(sandbox, "[attempt(lambda s=s: (s.sendall(request('same.test')), status(s))[1]) for s in flows]"),
@@ -172,7 +172,7 @@ address_of("allowed.test", 4)
 s = opened({NAMED[4]!r}, 80)
 s.connect(({NAMED[4]!r}, 80))
 s.sendall(request("other.test"))
-assert status(s) == "HTTP/1.1 200 OK"""")
+assert status(s).startswith("HTTP/1.1 200")""")
         scene.update(sandbox, allow("allowed.test"))
         self.assertEqual(scene.inside(sandbox, "attempt(lambda: s.recv(1))"), "ECONNRESET")
 
