@@ -7,6 +7,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "server/store/sandbox_reads.h"
 #include "test/unit/store/fixture.h"
 
 static struct fixture fixture;
@@ -207,6 +208,38 @@ START_TEST(an_event_comes_back_as_it_was)
         ck_assert_int_eq(out->sent_bytes, in.sent_bytes);
         ck_assert_int_eq(out->received_bytes, in.received_bytes);
         ck_assert_int_eq(out->duration_usec, in.duration_usec);
+}
+END_TEST
+
+/* By which the bound of bytes goes. */
+START_TEST(an_event_is_as_large_as_its_texts)
+{
+        enum { FEW = 384 }; /* of a row without texts */
+        struct egress_record record = make_event(1, 1);
+        char path[128];
+
+        ck_assert_int_eq(insert(&record, 1), 0);
+        record = make_event(1, 2);
+        (void)memset(record.name, 'a', 200);
+        (void)strcpy(record.address, "2001:db8::1");
+        (void)strcpy(record.command, "a-long-command");
+        ck_assert_int_eq(insert(&record, 1), 0);
+        (void)snprintf(path, sizeof(path), "%s", fixture_path(&fixture, "hotcell.db"));
+        fixture_close(&fixture);
+        ck_assert_int_eq(ask_sql(path, "SELECT min(size_bytes) FROM egress_events"),
+                         FEW + (int64_t)strlen("192.0.2.1") + (int64_t)strlen("curl"));
+        ck_assert_int_eq(ask_sql(path, "SELECT max(size_bytes) FROM egress_events"),
+                         FEW + 200 + (int64_t)strlen(record.address) +
+                                 (int64_t)strlen(record.command));
+        fixture_open(&fixture);
+}
+END_TEST
+
+START_TEST(a_page_has_a_thousand_at_most)
+{
+        insert_many(1, 1, LIST_LIMIT_MAX + 1);
+        ck_assert_uint_eq(list(1, &(struct egress_query){ .limit = 5000 })->n, LIST_LIMIT_MAX);
+        ck_assert(seen.more);
 }
 END_TEST
 
@@ -417,6 +450,8 @@ int main(void)
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         tcase_add_test(tcase, an_event_comes_back_as_it_was);
+        tcase_add_test(tcase, an_event_is_as_large_as_its_texts);
+        tcase_add_test(tcase, a_page_has_a_thousand_at_most);
         tcase_add_test(tcase, one_that_is_told_twice_is_kept_once);
         tcase_add_test(tcase, the_numbers_of_two_sandboxes_have_nothing_to_do_with_each_other);
         tcase_add_test(tcase, one_of_an_unknown_sandbox_does_not_spoil_the_others);
