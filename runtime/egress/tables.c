@@ -57,15 +57,21 @@ union key {
         struct egress_name_key name;
 };
 
+/* The search for a first key goes over all that is empty: so each is looked for from the one
+ * before, as long as that is there. */
 static int empty_map(int fd)
 {
-        union key key;
+        union key key, next;
+        bool has_more = bpf_map_get_next_key(fd, NULL, &key) == 0;
 
-        while (bpf_map_get_next_key(fd, NULL, &key) == 0) {
-                int r = bpf_map_delete_elem(fd, &key);
+        while (has_more) {
+                int r;
 
+                has_more = bpf_map_get_next_key(fd, &key, &next) == 0;
+                r = bpf_map_delete_elem(fd, &key);
                 if (r)
                         return error_origin(r);
+                key = next;
         }
         return 0;
 }
@@ -277,7 +283,10 @@ int tables_read_counts(const struct tables *tables, uint64_t cgroup_id,
 /* False: it was written meanwhile, of which the serial number is the first to change. */
 static bool read_token(const struct egress_token *token, struct egress_token *ret_token)
 {
+        const __u64 serial = __atomic_load_n(&token->serial, __ATOMIC_ACQUIRE);
+
         *ret_token = *token;
+        ret_token->serial = serial;
         atomic_thread_fence(memory_order_acquire);
         /* One that was never written is whole, too. */
         return *(const volatile __u64 *)&token->serial == ret_token->serial &&
