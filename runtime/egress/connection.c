@@ -36,6 +36,15 @@ enum {
         PORT_TLS = 443,
 };
 
+/* What was seen of the first bytes, so that none is looked at twice. */
+struct looking {
+        size_t n_seen;
+        union {
+                struct tls_hello tls;
+                struct http_head http;
+        };
+};
+
 struct connection {
         LIST_ENTRY(connection) link;
         struct network *network;
@@ -46,7 +55,8 @@ struct connection {
         bool is_by_name; /* its address alone did not allow it */
         bool has_said;   /* `name` is the one that the program told the other side */
         char name[POLICY_DOMAIN_BUFFER];
-        sd_event_source *readable;              /* while looking */
+        struct looking *looking;                /* while looking */
+        sd_event_source *readable;              /* likewise */
         sd_event_source *timer;                 /* likewise */
         struct dial *dial;                      /* while dialling */
         struct flow *flow;                      /* while relaying */
@@ -101,6 +111,7 @@ static void connection_free(struct connection *connection)
         connection->network->egress->n_connections--;
         connection->readable = sd_event_source_disable_unref(connection->readable);
         connection->timer = sd_event_source_disable_unref(connection->timer);
+        free(connection->looking);
         connection->dial = dial_free(connection->dial);
         connection->flow = flow_free(connection->flow);
         if (connection->inside_fd >= 0)
@@ -209,15 +220,14 @@ enum look {
         LOOK_NONE, /* it will not come */
 };
 
-static enum look look_at_tls(const uint8_t *bytes, size_t n, char name[static HOST_BUFFER])
+static enum look look_at_tls(struct tls_hello *hello, const uint8_t *bytes, size_t n,
+                             char name[static HOST_BUFFER])
 {
-        struct tls_hello hello = { 0 };
-
-        switch (tls_hello_take(&hello, bytes, n)) {
+        switch (tls_hello_take(hello, bytes, n)) {
         case TLS_HELLO_NEED_MORE:
                 return LOOK_MORE;
         case TLS_HELLO_FOUND:
-                (void)memcpy(name, hello.name, HOST_BUFFER);
+                (void)memcpy(name, hello->name, HOST_BUFFER);
                 return LOOK_FOUND;
         case TLS_HELLO_ABSENT:
         case TLS_HELLO_NOT_TLS:
@@ -227,16 +237,15 @@ static enum look look_at_tls(const uint8_t *bytes, size_t n, char name[static HO
         }
 }
 
-static enum look look_at_http(const uint8_t *bytes, size_t n, char name[static HOST_BUFFER])
+static enum look look_at_http(struct http_head *head, const uint8_t *bytes, size_t n,
+                              char name[static HOST_BUFFER])
 {
-        struct http_head head = { 0 };
-
-        switch (http_head_take(&head, bytes, n)) {
+        switch (http_head_take(head, bytes, n)) {
         case HTTP_HEAD_NEED_MORE:
                 return LOOK_MORE;
         case HTTP_HEAD_FOUND:
                 /* Also an address, which is no name that a rule could allow. */
-                (void)memcpy(name, head.host.text, HOST_BUFFER);
+                (void)memcpy(name, head->host.text, HOST_BUFFER);
                 return LOOK_FOUND;
         case HTTP_HEAD_ABSENT:
         case HTTP_HEAD_CONNECT:
@@ -247,8 +256,26 @@ static enum look look_at_http(const uint8_t *bytes, size_t n, char name[static H
         }
 }
 
+/* @n: bytes of the connection so far, of which those are new that were not seen. */
+static enum look look_at(struct connection *connection, const uint8_t *bytes, size_t n,
+                         char name[static HOST_BUFFER])
+{
+        struct looking *looking = connection->looking;
+        const uint8_t *fresh = bytes + looking->n_seen;
+        size_t n_fresh = n - looking->n_seen;
+
+        if (n < looking->n_seen)
+                return LOOK_NONE;
+        looking->n_seen = n;
+        return connection->token.port == PORT_TLS
+                       ? look_at_tls(&looking->tls, fresh, n_fresh, name)
+                       : look_at_http(&looking->http, fresh, n_fresh, name);
+}
+
 static void stop_looking(struct connection *connection)
 {
+        free(connection->looking);
+        connection->looking = NULL;
         connection->readable = sd_event_source_disable_unref(connection->readable);
         connection->timer = sd_event_source_disable_unref(connection->timer);
 }
@@ -281,12 +308,10 @@ static int on_head(sd_event_source *source, int fd, uint32_t events, void *userd
         int more;
 
         (void)source;
-        (void)events;
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
         if (n > 0)
-                look = connection->token.port == PORT_TLS ? look_at_tls(bytes, (size_t)n, name)
-                                                          : look_at_http(bytes, (size_t)n, name);
+                look = look_at(connection, bytes, (size_t)n, name);
         if (look == LOOK_FOUND) {
                 on_name(connection, name);
         } else if (look == LOOK_NONE || (size_t)n == sizeof(bytes) || events & EPOLLRDHUP) {
@@ -310,9 +335,13 @@ static int on_look_timeout(sd_event_source *source, uint64_t usec, void *userdat
 static void start_looking(struct connection *connection)
 {
         sd_event *event = connection->network->egress->event;
-        int r = sd_event_add_io(event, &connection->readable, connection->inside_fd,
-                                EPOLLIN | EPOLLRDHUP, on_head, connection);
+        int r;
 
+        connection->looking = calloc(1, sizeof(*connection->looking));
+        r = connection->looking
+                    ? sd_event_add_io(event, &connection->readable, connection->inside_fd,
+                                      EPOLLIN | EPOLLRDHUP, on_head, connection)
+                    : -ENOMEM;
         if (r >= 0)
                 r = sd_event_add_time_relative(event, &connection->timer, CLOCK_MONOTONIC,
                                                LOOK_TIMEOUT_USEC, 0, on_look_timeout, connection);
