@@ -96,7 +96,7 @@ static int sandbox_create(int argc, char **argv)
                 .examples = "  hotcell sandbox create --name my-box --memory 512M --cpus 1.5 --ttl "
                             "1h\n"
                             "  hotcell sandbox create --name my-box --get-or-create -q\n"
-                            "  hotcell sandbox create --allow pypi.org:443 --allow "
+                            "  hotcell sandbox create --allow index.example.org:443 --allow "
                             "93.184.216.0/24:443,8000-8080\n",
         };
         static const struct option_row rows[] = {
