@@ -21,12 +21,12 @@ from programs import Failed
 # How many samples of each; how much output a sample of stdout is.
 FULL = {
     "create": 100, "delete": 30, "cold": 15, "warm": 200, "stdout": 7, "stdout_mib": 256, "memory": 5, "restart": 9,
-    "egress-connect": 25, "egress-round-trip": 25, "egress-throughput": 7, "egress_mib": 256, "egress-dns": 16, "egress-update": 20,
+    "egress-connect": 25, "egress-round-trip": 25, "egress-throughput": 7, "egress_mib": 256, "egress-dns": 16, "egress-update": 20, "egress-cut": 20,
     "egress-create": 100,
 }
 QUICK = {
     "create": 15, "delete": 5, "cold": 3, "warm": 30, "stdout": 3, "stdout_mib": 64, "memory": 2, "restart": 3,
-    "egress-connect": 4, "egress-round-trip": 4, "egress-throughput": 3, "egress_mib": 64, "egress-dns": 4, "egress-update": 3,
+    "egress-connect": 4, "egress-round-trip": 4, "egress-throughput": 3, "egress_mib": 64, "egress-dns": 4, "egress-update": 3, "egress-cut": 4,
     "egress-create": 15,
 }
 ALL = figures.ALL | egress_figures.ALL

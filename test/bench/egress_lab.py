@@ -8,10 +8,11 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import grpc
 
-from egress_server import FIRST_BYTE_PORT, SERVED, UNLISTED
+from egress_server import FIRST_BYTE_PORT, SERVED, STREAM_PORT, UNLISTED
 from programs import Failed, Program
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -151,6 +152,27 @@ class EgressLab:
         if done.outcome != "OK":
             raise Failed(f"`{code[-100:]}` in a sandbox: {done.outcome} {done.error.value if done.error else ''}")
         return done.stdout
+
+    @contextlib.contextmanager
+    def cutter(self):
+        """A function that takes the policy away from under a stream: nanoseconds from the answer to the reset at the program."""
+        with self.sandbox(1, f"{SERVED}/32") as sandbox_id:
+            self._execute(sandbox_id, PROBE)
+            yield lambda: self._cut(sandbox_id)
+
+    def _cut(self, sandbox_id):
+        run, answered = scenario.Run(), None
+        request = scenario.request(sandbox_id, f"print(until_reset('{SERVED}', {STREAM_PORT}))")
+        for response in self.api.executions.Execute(request, timeout=60 * daemons.PATIENCE):
+            for event in response.events:
+                run.take(event)
+            if run.stdout and not answered:
+                self.client.ask("update", sandbox_id, 1, f"{UNLISTED}/32")
+                answered = time.monotonic_ns()
+        if run.outcome != "OK":
+            raise Failed(f"a stream whose policy was taken away: {run.outcome} {run.error.value if run.error else ''}")
+        self.client.ask("update", sandbox_id, 1, f"{SERVED}/32")
+        return max(0, int(run.stdout.split()[-1]) - answered)
 
     @contextlib.contextmanager
     def sides(self, first):

@@ -9,6 +9,7 @@ import time
 
 PATIENCE_SECONDS = 60
 CHUNK_BYTES = 256 << 10
+ENDLESS_BYTES = 1 << 60
 
 
 def _dial(address, port):
@@ -67,6 +68,20 @@ def rate(address, port, n_bytes):
                 raise OSError(f"the stream ended {left} bytes too early")
             left -= size
         return [n_bytes / (time.perf_counter_ns() - start) * 1e9]
+
+
+def until_reset(address, port):
+    """Reads a stream that has no end until it is reset. Nanoseconds of a clock that all processes share."""
+    with _dial(address, port) as connection:
+        connection.sendall(struct.pack("!Q", ENDLESS_BYTES))
+        connection.recv(1)
+        print("streaming", flush=True)
+        try:
+            while connection.recv(CHUNK_BYTES):
+                pass
+        except ConnectionResetError:
+            return time.monotonic_ns()
+    raise OSError("the stream ended without a reset")
 
 
 def queries(server, name, address, n, gap_seconds):

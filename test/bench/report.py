@@ -45,7 +45,8 @@ class Figure:
     bars: list
 
     def verdict(self, bar):
-        return bar.judge(self.ours.slow_end() if bar.of_slow_end else self.ours.summary.median)
+        series = next(one for one in (self.ours, *self.beside) if bar.of in (None, one.name))
+        return bar.judge(series.slow_end() if bar.of_slow_end else series.summary.median)
 
     def verdicts(self):
         return [self.verdict(bar) for bar in self.bars]

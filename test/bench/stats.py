@@ -59,12 +59,13 @@ class Summary:
 @dataclasses.dataclass(frozen=True)
 class Bar:
     """A limit for a median, or for the slow end of the samples. A @limit of None could not be known: what it is made of was
-    not measured."""
+    not measured. @of: the name of the series, if not that of the figure itself."""
 
     text: str
     limit: float | None
     more_is_better: bool = False
     of_slow_end: bool = False
+    of: str | None = None
 
     def judge(self, value):
         if value is None or self.limit is None:

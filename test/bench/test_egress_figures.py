@@ -2,12 +2,17 @@
 
 import contextlib
 import socket
+import struct
+import threading
+import time
 import unittest
+from unittest import mock
 
 import bench
 import egress_figures
 import egress_probe
 import egress_server
+import report
 import stats
 from programs import Failed
 
@@ -18,8 +23,9 @@ MANY, FEW, PLAIN = egress_figures.MANY, egress_figures.FEW, egress_figures.PLAIN
 class Egress:
     """Sides that answer always the same, and what they were asked."""
 
-    def __init__(self, values, create_nsec=None, update_version=None):
+    def __init__(self, values, create_nsec=None, update_version=None, update_nsec=1000, cut_nsec=0):
         self.values, self.create_nsec, self.update_version = values, create_nsec or {}, update_version
+        self.update_nsec, self.cut_nsec = update_nsec, cut_nsec
         self.asked, self.first, self.client = {}, None, self
         self.versions = {}
 
@@ -36,13 +42,17 @@ class Egress:
     def sandbox(self, n_rules, _first):
         yield f"sandbox-{n_rules}"
 
+    @contextlib.contextmanager
+    def cutter(self):
+        yield lambda: self.cut_nsec
+
     def ask(self, call, *words):
         if call == "create":
             return [str(self.create_nsec[bool(words)]), "a-sandbox"]
         if call == "update":
             self.asked.setdefault(words[0], []).append(words[2])
             self.versions[words[0]] = self.versions.get(words[0], 1) + 1
-            return ["1000", str(self.update_version or self.versions[words[0]])]
+            return [str(self.update_nsec), str(self.update_version or self.versions[words[0]])]
         return ["1"]
 
 
@@ -60,8 +70,25 @@ def verdicts(figure, **values):
 
 class Figures(unittest.TestCase):
     def test_ten_thousand_rules_may_cost_a_tenth_more_than_one(self):
-        self.assertEqual(verdicts(egress_figures.connect, many=1.1e5, few=1e5, plain=1e4), [stats.MET, stats.MET])
-        self.assertEqual(verdicts(egress_figures.connect, many=1.11e5, few=1e5, plain=1e4), [stats.MISSED, stats.MET])
+        self.assertEqual(verdicts(egress_figures.connect, many=1.1e5, few=1e5, plain=1e4), [stats.MET] * 3)
+        self.assertEqual(verdicts(egress_figures.connect, many=1.11e5, few=1e5, plain=1e4), [stats.MISSED, stats.MET, stats.MET])
+
+    def test_ten_times_the_veth_and_some_is_too_much(self):
+        for figure, place in ((egress_figures.connect, 1), (egress_figures.round_trip, 0), (egress_figures.dns, 0)):
+            for many, verdict in ((2.9e6, stats.MET), (3.1e6, stats.MISSED)):
+                self.assertEqual(verdicts(figure, many=many, few=many, plain=1e5)[place], verdict)
+
+    def test_an_update_and_a_cut_have_their_time(self):
+        for nsec, expected in ((49e6, [stats.MET, stats.MET]), (51e6, [stats.MISSED, stats.MET]), (501e6, [stats.MISSED, stats.MISSED])):
+            figure = egress_figures.update(Lab({}, update_nsec=int(nsec)), COUNTS)
+            self.assertEqual(figure.verdicts(), expected)
+        for nsec, verdict in ((99e6, stats.MET), (101e6, stats.MISSED)):
+            self.assertEqual(egress_figures.cut(Lab({}, cut_nsec=nsec), COUNTS).verdicts(), [verdict])
+
+    def test_a_bar_of_another_series_is_judged_by_that(self):
+        ours, other = (report.Series(name, "ns", "", [value] * 3) for name, value in (("ours", 10), ("other", 20)))
+        bars = [stats.Bar("", 15), stats.Bar("", 15, of="other"), stats.Bar("", 15, of="ours")]
+        self.assertEqual(report.Figure("", ours, [other], bars).verdicts(), [stats.MET, stats.MISSED, stats.MET])
 
     def test_half_of_the_plain_stream_is_enough(self):
         self.assertEqual(verdicts(egress_figures.throughput, many=5e8, few=6e8, plain=1e9), [stats.MET, stats.MET])
@@ -120,6 +147,20 @@ class Probes(unittest.TestCase):
         port = egress_server.serve(0, egress_server.stream)
         for n_bytes in (1, 1_000_000):
             self.assertGreater(egress_probe.rate("127.0.0.1", port, n_bytes)[0], 0)
+
+    def test_tell_when_a_stream_was_reset(self):
+        def stream_and_reset(connection):
+            connection.recv(8, socket.MSG_WAITALL)
+            connection.sendall(b"x")
+            reading.wait(60)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        reading = threading.Event()
+        before = time.monotonic_ns()
+        with mock.patch("builtins.print", lambda *_, **__: reading.set()):
+            self.assertGreater(egress_probe.until_reset("127.0.0.1", egress_server.serve(0, stream_and_reset)), before)
+            with self.assertRaises(OSError):
+                egress_probe.until_reset("127.0.0.1", egress_server.serve(0, lambda connection: connection.recv(8, socket.MSG_WAITALL)))
 
     def test_fail_when_the_server_does_something_else(self):
         with self.assertRaises(OSError):
