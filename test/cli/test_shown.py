@@ -15,7 +15,7 @@ import unittest
 
 from cli_case import CliTest, HOTCELL, TIMEOUT, play, started
 from fake_server import (EXECUTION_ID, SANDBOX_ID, bundle, chunk, egress, egress_service, ended, execution,
-                         executions, queued)
+                         executions, queued, sandbox, sandboxes)
 
 
 class Output(CliTest):
