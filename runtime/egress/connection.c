@@ -305,10 +305,9 @@ static int on_head(sd_event_source *source, int fd, uint32_t events, void *userd
         char name[HOST_BUFFER];
         enum look look = LOOK_NONE;
         ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_PEEK);
-        int more;
 
         (void)source;
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        if (n < 0 && errno == EAGAIN)
                 return 0;
         if (n > 0)
                 look = look_at(connection, bytes, (size_t)n, name);
@@ -316,10 +315,6 @@ static int on_head(sd_event_source *source, int fd, uint32_t events, void *userd
                 on_name(connection, name);
         } else if (look == LOOK_NONE || (size_t)n == sizeof(bytes) || events & EPOLLRDHUP) {
                 refuse(connection, EGRESS_REASON(NAME_ABSENT), 0);
-        } else {
-                /* Not before there is more than was seen. */
-                more = (int)n + 1;
-                (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &more, sizeof(more));
         }
         return 0;
 }
@@ -337,10 +332,12 @@ static void start_looking(struct connection *connection)
         sd_event *event = connection->network->egress->event;
         int r;
 
+        /* By edge: what stays in the socket would be told again and again. A low-water mark does
+         * not keep it quiet (urgent data, a full buffer), and setting it tells it anew. */
         connection->looking = calloc(1, sizeof(*connection->looking));
         r = connection->looking
                     ? sd_event_add_io(event, &connection->readable, connection->inside_fd,
-                                      EPOLLIN | EPOLLRDHUP, on_head, connection)
+                                      EPOLLIN | EPOLLRDHUP | EPOLLET, on_head, connection)
                     : -ENOMEM;
         if (r >= 0)
                 r = sd_event_add_time_relative(event, &connection->timer, CLOCK_MONOTONIC,
