@@ -274,10 +274,12 @@ static int make_place(struct peers *peers, const struct rpc_peer *peer)
 {
         struct seat *oldest;
 
+        /* A flood that goes on is said once: a place comes free for each one that is closed. */
+        if (peers->n_taken < peers->limits.connections_max / 2)
+                peers->is_full = false;
         if (has_place(peers, peer))
                 return 0;
         peers_check(peers);
-        peers->is_full &= !has_place(peers, peer);
         while (!has_place(peers, peer)) {
                 if (!peers->is_full)
                         log_warning("connections are as many as there may be: the oldest of those "
