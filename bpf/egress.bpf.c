@@ -156,6 +156,18 @@ static __always_inline bool is_local6(const __u32 *words)
                (words[3] == 0 || words[3] == bpf_htonl(1));
 }
 
+/*
+ * connect() to 0.0.0.0 of a socket that is bound goes to where it is bound: so one that was bound
+ * to a token's address would choose its token.
+ */
+static __always_inline bool is_relay_by_bind(const struct bpf_sock_addr *context,
+                                             const struct egress_destination *to)
+{
+        struct bpf_sock *sock = context->sk;
+
+        return !to->is_v6 && to->words[0] == 0 && sock && is_relay4(bpf_ntohl(sock->src_ip4));
+}
+
 static __always_inline enum egress_verdict judge_all(const struct egress_sandbox *sandbox,
                                                      const struct egress_destination *to,
                                                      __u16 *ret_rule)
@@ -185,6 +197,8 @@ static __always_inline bool decide(struct bpf_sock_addr *context, struct egress_
         enum egress_verdict verdict = judge_all(sandbox, to, &rule);
 
         *ret_token = 0;
+        if (verdict == EGRESS_LOCAL && is_relay_by_bind(context, to))
+                verdict = EGRESS_DENIED_RELAY;
         if (verdict == EGRESS_LOCAL)
                 return true;
         /* By its device, where each packet is judged again. */

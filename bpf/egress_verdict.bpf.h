@@ -15,6 +15,11 @@
 
 #include "bpf/egress_abi.h"
 
+enum {
+        ISATAP = 0x00005efe, /* before the IPv4 address */
+        ISATAP_UNIVERSAL = 0x02000000,
+};
+
 struct {
         __uint(type, BPF_MAP_TYPE_LPM_TRIE);
         __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -133,23 +138,47 @@ static __always_inline bool is_carried(const struct egress_sandbox *sandbox,
 }
 
 /*
- * Whether a rule denies the IPv4 address to which a NAT64 (64:ff9b::/96), 6to4 (2002::/16) or
- * IPv4-compatible (::/96) address may lead. Of TCP the relay says so.
+ * The IPv4 address to which an IPv6 one may lead: of NAT64 (64:ff9b::/96), 6to4 (2002::/16), the
+ * IPv4-compatible form (::/96), or ISATAP (RFC 5214 6.1; the bit says that the address is the only
+ * one). Of TCP the relay looks.
  */
-static __always_inline bool is_denied_within(const struct egress_destination *to, __u32 policy,
-                                             __u16 *ret_rule)
+static __always_inline bool read_within(const struct egress_destination *to,
+                                        struct egress_destination *ret_v4)
 {
-        struct egress_destination v4 = { .port = to->port, .protocol = to->protocol };
         __u32 head = bpf_ntohl(to->words[0]);
-        struct egress_ranges *found;
 
         if (!to->is_v6 || to->protocol == IPPROTO_TCP)
                 return false;
+        ret_v4->port = to->port;
+        ret_v4->protocol = to->protocol;
+        ret_v4->words[0] = to->words[3];
         if ((head == 0 || head == 0x64ff9bU) && to->words[1] == 0 && to->words[2] == 0)
-                v4.words[0] = to->words[3];
-        else if (head >> 16 == 0x2002)
-                v4.words[0] = bpf_htonl(head << 16 | bpf_ntohl(to->words[1]) >> 16);
-        else
+                return true;
+        if ((bpf_ntohl(to->words[2]) & ~ISATAP_UNIVERSAL) == ISATAP)
+                return true;
+        ret_v4->words[0] = bpf_htonl(head << 16 | bpf_ntohl(to->words[1]) >> 16);
+        return head >> 16 == 0x2002;
+}
+
+/* ISATAP's are in any prefix, so what is always denied has no entries for them as for the others.
+ */
+static __always_inline bool is_always_denied(const struct egress_destination *to, __u16 *ret_rule)
+{
+        const struct egress_ranges *found = find_ranges(to, EGRESS_POLICY_ALWAYS);
+        struct egress_destination v4 = { 0 };
+
+        if (!found && read_within(to, &v4))
+                found = find_ranges(&v4, EGRESS_POLICY_ALWAYS);
+        return found && judge_ranges(found, to, ret_rule) == EGRESS_DENY;
+}
+
+static __always_inline bool is_denied_within(const struct egress_destination *to, __u32 policy,
+                                             __u16 *ret_rule)
+{
+        struct egress_destination v4 = { 0 };
+        const struct egress_ranges *found;
+
+        if (!read_within(to, &v4))
                 return false;
         found = find_ranges(&v4, policy);
         return found && judge_ranges(found, &v4, ret_rule) == EGRESS_DENY;
@@ -182,8 +211,7 @@ judge(const struct egress_sandbox *sandbox, const struct egress_destination *to,
 
         if (!is_carried(sandbox, to))
                 return EGRESS_DENIED_PROTOCOL;
-        found = find_ranges(to, EGRESS_POLICY_ALWAYS);
-        if (found && judge_ranges(found, to, ret_rule) == EGRESS_DENY)
+        if (is_always_denied(to, ret_rule))
                 return EGRESS_DENIED_ALWAYS;
         if (sandbox->policy == EGRESS_POLICY_ALWAYS)
                 return EGRESS_DENIED_DEFAULT;

@@ -181,6 +181,17 @@ def bind_to(address, port, kind=socket.SOCK_STREAM):
     return attempt(run)
 
 
+def by_bind(address, port):
+    "connect() to nowhere in particular, which leads to where the socket is bound."
+    nowhere = "::ffff:0.0.0.0" if ":" in address else "0.0.0.0"
+    def run():
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as s:
+            s.bind((address, 0))
+            connect(s, nowhere, port)
+            return talk(s, MESSAGE)
+    return attempt(run)
+
+
 def relay_port():
     "Of what listens here at all addresses."
     for line in open("/proc/net/tcp6").readlines()[1:]:

@@ -260,6 +260,9 @@ def rows_of_the_host(v):
 def rows_of_other_tokens():
     yield Row("a forged token, v4-mapped", "tcp('::ffff:127.64.0.1', relay_port())", "EPERM", (BPF,), "rules", 6,
               event={"type": "DENIED", "reason": "ALWAYS_DENIED", "address": "127.64.0.1"})
+    for v, token in ((4, "127.64.0.1"), (6, "::ffff:127.64.0.1")):
+        yield Row("a forged token by bind()", f"by_bind({token!r}, relay_port())", "EPERM", (BPF,), "rules", v,
+                  event={"type": "DENIED", "reason": "ALWAYS_DENIED", "address": "0.0.0.0"})
     yield Row("a forged token by a source route", "with_option('127.0.0.1', relay_port(), 0, 4, source_route('127.64.0.1'))",
               ("timeout", "EPERM"), ("no answer", CAPABILITY), "rules", 4)
     yield Row("the resolver's port, bound by the program", "bind_to(nameserver(), 53)", "EADDRINUSE", (TAKEN,), "rules", 4)
