@@ -70,7 +70,9 @@ with world.World() as w:
 """
         with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             pids = list(map(int, process.stdout.readline().split()))
-            networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in pids}
+            # Kept open: the number of a network that is gone is soon another one's.
+            kept = [self.enterContext(open(f"/proc/{pid}/ns/net", "rb")) for pid in pids]
+            networks = {f"net:[{os.fstat(network.fileno()).st_ino}]" for network in kept}
             process.send_signal(signal.SIGKILL)
             process.stdin.close()
         daemons.wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "its processes ended")
