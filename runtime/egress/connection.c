@@ -26,6 +26,7 @@
 #include "runtime/egress/flow.h"
 #include "runtime/egress/http_head.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/teller.h"
 #include "runtime/egress/tls_hello.h"
 #include "runtime/policy/domain.h"
 
@@ -90,7 +91,7 @@ static void tell_denied(const struct connection *connection, Hotcell__Egress__V1
 
         event.reason = reason;
         event.rule = rule;
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
 }
 
 static void tell_failed(const struct connection *connection, int error)
@@ -98,7 +99,7 @@ static void tell_failed(const struct connection *connection, int error)
         struct event event = new_event(connection, EGRESS_DECISION(FAILED));
 
         event.error_number = error;
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
 }
 
 /* --- ends ---------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ static void on_flow_end(struct flow *flow, const struct flow_end *end, void *use
         event.sent_bytes = end->sent.bytes;
         event.received_bytes = end->received.bytes;
         event.duration_usec = (int64_t)end->duration_usec;
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
         connection_free(connection);
 }
 
@@ -410,7 +411,7 @@ static void refuse_without_token(struct connection *connection, int why)
                 network_event(connection->network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(DENIED));
 
         event.reason = reasons[why];
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
         connection_free(connection);
 }
 
@@ -473,7 +474,7 @@ void connection_accept(struct network *network, int fd)
                         network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(FAILED));
 
                 event.error_number = EMFILE;
-                network_push(network, &event);
+                teller_push(network->teller, &event);
                 (void)close(fd);
                 return;
         }

@@ -18,6 +18,7 @@
 #include "runtime/egress/network.h"
 #include "runtime/egress/resolver.h"
 #include "runtime/egress/server_link.h"
+#include "runtime/egress/teller.h"
 #include "runtime/policy/domain.h"
 
 enum {
@@ -210,7 +211,7 @@ static void report(const struct resolver_event *reported, void *userdata)
                 event.address = to_policy(reported->address);
                 event.has_address = true;
         }
-        egress_push(network->egress, &event);
+        teller_push(network->teller, &event);
         /* Before the answer: what a program does next, such as to end, comes after it. */
         server_link_send_events(network->egress);
 }

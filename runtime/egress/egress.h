@@ -15,6 +15,7 @@
 #include "runtime/egress/route.h"
 #include "runtime/egress/server_sync.h"
 #include "runtime/egress/tables.h"
+#include "runtime/egress/teller.h"
 #include "runtime/policy/always.h"
 
 struct channel;
@@ -49,6 +50,7 @@ struct egress {
         struct ring_buffer *ring;
         sd_event_source *ring_source;
         struct events events;
+        struct tellers tellers;
         sd_event_source *sending; /* enabled: there may be events to send */
 
         struct server_sync sync;
@@ -76,6 +78,3 @@ void egress_count_places(struct egress *egress, uint32_t n_networks);
 
 /* Takes what the BPF programs told so far. */
 void egress_consume(struct egress *egress);
-
-/* Puts an event into the queue and sees that it is sent. */
-void egress_push(struct egress *egress, const struct event *event);

@@ -16,6 +16,7 @@
 #include "runtime/egress/dns_service.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/policy_turns.h"
+#include "runtime/egress/teller.h"
 
 enum {
         ACCEPTS_A_TURN = 32,
@@ -43,19 +44,6 @@ struct event network_event(const struct network *network, Hotcell__Egress__V1__S
                 .protocol = IPPROTO_TCP,
                 .count = 1,
         };
-}
-
-void network_push(struct network *network, struct event *event)
-{
-        static const struct token_rate rate = { .interval_usec = 10000, .burst = 500 };
-
-        if (token_bucket_take(&network->events, &rate, clock_monotonic_usec()) > 0) {
-                network->n_left_out++;
-                return;
-        }
-        event->count += (uint32_t)MIN(network->n_left_out, (uint64_t)UINT32_MAX - event->count);
-        network->n_left_out = 0;
-        egress_push(network->egress, event);
 }
 
 uint64_t network_n_probes(const struct network *network)
@@ -348,7 +336,9 @@ int network_new(struct egress *egress, const struct network_spec *spec,
         LIST_INIT(&network->dns_streams);
         for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
                 network->sockets[i] = sockets[i];
-        r = dns_service_start(network);
+        r = teller_new(&egress->tellers, &network->teller);
+        if (!r)
+                r = dns_service_start(network);
         if (!r)
                 r = make_pause(network);
         if (!r)
@@ -370,6 +360,7 @@ struct network *network_free(struct network *network)
         network->pause = sd_event_source_disable_unref(network->pause);
         connections_end(network);
         dns_service_stop(network);
+        network->teller = teller_end(network->teller);
         drop_policy(network);
         names_deinit(&network->names);
         free(network);

@@ -11,7 +11,6 @@
 #include <uthash.h>
 
 #include "runtime/base/dns_label.h"
-#include "runtime/base/token_bucket.h"
 #include "runtime/egress/events.h"
 #include "runtime/egress/names.h"
 #include "runtime/egress/server_sync.h"
@@ -22,6 +21,7 @@ struct connection;
 struct dns_stream;
 struct egress;
 struct resolver_client;
+struct teller;
 
 enum network_socket {
         NETWORK_RELAY,
@@ -57,10 +57,9 @@ struct network {
         int sockets[_NETWORK_SOCKET_N];
         sd_event_source *sources[_NETWORK_SOCKET_N];
         sd_event_source *pause;        /* enabled: the listeners rest, for a want of descriptors */
-        struct token_bucket events;    /* of the relay */
-        uint64_t n_left_out;           /* of them, since the last one */
         uint64_t taken[EGRESS_TOKENS]; /* serial numbers of the tokens that came, by their place */
 
+        struct teller *teller;
         struct told_counts told; /* of the wall's */
 
         bool has_policy;
@@ -116,12 +115,6 @@ bool network_allows_name(const struct network *network, const struct policy_addr
 /* An event of this network, to be completed and pushed. */
 struct event network_event(const struct network *network, Hotcell__Egress__V1__Source source,
                            Hotcell__Egress__V1__Decision decision);
-
-/*
- * Tells an event of the relay's. A network has 100 of them a second, and 500 at once: of more than
- * that, the next one says in its count how many were left out.
- */
-void network_push(struct network *network, struct event *event);
 
 /* No connection could be accepted for a want of descriptors or memory: listens again a little
  * later. */

@@ -4,6 +4,7 @@
 
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/teller.h"
 
 static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
 {
@@ -61,6 +62,6 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         named = names_find(&network->names, &event.address, now_nsec / 1000);
         if (named)
                 (void)memcpy(event.name, named->entries[0].name, sizeof(event.name));
-        egress_push(egress, &event);
+        teller_push(network->teller, &event);
         server_sync_count_soon(egress);
 }
