@@ -16,6 +16,7 @@
 #include "runtime/egress/server_sync.h"
 #include "runtime/egress/tables.h"
 #include "runtime/egress/teller.h"
+#include "runtime/egress/wall_events.h"
 #include "runtime/policy/always.h"
 
 struct channel;
@@ -47,8 +48,9 @@ struct egress {
         struct tables tables;
         uint32_t program_ids[EGRESS_PROGRAMS_DIRECT];
         size_t n_programs;
-        struct ring_buffer *ring;
+        struct ring_buffer *ring; /* NULL: not all networks are known yet */
         sd_event_source *ring_source;
+        struct wall_unclaimed unclaimed;
         struct events events;
         struct tellers tellers;
         sd_event_source *sending; /* enabled: there may be events to send */

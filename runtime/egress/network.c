@@ -51,12 +51,18 @@ uint64_t network_n_probes(const struct network *network)
         return network->egress->has_v6 ? 2 : 1;
 }
 
+static bool has_proof(const struct network *network)
+{
+        return network->has_proof4 && (network->has_proof6 || !network->egress->has_v6);
+}
+
 bool network_is_proven(const struct network *network)
 {
         const uint64_t n_probes = network_n_probes(network);
         struct egress_counts counts;
 
-        return !tables_read_counts(&network->egress->tables, network->cgroup_id, &counts) &&
+        return (network->is_inherited || has_proof(network)) &&
+               !tables_read_counts(&network->egress->tables, network->cgroup_id, &counts) &&
                counts.n_denied >= n_probes && counts.n_logged >= n_probes;
 }
 
@@ -332,6 +338,7 @@ int network_new(struct egress *egress, const struct network_spec *spec,
         network->slot = spec->slot;
         network->relay_port = spec->relay_port;
         network->direct = spec->direct;
+        network->is_inherited = spec->is_inherited;
         LIST_INIT(&network->connections);
         LIST_INIT(&network->dns_streams);
         for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)

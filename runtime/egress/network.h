@@ -54,6 +54,10 @@ struct network {
         uint16_t relay_port;
         uint8_t direct; /* EGRESS_DIRECT4, EGRESS_DIRECT6: what its device has an address of */
 
+        bool is_inherited; /* see struct network_spec */
+        bool has_proof4;   /* its init was refused, and the event of that came */
+        bool has_proof6;
+
         int sockets[_NETWORK_SOCKET_N];
         sd_event_source *sources[_NETWORK_SOCKET_N];
         sd_event_source *pause;        /* enabled: the listeners rest, for a want of descriptors */
@@ -80,6 +84,7 @@ struct network_spec {
         uint32_t slot;
         uint16_t relay_port;
         uint8_t direct;
+        bool is_inherited; /* from a hotcell-egress before, which had the events of its proof */
 };
 
 /* Takes the sockets in any case. */
@@ -126,5 +131,8 @@ void network_hear(struct network *network);
 /* Refusals that the probe from within the sandbox is counted with. */
 uint64_t network_n_probes(const struct network *network);
 
-/* Whether the probe from within the sandbox was refused and told; see egress_probe.h. */
+/*
+ * Whether the probe from within the sandbox (egress_probe.h) was refused, counted and told, and its
+ * own events came. Of a network that was inherited the counts alone are known.
+ */
 bool network_is_proven(const struct network *network);

@@ -1,7 +1,10 @@
 #include "runtime/egress/wall_events.h"
 
+#include <stdbool.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
+#include "runtime/base/macros.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/teller.h"
@@ -31,10 +34,21 @@ static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
         }
 }
 
-void wall_event_push(struct egress *egress, const struct egress_event *told, int64_t now_usec,
-                     uint64_t now_nsec)
+/* A refusal of its init is the proof of the wall, and no doing of a program. */
+static bool take_proof(struct network *network, const struct egress_event *told)
 {
-        struct network *network = network_tables_find_group(&egress->networks, told->cgroup_id);
+        if (told->leaf_id != network->init_cgroup_id)
+                return false;
+        if (told->is_v6)
+                network->has_proof6 = true;
+        else
+                network->has_proof4 = true;
+        return true;
+}
+
+static struct event event_of(struct network *network, const struct egress_event *told,
+                             int64_t now_usec, uint64_t now_nsec)
+{
         struct event event = {
                 .cgroup_id = told->cgroup_id,
                 .leaf_cgroup_id = told->leaf_id,
@@ -52,9 +66,6 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         };
         const struct named_address *named;
 
-        /* The proof of the wall is no doing of a program. */
-        if (!network || told->leaf_id == network->init_cgroup_id)
-                return;
         event.address =
                 told->is_v6 ? policy_address_v6(told->address) : policy_address_v4(told->address);
         (void)memcpy(event.command, told->command, sizeof(event.command));
@@ -62,6 +73,38 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         named = names_find(&network->names, &event.address, now_nsec / 1000);
         if (named)
                 (void)memcpy(event.name, named->entries[0].name, sizeof(event.name));
+        return event;
+}
+
+void wall_event_push(struct egress *egress, const struct egress_event *told, int64_t now_usec,
+                     uint64_t now_nsec)
+{
+        struct network *network = network_tables_find_group(&egress->networks, told->cgroup_id);
+        struct wall_unclaimed *unclaimed = &egress->unclaimed;
+        struct event event;
+
+        if (!network) {
+                unclaimed->records[unclaimed->n++ % WALL_UNCLAIMED_MAX] = *told;
+                return;
+        }
+        if (take_proof(network, told))
+                return;
+        event = event_of(network, told, now_usec, now_nsec);
         teller_push(network->teller, &event);
         server_sync_count_soon(egress);
+}
+
+void wall_events_claim(struct egress *egress, const struct network *network)
+{
+        struct wall_unclaimed *unclaimed = &egress->unclaimed;
+        size_t n = MIN(unclaimed->n, (size_t)WALL_UNCLAIMED_MAX);
+
+        for (size_t i = unclaimed->n - n; i < unclaimed->n; i++) {
+                struct egress_event *told = &unclaimed->records[i % WALL_UNCLAIMED_MAX];
+
+                if (told->cgroup_id != network->cgroup_id)
+                        continue;
+                wall_event_push(egress, told, time_now_usec(), clock_monotonic_nsec());
+                told->cgroup_id = 0;
+        }
 }

@@ -121,7 +121,9 @@ void count_refusals(uint64_t n_denied, uint64_t n_logged)
 void make_network(void)
 {
         const struct box *box = &f.boxes[0];
-        const struct network_spec spec = { .sandbox_id = sandbox_id, .cgroup_id = box->group.id };
+        const struct network_spec spec = { .sandbox_id = sandbox_id,
+                                           .cgroup_id = box->group.id,
+                                           .is_inherited = true };
         int sockets[_NETWORK_SOCKET_N];
 
         count_refusals(2, 2);
