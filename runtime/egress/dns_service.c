@@ -203,6 +203,8 @@ static void report(const struct resolver_event *reported, void *userdata)
         event.asked_usec = reported->asked_usec;
         event.count = (uint32_t)MIN(reported->count, (uint64_t)UINT32_MAX);
         write_name(reported, event.name, sizeof(event.name));
+        if (reported->reason == RESOLVER_NAME && !network->has_policy)
+                event.reason = EGRESS_REASON(UNAVAILABLE);
         if (reported->reason == RESOLVER_NAME && reported->rule >= 0) {
                 event.reason = EGRESS_REASON(RULE);
                 event.rule = (uint32_t)reported->rule;

@@ -135,7 +135,7 @@ void network_judge(struct network *network, const struct policy_address *address
         const struct named_address *named;
         struct policy_ruling ruling;
 
-        *ret_ruling = (struct network_ruling){ .reason = EGRESS_REASON(DEFAULT) };
+        *ret_ruling = (struct network_ruling){ .reason = EGRESS_REASON(UNAVAILABLE) };
         if (!network->has_policy)
                 return;
         named = names_find(&network->names, address, clock_monotonic_usec());

@@ -24,6 +24,8 @@ static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
         case EGRESS_DENIED_SOURCE:
         case EGRESS_DENIED_ROUTE:
                 return EGRESS_REASON(FORGED);
+        case EGRESS_DENIED_UNREADY:
+                return EGRESS_REASON(UNAVAILABLE);
         case EGRESS_DENIED_DEFAULT:
         case EGRESS_LOCAL:
         case EGRESS_ALLOWED_RULE:

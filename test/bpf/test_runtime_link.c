@@ -306,6 +306,8 @@ START_TEST(what_was_refused_before_it_knew_its_networks_is_told)
         wait_packet(TO_SERVER(EVENTS));
         ck_assert_uint_eq(packet->events->n_events, 3);
         ck_assert_uint_eq(packet->events->events[0]->port, PORT);
+        /* It has no policy yet. */
+        ck_assert_int_eq((int)packet->events->events[0]->reason, EGRESS_REASON(UNAVAILABLE));
 }
 END_TEST
 
