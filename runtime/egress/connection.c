@@ -141,7 +141,7 @@ static void on_flow_end(struct flow *flow, const struct flow_end *end, void *use
         struct event event = new_event(connection, EGRESS_DECISION(FLOW_ENDED));
 
         (void)flow;
-        event.reason = connection->cut_reason;
+        event.reason = end->how == FLOW_URGENT ? EGRESS_REASON(PROTOCOL) : connection->cut_reason;
         event.error_number = end->error;
         event.sent_bytes = end->sent.bytes;
         event.received_bytes = end->received.bytes;

@@ -7,8 +7,10 @@
  * Ends are passed on as they are: the end of one direction (shutdown(2)) as that, a reset as a
  * reset. Of a reset the other end may see less than was sent before it, as with any connection.
  *
- * A flow may rest as long as it likes; a peer that is gone without a word is found by keepalives in
- * some four minutes (FLOW_FAILED, ETIMEDOUT).
+ * A flow may rest as long as it likes; a peer that is gone without a word is found in some four
+ * minutes (FLOW_FAILED, ETIMEDOUT): by keepalives, or because it takes nothing of what is sent to
+ * it (TCP_USER_TIMEOUT; by itself the kernel tries for a quarter of an hour). So is one outside
+ * that is there, but reads nothing for as long though there is something for it.
  *
  * SIGPIPE must be ignored in the process: splice(2) has no flag against it.
  */
