@@ -184,7 +184,6 @@ static void on_dialled(void *userdata, const struct dial_result *result)
         case DIAL_FAILED:
         case DIAL_TIMED_OUT:
         case DIAL_NO_ROOM:
-        case _DIAL_OUTCOME_N:
                 fail(connection, result->error);
                 return;
         }

@@ -52,19 +52,6 @@ struct flow {
         bool has_ended;
 };
 
-static const char *const how_names[] = {
-        [FLOW_CLOSED] = "closed", [FLOW_RESET] = "reset", [FLOW_FAILED] = "failed",
-        [FLOW_URGENT] = "urgent", [FLOW_CUT] = "cut",
-};
-static_assert(ARRAY_SIZE(how_names) == _FLOW_HOW_N, "every end has a name");
-
-const char *flow_how_name(enum flow_how how)
-{
-        assert(how > 0 && how < _FLOW_HOW_N);
-
-        return how_names[how];
-}
-
 static enum flow_side other_side(enum flow_side which)
 {
         return which == FLOW_INSIDE ? FLOW_OUTSIDE : FLOW_INSIDE;

@@ -47,7 +47,6 @@ enum flow_how {
         FLOW_FAILED,     /* the connection of `side` broke; `error` says how */
         FLOW_URGENT,     /* `side` sent urgent data (RFC 6093), which cannot pass */
         FLOW_CUT,        /* by flow_cut() */
-        _FLOW_HOW_N,
 };
 
 /* What was handed to the other side's socket, and the time from the start to the end of it. */
@@ -100,6 +99,3 @@ void flow_reset_at_close(int fd, bool is_reset);
 /* One that has not ended is reset, and on_end is not called. Takes NULL, returns NULL. */
 struct flow *flow_free(struct flow *flow);
 DEFINE_CLEANUP(struct flow, flow_free)
-
-/* A word for logs and messages, such as `reset`. */
-const char *flow_how_name(enum flow_how how);
