@@ -8,7 +8,6 @@
 #include <bpf/libbpf.h>
 
 #include "runtime/base/cleanup.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -30,7 +29,8 @@ static int on_told(void *userdata, void *data, size_t size)
         struct egress *egress = userdata;
 
         if (size == sizeof(struct egress_event))
-                wall_event_push(egress, data, time_now_usec(), clock_monotonic_nsec());
+                wall_event_push(&egress->networks, &egress->unclaimed, data);
+        server_sync_count_soon(egress);
         return 0;
 }
 
@@ -131,7 +131,7 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
                 leave_out(spec.sandbox_id, r);
                 return 0;
         }
-        wall_events_claim(egress, network);
+        wall_events_claim(&egress->networks, &egress->unclaimed, network);
         return 0;
 }
 

@@ -5,8 +5,8 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
-#include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/network_tables.h"
 #include "runtime/egress/teller.h"
 
 static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
@@ -48,14 +48,14 @@ static bool take_proof(struct network *network, const struct egress_event *told)
         return true;
 }
 
-static struct event event_of(struct network *network, const struct egress_event *told,
-                             int64_t now_usec, uint64_t now_nsec)
+static struct event event_of(struct network *network, const struct egress_event *told)
 {
+        const uint64_t now_nsec = clock_monotonic_nsec();
         struct event event = {
                 .cgroup_id = told->cgroup_id,
                 .leaf_cgroup_id = told->leaf_id,
                 .source = EGRESS_SOURCE(WALL),
-                .time_usec = now_usec - (int64_t)((now_nsec - told->time_nsec) / 1000),
+                .time_usec = time_now_usec() - (int64_t)((now_nsec - told->time_nsec) / 1000),
                 .decision = EGRESS_DECISION(DENIED),
                 .reason = reason_of(told->verdict),
                 .rule = told->rule,
@@ -78,11 +78,10 @@ static struct event event_of(struct network *network, const struct egress_event 
         return event;
 }
 
-void wall_event_push(struct egress *egress, const struct egress_event *told, int64_t now_usec,
-                     uint64_t now_nsec)
+void wall_event_push(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
+                     const struct egress_event *told)
 {
-        struct network *network = network_tables_find_group(&egress->networks, told->cgroup_id);
-        struct wall_unclaimed *unclaimed = &egress->unclaimed;
+        struct network *network = network_tables_find_group(networks, told->cgroup_id);
         struct event event;
 
         if (!network) {
@@ -91,14 +90,13 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         }
         if (take_proof(network, told))
                 return;
-        event = event_of(network, told, now_usec, now_nsec);
+        event = event_of(network, told);
         teller_push(network->teller, &event);
-        server_sync_count_soon(egress);
 }
 
-void wall_events_claim(struct egress *egress, const struct network *network)
+void wall_events_claim(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
+                       const struct network *network)
 {
-        struct wall_unclaimed *unclaimed = &egress->unclaimed;
         size_t n = MIN(unclaimed->n, (size_t)WALL_UNCLAIMED_MAX);
 
         for (size_t i = unclaimed->n - n; i < unclaimed->n; i++) {
@@ -106,7 +104,7 @@ void wall_events_claim(struct egress *egress, const struct network *network)
 
                 if (told->cgroup_id != network->cgroup_id)
                         continue;
-                wall_event_push(egress, told, time_now_usec(), clock_monotonic_nsec());
+                wall_event_push(networks, unclaimed, told);
                 told->cgroup_id = 0;
         }
 }

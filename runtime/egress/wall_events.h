@@ -6,8 +6,8 @@
 
 #include "bpf/egress_abi.h"
 
-struct egress;
 struct network;
+struct network_tables;
 
 enum { WALL_UNCLAIMED_MAX = 1024 };
 
@@ -20,9 +20,9 @@ struct wall_unclaimed {
         size_t n; /* ever */
 };
 
-/* @now_usec and @now_nsec are the same moment, of the wall clock and of CLOCK_MONOTONIC. */
-void wall_event_push(struct egress *egress, const struct egress_event *told, int64_t now_usec,
-                     uint64_t now_nsec);
+void wall_event_push(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
+                     const struct egress_event *told);
 
 /* What came of a network before it was known. */
-void wall_events_claim(struct egress *egress, const struct network *network);
+void wall_events_claim(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
+                       const struct network *network);

@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime/base/clock.h"
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -46,7 +45,8 @@ static Hotcell__Egress__V1__ToServer *packet; /* what was heard last */
 static int on_told(void *userdata, void *data, size_t size)
 {
         ck_assert_uint_eq(size, sizeof(struct egress_event));
-        wall_event_push(userdata, data, time_now_usec(), clock_monotonic_nsec());
+        wall_event_push(&egress.networks, &egress.unclaimed, data);
+        server_sync_count_soon(userdata);
         return 0;
 }
 
