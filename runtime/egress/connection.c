@@ -46,6 +46,13 @@ struct looking {
         };
 };
 
+/* What allows it. */
+enum basis {
+        BASIS_ADDRESS,
+        BASIS_RESOLVED, /* the name that its address was resolved for */
+        BASIS_SAID,     /* the name that the program told the other side */
+};
+
 struct connection {
         LIST_ENTRY(connection) link;
         struct network *network;
@@ -53,8 +60,7 @@ struct connection {
         struct egress_token token;
         int64_t asked_usec; /* when it came */
         struct policy_address address;
-        bool is_by_name; /* its address alone did not allow it */
-        bool has_said;   /* `name` is the one that the program told the other side */
+        enum basis basis;
         char name[POLICY_DOMAIN_BUFFER];
         struct looking *looking;                /* while looking */
         sd_event_source *readable;              /* likewise */
@@ -293,7 +299,7 @@ static void on_name(struct connection *connection, const char *name)
                 return;
         }
         (void)memcpy(connection->name, said, sizeof(connection->name));
-        connection->has_said = true;
+        connection->basis = BASIS_SAID;
         dial(connection);
 }
 
@@ -442,7 +448,7 @@ static void judge_and_go_on(struct connection *connection)
 
         network_judge(connection->network, &connection->address, port, &ruling);
         (void)memcpy(connection->name, ruling.name, sizeof(connection->name));
-        connection->is_by_name = ruling.is_by_name;
+        connection->basis = ruling.is_by_name ? BASIS_RESOLVED : BASIS_ADDRESS;
         if (!ruling.is_allowed)
                 refuse(connection, ruling.reason, ruling.rule);
         else if (ruling.is_by_name && must_say_name(port))
@@ -500,13 +506,14 @@ static bool is_still_allowed(const struct connection *connection)
         const uint16_t port = connection->token.port;
         struct network_ruling ruling;
 
-        if (connection->has_said)
+        if (connection->basis == BASIS_SAID)
                 return network_allows_name(connection->network, &connection->address, port,
                                            connection->name);
         network_judge(connection->network, &connection->address, port, &ruling);
         if (ruling.is_allowed)
-                return !ruling.is_by_name || connection->is_by_name || !must_say_name(port);
-        return connection->is_by_name &&
+                return !ruling.is_by_name || connection->basis == BASIS_RESOLVED ||
+                       !must_say_name(port);
+        return connection->basis == BASIS_RESOLVED &&
                network_allows_name(connection->network, &connection->address, port,
                                    connection->name);
 }
