@@ -439,6 +439,18 @@ START_TEST(what_programs_are_refused_proves_nothing)
 }
 END_TEST
 
+/* hotcelld ends its sandbox then, or has not made it. */
+START_TEST(a_network_that_was_left_out_is_not_found)
+{
+        say_start();
+        say_server();
+        ask_for_policy();
+        wait_packet(TO_SERVER(FAILURE));
+        ck_assert_int_eq((int)packet->failure->reason,
+                         HOTCELL__EGRESS__V1__FAILURE_REASON__FAILURE_REASON_NOT_FOUND);
+}
+END_TEST
+
 START_TEST(a_network_of_a_hotcell_egress_before_is_proven_by_its_counts)
 {
         prove();
@@ -470,6 +482,7 @@ int main(void)
         tcase_add_loop_test(tests, without_the_events_of_the_probe_no_policy_is_enforced, 0, 2);
         tcase_add_test(tests, one_family_is_enough_where_there_is_no_other);
         tcase_add_test(tests, what_programs_are_refused_proves_nothing);
+        tcase_add_test(tests, a_network_that_was_left_out_is_not_found);
         tcase_add_test(tests, a_network_of_a_hotcell_egress_before_is_proven_by_its_counts);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);
