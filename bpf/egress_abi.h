@@ -52,6 +52,7 @@ enum egress_verdict {
         EGRESS_DENIED_PACKET,   /* neither UDP nor an echo request, or in pieces, or with options */
         EGRESS_DENIED_SOURCE,   /* with another sender than the sandbox */
         EGRESS_DENIED_ROUTE,    /* the host has no way to it */
+        EGRESS_DENIED_UNREADY,  /* the sandbox has no policy yet */
 };
 
 /* Families of which a sandbox has an address of its own, by which UDP and ICMP leave. */

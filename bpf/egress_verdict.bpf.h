@@ -214,7 +214,7 @@ judge(const struct egress_sandbox *sandbox, const struct egress_destination *to,
         if (is_always_denied(to, ret_rule))
                 return EGRESS_DENIED_ALWAYS;
         if (sandbox->policy == EGRESS_POLICY_ALWAYS)
-                return EGRESS_DENIED_DEFAULT;
+                return EGRESS_DENIED_UNREADY;
         if (is_denied_within(to, sandbox->policy, ret_rule))
                 return EGRESS_DENIED_RULE;
         found = find_ranges(to, sandbox->policy);

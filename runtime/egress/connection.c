@@ -26,6 +26,7 @@
 #include "runtime/egress/flow.h"
 #include "runtime/egress/http_head.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/teller.h"
 #include "runtime/egress/tls_hello.h"
 #include "runtime/policy/domain.h"
 
@@ -45,6 +46,13 @@ struct looking {
         };
 };
 
+/* What allows it. */
+enum basis {
+        BASIS_ADDRESS,
+        BASIS_RESOLVED, /* the name that its address was resolved for */
+        BASIS_SAID,     /* the name that the program told the other side */
+};
+
 struct connection {
         LIST_ENTRY(connection) link;
         struct network *network;
@@ -52,8 +60,7 @@ struct connection {
         struct egress_token token;
         int64_t asked_usec; /* when it came */
         struct policy_address address;
-        bool is_by_name; /* its address alone did not allow it */
-        bool has_said;   /* `name` is the one that the program told the other side */
+        enum basis basis;
         char name[POLICY_DOMAIN_BUFFER];
         struct looking *looking;                /* while looking */
         sd_event_source *readable;              /* likewise */
@@ -90,7 +97,7 @@ static void tell_denied(const struct connection *connection, Hotcell__Egress__V1
 
         event.reason = reason;
         event.rule = rule;
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
 }
 
 static void tell_failed(const struct connection *connection, int error)
@@ -98,7 +105,7 @@ static void tell_failed(const struct connection *connection, int error)
         struct event event = new_event(connection, EGRESS_DECISION(FAILED));
 
         event.error_number = error;
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
 }
 
 /* --- ends ---------------------------------------------------------------------------------------
@@ -140,12 +147,12 @@ static void on_flow_end(struct flow *flow, const struct flow_end *end, void *use
         struct event event = new_event(connection, EGRESS_DECISION(FLOW_ENDED));
 
         (void)flow;
-        event.reason = connection->cut_reason;
+        event.reason = end->how == FLOW_URGENT ? EGRESS_REASON(PROTOCOL) : connection->cut_reason;
         event.error_number = end->error;
         event.sent_bytes = end->sent.bytes;
         event.received_bytes = end->received.bytes;
         event.duration_usec = (int64_t)end->duration_usec;
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
         connection_free(connection);
 }
 
@@ -183,7 +190,6 @@ static void on_dialled(void *userdata, const struct dial_result *result)
         case DIAL_FAILED:
         case DIAL_TIMED_OUT:
         case DIAL_NO_ROOM:
-        case _DIAL_OUTCOME_N:
                 fail(connection, result->error);
                 return;
         }
@@ -293,7 +299,7 @@ static void on_name(struct connection *connection, const char *name)
                 return;
         }
         (void)memcpy(connection->name, said, sizeof(connection->name));
-        connection->has_said = true;
+        connection->basis = BASIS_SAID;
         dial(connection);
 }
 
@@ -410,7 +416,7 @@ static void refuse_without_token(struct connection *connection, int why)
                 network_event(connection->network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(DENIED));
 
         event.reason = reasons[why];
-        network_push(connection->network, &event);
+        teller_push(connection->network->teller, &event);
         connection_free(connection);
 }
 
@@ -442,7 +448,7 @@ static void judge_and_go_on(struct connection *connection)
 
         network_judge(connection->network, &connection->address, port, &ruling);
         (void)memcpy(connection->name, ruling.name, sizeof(connection->name));
-        connection->is_by_name = ruling.is_by_name;
+        connection->basis = ruling.is_by_name ? BASIS_RESOLVED : BASIS_ADDRESS;
         if (!ruling.is_allowed)
                 refuse(connection, ruling.reason, ruling.rule);
         else if (ruling.is_by_name && must_say_name(port))
@@ -473,7 +479,7 @@ void connection_accept(struct network *network, int fd)
                         network_event(network, EGRESS_SOURCE(RELAY), EGRESS_DECISION(FAILED));
 
                 event.error_number = EMFILE;
-                network_push(network, &event);
+                teller_push(network->teller, &event);
                 (void)close(fd);
                 return;
         }
@@ -500,13 +506,14 @@ static bool is_still_allowed(const struct connection *connection)
         const uint16_t port = connection->token.port;
         struct network_ruling ruling;
 
-        if (connection->has_said)
+        if (connection->basis == BASIS_SAID)
                 return network_allows_name(connection->network, &connection->address, port,
                                            connection->name);
         network_judge(connection->network, &connection->address, port, &ruling);
         if (ruling.is_allowed)
-                return !ruling.is_by_name || connection->is_by_name || !must_say_name(port);
-        return connection->is_by_name &&
+                return !ruling.is_by_name || connection->basis == BASIS_RESOLVED ||
+                       !must_say_name(port);
+        return connection->basis == BASIS_RESOLVED &&
                network_allows_name(connection->network, &connection->address, port,
                                    connection->name);
 }

@@ -27,21 +27,6 @@ struct dial {
         struct dial_result verdict; /* what is told when the timer ends */
 };
 
-static const char *const outcome_names[] = {
-        [DIAL_CONNECTED] = "connected", [DIAL_FAILED] = "failed",
-        [DIAL_TIMED_OUT] = "timed-out", [DIAL_LOCAL] = "local",
-        [DIAL_BROADCAST] = "broadcast", [DIAL_MULTICAST] = "multicast",
-        [DIAL_NO_ROOM] = "no-room",
-};
-static_assert(ARRAY_SIZE(outcome_names) == _DIAL_OUTCOME_N, "every outcome has a name");
-
-const char *dial_outcome_name(enum dial_outcome outcome)
-{
-        assert(outcome > 0 && outcome < _DIAL_OUTCOME_N);
-
-        return outcome_names[outcome];
-}
-
 static void stop(struct dial *dial)
 {
         dial->connected = sd_event_source_disable_unref(dial->connected);

@@ -23,7 +23,6 @@ enum dial_outcome {
         DIAL_BROADCAST, /* likewise */
         DIAL_MULTICAST, /* likewise */
         DIAL_NO_ROOM,   /* no descriptor, port or memory here; `error` is the errno */
-        _DIAL_OUTCOME_N,
 };
 
 struct dial_result {
@@ -54,6 +53,3 @@ int dial_new(const struct dial_config *config, const struct endpoint *endpoint,
 /* One that is not over is given up, and on_done is not called. Takes NULL, returns NULL. */
 struct dial *dial_free(struct dial *dial);
 DEFINE_CLEANUP(struct dial, dial_free)
-
-/* A word for logs and messages, such as `timed-out`. */
-const char *dial_outcome_name(enum dial_outcome outcome);

@@ -18,6 +18,7 @@
 #include "runtime/egress/network.h"
 #include "runtime/egress/resolver.h"
 #include "runtime/egress/server_link.h"
+#include "runtime/egress/teller.h"
 #include "runtime/policy/domain.h"
 
 enum {
@@ -202,6 +203,8 @@ static void report(const struct resolver_event *reported, void *userdata)
         event.asked_usec = reported->asked_usec;
         event.count = (uint32_t)MIN(reported->count, (uint64_t)UINT32_MAX);
         write_name(reported, event.name, sizeof(event.name));
+        if (reported->reason == RESOLVER_NAME && !network->has_policy)
+                event.reason = EGRESS_REASON(UNAVAILABLE);
         if (reported->reason == RESOLVER_NAME && reported->rule >= 0) {
                 event.reason = EGRESS_REASON(RULE);
                 event.rule = (uint32_t)reported->rule;
@@ -210,7 +213,7 @@ static void report(const struct resolver_event *reported, void *userdata)
                 event.address = to_policy(reported->address);
                 event.has_address = true;
         }
-        egress_push(network->egress, &event);
+        teller_push(network->teller, &event);
         /* Before the answer: what a program does next, such as to end, comes after it. */
         server_link_send_events(network->egress);
 }

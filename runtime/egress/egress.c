@@ -34,17 +34,7 @@ enum {
 
 void egress_consume(struct egress *egress)
 {
-        if (!events_are_full(&egress->events))
-                (void)ring_buffer__consume(egress->ring);
-        /* The ring says that something is in it for as long as there is. */
-        (void)sd_event_source_set_enabled(
-                egress->ring_source, events_are_full(&egress->events) ? SD_EVENT_OFF : SD_EVENT_ON);
-}
-
-void egress_push(struct egress *egress, const struct event *event)
-{
-        events_push(&egress->events, event);
-        (void)sd_event_source_set_enabled(egress->sending, SD_EVENT_ONESHOT);
+        (void)ring_buffer__consume(egress->ring);
 }
 
 static int on_sending(sd_event_source *source, void *userdata)
@@ -215,6 +205,8 @@ int egress_init(struct egress *egress, const struct egress_options *options)
         if (!r)
                 r = events_init(&egress->events);
         if (!r)
+                r = tellers_init(&egress->tellers, egress->event, &egress->events, egress->sending);
+        if (!r)
                 r = wire_arena_init(&egress->arena, ARENA_BYTES_MAX);
         if (!r)
                 r = routes_init(&egress->routes);
@@ -257,6 +249,7 @@ void egress_deinit(struct egress *egress)
         policy_always_deinit(&egress->always);
         routes_deinit(&egress->routes);
         wire_arena_deinit(&egress->arena);
+        tellers_deinit(&egress->tellers);
         events_deinit(&egress->events);
         server_sync_deinit(egress);
         egress->sending = sd_event_source_disable_unref(egress->sending);

@@ -15,6 +15,8 @@
 #include "runtime/egress/route.h"
 #include "runtime/egress/server_sync.h"
 #include "runtime/egress/tables.h"
+#include "runtime/egress/teller.h"
+#include "runtime/egress/wall_events.h"
 #include "runtime/policy/always.h"
 
 struct channel;
@@ -46,9 +48,11 @@ struct egress {
         struct tables tables;
         uint32_t program_ids[EGRESS_PROGRAMS_DIRECT];
         size_t n_programs;
-        struct ring_buffer *ring;
+        struct ring_buffer *ring; /* NULL: not all networks are known yet */
         sd_event_source *ring_source;
+        struct wall_unclaimed unclaimed;
         struct events events;
+        struct tellers tellers;
         sd_event_source *sending; /* enabled: there may be events to send */
 
         struct server_sync sync;
@@ -76,6 +80,3 @@ void egress_count_places(struct egress *egress, uint32_t n_networks);
 
 /* Takes what the BPF programs told so far. */
 void egress_consume(struct egress *egress);
-
-/* Puts an event into the queue and sees that it is sent. */
-void egress_push(struct egress *egress, const struct event *event);

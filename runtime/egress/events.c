@@ -10,6 +10,11 @@
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 
+struct queued_event {
+        struct event event;
+        struct events_share *share;
+};
+
 int events_init(struct events *events)
 {
         /* Numbers rise also from one process to the next: none tells an event each microsecond. */
@@ -28,30 +33,37 @@ void events_deinit(struct events *events)
         events->ring = NULL;
 }
 
-bool events_are_full(const struct events *events)
+static bool has_room(const struct events *events, const struct events_share *share)
 {
-        return events->n_pushed - events->n_recorded == EVENTS_MAX;
+        uint64_t n_others = events->n_pushed - events->n_recorded - share->n_queued;
+
+        return share->n_queued < (EVENTS_MAX - n_others) / 2;
 }
 
-void events_push(struct events *events, const struct event *event)
+bool events_push(struct events *events, struct events_share *share, const struct event *event)
+{
+        if (!has_room(events, share))
+                return false;
+        events->ring[++events->n_pushed % EVENTS_MAX] = (struct queued_event){ *event, share };
+        share->n_queued++;
+        return true;
+}
+
+void events_lose(struct events *events, uint32_t n)
 {
         static struct log_quota quota;
-        struct event *queued;
 
-        if (events_are_full(events)) {
-                events->n_lost++;
-                log_warning_of(&quota, "events are lost: nobody records them: lost=%llu",
-                               (unsigned long long)events->n_lost);
-                return;
-        }
-        queued = &events->ring[++events->n_pushed % EVENTS_MAX];
-        *queued = *event;
+        events->n_lost += n;
+        log_warning_of(&quota, "events are lost: no memory to count them in: lost=%llu",
+                       (unsigned long long)events->n_lost);
 }
 
 void events_acknowledge(struct events *events, uint64_t number)
 {
-        if (number > events->n_recorded && number <= events->n_sent)
-                events->n_recorded = number;
+        if (number > events->n_sent)
+                return;
+        while (events->n_recorded < number)
+                events->ring[++events->n_recorded % EVENTS_MAX].share->n_queued--;
 }
 
 void events_rewind(struct events *events)
@@ -105,7 +117,7 @@ size_t events_pack(struct events *events, uint8_t *bytes, size_t size)
         for (size_t i = 0; i < n; i++) {
                 uint64_t number = events->n_sent + 1 + i;
 
-                fill(&events->ring[number % EVENTS_MAX], number, &messages[i]);
+                fill(&events->ring[number % EVENTS_MAX].event, number, &messages[i]);
                 pointers[i] = &messages[i];
         }
         batch.events = pointers;

@@ -1,7 +1,6 @@
 /*
  * What was decided, on its way to hotcelld: kept in order until it was recorded there. The queue is
- * bounded: what is too much is counted, and refusals of the BPF programs, which wait in the kernel,
- * are left there.
+ * bounded, and each network has a share of it (teller.h).
  */
 #pragma once
 
@@ -48,20 +47,28 @@ struct event {
         int64_t duration_usec;
 };
 
+/* What a network has of the queue. It stays where it is until all of that is recorded. */
+struct events_share {
+        size_t n_queued;
+};
+
 struct events {
-        struct event *ring;  /* EVENTS_MAX; the one with number n at n % EVENTS_MAX */
-        uint64_t n_pushed;   /* number of the newest */
-        uint64_t n_sent;     /* of the newest that the hotcelld that is connected was told */
-        uint64_t n_recorded; /* of the newest that was acknowledged */
-        uint64_t n_lost;     /* for which there was no place */
+        struct queued_event *ring; /* EVENTS_MAX; the one with number n at n % EVENTS_MAX */
+        uint64_t n_pushed;         /* number of the newest */
+        uint64_t n_sent;           /* of the newest that this hotcelld was told */
+        uint64_t n_recorded;       /* of the newest that was acknowledged */
+        uint64_t n_lost;           /* for which there was no memory */
 };
 
 int events_init(struct events *events);
 void events_deinit(struct events *events);
 
-bool events_are_full(const struct events *events);
+/* False: there is no room. A share has up to half of what the others leave, so that there is always
+ * a part for the next. */
+bool events_push(struct events *events, struct events_share *share, const struct event *event);
 
-void events_push(struct events *events, const struct event *event);
+/* So many are told to nobody, and only counted here. */
+void events_lose(struct events *events, uint32_t n);
 
 /* All up to @number were recorded. A number that was never sent is ignored. */
 void events_acknowledge(struct events *events, uint64_t number);

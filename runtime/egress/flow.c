@@ -30,6 +30,8 @@ enum {
         KEEPALIVE_IDLE_SEC = 120,
         KEEPALIVE_INTERVAL_SEC = 30,
         KEEPALIVE_PROBES = 4,
+        /* The same four minutes for one with bytes on their way, which keepalives do not ask. */
+        UNHEARD_MSEC = (KEEPALIVE_IDLE_SEC + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL_SEC) * 1000,
 };
 
 struct side {
@@ -49,19 +51,6 @@ struct flow {
         uint64_t started_usec;
         bool has_ended;
 };
-
-static const char *const how_names[] = {
-        [FLOW_CLOSED] = "closed", [FLOW_RESET] = "reset", [FLOW_FAILED] = "failed",
-        [FLOW_URGENT] = "urgent", [FLOW_CUT] = "cut",
-};
-static_assert(ARRAY_SIZE(how_names) == _FLOW_HOW_N, "every end has a name");
-
-const char *flow_how_name(enum flow_how how)
-{
-        assert(how > 0 && how < _FLOW_HOW_N);
-
-        return how_names[how];
-}
 
 static enum flow_side other_side(enum flow_side which)
 {
@@ -261,6 +250,15 @@ static void set_options(int fd)
                                  sizeof(options[i].value));
 }
 
+/* Not of the inside, which is in this kernel: it cannot vanish, and a program may rest as long as
+ * it likes before it reads. */
+static void bound_silence(int fd)
+{
+        const unsigned msec = UNHEARD_MSEC;
+
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &msec, sizeof(msec));
+}
+
 static int watch(struct side *side)
 {
         int r;
@@ -283,6 +281,7 @@ static int start(struct flow *flow)
                                    flow->sides[other_side((enum flow_side)i)].fd);
         for (size_t i = 0; i < _FLOW_SIDE_N && !r; i++)
                 r = watch(&flow->sides[i]);
+        bound_silence(flow->sides[FLOW_OUTSIDE].fd);
         return r ? r : again_new(flow->config.event, &flow->again, on_again, flow);
 }
 

@@ -7,8 +7,10 @@
  * Ends are passed on as they are: the end of one direction (shutdown(2)) as that, a reset as a
  * reset. Of a reset the other end may see less than was sent before it, as with any connection.
  *
- * A flow may rest as long as it likes; a peer that is gone without a word is found by keepalives in
- * some four minutes (FLOW_FAILED, ETIMEDOUT).
+ * A flow may rest as long as it likes; a peer that is gone without a word is found in some four
+ * minutes (FLOW_FAILED, ETIMEDOUT): by keepalives, or because it takes nothing of what is sent to
+ * it (TCP_USER_TIMEOUT; by itself the kernel tries for a quarter of an hour). So is one outside
+ * that is there, but reads nothing for as long though there is something for it.
  *
  * SIGPIPE must be ignored in the process: splice(2) has no flag against it.
  */
@@ -45,7 +47,6 @@ enum flow_how {
         FLOW_FAILED,     /* the connection of `side` broke; `error` says how */
         FLOW_URGENT,     /* `side` sent urgent data (RFC 6093), which cannot pass */
         FLOW_CUT,        /* by flow_cut() */
-        _FLOW_HOW_N,
 };
 
 /* What was handed to the other side's socket, and the time from the start to the end of it. */
@@ -98,6 +99,3 @@ void flow_reset_at_close(int fd, bool is_reset);
 /* One that has not ended is reset, and on_end is not called. Takes NULL, returns NULL. */
 struct flow *flow_free(struct flow *flow);
 DEFINE_CLEANUP(struct flow, flow_free)
-
-/* A word for logs and messages, such as `reset`. */
-const char *flow_how_name(enum flow_how how);

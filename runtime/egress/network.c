@@ -16,6 +16,7 @@
 #include "runtime/egress/dns_service.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/policy_turns.h"
+#include "runtime/egress/teller.h"
 
 enum {
         ACCEPTS_A_TURN = 32,
@@ -45,22 +46,14 @@ struct event network_event(const struct network *network, Hotcell__Egress__V1__S
         };
 }
 
-void network_push(struct network *network, struct event *event)
-{
-        static const struct token_rate rate = { .interval_usec = 10000, .burst = 500 };
-
-        if (token_bucket_take(&network->events, &rate, clock_monotonic_usec()) > 0) {
-                network->n_left_out++;
-                return;
-        }
-        event->count += (uint32_t)MIN(network->n_left_out, (uint64_t)UINT32_MAX - event->count);
-        network->n_left_out = 0;
-        egress_push(network->egress, event);
-}
-
 uint64_t network_n_probes(const struct network *network)
 {
         return network->egress->has_v6 ? 2 : 1;
+}
+
+static bool has_proof(const struct network *network)
+{
+        return network->has_proof4 && (network->has_proof6 || !network->egress->has_v6);
 }
 
 bool network_is_proven(const struct network *network)
@@ -68,7 +61,8 @@ bool network_is_proven(const struct network *network)
         const uint64_t n_probes = network_n_probes(network);
         struct egress_counts counts;
 
-        return !tables_read_counts(&network->egress->tables, network->cgroup_id, &counts) &&
+        return (network->is_inherited || has_proof(network)) &&
+               !tables_read_counts(&network->egress->tables, network->cgroup_id, &counts) &&
                counts.n_denied >= n_probes && counts.n_logged >= n_probes;
 }
 
@@ -141,7 +135,7 @@ void network_judge(struct network *network, const struct policy_address *address
         const struct named_address *named;
         struct policy_ruling ruling;
 
-        *ret_ruling = (struct network_ruling){ .reason = EGRESS_REASON(DEFAULT) };
+        *ret_ruling = (struct network_ruling){ .reason = EGRESS_REASON(UNAVAILABLE) };
         if (!network->has_policy)
                 return;
         named = names_find(&network->names, address, clock_monotonic_usec());
@@ -344,11 +338,14 @@ int network_new(struct egress *egress, const struct network_spec *spec,
         network->slot = spec->slot;
         network->relay_port = spec->relay_port;
         network->direct = spec->direct;
+        network->is_inherited = spec->is_inherited;
         LIST_INIT(&network->connections);
         LIST_INIT(&network->dns_streams);
         for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
                 network->sockets[i] = sockets[i];
-        r = dns_service_start(network);
+        r = teller_new(&egress->tellers, &network->teller);
+        if (!r)
+                r = dns_service_start(network);
         if (!r)
                 r = make_pause(network);
         if (!r)
@@ -370,6 +367,7 @@ struct network *network_free(struct network *network)
         network->pause = sd_event_source_disable_unref(network->pause);
         connections_end(network);
         dns_service_stop(network);
+        network->teller = teller_end(network->teller);
         drop_policy(network);
         names_deinit(&network->names);
         free(network);

@@ -11,7 +11,6 @@
 #include <uthash.h>
 
 #include "runtime/base/dns_label.h"
-#include "runtime/base/token_bucket.h"
 #include "runtime/egress/events.h"
 #include "runtime/egress/names.h"
 #include "runtime/egress/server_sync.h"
@@ -22,6 +21,7 @@ struct connection;
 struct dns_stream;
 struct egress;
 struct resolver_client;
+struct teller;
 
 enum network_socket {
         NETWORK_RELAY,
@@ -54,13 +54,16 @@ struct network {
         uint16_t relay_port;
         uint8_t direct; /* EGRESS_DIRECT4, EGRESS_DIRECT6: what its device has an address of */
 
+        bool is_inherited; /* see struct network_spec */
+        bool has_proof4;   /* its init was refused, and the event of that came */
+        bool has_proof6;
+
         int sockets[_NETWORK_SOCKET_N];
         sd_event_source *sources[_NETWORK_SOCKET_N];
         sd_event_source *pause;        /* enabled: the listeners rest, for a want of descriptors */
-        struct token_bucket events;    /* of the relay */
-        uint64_t n_left_out;           /* of them, since the last one */
         uint64_t taken[EGRESS_TOKENS]; /* serial numbers of the tokens that came, by their place */
 
+        struct teller *teller;
         struct told_counts told; /* of the wall's */
 
         bool has_policy;
@@ -81,6 +84,7 @@ struct network_spec {
         uint32_t slot;
         uint16_t relay_port;
         uint8_t direct;
+        bool is_inherited; /* from a hotcell-egress before, which had the events of its proof */
 };
 
 /* Takes the sockets in any case. */
@@ -117,12 +121,6 @@ bool network_allows_name(const struct network *network, const struct policy_addr
 struct event network_event(const struct network *network, Hotcell__Egress__V1__Source source,
                            Hotcell__Egress__V1__Decision decision);
 
-/*
- * Tells an event of the relay's. A network has 100 of them a second, and 500 at once: of more than
- * that, the next one says in its count how many were left out.
- */
-void network_push(struct network *network, struct event *event);
-
 /* No connection could be accepted for a want of descriptors or memory: listens again a little
  * later. */
 void network_rest(struct network *network);
@@ -133,5 +131,8 @@ void network_hear(struct network *network);
 /* Refusals that the probe from within the sandbox is counted with. */
 uint64_t network_n_probes(const struct network *network);
 
-/* Whether the probe from within the sandbox was refused and told; see egress_probe.h. */
+/*
+ * Whether the probe from within the sandbox (egress_probe.h) was refused, counted and told, and its
+ * own events came. Of a network that was inherited the counts alone are known.
+ */
 bool network_is_proven(const struct network *network);

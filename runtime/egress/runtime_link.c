@@ -8,7 +8,6 @@
 #include <bpf/libbpf.h>
 
 #include "runtime/base/cleanup.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -30,10 +29,9 @@ static int on_told(void *userdata, void *data, size_t size)
         struct egress *egress = userdata;
 
         if (size == sizeof(struct egress_event))
-                wall_event_push(egress, data, time_now_usec(), clock_monotonic_nsec());
-        /* This one is taken whatever is said here: what ends the turn is whether there is a place
-         * for the next. */
-        return events_are_full(&egress->events) ? -EAGAIN : 0;
+                wall_event_push(&egress->networks, &egress->unclaimed, data);
+        server_sync_count_soon(egress);
+        return 0;
 }
 
 static int on_ring(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -45,10 +43,14 @@ static int on_ring(sd_event_source *source, int fd, uint32_t events, void *userd
         return 0;
 }
 
+/* Once: when all networks that were there before this process are known. What is in the ring until
+ * then is of them. */
 static int watch_ring(struct egress *egress)
 {
         int r;
 
+        if (egress->ring)
+                return 0;
         egress->ring =
                 ring_buffer__new(egress->tables.fds[EGRESS_MAP_EVENTS], on_told, egress, NULL);
         if (!egress->ring)
@@ -81,7 +83,7 @@ static int start(struct egress *egress, const Hotcell__Egress__V1__Start *messag
         r = tables_sweep(&egress->tables);
         if (!r)
                 r = tables_put_always(&egress->tables, &egress->always);
-        return r ? r : watch_ring(egress);
+        return r;
 }
 
 /* --- networks -----------------------------------------------------------------------------------
@@ -105,6 +107,7 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
                 .relay_port = (uint16_t)message->relay_port,
                 .direct = (uint8_t)((message->direct4 ? EGRESS_DIRECT4 : 0) |
                                     (message->direct6 ? EGRESS_DIRECT6 : 0)),
+                .is_inherited = !egress->ring,
         };
         int sockets[_NETWORK_SOCKET_N];
         struct network *network;
@@ -126,27 +129,39 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
         if (r) {
                 (void)network_free(network);
                 leave_out(spec.sandbox_id, r);
+                return 0;
         }
+        wall_events_claim(&egress->networks, &egress->unclaimed, network);
         return 0;
 }
 
-static void remove_network(struct egress *egress, const Hotcell__Egress__V1__RemoveNetwork *message)
+static int remove_network(struct egress *egress, const Hotcell__Egress__V1__RemoveNetwork *message)
 {
         struct network *network = network_tables_find(&egress->networks, message->sandbox_id);
+        int r;
 
         if (!network)
-                return;
+                return 0;
+        r = watch_ring(egress);
+        if (r)
+                return r;
         egress_consume(egress);
         server_sync_tell_last(network, message->n_logged, message->n_dropped);
         policy_turns_forget(egress->turns, network);
         network_tables_remove(&egress->networks, network);
         (void)network_free(network);
+        return 0;
 }
 
 static int serve_server(struct egress *egress, int *fds, size_t n_fds)
 {
-        if (n_fds != 1)
+        int r;
+
+        if (!egress->is_started || n_fds != 1)
                 return error_origin(-EPROTO);
+        r = watch_ring(egress);
+        if (r)
+                return r;
         events_rewind(&egress->events);
         return channel_adopt(egress->server, take_fd(&fds[0]));
 }
@@ -160,10 +175,8 @@ static int dispatch(struct egress *egress, const Hotcell__Egress__V1__FromRuntim
                 return start(egress, message->start, fds, n_fds);
         if (message->body_case == FROM_RUNTIME(ADD_NETWORK))
                 return add_network(egress, message->add_network, fds, n_fds);
-        if (message->body_case == FROM_RUNTIME(REMOVE_NETWORK)) {
-                remove_network(egress, message->remove_network);
-                return 0;
-        }
+        if (message->body_case == FROM_RUNTIME(REMOVE_NETWORK))
+                return remove_network(egress, message->remove_network);
         if (message->body_case != FROM_RUNTIME(SERVE_SERVER))
                 return error_origin(-EPROTO);
         r = serve_server(egress, fds, n_fds);

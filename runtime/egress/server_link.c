@@ -117,7 +117,7 @@ void server_link_handle(struct egress *egress, const uint8_t *bytes, size_t n_by
         } else if (message->body_case ==
                    HOTCELL__EGRESS__V1__FROM_SERVER__BODY_ACKNOWLEDGE_EVENTS) {
                 events_acknowledge(&egress->events, message->acknowledge_events->number);
-                egress_consume(egress);
+                tellers_go_on(&egress->tellers);
                 server_sync_go_on(egress);
         } else if (message->body_case == HOTCELL__EGRESS__V1__FROM_SERVER__BODY_PING) {
                 answer_pong(egress, message->request);

@@ -1,8 +1,8 @@
 /*
- * A program is refused only after the wall's event is in the ring, so once the ring was empty all
- * of what a program saw is in the queue of events, and once that was sent as far as it went, all is
- * told. Both may be kept waiting: the ring by a record that another CPU is writing, the queue by a
- * hotcelld that records slowly.
+ * A program is refused only after the wall's event is in the ring, so once the ring was empty and
+ * what the sandbox's teller summed up was told, all of what a program saw is in the queue of
+ * events, and once that was sent as far as it went, all is told. Both may be kept waiting: the ring
+ * by a record that another CPU is writing, the queue by a hotcelld that records slowly.
  */
 #include "runtime/egress/server_sync.h"
 
@@ -17,6 +17,7 @@
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/server_link.h"
+#include "runtime/egress/teller.h"
 
 enum {
         COUNT_USEC = 1000 * 1000,
@@ -196,6 +197,24 @@ static void mark(struct server_sync *sync, uint64_t event)
                         sync->waiting[i].event = event;
 }
 
+/* Of those who wait: what was too much to be told one by one. */
+static bool are_sums_told(const struct egress *egress)
+{
+        const struct server_sync *sync = &egress->sync;
+
+        for (size_t i = 0; i < sync->n_waiting; i++) {
+                struct network *network =
+                        sync->waiting[i].event == 0
+                                ? network_tables_find_group(&egress->networks,
+                                                            sync->waiting[i].cgroup_id)
+                                : NULL;
+
+                if (network && !teller_flush(network->teller))
+                        return false;
+        }
+        return true;
+}
+
 /* Finds which event is the last that they wait for, if that can be known now. */
 static void take_ring(struct egress *egress)
 {
@@ -205,8 +224,8 @@ static void take_ring(struct egress *egress)
         if (sync->n_waiting == 0 || sync->waiting[sync->n_waiting - 1].event > 0)
                 return;
         egress_consume(egress);
-        if (events_are_full(&egress->events))
-                return; /* until some of them are recorded */
+        if (!are_sums_told(egress))
+                return; /* until some of what is queued is recorded */
         if (is_ring_empty(egress))
                 mark(sync, egress->events.n_pushed);
         else

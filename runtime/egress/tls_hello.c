@@ -17,10 +17,8 @@ enum {
         MESSAGE_CLIENT_HELLO = 1,
         VERSION_AND_RANDOM = 2 + 32,
         SESSION_ID_MAX = 32,
-        EXTENSION_SERVER_NAME = 0,                /* RFC 6066 3 */
-        EXTENSION_ENCRYPTED_HELLO = 0xfe0d,       /* RFC 9849 11.1 */
-        EXTENSION_ENCRYPTED_SERVER_NAME = 0xffce, /* draft-ietf-tls-esni-02 */
-        NAME_TYPE_HOST = 0,                       /* RFC 6066 3 */
+        EXTENSION_SERVER_NAME = 0, /* RFC 6066 3 */
+        NAME_TYPE_HOST = 0,        /* RFC 6066 3 */
 };
 
 /* In their order. */
@@ -51,8 +49,6 @@ static void decide(struct tls_hello *hello, enum tls_hello_state state)
         hello->state = state;
         if (state != TLS_HELLO_FOUND)
                 hello->name[0] = '\0';
-        if (state != TLS_HELLO_FOUND && state != TLS_HELLO_ABSENT)
-                hello->has_encrypted_name = false;
 }
 
 static void refuse(struct tls_hello *hello)
@@ -166,9 +162,6 @@ static void end_extensions_length(struct tls_hello *hello)
 
 static void end_extension_type(struct tls_hello *hello)
 {
-        if (hello->value == EXTENSION_ENCRYPTED_HELLO ||
-            hello->value == EXTENSION_ENCRYPTED_SERVER_NAME)
-                hello->has_encrypted_name = true;
         /* Its length comes behind the type in `value`. */
         enter(hello, FIELD_EXTENSION_LENGTH, 2);
 }

@@ -28,12 +28,11 @@ enum tls_hello_state {
 /* Of zeros it is a fresh one. */
 struct tls_hello {
         enum tls_hello_state state;
-        char name[HOST_BUFFER]; /* when FOUND: lower case, no dot at the end, no address */
         /*
-         * FOUND, ABSENT: there may be another name that only the server can read (RFC 9849, or the
-         * draft before it); @name is the outer one. Some clients always pretend (RFC 9849 6.2).
+         * When FOUND: lower case, no dot at the end, no address. There may be another name that
+         * only the server can read (RFC 9849, or the draft before it); this is the outer one.
          */
-        bool has_encrypted_name;
+        char name[HOST_BUFFER];
 
         /* How far it is; see tls_hello.c. */
         size_t n_seen;

@@ -1,9 +1,13 @@
 #include "runtime/egress/wall_events.h"
 
+#include <stdbool.h>
 #include <string.h>
 
-#include "runtime/egress/egress.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/macros.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/network_tables.h"
+#include "runtime/egress/teller.h"
 
 static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
 {
@@ -20,6 +24,8 @@ static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
         case EGRESS_DENIED_SOURCE:
         case EGRESS_DENIED_ROUTE:
                 return EGRESS_REASON(FORGED);
+        case EGRESS_DENIED_UNREADY:
+                return EGRESS_REASON(UNAVAILABLE);
         case EGRESS_DENIED_DEFAULT:
         case EGRESS_LOCAL:
         case EGRESS_ALLOWED_RULE:
@@ -30,15 +36,26 @@ static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
         }
 }
 
-void wall_event_push(struct egress *egress, const struct egress_event *told, int64_t now_usec,
-                     uint64_t now_nsec)
+/* A refusal of its init is the proof of the wall, and no doing of a program. */
+static bool take_proof(struct network *network, const struct egress_event *told)
 {
-        struct network *network = network_tables_find_group(&egress->networks, told->cgroup_id);
+        if (told->leaf_id != network->init_cgroup_id)
+                return false;
+        if (told->is_v6)
+                network->has_proof6 = true;
+        else
+                network->has_proof4 = true;
+        return true;
+}
+
+static struct event event_of(struct network *network, const struct egress_event *told)
+{
+        const uint64_t now_nsec = clock_monotonic_nsec();
         struct event event = {
                 .cgroup_id = told->cgroup_id,
                 .leaf_cgroup_id = told->leaf_id,
                 .source = EGRESS_SOURCE(WALL),
-                .time_usec = now_usec - (int64_t)((now_nsec - told->time_nsec) / 1000),
+                .time_usec = time_now_usec() - (int64_t)((now_nsec - told->time_nsec) / 1000),
                 .decision = EGRESS_DECISION(DENIED),
                 .reason = reason_of(told->verdict),
                 .rule = told->rule,
@@ -51,9 +68,6 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         };
         const struct named_address *named;
 
-        /* The proof of the wall is no doing of a program. */
-        if (!network || told->leaf_id == network->init_cgroup_id)
-                return;
         event.address =
                 told->is_v6 ? policy_address_v6(told->address) : policy_address_v4(told->address);
         (void)memcpy(event.command, told->command, sizeof(event.command));
@@ -61,6 +75,36 @@ void wall_event_push(struct egress *egress, const struct egress_event *told, int
         named = names_find(&network->names, &event.address, now_nsec / 1000);
         if (named)
                 (void)memcpy(event.name, named->entries[0].name, sizeof(event.name));
-        egress_push(egress, &event);
-        server_sync_count_soon(egress);
+        return event;
+}
+
+void wall_event_push(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
+                     const struct egress_event *told)
+{
+        struct network *network = network_tables_find_group(networks, told->cgroup_id);
+        struct event event;
+
+        if (!network) {
+                unclaimed->records[unclaimed->n++ % WALL_UNCLAIMED_MAX] = *told;
+                return;
+        }
+        if (take_proof(network, told))
+                return;
+        event = event_of(network, told);
+        teller_push(network->teller, &event);
+}
+
+void wall_events_claim(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
+                       const struct network *network)
+{
+        size_t n = MIN(unclaimed->n, (size_t)WALL_UNCLAIMED_MAX);
+
+        for (size_t i = unclaimed->n - n; i < unclaimed->n; i++) {
+                struct egress_event *told = &unclaimed->records[i % WALL_UNCLAIMED_MAX];
+
+                if (told->cgroup_id != network->cgroup_id)
+                        continue;
+                wall_event_push(networks, unclaimed, told);
+                told->cgroup_id = 0;
+        }
 }

@@ -44,6 +44,7 @@ static const enum egress_reason reasons[] = {
         [REASON(TORN)] = EGRESS_REASON_LIMIT,
         [REASON(MALFORMED)] = EGRESS_REASON_MALFORMED,
         [REASON(NAME_ABSENT)] = EGRESS_REASON_NAME_ABSENT,
+        [REASON(UNAVAILABLE)] = EGRESS_REASON_UNAVAILABLE,
 };
 
 static bool take_kind(const Hotcell__Egress__V1__Event *message, struct egress_record *record)

@@ -50,6 +50,14 @@ static void on_disconnect(void *userdata)
         (void)userdata;
 }
 
+static int on_sending(sd_event_source *source, void *userdata)
+{
+        (void)source;
+        (void)userdata;
+        server_link_send_events(&egress);
+        return 0;
+}
+
 void connect_server(void)
 {
         int ends[2];
@@ -87,7 +95,10 @@ static void make_egress(void (*configure)(struct resolver_config *config))
                 fds[i] = fcntl(egress_wall_map_fd(f.wall, (enum egress_map)i), F_DUPFD_CLOEXEC, 0);
         ck_assert_int_eq(tables_init(&egress.tables, fds, BOXES), 0);
         ck_assert_int_ge(sd_event_new(&egress.event), 0);
+        ck_assert_int_ge(sd_event_add_defer(egress.event, &egress.sending, on_sending, NULL), 0);
         ck_assert_int_eq(events_init(&egress.events), 0);
+        ck_assert_int_eq(
+                tellers_init(&egress.tellers, egress.event, &egress.events, egress.sending), 0);
         ck_assert_int_eq(wire_arena_init(&egress.arena, 1 << 20), 0);
         ck_assert_int_eq(policy_always_init(&egress.always, &none, &none), 0);
         make_resolver(configure);
@@ -110,7 +121,9 @@ void count_refusals(uint64_t n_denied, uint64_t n_logged)
 void make_network(void)
 {
         const struct box *box = &f.boxes[0];
-        const struct network_spec spec = { .sandbox_id = sandbox_id, .cgroup_id = box->group.id };
+        const struct network_spec spec = { .sandbox_id = sandbox_id,
+                                           .cgroup_id = box->group.id,
+                                           .is_inherited = true };
         int sockets[_NETWORK_SOCKET_N];
 
         count_refusals(2, 2);

@@ -184,6 +184,29 @@ START_TEST(names_whose_time_is_over_make_room_in_the_wall_too)
 }
 END_TEST
 
+/* --- before there is a policy ------------------------------------------------------------------
+ */
+
+START_TEST(what_is_refused_without_a_policy_is_unavailable)
+{
+        const uint8_t bytes[4] = { 93, 184, 216, 34 };
+        const struct policy_address address = policy_address_v4(bytes);
+        struct network_ruling ruling;
+
+        network_judge(network, &address, 443, &ruling);
+        ck_assert(!ruling.is_allowed);
+        ck_assert_int_eq((int)ruling.reason, EGRESS_REASON(UNAVAILABLE));
+        ck_assert_uint_eq(ask_name("a.wild.test"), REFUSED);
+        expect_answer(0, HOTCELL__EGRESS__V1__TO_SERVER__BODY_EVENTS);
+        ck_assert_int_eq((int)answer->events->events[0]->reason, EGRESS_REASON(UNAVAILABLE));
+        ck_assert_str_eq(answer->events->events[0]->name, "a.wild.test");
+        enforce(1, &(struct wanted){ 0 });
+        ck_assert_uint_eq(ask_name("b.wild.test"), REFUSED);
+        expect_answer(0, HOTCELL__EGRESS__V1__TO_SERVER__BODY_EVENTS);
+        ck_assert_int_eq((int)answer->events->events[0]->reason, EGRESS_REASON(DEFAULT));
+}
+END_TEST
+
 /* --- names that are rationed -------------------------------------------------------------------
  */
 
@@ -238,6 +261,7 @@ int main(void)
         tcase_add_test(tests, an_update_that_fails_leaves_nothing_of_itself);
         tcase_add_test(tests, a_network_that_is_removed_leaves_nothing);
         tcase_add_test(tests, names_whose_time_is_over_make_room_in_the_wall_too);
+        tcase_add_test(tests, what_is_refused_without_a_policy_is_unavailable);
         tcase_add_loop_test(tests, new_labels_are_rationed_where_any_may_be_asked_for, 0,
                             ARRAY_SIZE(rationed));
         tcase_add_test(tests, a_name_that_a_rule_has_whole_is_not_rationed);

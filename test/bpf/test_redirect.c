@@ -313,7 +313,7 @@ START_TEST(without_a_policy_nothing_leaves)
 {
         add_prefix(EGRESS_POLICY_ALWAYS, "203.0.113.0", 24, &(struct egress_ranges){ 0 });
         set_sandbox(EGRESS_POLICY_ALWAYS, EGRESS_ALLOW, true);
-        expect_refused(&allowed[_i], EGRESS_DENIED_DEFAULT);
+        expect_refused(&allowed[_i], EGRESS_DENIED_UNREADY);
 }
 END_TEST
 

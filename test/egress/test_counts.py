@@ -155,6 +155,44 @@ for i in range(50):
         self.assertGreater(event.duration.ToMicroseconds(), 0)
         self.assertLess(event.duration.ToMicroseconds(), (time.monotonic() - started) * 1e6)
 
+    def test_a_flow_that_urgent_data_cut_is_told_as_that(self):
+        sandbox = scene.create(allow(ALLOWED[4]))
+        scene.run(sandbox, f"""
+with opened({ALLOWED[4]!r}, 7) as s:
+    s.connect(({ALLOWED[4]!r}, 7))
+    s.send(b"!", socket.MSG_OOB)
+    try:
+        while s.recv(100): pass
+        raise AssertionError("it ended in order")
+    except ConnectionResetError:
+        pass""")
+        event = scene.wait_log(sandbox, type="FLOW_ENDED", address=ALLOWED[4], port=7)
+        self.assertTrue(is_like(event, {"reason": "PROTOCOL", "error": ""}), short(event))
+
+    def test_flows_beyond_the_rate_are_summed_up_with_their_bytes(self):
+        """All that is told of them agrees with what the hosts saw."""
+        sandbox = scene.create(allow(ALLOWED[4]))
+        n, start = 1200, len(scene.world.events())
+        scene.run(sandbox, f"""
+def flow(i):
+    assert tcp({ALLOWED[4]!r}, 7, bytes(1 + i)) == "echo"
+threads = [threading.Thread(target=lambda first=first: [flow(i) for i in range(first, {n}, 8)]) for first in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()""", timeout=110)
+
+        def told(kind):
+            events = [event for event in scene.log(sandbox) if short(event)["type"] == kind]
+            return sum(event.count for event in events), events
+        wait_until(lambda: told("FLOW_ENDED")[0] >= n, "all flows are told")
+        count, events = told("FLOW_ENDED")
+        scene.world.settle()
+        seen = [event for event in scene.world.events(start) if event["kind"] == "ended" and event["port"] == 7]
+        self.assertEqual(count, len(seen))
+        self.assertEqual(sum(event.sent_bytes for event in events), sum(event["received"] for event in seen))
+        self.assertEqual(sum(event.received_bytes for event in events), sum(event.sent_bytes for event in events))
+        self.assertEqual(told("DENIED"), (0, []))
+        print(f"# {n} flows are {len(events)} events")
+
     def of_type(self, sandbox, kind, n):
         found = [event for event in scene.log(sandbox) if short(event)["type"] == kind]
         self.assertLessEqual(len(found), n)

@@ -209,6 +209,36 @@ class Tightened(Case):
         self.assertFalse({key for key in scene.world.carried() - self.start if key[1] in NAMED.values()})
 
 
+class Unready(unittest.TestCase):
+    def test_what_is_refused_for_want_of_a_policy_is_unavailable(self):
+        """hotcelld is stopped, so a hotcell-egress that is started anew gets none."""
+        sandbox = scene.create(*RULES)
+        scene.run(sandbox, f"tcp({FORBIDDEN[4]!r}, 4711)")
+        pid = scene.wait_log(sandbox, port=4711).pid
+        scene.run(sandbox, f"""
+import threading
+def watch():
+    left = {{"EPERM": lambda: tcp({ALLOWED[4]!r}, {ECHO}), "REFUSED": lambda: ask("allowed.test")}}
+    while left:
+        for result, attempt in list(left.items()):
+            if attempt() == result:
+                open("/tmp/" + result, "w").close()
+                del left[result]
+        time.sleep(0.05)
+threading.Thread(target=watch, daemon=True).start()""")
+        server = scene.running.server_pid()
+        os.kill(server, signal.SIGSTOP)
+        try:
+            os.kill(scene.running.egress_pid(), signal.SIGKILL)
+            for result in ("EPERM", "REFUSED"):
+                wait_until(lambda name=result: os.path.exists(f"/proc/{pid}/root/tmp/{name}"), f"the program saw {result}")
+        finally:
+            os.kill(server, signal.SIGCONT)
+        scene.wait_log(sandbox, type="DENIED", reason="UNAVAILABLE", address=ALLOWED[4], port=ECHO)
+        scene.wait_log(sandbox, type="DENIED", reason="UNAVAILABLE", name="allowed.test")
+        wait_until(lambda: scene.inside(sandbox, f"tcp({ALLOWED[4]!r}, {ECHO})") == "echo", "allowed traffic works again")
+
+
 class Whole(unittest.TestCase):
     def test_both_at_once_while_a_download_goes_on(self):
         sandbox = scene.create(*RULES)

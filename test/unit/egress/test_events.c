@@ -9,12 +9,15 @@
 #include "runtime/egress/events.h"
 
 static struct events events;
+static struct events_share share, others[16];
 static uint64_t first; /* number before the first */
 static uint8_t bytes[128 << 10];
 
 static void setup(void)
 {
         log_init("test", LOG_LEVEL_ERROR);
+        share = (struct events_share){ 0 };
+        (void)memset(others, 0, sizeof(others));
         ck_assert_int_eq(events_init(&events), 0);
         first = events.n_pushed;
 }
@@ -24,11 +27,16 @@ static void teardown(void)
         events_deinit(&events);
 }
 
-static void push(uint32_t port)
+static bool push_to(struct events_share *to, uint32_t port)
 {
         struct event event = { .cgroup_id = 5, .port = (uint16_t)port, .count = 1 };
 
-        events_push(&events, &event);
+        return events_push(&events, to, &event);
+}
+
+static void push(uint32_t port)
+{
+        ck_assert(push_to(&share, port));
 }
 
 /* How many were packed; they are in order and begin with @number. */
@@ -108,7 +116,7 @@ START_TEST(only_so_many_are_in_flight)
         uint64_t n = 0;
         size_t packed;
 
-        for (uint32_t i = 0; i < EVENTS_MAX; i++)
+        for (uint32_t i = 0; i < EVENTS_MAX / 2; i++)
                 push(i);
         while ((packed = pack(first + 1 + n, (uint16_t)n)) > 0)
                 n += packed;
@@ -120,18 +128,35 @@ START_TEST(only_so_many_are_in_flight)
 }
 END_TEST
 
-START_TEST(when_it_is_full_the_newest_are_lost_and_counted)
+START_TEST(a_share_is_half_of_what_the_others_leave)
 {
-        for (uint32_t i = 1; i <= EVENTS_MAX; i++) {
-                ck_assert(!events_are_full(&events));
+        for (uint32_t i = 1; i <= EVENTS_MAX / 2; i++)
                 push(i);
+        ck_assert(!push_to(&share, 9));
+        for (size_t left = EVENTS_MAX / 2, i = 0; left > 1; left -= left / 2, i++) {
+                for (size_t n = 0; n < left / 2; n++)
+                        ck_assert(push_to(&others[i], 9));
+                ck_assert(!push_to(&others[i], 9));
         }
-        ck_assert(events_are_full(&events));
-        push(9);
-        ck_assert_uint_eq(events.n_lost, 1);
+        ck_assert_uint_eq(events.n_pushed - first, EVENTS_MAX - 1);
+        ck_assert(!push_to(&others[15], 9));
+        ck_assert_uint_eq(events.n_lost, 0);
+}
+END_TEST
+
+START_TEST(what_is_recorded_is_given_back_to_its_share)
+{
+        ck_assert(push_to(&others[0], 1));
+        for (uint32_t i = 2; push_to(&share, i); i++)
+                ;
+        ck_assert_uint_eq(share.n_queued, (EVENTS_MAX - 1) / 2);
         ck_assert_uint_eq(pack(first + 1, 1), EVENTS_BATCH_MAX);
-        events_acknowledge(&events, first + 1);
-        ck_assert(!events_are_full(&events));
+        events_acknowledge(&events, first + 2);
+        ck_assert_uint_eq(others[0].n_queued, 0);
+        ck_assert_uint_eq(share.n_queued, (EVENTS_MAX - 1) / 2 - 1);
+        push(1);
+        push(2); /* since the other one has none any more */
+        ck_assert(!push_to(&share, 3));
 }
 END_TEST
 
@@ -159,7 +184,7 @@ START_TEST(a_batch_of_the_largest_fits_into_a_packet)
         (void)memset(event.name, 'a', sizeof(event.name) - 1);
         (void)memset(event.command, 'c', sizeof(event.command) - 1);
         for (size_t i = 0; i < EVENTS_BATCH_MAX; i++)
-                events_push(&events, &event);
+                ck_assert(events_push(&events, &share, &event));
         ck_assert_uint_gt(events_pack(&events, bytes, sizeof(bytes)), EVENTS_BATCH_MAX * 300);
 }
 END_TEST
@@ -177,7 +202,8 @@ int main(void)
         tcase_add_test(tests, what_was_not_recorded_is_sent_again);
         tcase_add_test(tests, numbers_that_were_not_sent_are_not_acknowledged);
         tcase_add_test(tests, only_so_many_are_in_flight);
-        tcase_add_test(tests, when_it_is_full_the_newest_are_lost_and_counted);
+        tcase_add_test(tests, a_share_is_half_of_what_the_others_leave);
+        tcase_add_test(tests, what_is_recorded_is_given_back_to_its_share);
         tcase_add_test(tests, a_batch_of_the_largest_fits_into_a_packet);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);

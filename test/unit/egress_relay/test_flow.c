@@ -91,8 +91,7 @@ static void expect_told(const struct relay *relay, enum flow_how how, enum flow_
                         int error)
 {
         ck_assert_uint_eq(relay->n_told, 1);
-        ck_assert_msg(relay->told.how == how, "%s, not %s", flow_how_name(relay->told.how),
-                      flow_how_name(how));
+        ck_assert_int_eq(relay->told.how, how);
         ck_assert_int_eq(relay->told.error, error);
         if (how == FLOW_RESET || how == FLOW_FAILED || how == FLOW_URGENT)
                 ck_assert_int_eq(relay->told.side, side);
@@ -609,6 +608,29 @@ START_TEST(peers_that_say_nothing_are_asked)
 }
 END_TEST
 
+/* The inside is in this kernel, so only outside a peer can vanish. */
+START_TEST(a_peer_outside_that_takes_nothing_is_given_up)
+{
+        static const unsigned msec[_FLOW_SIDE_N] = { [FLOW_OUTSIDE] = 240000 };
+        struct relay relay;
+        int near[_FLOW_SIDE_N];
+
+        if (!relay_init(&relay, 0, near))
+                return;
+        ck_assert_int_eq(relay_start(&relay, near), 0);
+        for (size_t i = 0; i < _FLOW_SIDE_N; i++) {
+                unsigned value = 1;
+                socklen_t n_value = sizeof(value);
+
+                ck_assert_int_eq(
+                        getsockopt(near[i], IPPROTO_TCP, TCP_USER_TIMEOUT, &value, &n_value), 0);
+                ck_assert_uint_eq(value, msec[i]);
+        }
+        flow_cut(relay.flow);
+        relay_deinit(&relay);
+}
+END_TEST
+
 /* Ends of pipes of this process with so many bytes. */
 static unsigned count_pipe_ends(int n_bytes)
 {
@@ -832,6 +854,7 @@ int main(void)
         tcase_add_test(tests, turn_ends_although_there_is_more);
         tcase_add_test(tests, turn_that_was_cut_short_goes_on);
         tcase_add_test(tests, peers_that_say_nothing_are_asked);
+        tcase_add_test(tests, a_peer_outside_that_takes_nothing_is_given_up);
         tcase_add_loop_test(tests, who_carries_much_has_a_wide_pipe, FLOW_WIDE_MAX - 1,
                             FLOW_WIDE_MAX + 1);
         tcase_add_test(tests, flow_holds_six_descriptors);

@@ -50,7 +50,6 @@ static void expect_same(const struct tls_hello *a, const struct tls_hello *b)
 {
         ck_assert_int_eq(a->state, b->state);
         ck_assert_str_eq(a->name, b->name);
-        ck_assert_int_eq(a->has_encrypted_name, b->has_encrypted_name);
         ck_assert_uint_eq(a->n_seen, b->n_seen);
 }
 
@@ -153,19 +152,18 @@ static const struct {
         const char *file;
         enum tls_hello_state state;
         const char *name;
-        bool has_encrypted_name;
 } kept[] = {
-        { "openssl", TLS_HELLO_FOUND, "openssl.example", false },
-        { "openssl-1.2", TLS_HELLO_FOUND, "openssl-1-2.example", false },
-        { "openssl-no-name", TLS_HELLO_ABSENT, "", false },
-        { "python", TLS_HELLO_FOUND, "python.example", false },
-        { "python-dot", TLS_HELLO_FOUND, "dot.python.example", false },
-        { "curl-h2", TLS_HELLO_FOUND, "curl.example", false },
-        { "gnutls", TLS_HELLO_FOUND, "gnutls.example", false },
-        { "node", TLS_HELLO_FOUND, "node.example", false },
-        { "java", TLS_HELLO_FOUND, "java.example", false },
-        { "go", TLS_HELLO_FOUND, "go.example", false },
-        { "go-ech", TLS_HELLO_FOUND, "public.example", true },
+        { "openssl", TLS_HELLO_FOUND, "openssl.example" },
+        { "openssl-1.2", TLS_HELLO_FOUND, "openssl-1-2.example" },
+        { "openssl-no-name", TLS_HELLO_ABSENT, "" },
+        { "python", TLS_HELLO_FOUND, "python.example" },
+        { "python-dot", TLS_HELLO_FOUND, "dot.python.example" },
+        { "curl-h2", TLS_HELLO_FOUND, "curl.example" },
+        { "gnutls", TLS_HELLO_FOUND, "gnutls.example" },
+        { "node", TLS_HELLO_FOUND, "node.example" },
+        { "java", TLS_HELLO_FOUND, "java.example" },
+        { "go", TLS_HELLO_FOUND, "go.example" },
+        { "go-ech", TLS_HELLO_FOUND, "public.example" },
 };
 
 /* Its first byte is the fuzzer's. */
@@ -188,7 +186,6 @@ START_TEST(what_clients_send_is_read_however_it_is_cut)
         const struct bytes bytes = read_kept(kept[_i].file);
 
         expect(&bytes, kept[_i].state, kept[_i].name);
-        ck_assert_int_eq(take_all(&bytes).has_encrypted_name, kept[_i].has_encrypted_name);
 }
 END_TEST
 
@@ -344,7 +341,7 @@ static void add_empty_extension(struct bytes *extensions, unsigned type)
         add_number(extensions, 0, 2);
 }
 
-START_TEST(encrypted_names_are_told_on_either_side_of_the_name)
+START_TEST(the_outer_name_counts_on_either_side_of_an_encrypted_one)
 {
         for (unsigned i = 0; i < 4; i++) {
                 unsigned type = i % 2 ? 0xfe0d : 0xffce;
@@ -358,7 +355,6 @@ START_TEST(encrypted_names_are_told_on_either_side_of_the_name)
                         add_empty_extension(&extensions, type);
                 bytes = hello_of(&extensions);
                 expect(&bytes, TLS_HELLO_FOUND, "outer.example");
-                ck_assert(take_all(&bytes).has_encrypted_name);
         }
 }
 END_TEST
@@ -371,7 +367,6 @@ START_TEST(encrypted_name_alone_is_no_name)
         add_empty_extension(&extensions, 0xfe0d);
         bytes = hello_of(&extensions);
         expect(&bytes, TLS_HELLO_ABSENT, "");
-        ck_assert(take_all(&bytes).has_encrypted_name);
 }
 END_TEST
 
@@ -602,7 +597,7 @@ int main(void)
         tcase_add_test(tests, names_have_at_most_253_bytes_and_labels_63);
         tcase_add_test(tests, other_protocols_are_not_tls);
         tcase_add_test(tests, hello_without_extensions_has_no_name);
-        tcase_add_test(tests, encrypted_names_are_told_on_either_side_of_the_name);
+        tcase_add_test(tests, the_outer_name_counts_on_either_side_of_an_encrypted_one);
         tcase_add_test(tests, encrypted_name_alone_is_no_name);
         tcase_add_test(tests, second_name_is_refused);
         tcase_add_loop_test(tests, broken_hellos_are_refused, 0, ARRAY_SIZE(faults));
