@@ -89,6 +89,9 @@ char *egress_reason(const Hotcell__V1__EgressEvent *event)
 {
         if (*event->error)
                 return duplicate(event->error);
+        if ((int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE && *event->rule)
+                return format_text("rule %d of policy version %" PRId64 ": %s", event->rule_index,
+                                   event->policy_version, event->rule);
         if ((int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE)
                 return format_text("rule %d of policy version %" PRId64 " denies it",
                                    event->rule_index, event->policy_version);

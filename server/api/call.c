@@ -215,11 +215,12 @@ static void describe_result(struct status *status, const struct api_call *call,
                 status_set_quota(status, *result->quota ? result->quota : "server", "%s",
                                  *result->message ? result->message
                                                   : reason_info(reason)->sentence);
-                status_set_retry(status, result->retry_usec > 0 ? (uint64_t)result->retry_usec
-                                                                : RETRY_USEC);
+                status_set_retry(status, RETRY_USEC);
         }
         if (reason_info(reason)->code == RPC_UNAVAILABLE)
                 status_set_retry(status, RETRY_USEC);
+        if (result->retry_usec > 0)
+                status_set_retry(status, (uint64_t)result->retry_usec);
 }
 
 static bool is_shortage(int error)

@@ -276,6 +276,7 @@ Hotcell__V1__EgressEvent *convert_egress_event(struct arena *arena,
         message->name = unconst(record->name);
         message->reason = (Hotcell__V1__EgressReason)record->reason;
         message->rule_index = record->rule_index;
+        message->rule = unconst(record->rule);
         message->policy_version = record->policy_version;
         message->pid = record->pid;
         message->command = unconst(record->command);

@@ -88,14 +88,19 @@ struct session_result admit_egress(struct session *session, const char *owner,
                                    const struct egress *egress, const struct egress *present)
 {
         int64_t n_more = (int64_t)egress_memory(egress) - (int64_t)egress_memory(present);
+        struct session_result result = { 0 };
 
-        if (egress && egress->allows && !egress_client_is_connected(session->egress_client))
-                return result_of(
-                        SESSION_E_EGRESS,
-                        "There is no hotcell-egress now: nothing can leave sandboxes. Take "
-                        "out the rules that allow, and ALLOW_PUBLIC.");
-        return n_more > 0 ? admit_share(session, owner, SESSION_SHARE_EGRESS, n_more)
-                          : (struct session_result){ 0 };
+        if (egress && egress->allows && !egress_client_is_connected(session->egress_client)) {
+                result =
+                        result_of(SESSION_E_EGRESS,
+                                  "There is no hotcell-egress now: nothing can leave sandboxes. %s",
+                                  enforcement_retry_usec(session) > 0
+                                          ? "It is started again: try then."
+                                          : "Take out the rules that allow, and ALLOW_PUBLIC.");
+                result.retry_usec = enforcement_retry_usec(session);
+                return result;
+        }
+        return n_more > 0 ? admit_share(session, owner, SESSION_SHARE_EGRESS, n_more) : result;
 }
 
 struct session_result admit_update(struct sandbox *sandbox)

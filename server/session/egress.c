@@ -15,6 +15,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "server/session/egress_rules.h"
 #include "server/session/session_private.h"
 
 enum {
@@ -228,6 +229,7 @@ static int take_record(const struct egress_record *record, struct egress_record 
         *ret_record = *record;
         ret_record->sandbox_id[0] = '\0';
         ret_record->execution_id[0] = '\0';
+        ret_record->rule[0] = '\0';
         ret_record->count = MAX(record->count, INT64_C(1));
         if (record->event_time_usec == 0)
                 ret_record->event_time_usec = time_now_usec();
@@ -295,6 +297,18 @@ static void show(struct session *session, const struct sandbox *sandbox,
                 execution_on_egress(execution, record);
 }
 
+/* Only while the policy that has it is the sandbox's: older ones are not kept. */
+static void name_rule(const struct sandbox *sandbox, struct egress_record *record)
+{
+        struct egress *egress = sandbox->record.egress;
+        struct egress_rule rule;
+
+        if (record->reason == EGRESS_REASON_RULE && egress &&
+            record->policy_version == sandbox->record.egress_version &&
+            egress_rule_at(egress, record->rule_index, &rule) == 0)
+                egress_rule_show(&rule, record->rule);
+}
+
 int session_egress_event(struct session *session, const struct egress_source *source,
                          const struct egress_record *record)
 {
@@ -317,6 +331,8 @@ int session_egress_event(struct session *session, const struct egress_source *so
         if (!id || !dns_label_is_valid(id))
                 return SESSION_E_SANDBOX_NOT_FOUND;
         (void)snprintf(event.sandbox_id, sizeof(event.sandbox_id), "%s", id);
+        if (sandbox)
+                name_rule(sandbox, &event);
         show(session, sandbox, source, &event);
         if (sandbox)
                 owner = sandbox->record.owner;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/error.h"
@@ -12,6 +13,7 @@ enum {
         HEAD_BUFFER = 160, /* a rule with 8 ranges of the longest ports, without its destination */
         WORD_BUFFER = 112,
         PORT_HIGHEST = 65535,
+        MARK_EVERY = 64, /* so many rules */
 };
 
 static const char *const actions[] = { [POLICY_DENY] = "deny", [POLICY_ALLOW] = "allow" };
@@ -63,6 +65,34 @@ char *egress_rule_pack(const struct egress_rule *rule, char *to)
 
         to = mempcpy(to, head, format_head(rule, head));
         return stpcpy(to, rule->destination) + 1;
+}
+
+/* Of UTF-8, so that no character is cut in two. */
+static void cut(char *text, size_t n_max)
+{
+        size_t n = strnlen(text, n_max + 1);
+
+        if (n <= n_max)
+                return;
+        for (n = n_max; n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80; n--)
+                ;
+        text[n] = '\0';
+}
+
+void egress_rule_show(const struct egress_rule *rule, char ret_text[static RULE_BUFFER])
+{
+        bool is_plain = rule->protocol == POLICY_TCP;
+        bool has_ports = rule->n_ports > 0;
+        bool needs_brackets = has_ports && strchr(rule->destination, ':');
+        char ports[WORD_BUFFER], text[RULE_BUFFER + 4];
+
+        (void)format_ports(rule, ports, sizeof(ports));
+        (void)snprintf(text, sizeof(text), "%s %s%s%s%s%s%s%s", actions[rule->action],
+                       is_plain ? "" : protocols[rule->protocol], is_plain ? "" : ":",
+                       needs_brackets ? "[" : "", rule->destination, needs_brackets ? "]" : "",
+                       has_ports ? ":" : "", has_ports ? ports : "");
+        cut(text, RULE_BUFFER - 1);
+        memcpy(ret_text, text, strlen(text) + 1);
 }
 
 /* --- from text --- */
@@ -154,4 +184,52 @@ int egress_rule_next(const struct egress *egress, size_t *offset, struct egress_
                 return error_origin(-EUCLEAN);
         *offset = (size_t)(end + 1 - egress->bytes);
         return 0;
+}
+
+static int skip_rule(const struct egress *egress, size_t *offset)
+{
+        const char *end = memchr(egress->bytes + *offset, '\0', egress->n_bytes - *offset);
+
+        if (!end)
+                return error_origin(-EUCLEAN);
+        *offset = (size_t)(end + 1 - egress->bytes);
+        return 0;
+}
+
+/* Programs can have rules looked for many times a second. */
+static int make_marks(struct egress *egress)
+{
+        size_t n_rules = (size_t)egress->n_rules, offset = 0;
+        uint32_t *marks = calloc((n_rules + MARK_EVERY - 1) / MARK_EVERY, sizeof(*marks));
+        int r = 0;
+
+        if (!marks)
+                return error_origin(-ENOMEM);
+        for (size_t i = 0; i < n_rules && r == 0; i++) {
+                if (i % MARK_EVERY == 0)
+                        marks[i / MARK_EVERY] = (uint32_t)offset;
+                r = skip_rule(egress, &offset);
+        }
+        if (r)
+                free(marks);
+        else
+                egress->marks = marks;
+        return r;
+}
+
+int egress_rule_at(struct egress *egress, int64_t index, struct egress_rule *ret_rule)
+{
+        size_t offset;
+        int r = 0;
+
+        if (index < 0 || index >= egress->n_rules || egress->n_bytes == 0)
+                return EGRESS_E_END;
+        if (!egress->marks)
+                r = make_marks(egress);
+        if (!egress->marks)
+                return r;
+        offset = egress->marks[index / MARK_EVERY];
+        for (int64_t i = 0; i < index % MARK_EVERY && r == 0; i++)
+                r = skip_rule(egress, &offset);
+        return r ? r : egress_rule_next(egress, &offset, ret_rule);
 }

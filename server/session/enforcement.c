@@ -36,6 +36,11 @@ static bool is_in_force(const struct sandbox *sandbox)
         return sandbox->record.enforcement.version == sandbox->record.egress_version;
 }
 
+int64_t enforcement_retry_usec(const struct session *session)
+{
+        return session->restoration.was_ready ? RETRY_FIRST_USEC : 0;
+}
+
 bool enforcement_is_needed(const struct sandbox *sandbox)
 {
         const struct session *session = sandbox->session;
@@ -66,15 +71,18 @@ static struct session_result result_of_answer(const struct sandbox *sandbox,
                                               const struct egress_answer *answer)
 {
         const char *id = sandbox->record.sandbox_id;
+        struct session_result result;
 
         switch (answer->result) {
         case EGRESS_ENFORCED:
                 return (struct session_result){ 0 };
         case EGRESS_E_LOST:
-                return result_of(SESSION_E_EGRESS,
-                                 "hotcell-egress went away before the egress policy of sandbox %s "
-                                 "was in force.",
-                                 id);
+                result = result_of(SESSION_E_EGRESS,
+                                   "hotcell-egress went away before the egress policy of sandbox "
+                                   "%s was in force.",
+                                   id);
+                result.retry_usec = enforcement_retry_usec(sandbox->session);
+                return result;
         case EGRESS_E_SILENT:
                 return result_of(SESSION_E_EGRESS,
                                  "hotcell-egress did not say in time that the egress policy of "
@@ -147,6 +155,7 @@ static struct session_result ask(struct sandbox *sandbox, bool is_shut, enforcem
                 .version = sandbox->record.egress_version,
                 .egress = is_shut ? NULL : sandbox->record.egress,
         };
+        struct session_result result = { 0 };
         int r;
 
         unqueue(sandbox);
@@ -155,11 +164,14 @@ static struct session_result ask(struct sandbox *sandbox, bool is_shut, enforcem
                sizeof(enforcement->sha256));
         r = egress_client_set_policy(sandbox->session->egress_client, &order, on_answer, sandbox,
                                      &enforcement->request);
-        if (r == EGRESS_CLIENT_E_DISCONNECTED)
-                return result_of(SESSION_E_EGRESS,
-                                 "There is no hotcell-egress now that could hold sandbox %s to its "
-                                 "egress policy.",
-                                 order.sandbox_id);
+        if (r == EGRESS_CLIENT_E_DISCONNECTED) {
+                result = result_of(SESSION_E_EGRESS,
+                                   "There is no hotcell-egress now that could hold sandbox %s to "
+                                   "its egress policy.",
+                                   order.sandbox_id);
+                result.retry_usec = enforcement_retry_usec(sandbox->session);
+                return result;
+        }
         if (r)
                 return result_of(r < 0 ? r : SESSION_E_EGRESS,
                                  "hotcell-egress could not be asked for the egress policy of "
@@ -168,7 +180,7 @@ static struct session_result ask(struct sandbox *sandbox, bool is_shut, enforcem
         enforcement->version = order.version;
         enforcement->is_shut = is_shut;
         enforcement->on_done = on_done;
-        return (struct session_result){ 0 };
+        return result;
 }
 
 struct session_result enforcement_begin(struct sandbox *sandbox, enforcement_on_done on_done)

@@ -45,6 +45,9 @@ struct restoration {
         sd_event_source *patience;
 };
 
+/* When to try again what lacks hotcell-egress; zero: this runtime has none, and will not. */
+int64_t enforcement_retry_usec(const struct session *session);
+
 /* There is somebody to ask, or somebody is needed, and its policy is not known to be in force. */
 bool enforcement_is_needed(const struct sandbox *sandbox);
 

@@ -17,7 +17,8 @@
 #include "server/session/journal.h"
 #include "server/session/session_private.h"
 
-/* In the ring; address, name and command follow, each with its NUL, and of a flow the rest. */
+/* In the ring; address, name and command follow, each with its NUL, then the rest of a flow, then
+ * the rule with its NUL. */
 struct egress_payload {
         int64_t left_out;
         int64_t number; /* counts those of the execution */
@@ -52,19 +53,26 @@ static bool take_text(const uint8_t **at, const uint8_t *end, size_t size, char 
         return true;
 }
 
-static bool take_flow(const uint8_t *at, const uint8_t *end, struct egress_record *record)
+static bool take_flow(const uint8_t **at, const uint8_t *end, struct egress_record *record)
 {
         struct flow_payload flow;
 
         if (record->type != EGRESS_EVENT_FLOW_ENDED)
                 return true;
-        if ((size_t)(end - at) < sizeof(flow))
+        if ((size_t)(end - *at) < sizeof(flow))
                 return false;
-        memcpy(&flow, at, sizeof(flow));
+        memcpy(&flow, *at, sizeof(flow));
+        *at += sizeof(flow);
         record->sent_bytes = flow.sent_bytes;
         record->received_bytes = flow.received_bytes;
         record->duration_usec = flow.duration_usec;
         return true;
+}
+
+/* What was kept of executions that ended before there was a rule in it ends here. */
+static bool take_rule(const uint8_t **at, const uint8_t *end, struct egress_record *record)
+{
+        return *at == end || take_text(at, end, sizeof(record->rule), record->rule);
 }
 
 bool egress_payload_read(const uint8_t *payload, size_t n_payload, struct egress_record *ret_record,
@@ -94,7 +102,7 @@ bool egress_payload_read(const uint8_t *payload, size_t n_payload, struct egress
         return take_text(&at, end, sizeof(ret_record->address), ret_record->address) &&
                take_text(&at, end, sizeof(ret_record->name), ret_record->name) &&
                take_text(&at, end, sizeof(ret_record->command), ret_record->command) &&
-               take_flow(at, end, ret_record);
+               take_flow(&at, end, ret_record) && take_rule(&at, end, ret_record);
 }
 
 static struct egress_payload payload_of(const struct execution_egress *egress)
@@ -133,6 +141,7 @@ static void tell(struct execution *execution, bool is_last)
                 { record->name, strlen(record->name) + 1 },
                 { record->command, strlen(record->command) + 1 },
                 { &flow, record->type == EGRESS_EVENT_FLOW_ENDED ? sizeof(flow) : 0 },
+                { record->rule, strlen(record->rule) + 1 },
         };
         size_t n = 0;
 

@@ -227,19 +227,10 @@ struct context *sandbox_find_context(struct sandbox *sandbox, const char *contex
 
 /* Creation. */
 
-static void fail_creation(struct sandbox *sandbox, int outcome, const char *message)
+static void fail_creation(struct sandbox *sandbox, const struct session_result *failure)
 {
-        if (sandbox->failure)
-                return;
-        sandbox->failure = outcome;
-        (void)snprintf(sandbox->failure_message, sizeof(sandbox->failure_message), "%s", message);
-}
-
-static void fail_waiters(struct sandbox *sandbox)
-{
-        struct session_result failure = result_of(sandbox->failure, "%s", sandbox->failure_message);
-
-        sandbox_answer(sandbox, &sandbox->create_waiters, &failure);
+        if (sandbox->failure.outcome == 0)
+                sandbox->failure = *failure;
 }
 
 static void on_forgotten(void *userdata, int result)
@@ -275,15 +266,15 @@ static void creation_over(struct sandbox *sandbox)
         const struct session_result success = { 0 };
         struct sandbox_record *record = &sandbox->record;
 
-        if (sandbox->failure) {
+        if (sandbox->failure.outcome) {
                 sandbox_enter(sandbox, SANDBOX_ENDING);
                 if (record->end_cause == CAUSE_NONE)
-                        record->end_cause = cause_of_failure(sandbox->failure);
+                        record->end_cause = cause_of_failure(sandbox->failure.outcome);
                 (void)snprintf(record->end_message, sizeof(record->end_message), "%s",
-                               sandbox->failure_message);
+                               sandbox->failure.message);
                 sandbox->n_pending++; /* stays until all were told */
                 forget_request(sandbox);
-                fail_waiters(sandbox);
+                sandbox_answer(sandbox, &sandbox->create_waiters, &sandbox->failure);
                 sandbox->n_pending--;
                 if (sandbox->is_in_runtime)
                         sandbox_destroy(sandbox);
@@ -312,7 +303,7 @@ static void put_policy_in_force(struct sandbox *sandbox)
         struct session_result result = enforcement_begin(sandbox, on_policy_in_force);
 
         if (result.outcome)
-                fail_creation(sandbox, result.outcome, result.message);
+                fail_creation(sandbox, &result);
 }
 
 static bool is_step_pending(const struct sandbox *sandbox)
@@ -326,7 +317,7 @@ static void creation_step(struct sandbox *sandbox)
         if (is_step_pending(sandbox))
                 return;
         /* hotcell-egress came, or was started anew, meanwhile. */
-        if (!sandbox->failure && enforcement_is_needed(sandbox))
+        if (sandbox->failure.outcome == 0 && enforcement_is_needed(sandbox))
                 put_policy_in_force(sandbox);
         if (!is_step_pending(sandbox))
                 creation_over(sandbox);
@@ -343,7 +334,7 @@ static void on_row_inserted(void *userdata, int result)
                 failure = result_of(SESSION_E_NAME_IN_USE, "There is a sandbox named %s already.",
                                     sandbox->record.name);
         if (result)
-                fail_creation(sandbox, failure.outcome, failure.message);
+                fail_creation(sandbox, &failure);
         else
                 session_on_sandbox_event(sandbox->session, sandbox->record.owner);
         creation_step(sandbox);
@@ -356,7 +347,7 @@ static void on_running_recorded(void *userdata, int result)
 
         sandbox->n_pending--;
         if (result)
-                fail_creation(sandbox, failure.outcome, failure.message);
+                fail_creation(sandbox, &failure);
         creation_step(sandbox);
 }
 
@@ -385,7 +376,7 @@ static void record_running(struct sandbox *sandbox)
 static void on_policy_in_force(struct sandbox *sandbox, const struct session_result *result)
 {
         if (result->outcome)
-                fail_creation(sandbox, result->outcome, result->message);
+                fail_creation(sandbox, result);
         else if (!sandbox->is_running_recorded)
                 record_running(sandbox);
         creation_step(sandbox);
@@ -410,7 +401,7 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
                 struct session_result failure =
                         result_of_runtime(answer, sandbox->record.sandbox_id);
 
-                fail_creation(sandbox, failure.outcome, failure.message);
+                fail_creation(sandbox, &failure);
         }
         creation_step(sandbox);
 }
@@ -441,15 +432,17 @@ static int request_creation(struct sandbox *sandbox)
 
 void sandbox_create(struct sandbox *sandbox)
 {
+        struct session_result failure;
         int r;
 
         sandbox->is_row_pending = true;
         store_insert_sandbox(sandbox->session->store, &sandbox->record, on_row_inserted, sandbox);
         r = request_creation(sandbox);
-        if (r)
-                fail_creation(sandbox, r, "The runtime is not available.");
-        else
-                sandbox->is_runtime_pending = true;
+        sandbox->is_runtime_pending = r == 0;
+        if (r) {
+                failure = result_of(r, "The runtime is not available.");
+                fail_creation(sandbox, &failure);
+        }
 }
 
 /* Timers. */
@@ -506,9 +499,12 @@ void sandbox_arm_timers(struct sandbox *sandbox)
 
 void sandbox_on_runtime_lost(struct sandbox *sandbox)
 {
+        const struct session_result failure =
+                result_of(SESSION_E_RUNTIME_UNAVAILABLE, "The runtime went away.");
+
         if (sandbox->record.state == SANDBOX_CREATING) {
                 sandbox->is_in_runtime = false;
-                fail_creation(sandbox, SESSION_E_RUNTIME_UNAVAILABLE, "The runtime went away.");
+                fail_creation(sandbox, &failure);
                 enforcement_cancel(sandbox); /* may be the end of it */
         } else if (sandbox->record.state == SANDBOX_RUNNING) {
                 sandbox_end_with_runtime(sandbox);

@@ -59,9 +59,8 @@ struct sandbox {
         bool is_running_recorded; /* or being so */
         bool is_in_runtime;
         bool is_in_store;
-        int failure; /* SESSION_E_ of the creation */
-        char failure_message[MESSAGE_BUFFER];
-        bool was_ending; /* a predecessor had begun its end */
+        struct session_result failure; /* of the creation */
+        bool was_ending;               /* a predecessor had begun its end */
         struct enforcement enforcement;
         struct egress_runs egress_runs;
         bool is_egress_pending;   /* an update is about its policy */

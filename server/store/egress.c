@@ -27,8 +27,10 @@ struct egress *egress_release(struct egress *egress)
         if (!egress)
                 return NULL;
         assert(egress->n_holds > 0);
-        if (--egress->n_holds == 0)
-                free(egress);
+        if (--egress->n_holds > 0)
+                return NULL;
+        free(egress->marks);
+        free(egress);
         return NULL;
 }
 

@@ -18,6 +18,7 @@ struct egress {
         uint8_t sha256[32];     /* of what it means */
         int64_t n_rules;
         size_t n_bytes;
+        uint32_t *marks; /* the loop thread's: where some rules begin; NULL: not looked for yet */
         char bytes[]; /* the rules, which mean nothing to the store; none once the sandbox ended */
 };
 

@@ -22,8 +22,8 @@ struct insert_job {
 
 static int64_t size_of(const struct egress_record *record)
 {
-        return ROW_BYTES +
-               (int64_t)(strlen(record->address) + strlen(record->name) + strlen(record->command));
+        return ROW_BYTES + (int64_t)(strlen(record->address) + strlen(record->name) +
+                                     strlen(record->command) + strlen(record->rule));
 }
 
 static int insert_one(struct database *database, struct insert_job *insert,

@@ -26,6 +26,7 @@ enum {
         ADDRESS_BUFFER = 46,      /* an IP address as text, and its NUL */
         HOST_NAME_BUFFER = 256,   /* a name of the DNS, and its NUL */
         COMMAND_BUFFER = 16,      /* what a process calls itself, and its NUL */
+        RULE_BUFFER = 256,        /* a rule of an egress policy for people, and its NUL */
         EGRESS_PROGRAMS_MAX = 16, /* BPF programs that hold to a policy */
 };
 
@@ -297,7 +298,8 @@ struct egress_record {
         int32_t port;
         char name[HOST_NAME_BUFFER]; /* may be empty */
         enum egress_reason reason;
-        int32_t rule_index; /* from zero, with EGRESS_REASON_RULE */
+        int32_t rule_index;     /* from zero, with EGRESS_REASON_RULE */
+        char rule[RULE_BUFFER]; /* its text, cut to fit; empty: none, or it is not known */
         int64_t policy_version;
         int64_t pid; /* on the host; zero: not known */
         char command[COMMAND_BUFFER];

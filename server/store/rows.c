@@ -159,6 +159,7 @@ static const struct field egress_fields[] = {
         EGRESS(INT64, duration_usec),
         EGRESS(INT32, source),
         EGRESS(INT64, serial),
+        EGRESS(TEXT, rule),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");

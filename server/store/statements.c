@@ -42,7 +42,7 @@
 #define EGRESS_COLUMNS                                                                             \
         "sandbox_id, sequence, execution_id, event_time_usec, type, protocol, address, port, "     \
         "name, reason, rule_index, policy_version, pid, command, count, error_number, "            \
-        "sent_bytes, received_bytes, duration_usec, source, serial"
+        "sent_bytes, received_bytes, duration_usec, source, serial, rule"
 
 /* Oldest first: a log. */
 #define EGRESS_PAGE(scope)                                                                         \
@@ -226,7 +226,7 @@ static const char *const statement_sql[] = {
         [STATEMENT_INSERT_EGRESS_EVENT] =
                 "INSERT INTO egress_events (" EGRESS_COLUMNS ", size_bytes, owner) "
                 "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, "
-                "?17, ?18, ?19, ?20, ?21, :size, owner FROM sandboxes WHERE sandbox_id = ?1 "
+                "?17, ?18, ?19, ?20, ?21, ?22, :size, owner FROM sandboxes WHERE sandbox_id = ?1 "
                 "ON CONFLICT DO NOTHING",
         /* What stands beside max() is of the same row. */
         [STATEMENT_EGRESS_TAIL] =

@@ -29,7 +29,7 @@ def _kill(runtime_pid):
     raise Failed("there is no hotcelld among the children of hotcell-runtime")
 
 
-def _first(target, function):
+def first(target, function):
     """What @function gives, with a new connection for each try, as soon as the server answers."""
     end = time.monotonic() + GIVE_UP_SECONDS
     while True:
@@ -52,14 +52,14 @@ def measure(target, runtime_pid, n_samples):
     try:
         for _ in range(n_samples):
             time.sleep(SETTLE_SECONDS)
-            last = _first(target, lambda client: _newest(client, run.execution_id))
+            last = first(target, lambda client: _newest(client, run.execution_id))
             start = _kill(runtime_pid)
-            _first(target, lambda client: client.sandboxes.GetSandbox(stubs.sandbox_service.GetSandboxRequest(sandbox_id=sandbox_id), timeout=60))
+            first(target, lambda client: client.sandboxes.GetSandbox(stubs.sandbox_service.GetSandboxRequest(sandbox_id=sandbox_id), timeout=60))
             answers.append(time.monotonic_ns() - start)
-            _first(target, lambda client, last=last: _next_event(client, run.execution_id, last))
+            first(target, lambda client, last=last: _next_event(client, run.execution_id, last))
             events.append(time.monotonic_ns() - start)
     finally:
-        _first(target, lambda client: scenario.delete(client, sandbox_id))
+        first(target, lambda client: scenario.delete(client, sandbox_id))
     return answers, events
 
 

@@ -14,6 +14,7 @@ import time
 
 import machine
 import report
+import restarts
 import soak_load
 import stats
 from soak_figures import FIGURES, Minute, judge, table
@@ -22,6 +23,7 @@ from soak_watch import Watch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import daemons  # noqa: E402  pylint: disable=wrong-import-position
 import kills  # noqa: E402  pylint: disable=wrong-import-position
+import stubs  # noqa: E402  pylint: disable=wrong-import-position
 
 MINUTES_MIN = 4
 
@@ -46,9 +48,9 @@ def parse_arguments():
 
 
 def soak(arguments, running):
-    """(minutes, load, restarts): one Minute for each, the Load, and the milliseconds until each new hotcelld served."""
+    """(minutes, load, restarted): one Minute for each, the Load, and the milliseconds until each new hotcelld served."""
     watch, load = Watch(running), soak_load.Load(running.target)
-    done, restarts = [], []
+    done, restarted = [], []
     with load:
         start = time.monotonic()
         next_kill = start + arguments.kill_every
@@ -56,19 +58,24 @@ def soak(arguments, running):
             end = start + 60 * (number + 1)
             while time.monotonic() < end:
                 if time.monotonic() >= next_kill:
-                    restarts.append(kill(running))
+                    restarted.append(kill(running))
                     next_kill = time.monotonic() + arguments.kill_every
                 watch.look()
                 time.sleep(0.5)
             done.append(Minute(load.take_latencies(), watch.take()))
             print(f"soak: minute {number + 1} of {arguments.minutes}: {len(done[-1].latencies_msec)} cells", file=sys.stderr, flush=True)
-    return done, load, restarts
+    return done, load, restarted
+
+
+def _is_ready(client):
+    return client.server.GetServerInfo(stubs.server_service.GetServerInfoRequest(), timeout=60).ready
 
 
 def kill(running):
+    """Milliseconds until the next hotcelld serves. It is asked and not `hotcell doctor`, which without a server loads the wall's programs anew."""
     begin = time.monotonic()
     kills.kill(running)
-    daemons.wait_until(running.is_ready, "serving again")
+    daemons.wait_until(lambda: restarts.first(running.target, _is_ready), "serving again")
     return (time.monotonic() - begin) * 1000
 
 
@@ -79,10 +86,10 @@ def main():
     result = {"machine": machine.describe(), "load_before": machine.load(), "minutes": arguments.minutes,
               "kill_every_seconds": arguments.kill_every}
     with daemons.Daemons(BOUNDS) as running:
-        done, load, restarts = soak(arguments, running)
+        done, load, restarted = soak(arguments, running)
         verdicts = judge(done)
         result |= {
-            "load_after": machine.load(), "restarts_msec": restarts, "counts": dict(load.counts), "failures": load.failures,
+            "load_after": machine.load(), "restarts_msec": restarted, "counts": dict(load.counts), "failures": load.failures,
             "by_minute": [{name: figure.of(minute) for name, figure in FIGURES.items()} for minute in done],
             "bars": verdicts,
         }

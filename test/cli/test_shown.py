@@ -142,6 +142,8 @@ class Egress(CliTest):
                 ({"reason": egress.EGRESS_REASON_NAME_ABSENT, "name": "a.org"}, "egress denied: tcp 1.2.3.4:443 a.org (the program named no host)"),
                 ({"reason": egress.EGRESS_REASON_RULE, "rule_index": 3, "policy_version": 2},
                  "egress denied: tcp 1.2.3.4:443 (rule 3 of policy version 2 denies it)"),
+                ({"reason": egress.EGRESS_REASON_RULE, "rule_index": 3, "policy_version": 2, "rule": "deny 1.2.3.0/24:443"},
+                 "egress denied: tcp 1.2.3.4:443 (rule 3 of policy version 2: deny 1.2.3.0/24:443)"),
                 ({"protocol": egress.EGRESS_PROTOCOL_UDP, "address": "169.254.169.254", "port": 53, "name": "a.org",
                   "reason": egress.EGRESS_REASON_ALWAYS_DENIED},
                  "egress denied: dns a.org (it is 169.254.169.254, which no rule can allow)"),

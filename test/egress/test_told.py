@@ -8,13 +8,14 @@ import unittest
 
 import grpc
 
+import daemons
 import scenario
 import scene as scenes
 import stubs
 import test_counts
 from daemons import PATIENCE, wait_until
 from patient import ask
-from scene import allow, is_like
+from scene import allow, deny, is_like
 from stubs import execution_service, sandbox_service, server_service
 
 ALLOWED = "93.184.216.34"
@@ -45,6 +46,19 @@ class Whose(unittest.TestCase):
         self.assertEqual(len(told(run, type="DENIED", reason="RESOLVER", name="evil.test")), 1)
         event = scene.wait_log(sandbox, name="evil.test")
         self.assertEqual(event.execution_id, run.execution_id)
+
+    def test_a_denial_tells_the_rule_in_words(self):
+        sandbox = scene.create(allow("93.184.216.0/24"), deny(FORBIDDEN, 25))
+        run = scene.run(sandbox, f"tcp({FORBIDDEN!r}, 25)")
+        event = told(run, reason="RULE")[0]
+        self.assertEqual((event.rule_index, event.policy_version, event.rule), (1, 1, f"deny {FORBIDDEN}:25"))
+        scene.update(sandbox, deny("93.184.0.0/16"))
+        event = told(scene.run(sandbox, f"tcp({FORBIDDEN!r}, 25)"), reason="RULE")[0]
+        self.assertEqual((event.rule_index, event.policy_version, event.rule), (0, 2, "deny 93.184.0.0/16"))
+        scene.wait_log(sandbox, reason="RULE", policy_version=2)
+        lines = daemons.hotcell(scene.running, "egress", "log", sandbox).stdout.decode()
+        self.assertIn(f"rule 1 of policy version 1: deny {FORBIDDEN}:25", lines)
+        self.assertIn("rule 0 of policy version 2: deny 93.184.0.0/16", lines)
 
     def test_flows_and_failures_are_of_the_run_that_asked(self):
         sandbox = scene.create(allow(ALLOWED))

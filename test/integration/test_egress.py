@@ -204,6 +204,36 @@ class Refusals(Case):
         self.assertEqual(details["BadRequest"].field_violations[0].field, "spec.egress.rules")
 
 
+class Away(Case):
+    """hotcell-egress was killed, and nobody starts it again as long as its runtime stands still."""
+
+    def wall(self):
+        answer = self.client.server.GetServerInfo(server_service.GetServerInfoRequest(), timeout=60 * daemons.PATIENCE)
+        return next(wall for wall in answer.walls if wall.name == "egress_relay")
+
+    def test_what_needs_it_is_refused_with_a_time_to_try_again(self):
+        made = self.sandbox(egress=ALLOWING[1])
+        runtime = self.running.process.pid
+        os.kill(runtime, signal.SIGSTOP)
+        try:
+            os.kill(self.running.egress_pid(), signal.SIGKILL)
+            daemons.wait_until(lambda: not self.wall().holds, "hotcelld knows that it is gone")
+            for call in (lambda: self.client.sandboxes.CreateSandbox(sandbox_service.CreateSandboxRequest(spec=spec(egress=ALLOWING[0]))),
+                         lambda: self.update(made.sandbox_id, ALLOWING[0]), lambda: self.update(made.sandbox_id, policy(deny("10.0.0.0/8")))):
+                with self.assertRaises(grpc.RpcError) as raised:
+                    call()
+                self.assertEqual((stubs.reason(raised.exception), raised.exception.code()), ("EGRESS_UNAVAILABLE", PRECONDITION))
+                self.assertGreater(stubs.error_details(raised.exception)["RetryInfo"].retry_delay.ToMilliseconds(), 0)
+                self.assertIn("no hotcell-egress now", raised.exception.details())
+        finally:
+            os.kill(runtime, signal.SIGCONT)
+        daemons.wait_until(lambda: self.wall().holds, "it is started again")
+        daemons.wait_until(lambda: self.get(made.sandbox_id).egress_status.enforced, "the policy before is in force again")
+        self.assertEqual(self.get(made.sandbox_id).egress, ALLOWING[1])
+        self.update(made.sandbox_id, ALLOWING[0])
+        self.assertEqual(self.get(made.sandbox_id).egress, ALLOWING[0])
+
+
 class WithoutRelay(Case):
     """Nobody is there who could see that the wall refuses."""
 

@@ -181,6 +181,27 @@ START_TEST(each_outcome_of_a_session_has_its_reason)
 }
 END_TEST
 
+/* Of a precondition that comes back by itself. */
+START_TEST(when_to_ask_again_is_told_where_it_is_known)
+{
+        struct session_result result = { .outcome = SESSION_E_EGRESS, .retry_usec = 2000000 };
+        struct api_call *call = open_call();
+        Google__Rpc__RetryInfo *retry;
+        const Google__Protobuf__Any *any;
+
+        ck_assert(api_call_fail_result(call, &result, NULL));
+        ck_assert_int_eq(answer.code, RPC_FAILED_PRECONDITION);
+        any = detail("google.rpc.RetryInfo");
+        ck_assert_ptr_nonnull(any);
+        retry = google__rpc__retry_info__unpack(NULL, any->value.len, any->value.data);
+        ck_assert_int_eq(retry->retry_delay->seconds, 2);
+        google__rpc__retry_info__free_unpacked(retry, NULL);
+        google__rpc__status__free_unpacked(answer.status, NULL);
+        answer = (struct answer){ 0 };
+        api_call_release(call);
+}
+END_TEST
+
 START_TEST(success_answers_nothing)
 {
         struct api_call *call = open_call();
@@ -273,6 +294,7 @@ int main(void)
         tcase_add_loop_test(told, each_outcome_of_a_session_has_its_reason, 0,
                             ARRAY_SIZE(outcomes));
         tcase_add_test(told, a_refusal_says_whose_limit_it_was_and_when_to_ask_again);
+        tcase_add_test(told, when_to_ask_again_is_told_where_it_is_known);
         tcase_add_test(told, success_answers_nothing);
         tcase_add_test(told, an_error_of_our_own_is_internal_and_tells_no_details);
         tcase_add_test(told, an_answer_without_memory_says_so);

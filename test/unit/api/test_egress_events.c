@@ -192,6 +192,7 @@ static void set_up(void)
                 .sent_bytes = 6,
                 .received_bytes = 7,
                 .duration_usec = 1500000,
+                .rule = "deny 2001:db8::/32",
         };
         database.records[1] = *record;
         database.records[1].sequence = 13;
@@ -256,6 +257,7 @@ static void check_event(const Hotcell__V1__EgressEvent *event)
         ck_assert_str_eq(event->name, "example.org");
         ck_assert_int_eq(event->reason, HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE);
         ck_assert_int_eq(event->rule_index, 2);
+        ck_assert_str_eq(event->rule, "deny 2001:db8::/32");
         ck_assert_int_eq(event->policy_version, 3);
         ck_assert_int_eq(event->pid, 4);
         ck_assert_str_eq(event->command, "curl");

@@ -13,6 +13,7 @@
 #include "server/session/session.h"
 #include "server/store/store.h"
 #include "test/unit/session/fake_runtime.h"
+#include "test/unit/session/seen.h"
 
 struct fixture {
         sd_event *loop;
@@ -36,26 +37,6 @@ struct answer {
         enum context_state context_state;
         bool created;
         size_t n;
-};
-
-/* What a reader saw, as text: `queued started stdout:abc result:text/plain=2 ended`. */
-struct seen {
-        char text[16384];
-        size_t n_text;
-        int64_t stdout_bytes;
-        int64_t stderr_bytes;
-        int64_t part_bytes;
-        int64_t gap_events;
-        int64_t gap_stdout_bytes;
-        int64_t last_sequence;
-        int64_t n_events;
-        int64_t n_egress;            /* denials and failures, all that they stand for */
-        struct egress_record egress; /* the last of them */
-        bool is_over;                /* `ended` was read, or it was closed */
-        bool is_closed;
-        struct execution_record ended;
-        struct execution_reader *reader;
-        bool is_paused; /* does not read */
 };
 
 void fixture_setup(void);
@@ -108,12 +89,6 @@ struct answer execute(const struct execute_request *request, struct seen *seen);
 
 /* As one goes: executes in @sandbox_id and waits for the end. */
 struct seen run_code(const char *sandbox_id, const char *code);
-void attach(const char *execution_id, int64_t after_sequence, struct seen *seen);
-void detach(struct seen *seen);
-void wait_for_end(struct seen *seen);
-void wait_for_text(struct seen *seen, const char *text);
-void read_all(struct seen *seen);
-void see(struct seen *seen, const struct execution_event *event); /* one that was read */
 
 void on_sandbox_answer(void *userdata, const struct session_result *result,
                        const struct sandbox_record *record, bool created);

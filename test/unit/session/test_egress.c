@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/macros.h"
+#include "server/session/egress.h"
 #include "server/session/egress_rules.h"
 #include "test/unit/session/fixture.h"
 
@@ -333,6 +334,126 @@ START_TEST(what_is_no_rule_is_not_read_as_one)
 }
 END_TEST
 
+static const struct {
+        struct egress_rule rule;
+        const char *text;
+} shown[] = {
+        { { .action = POLICY_DENY, .protocol = POLICY_TCP, .destination = "10.0.0.0/8" },
+          "deny 10.0.0.0/8" },
+        { { .action = POLICY_ALLOW,
+            .protocol = POLICY_TCP,
+            .is_domain = true,
+            .destination = "*.example.org",
+            .ports = { { 443, 443 }, { 8000, 8080 } },
+            .n_ports = 2 },
+          "allow *.example.org:443,8000-8080" },
+        { { .action = POLICY_DENY, .protocol = POLICY_ICMP, .destination = "2001:db8::/32" },
+          "deny icmp:2001:db8::/32" },
+        { { .action = POLICY_DENY,
+            .protocol = POLICY_UDP,
+            .destination = "2001:db8::/32",
+            .ports = { { 53, 53 } },
+            .n_ports = 1 },
+          "deny udp:[2001:db8::/32]:53" },
+};
+
+START_TEST(a_rule_is_shown_as_the_command_line_takes_it)
+{
+        char text[RULE_BUFFER];
+
+        egress_rule_show(&shown[_i].rule, text);
+        ck_assert_str_eq(text, shown[_i].text);
+}
+END_TEST
+
+START_TEST(a_rule_that_is_too_long_is_cut_between_characters)
+{
+        struct egress_rule rule = { .action = POLICY_DENY, .protocol = POLICY_TCP };
+        char name[2 * RULE_BUFFER] = "", text[RULE_BUFFER];
+
+        rule.destination = name;
+        for (size_t n_head = 0; n_head < 2; n_head++) {
+                char *end = name;
+
+                for (size_t i = 0; i < n_head; i++)
+                        *end++ = 'a';
+                for (size_t i = 0; i < RULE_BUFFER / 2; i++)
+                        end = stpcpy(end, "\xc3\xbc");
+                egress_rule_show(&rule, text);
+                /* 5 before it, and an even number of bytes of it. */
+                ck_assert_uint_eq(strlen(text), n_head ? 254 : 255);
+                ck_assert_mem_eq(text + 5, name, strlen(text) - 5);
+        }
+        name[250] = '\0'; /* as long as may be: nothing is cut */
+        name[249] = 'z';
+        name[248] = 'z';
+        egress_rule_show(&rule, text);
+        ck_assert_uint_eq(strlen(text), 255);
+        ck_assert_str_eq(text + 5, name);
+}
+END_TEST
+
+START_TEST(a_rule_is_found_by_its_index)
+{
+        enum { N = 1000 };
+        static struct egress_rule rules[N];
+        static char names[N][32];
+        struct egress *egress;
+        struct egress_rule rule;
+
+        for (size_t i = 0; i < N; i++) {
+                (void)snprintf(names[i], sizeof(names[i]), "%0*zu.example", (int)(i % 9), i);
+                rules[i] = allow;
+                rules[i].destination = names[i];
+        }
+        egress = make_egress(POLICY_DEFAULT_DENY, rules, N);
+        for (int64_t i = N - 1; i >= 0; i--) {
+                ck_assert_int_eq(egress_rule_at(egress, i, &rule), 0);
+                ck_assert_str_eq(rule.destination, names[i]);
+        }
+        ck_assert_int_eq(egress_rule_at(egress, N, &rule), EGRESS_E_END);
+        ck_assert_int_eq(egress_rule_at(egress, -1, &rule), EGRESS_E_END);
+        (void)egress_release(egress);
+}
+END_TEST
+
+START_TEST(no_rule_is_found_in_what_has_fewer_than_it_says)
+{
+        static const char bytes[] = "deny tcp - cidr 10.0.0.0/8";
+        struct egress *egress = egress_new(sizeof(bytes));
+        struct egress_rule rule;
+
+        (void)memcpy(egress->bytes, bytes, sizeof(bytes));
+        egress->n_rules = 2;
+        ck_assert_int_eq(egress_rule_at(egress, 0, &rule), -EUCLEAN);
+        egress->n_rules = 1;
+        ck_assert_int_eq(egress_rule_at(egress, 0, &rule), 0);
+        (void)egress_release(egress);
+        egress = egress_new(0); /* of a sandbox that ended */
+        egress->n_rules = 1;
+        ck_assert_int_eq(egress_rule_at(egress, 0, &rule), EGRESS_E_END);
+        (void)egress_release(egress);
+}
+END_TEST
+
+/* As executions have it that ended before rules were told. */
+START_TEST(what_is_kept_may_have_no_rule)
+{
+        enum { HEAD = 7 * 8 + 6 * 4, TEXTS = 3 };
+        uint8_t payload[HEAD + TEXTS + 5] = { 0 };
+        struct egress_record record;
+        int64_t left_out, number;
+
+        ck_assert(egress_payload_read(payload, HEAD + TEXTS, &record, &left_out, &number));
+        ck_assert_str_eq(record.rule, "");
+        ck_assert(!egress_payload_read(payload, HEAD + TEXTS - 1, &record, &left_out, &number));
+        memcpy(payload + HEAD + TEXTS, "deny", 5);
+        ck_assert(egress_payload_read(payload, sizeof(payload), &record, &left_out, &number));
+        ck_assert_str_eq(record.rule, "deny");
+        ck_assert(!egress_payload_read(payload, sizeof(payload) - 1, &record, &left_out, &number));
+}
+END_TEST
+
 int main(void)
 {
         Suite *all = suite_create("egress");
@@ -354,6 +475,12 @@ int main(void)
         suite_add_tcase(all, sessions);
         tcase_add_test(rules, a_rule_is_packed_as_text_and_comes_back);
         tcase_add_loop_test(rules, what_is_no_rule_is_not_read_as_one, 0, ARRAY_SIZE(strange));
+        tcase_add_loop_test(rules, a_rule_is_shown_as_the_command_line_takes_it, 0,
+                            ARRAY_SIZE(shown));
+        tcase_add_test(rules, a_rule_that_is_too_long_is_cut_between_characters);
+        tcase_add_test(rules, a_rule_is_found_by_its_index);
+        tcase_add_test(rules, what_is_kept_may_have_no_rule);
+        tcase_add_test(rules, no_rule_is_found_in_what_has_fewer_than_it_says);
         suite_add_tcase(all, rules);
         runner = srunner_create(all);
         srunner_run_all(runner, CK_ENV);

@@ -45,6 +45,47 @@ START_TEST(a_denial_is_shown_and_stored)
 }
 END_TEST
 
+static struct egress_record denied_by(int32_t rule_index, int64_t policy_version)
+{
+        struct egress_record record = denial(1);
+
+        record.reason = EGRESS_REASON_RULE;
+        record.rule_index = rule_index;
+        record.policy_version = policy_version;
+        return record;
+}
+
+/* Of a policy that is not the sandbox's any more nobody has the rules. */
+START_TEST(a_denial_tells_the_rule_of_the_policy_that_is_there)
+{
+        static const struct egress_rule rules[] = {
+                { .action = POLICY_DENY, .protocol = POLICY_TCP, .destination = "10.0.0.0/8" },
+                { .action = POLICY_DENY, .protocol = POLICY_TCP, .destination = "192.0.2.0/24" },
+        };
+        struct egress *egress = make_egress(POLICY_DEFAULT_DENY, rules, ARRAY_SIZE(rules));
+        const struct sandbox_update update = { .set_egress = true, .egress = egress };
+        struct egress_record records[] = { denial(1), denied_by(1, 1), denied_by(2, 2),
+                                           denied_by(1, 2) };
+        struct seen seen, again = { 0 };
+
+        ck_assert_int_eq(update_sandbox(sandbox_id, &update).result.outcome, 0);
+        (void)strcpy(records[0].rule, "deny all"); /* what others say it is */
+        begin(&seen);
+        for (size_t i = 0; i < ARRAY_SIZE(records); i++)
+                ck_assert_int_eq(tell(&records[i]), 0);
+        go();
+        wait_for_end(&seen);
+        ck_assert_str_eq(seen.egress.rule, "deny 192.0.2.0/24");
+        wait_for_stored(ARRAY_SIZE(records));
+        for (size_t i = 0; i < ARRAY_SIZE(records); i++)
+                ck_assert_str_eq(stored.records[i].rule, i == 3 ? "deny 192.0.2.0/24" : "");
+        attach(seen.ended.execution_id, 0, &again);
+        wait_for_end(&again);
+        ck_assert_str_eq(again.egress.rule, "deny 192.0.2.0/24");
+        (void)egress_release(egress);
+}
+END_TEST
+
 START_TEST(it_is_found_by_its_cgroup)
 {
         struct egress_record record = denial(1);
@@ -527,6 +568,7 @@ int main(void)
 {
         const TTest *const tests[] = {
                 a_denial_is_shown_and_stored,
+                a_denial_tells_the_rule_of_the_policy_that_is_there,
                 it_is_found_by_its_cgroup,
                 a_failure_is_shown_and_a_flow_is_only_stored,
                 equal_ones_are_counted_and_told_each_second,

@@ -44,11 +44,13 @@ END_TEST
 
 START_TEST(an_older_runtime_has_no_relay)
 {
-        struct answer answer = create_with(NULL);
+        struct answer answer = create_with(NULL), refused;
 
         ck_assert_int_eq(answer.result.outcome, 0);
         ck_assert_int_eq(answer.sandbox.enforcement.version, 0); /* nobody proved it */
-        ck_assert_int_eq(create_with(loose).result.outcome, SESSION_E_EGRESS);
+        refused = create_with(loose);
+        ck_assert_int_eq(refused.result.outcome, SESSION_E_EGRESS);
+        ck_assert_int_eq(refused.result.retry_usec, 0); /* nobody will start one */
         ck_assert_int_eq(create_with(tight).result.outcome, 0);
         (void)strcpy(sandbox_id, answer.sandbox.sandbox_id);
         ck_assert_int_eq(change_policy(tight).result.outcome, 0);
@@ -146,13 +148,20 @@ START_TEST(a_relay_that_does_not_answer_is_no_sandbox)
 }
 END_TEST
 
+/* The runtime starts it again. */
+static void expect_refused_for_now(struct answer answer)
+{
+        expect_refused(answer, SESSION_E_EGRESS);
+        ck_assert_int_gt(answer.result.retry_usec, 0);
+}
+
 START_TEST(a_relay_that_goes_away_is_no_sandbox)
 {
         start_with_egress();
         script()->lose_in = 1;
         script()->lose_after = _i & 1;
-        expect_refused(create_with(_i & 2 ? loose : NULL), SESSION_E_EGRESS);
-        expect_refused(create_with(loose), SESSION_E_EGRESS);
+        expect_refused_for_now(create_with(_i & 2 ? loose : NULL));
+        expect_refused_for_now(create_with(loose));
         fake_runtime_egress_ready(f.runtime);
         run_turns(4);
         make_sandbox(loose);

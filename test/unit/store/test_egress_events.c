@@ -180,6 +180,7 @@ START_TEST(an_event_comes_back_as_it_was)
                 .sent_bytes = INT64_MAX - 1,
                 .received_bytes = 3,
                 .duration_usec = 4,
+                .rule = "deny 2001:db8::/32",
         };
         const struct egress_record *out = &seen.records[0];
 
@@ -208,6 +209,7 @@ START_TEST(an_event_comes_back_as_it_was)
         ck_assert_int_eq(out->sent_bytes, in.sent_bytes);
         ck_assert_int_eq(out->received_bytes, in.received_bytes);
         ck_assert_int_eq(out->duration_usec, in.duration_usec);
+        ck_assert_str_eq(out->rule, in.rule);
 }
 END_TEST
 
@@ -223,6 +225,7 @@ START_TEST(an_event_is_as_large_as_its_texts)
         (void)memset(record.name, 'a', 200);
         (void)strcpy(record.address, "2001:db8::1");
         (void)strcpy(record.command, "a-long-command");
+        (void)strcpy(record.rule, "deny 2001:db8::/32");
         ck_assert_int_eq(insert(&record, 1), 0);
         (void)snprintf(path, sizeof(path), "%s", fixture_path(&fixture, "hotcell.db"));
         fixture_close(&fixture);
@@ -230,7 +233,7 @@ START_TEST(an_event_is_as_large_as_its_texts)
                          FEW + (int64_t)strlen("192.0.2.1") + (int64_t)strlen("curl"));
         ck_assert_int_eq(ask_sql(path, "SELECT max(size_bytes) FROM egress_events"),
                          FEW + 200 + (int64_t)strlen(record.address) +
-                                 (int64_t)strlen(record.command));
+                                 (int64_t)strlen(record.command) + (int64_t)strlen(record.rule));
         fixture_open(&fixture);
 }
 END_TEST
