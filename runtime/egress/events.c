@@ -10,11 +10,6 @@
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 
-struct queued_event {
-        struct event event;
-        struct events_share *share;
-};
-
 int events_init(struct events *events)
 {
         /* Numbers rise also from one process to the next: none tells an event each microsecond. */

@@ -52,6 +52,11 @@ struct events_share {
         size_t n_queued;
 };
 
+struct queued_event {
+        struct event event;
+        struct events_share *share;
+};
+
 struct events {
         struct queued_event *ring; /* EVENTS_MAX; the one with number n at n % EVENTS_MAX */
         uint64_t n_pushed;         /* number of the newest */

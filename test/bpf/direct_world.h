@@ -12,7 +12,11 @@
 #include "test/bpf/fixture.h"
 #include "test/bpf/packets.h"
 
-enum { POLICY_VERSION = 7 };
+enum {
+        POLICY_VERSION = 7,
+        DENIED_RULE = 3,         /* of DENIED4 */
+        DENIED_WITHIN_RULE = 13, /* of what is denied within other addresses, too */
+};
 
 #define OWN4     "198.51.100.1"
 #define OWN6     "2001:db8:7::1"

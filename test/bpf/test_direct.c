@@ -63,25 +63,54 @@ START_TEST(sockets_learn_at_once_what_would_be_dropped)
 }
 END_TEST
 
+static int connect_udp(const void *data)
+{
+        const struct flow *flow = data;
+        struct sockaddr_storage to;
+        socklen_t size = parse(flow->destination, flow->port, &to);
+        int fd = socket(to.ss_family, SOCK_DGRAM, 0);
+
+        return connect(fd, (struct sockaddr *)&to, size) < 0 ? errno : 0;
+}
+
+/* TCP may go to both: who only looks which address could be reached is not told, but for what a
+ * rule says. */
+START_TEST(what_a_rule_denies_is_told_also_when_nothing_is_sent)
+{
+        static const struct flow by_default = UDP4(OWN4, BESIDE4, 53, 0);
+        static const struct flow by_rule = UDP4(OWN4, DENIED4, 53, 0);
+        struct egress_event event;
+
+        ck_assert_int_eq(in_box(&world.f.boxes[0], connect_udp, &by_default), EPERM);
+        ck_assert_uint_eq(counts_of(&world.f, &world.f.boxes[0]).n_denied, 0);
+        ck_assert_int_eq(in_box(&world.f.boxes[0], connect_udp, &by_rule), EPERM);
+        ck_assert_uint_eq(counts_of(&world.f, &world.f.boxes[0]).n_denied, 1);
+        event = next_event(&world.f);
+        ck_assert_uint_eq(event.verdict, EGRESS_DENIED_RULE);
+        ck_assert_uint_eq(event.rule, DENIED_RULE);
+}
+END_TEST
+
+/* The families of the device, of which each allows a ping socket. */
 static int make_sockets(const void *data)
 {
-        const bool *may_ping = data;
+        const uint8_t *direct = data;
         static const struct {
                 int family, type, protocol;
-                bool is_ping;
+                uint8_t needs; /* zero: what nobody may have */
         } kinds[] = {
-                { AF_INET, SOCK_DGRAM, IPPROTO_ICMP, true },
-                { AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6, true },
-                { AF_INET, SOCK_RAW, IPPROTO_ICMP, false },
-                { AF_INET6, SOCK_RAW, IPPROTO_ICMPV6, false },
-                { AF_INET, SOCK_RAW, IPPROTO_UDP, false },
-                { AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE, false },
+                { AF_INET, SOCK_DGRAM, IPPROTO_ICMP, EGRESS_DIRECT4 },
+                { AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6, EGRESS_DIRECT6 },
+                { AF_INET, SOCK_RAW, IPPROTO_ICMP, 0 },
+                { AF_INET6, SOCK_RAW, IPPROTO_ICMPV6, 0 },
+                { AF_INET, SOCK_RAW, IPPROTO_UDP, 0 },
+                { AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE, 0 },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
                 bool is_made = socket(kinds[i].family, kinds[i].type, kinds[i].protocol) >= 0;
 
-                if (is_made != (kinds[i].is_ping && *may_ping))
+                if (is_made != ((kinds[i].needs & *direct) != 0))
                         return (int)i + 1;
         }
         return 0;
@@ -89,11 +118,15 @@ static int make_sockets(const void *data)
 
 START_TEST(ping_sockets_are_for_those_who_have_a_device)
 {
-        const struct egress_sandbox entry = { .policy = world.tables.n_numbers, .slot = 1 };
+        struct egress_sandbox entry = { .policy = world.tables.n_numbers, .slot = 1 };
+        const uint8_t both = EGRESS_DIRECT4 | EGRESS_DIRECT6;
 
-        ck_assert_int_eq(in_box(&world.f.boxes[0], make_sockets, &(bool){ true }), 0);
-        ck_assert_int_eq(tables_set_sandbox(&world.tables, world.f.boxes[1].group.id, &entry), 0);
-        ck_assert_int_eq(in_box(&world.f.boxes[1], make_sockets, &(bool){ false }), 0);
+        ck_assert_int_eq(in_box(&world.f.boxes[0], make_sockets, &both), 0);
+        for (entry.direct = 0; entry.direct <= both; entry.direct++) {
+                ck_assert_int_eq(
+                        tables_set_sandbox(&world.tables, world.f.boxes[1].group.id, &entry), 0);
+                ck_assert_int_eq(in_box(&world.f.boxes[1], make_sockets, &entry.direct), 0);
+        }
 }
 END_TEST
 
@@ -192,6 +225,7 @@ int main(void)
         tcase_add_checked_fixture(tests, direct_world_setup, direct_world_teardown);
         tcase_set_timeout(tests, 60);
         tcase_add_test(tests, sockets_learn_at_once_what_would_be_dropped);
+        tcase_add_test(tests, what_a_rule_denies_is_told_also_when_nothing_is_sent);
         tcase_add_test(tests, ping_sockets_are_for_those_who_have_a_device);
         tcase_add_test(tests, a_network_has_its_device_and_addresses);
         tcase_add_test(tests, no_address_is_given_out_twice);

@@ -102,6 +102,10 @@ static void expect_event(const char *what, const struct flow *flow, int verdict)
         event = next_event(&world.f);
         ck_assert_msg(event.verdict == verdict, "%s: %d, not %d", what, event.verdict, verdict);
         ck_assert_msg(is_about(&event, flow), "%s", what);
+        if (verdict == EGRESS_DENIED_RULE)
+                ck_assert_uint_eq(event.rule, strcmp(flow->destination, DENIED4) == 0
+                                                      ? DENIED_RULE
+                                                      : DENIED_WITHIN_RULE);
         ck_assert_uint_eq(event.cgroup_id, world.f.boxes[0].group.id);
         ck_assert_uint_eq(event.policy_version, POLICY_VERSION);
         ck_assert_uint_eq(event.pid + event.leaf_id, 0);
@@ -134,6 +138,10 @@ static const struct {
           EGRESS_DENIED_ALWAYS, false },
         { "ping to metadata within ISATAP", ICMP6(OWN6, "2606:2800:220:1::5efe:a9fe:a9fe", 128, 0),
           EGRESS_DENIED_ALWAYS, false },
+        { "denied within 6to4", UDP6(OWN6, "2002:808:808::1", 53, 0), EGRESS_DENIED_RULE, false },
+        { "denied, compatible", UDP6(OWN6, "::8.8.8.8", 53, 0), EGRESS_DENIED_RULE, false },
+        { "denied within nothing", UDP6(OWN6, "2003:808:808::1", 53, 0), EGRESS_DENIED_DEFAULT,
+          false },
         { "metadata, by a rule", UDP4(OWN4, "100.100.100.200", 53, 0), EGRESS_DENIED_ALWAYS,
           false },
         { "private, by a rule", UDP4(OWN4, "10.1.2.3", 53, 0), EGRESS_DENIED_ALWAYS, false },
@@ -204,6 +212,11 @@ static const struct {
         { "neighbour solicitation", ICMP6(OWN6, "ff02::1:ff00:1", 135, 0), NOTHING, false },
         { "unreachable", ICMP4(OWN4, ALLOWED4, 3, 0), NOTHING, false },
         { "unreachable, IPv6", ICMP6(OWN6, ALLOWED6, 1, 0), NOTHING, false },
+        { "time exceeded", ICMP4(OWN4, ALLOWED4, 11, 0), NOTHING, false },
+        { "time exceeded, IPv6", ICMP6(OWN6, ALLOWED6, 3, 0), NOTHING, false },
+        { "a problem with parameters", ICMP4(OWN4, ALLOWED4, 12, 0), NOTHING, false },
+        { "the same, IPv6", ICMP6(OWN6, ALLOWED6, 4, 0), NOTHING, false },
+        { "MLD without options", ICMP6("::", "ff02::16", 143, 0), NOTHING, false },
 };
 
 START_TEST(each_packet_of_a_sandbox_is_judged)
@@ -313,6 +326,27 @@ START_TEST(a_device_that_is_nobodys_carries_nothing)
 }
 END_TEST
 
+/* Zeros are no address that a device has. */
+START_TEST(a_device_without_addresses_sends_nothing)
+{
+        static const struct flow flows[] = { UDP4(OWN4, ALLOWED4, 53, 0),
+                                             UDP4("0.0.0.0", ALLOWED4, 53, 0),
+                                             UDP6(OWN6, ALLOWED6, 53, 0),
+                                             UDP6("::", ALLOWED6, 53, 0) };
+        const struct egress_device device = { .cgroup_id = world.f.boxes[0].group.id };
+
+        ck_assert_int_eq(
+                egress_wall_bind_device(world.f.wall, world.f.boxes[0].netns.device, &device), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(flows); i++) {
+                struct packet packet = packet_make(&flows[i]);
+
+                forget_counts();
+                ck_assert_int_eq(send_outward(&packet), DROP);
+                expect_event(flows[i].source, &flows[i], EGRESS_DENIED_SOURCE);
+        }
+}
+END_TEST
+
 START_TEST(a_sandbox_without_a_policy_or_an_entry_sends_nothing)
 {
         direct_world_point_at(EGRESS_POLICY_ALWAYS);
@@ -357,6 +391,7 @@ int main(void)
         tcase_add_test(tests, each_packet_of_a_sandbox_is_judged);
         tcase_add_test(tests, only_answers_and_errors_come_in);
         tcase_add_test(tests, a_device_that_is_nobodys_carries_nothing);
+        tcase_add_test(tests, a_device_without_addresses_sends_nothing);
         tcase_add_test(tests, a_sandbox_without_a_policy_or_an_entry_sends_nothing);
         tcase_add_test(tests, a_policy_holds_from_the_next_packet_on);
         tcase_add_test(tests, what_the_host_does_not_send_on_is_refused);

@@ -1,15 +1,18 @@
-/* What a network leaves in the wall's tables, of its policies and names; and which names it
- * rations. */
+/* What a network leaves in the wall's tables, of its policies and names; which names it rations,
+ * and how its events are. */
 
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <bpf/bpf.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
@@ -20,17 +23,28 @@
 #define ADDRESS   "93.184.216.34"
 #define HOUR_USEC UINT64_C(3600000000)
 
-enum { NEW_NAMES = 3, DNS_A = 1, REFUSED = 5, QUERY_BUFFER = 512 };
+enum {
+        NEW_NAMES = 3,
+        DNS_A = 1,
+        DNS_TXT = 16,
+        SERVFAIL = 2,
+        REFUSED = 5,
+        QUERY_BUFFER = 512,
+        STREAMS_MAX = 16, /* of a network */
+        TTL_MIN_SEC = 5,
+        GRACE_SEC = 30, /* that an address is good for longer than its record */
+};
 
 static struct fake_upstream upstream;
-static int client_fd; /* of a program in the box */
+static uint32_t ttl_sec; /* of what it answers */
+static int client_fd;    /* of a program in the box */
 
 static void answer_it(const struct asked *asked)
 {
         static struct packet packet;
 
         answer_begin(&packet, asked, 0, 1);
-        put_address(&packet, asked->name, 60, ADDRESS);
+        put_address(&packet, asked->name, ttl_sec, ADDRESS);
         answer_send(&packet, asked);
 }
 
@@ -43,7 +57,8 @@ static void configure(struct resolver_config *config)
         config->new_names.burst = NEW_NAMES;
 }
 
-static int connect_client(void)
+/* Of a program in the box. */
+static int connect_client(int type)
 {
         const struct sockaddr_in to = { .sin_family = AF_INET,
                                         .sin_port = htons(53),
@@ -51,7 +66,7 @@ static int connect_client(void)
         int fd;
 
         ck_assert_int_eq(setns(f.boxes[0].netns.fd, CLONE_NEWNET), 0);
-        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
         ck_assert_int_eq(setns(f.home_fd, CLONE_NEWNET), 0);
         ck_assert_int_eq(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
         return fd;
@@ -60,7 +75,8 @@ static int connect_client(void)
 static void setup(void)
 {
         egress_loop_init(configure);
-        client_fd = connect_client();
+        ttl_sec = 60;
+        client_fd = connect_client(SOCK_DGRAM | SOCK_NONBLOCK);
 }
 
 static void teardown(void)
@@ -77,17 +93,22 @@ static bool has_answer(const void *userdata)
 }
 
 /* The answer's code. */
-static unsigned ask_name(const char *name)
+static unsigned ask_type(const char *name, unsigned type)
 {
         static struct packet packet;
         uint8_t bytes[QUERY_BUFFER];
 
         packet = (struct packet){ 0 };
-        put_query(&packet, name, DNS_A);
+        put_query(&packet, name, type);
         ck_assert_int_eq(send(client_fd, packet.bytes, packet.n_bytes, 0), packet.n_bytes);
         run_until(has_answer, NULL);
         ck_assert_int_gt(recv(client_fd, bytes, sizeof(bytes), 0), 12);
         return get_rcode(bytes);
+}
+
+static unsigned ask_name(const char *name)
+{
+        return ask_type(name, DNS_A);
 }
 
 /* --- what is left ------------------------------------------------------------------------------
@@ -154,8 +175,8 @@ START_TEST(a_network_that_is_removed_leaves_nothing)
 }
 END_TEST
 
-/* As many as one network may have, whose time is over. */
-static void fill_names(void)
+/* As many as one network may have. */
+static void fill_names(bool are_over)
 {
         const uint64_t now_usec = clock_monotonic_usec();
         struct name_entry entry = { .name = "old.wild.test", .expire_usec = now_usec + HOUR_USEC };
@@ -170,14 +191,15 @@ static void fill_names(void)
                 named = (struct named_address *)(uintptr_t)names_find(&network->names, &address,
                                                                       now_usec);
                 ck_assert_int_eq(dns_service_admit_to_wall(network, &network->policy, named), 0);
-                named->entries[0].expire_usec = now_usec;
+                if (are_over)
+                        named->entries[0].expire_usec = now_usec;
         }
 }
 
 START_TEST(names_whose_time_is_over_make_room_in_the_wall_too)
 {
         enforce(1, &wild);
-        fill_names();
+        fill_names(true);
         expect_entries(3, 2, NAMES_ADDRESSES_MAX);
         ck_assert_uint_eq(ask_name("a.wild.test"), 0);
         expect_entries(3, 2, 1);
@@ -204,6 +226,143 @@ START_TEST(what_is_refused_without_a_policy_is_unavailable)
         ck_assert_uint_eq(ask_name("b.wild.test"), REFUSED);
         expect_answer(0, HOTCELL__EGRESS__V1__TO_SERVER__BODY_EVENTS);
         ck_assert_int_eq((int)answer->events->events[0]->reason, EGRESS_REASON(DEFAULT));
+}
+END_TEST
+
+static const struct event *last_event(void)
+{
+        return &egress.events.ring[egress.events.n_pushed % EVENTS_MAX].event;
+}
+
+/* What the wall would not let through is not given out. */
+START_TEST(a_name_for_which_there_is_no_room_fails_and_is_told)
+{
+        const int64_t before_usec = time_now_usec();
+
+        enforce(1, &wild);
+        fill_names(false);
+        ck_assert_uint_eq(ask_name("a.wild.test"), SERVFAIL);
+        expect_entries(3, 2, NAMES_ADDRESSES_MAX);
+        ck_assert_int_eq(last_event()->decision, EGRESS_DECISION(FAILED));
+        ck_assert_int_eq(last_event()->source, EGRESS_SOURCE(RESOLVER));
+        ck_assert_int_eq(last_event()->error_number, ENOSPC);
+        ck_assert_str_eq(last_event()->name, "a.wild.test");
+        ck_assert_uint_eq(last_event()->port, 53);
+        ck_assert_int_ge(last_event()->asked_usec, before_usec);
+        ck_assert_int_le(last_event()->asked_usec, last_event()->time_usec);
+}
+END_TEST
+
+START_TEST(a_type_that_is_refused_is_told_with_its_name)
+{
+        static const struct {
+                unsigned type;
+                const char *told;
+        } types[] = { { DNS_TXT, "a.wild.test TXT" }, { 65280, "a.wild.test TYPE65280" } };
+
+        enforce(1, &wild);
+        for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+                ck_assert_uint_eq(ask_type("a.wild.test", types[i].type), REFUSED);
+                ck_assert_int_eq(last_event()->decision, EGRESS_DECISION(DENIED));
+                ck_assert_int_eq(last_event()->reason, EGRESS_REASON(RECORD_TYPE));
+                ck_assert_str_eq(last_event()->name, types[i].told);
+        }
+}
+END_TEST
+
+/* --- how long, and on which ports ---------------------------------------------------------------
+ */
+
+static struct egress_name name_in_wall(void)
+{
+        struct egress_name_key key;
+        struct egress_name name;
+        int fd = egress.tables.fds[EGRESS_MAP_NAMES];
+
+        ck_assert_int_eq(bpf_map_get_next_key(fd, NULL, &key), 0);
+        ck_assert_int_eq(bpf_map_lookup_elem(fd, &key, &name), 0);
+        return name;
+}
+
+START_TEST(an_address_is_good_as_long_as_the_longest_of_its_names)
+{
+        const uint64_t second_nsec = UINT64_C(1000000000);
+        uint64_t before_nsec, expire_nsec;
+
+        enforce(1, &wild);
+        before_nsec = clock_monotonic_nsec();
+        ck_assert_uint_eq(ask_name("a.wild.test"), 0);
+        expire_nsec = name_in_wall().expire_nsec;
+        /* The clock of names counts microseconds. */
+        ck_assert_uint_ge(expire_nsec + 1000, before_nsec + (60 + GRACE_SEC) * second_nsec);
+        ck_assert_uint_le(expire_nsec, clock_monotonic_nsec() + (60 + GRACE_SEC) * second_nsec);
+        ttl_sec = TTL_MIN_SEC;
+        ck_assert_uint_eq(ask_name("b.wild.test"), 0);
+        ck_assert_uint_eq(name_in_wall().expire_nsec, expire_nsec);
+}
+END_TEST
+
+/* Names with some ports each, of which none touch. */
+static void name_ports(size_t n_names, unsigned n_ports, struct policy_table *ret_table)
+{
+        struct policy policy = { .default_action = POLICY_DEFAULT_DENY };
+        size_t refused;
+
+        for (size_t i = 0; i < n_names; i++) {
+                struct policy_rule rule = { .action = POLICY_ALLOW,
+                                            .protocol = POLICY_TCP,
+                                            .is_domain = true };
+
+                (void)snprintf(rule.domain, sizeof(rule.domain), "n%zu.test", i);
+                for (unsigned k = 0; k < n_ports; k++) {
+                        int port = (int)(1000 + 2 * (i * n_ports + k));
+
+                        ck_assert_int_eq(policy_rule_add_ports(&rule, port, port), 0);
+                }
+                ck_assert_int_eq(policy_add(&policy, &rule), 0);
+        }
+        ck_assert_int_eq(policy_compile(&policy, ret_table, &refused), 0);
+        policy_deinit(&policy);
+}
+
+static struct egress_ranges admit_names(size_t n_names, const struct network_policy *policy)
+{
+        struct named_address address = { .address = policy_address_v4("\x08\x08\x08\x08"),
+                                         .n_entries = n_names };
+
+        for (size_t i = 0; i < n_names; i++) {
+                (void)snprintf(address.entries[i].name, sizeof(address.entries[i].name),
+                               "n%zu.test", i);
+                address.entries[i].expire_usec = clock_monotonic_usec() + HOUR_USEC;
+        }
+        ck_assert_int_eq(dns_service_admit_to_wall(network, policy, &address), 0);
+        return name_in_wall().allowed;
+}
+
+/* The wall lets through what any of the names allows; the relay judges each for itself. */
+START_TEST(ports_of_all_names_of_an_address_are_open_in_the_wall)
+{
+        struct network_policy policy = { .number = 77 };
+        struct egress_ranges allowed;
+
+        name_ports(2, EGRESS_RANGES_MAX / 2, &policy.table);
+        allowed = admit_names(2, &policy);
+        ck_assert_uint_eq(allowed.n_ranges, EGRESS_RANGES_MAX);
+        for (size_t i = 0; i < EGRESS_RANGES_MAX; i++) {
+                ck_assert_uint_eq(allowed.ranges[i].low, 1000 + 2 * i);
+                ck_assert_uint_eq(allowed.ranges[i].high, 1000 + 2 * i);
+                ck_assert_uint_eq(allowed.ranges[i].action, EGRESS_ALLOW);
+        }
+        policy_table_deinit(&policy.table);
+
+        name_ports(3, EGRESS_RANGES_MAX / 2, &policy.table);
+        allowed = admit_names(3, &policy);
+        ck_assert_uint_eq(allowed.n_ranges, 1);
+        ck_assert_uint_eq(allowed.ranges[0].low, 1);
+        ck_assert_uint_eq(allowed.ranges[0].high, UINT16_MAX);
+        ck_assert_uint_eq(allowed.ranges[0].action, EGRESS_ALLOW);
+        ck_assert_uint_eq(allowed.ranges[0].protocol, IPPROTO_TCP);
+        policy_table_deinit(&policy.table);
 }
 END_TEST
 
@@ -248,6 +407,156 @@ START_TEST(a_name_that_a_rule_has_whole_is_not_rationed)
 }
 END_TEST
 
+/* Each of them, though not each by itself. */
+static uint64_t count_told(uint64_t after)
+{
+        uint64_t n = 0;
+
+        for (uint64_t i = after + 1; i <= egress.events.n_pushed; i++)
+                n += egress.events.ring[i % EVENTS_MAX].event.count;
+        return n;
+}
+
+static uint64_t n_told_before;
+
+static bool is_all_told(const void *userdata)
+{
+        return count_told(n_told_before) >= *(const uint64_t *)userdata;
+}
+
+START_TEST(refusals_that_are_many_are_told_by_their_number)
+{
+        uint64_t n_refused = 50;
+        char name[64];
+
+        enforce(1, &rationed[0]);
+        for (unsigned i = 0; i < NEW_NAMES; i++) {
+                (void)snprintf(name, sizeof(name), "%u.wild.test", i);
+                ck_assert_uint_eq(ask_name(name), 0);
+        }
+        n_told_before = egress.events.n_pushed;
+        for (uint64_t i = 0; i < n_refused; i++)
+                ck_assert_uint_eq(ask_name("more.wild.test"), REFUSED);
+        run_until(is_all_told, &n_refused);
+        ck_assert_uint_eq(count_told(n_told_before), n_refused);
+        ck_assert_uint_lt(egress.events.n_pushed - n_told_before, n_refused);
+        ck_assert_int_eq(last_event()->reason, EGRESS_REASON(RATE));
+}
+END_TEST
+
+/* --- questions by streams ----------------------------------------------------------------------
+ */
+
+static bool is_over(int fd)
+{
+        struct pollfd ready = { .fd = fd, .events = POLLIN };
+
+        return poll(&ready, 1, 0) == 1;
+}
+
+static bool is_last_over(const void *userdata)
+{
+        return is_over(*(const int *)userdata);
+}
+
+static bool are_streams(const void *userdata)
+{
+        return network->n_dns_streams == *(const size_t *)userdata;
+}
+
+static void wait_for_streams(size_t n)
+{
+        run_until(are_streams, &n);
+}
+
+/* With its length, as streams have it. Returns its bytes. */
+static size_t make_question(const char *name, uint8_t bytes[static QUERY_BUFFER])
+{
+        static struct packet packet;
+
+        packet = (struct packet){ 0 };
+        put_query(&packet, name, DNS_A);
+        bytes[0] = (uint8_t)(packet.n_bytes >> 8);
+        bytes[1] = (uint8_t)packet.n_bytes;
+        (void)memcpy(bytes + 2, packet.bytes, packet.n_bytes);
+        return packet.n_bytes + 2;
+}
+
+static int stream_fd;
+
+static bool has_bytes(const void *userdata)
+{
+        uint8_t bytes[QUERY_BUFFER];
+
+        return recv(stream_fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT) >=
+               *(const ssize_t *)userdata;
+}
+
+/* The code of the next answer. */
+static unsigned read_stream(void)
+{
+        uint8_t bytes[QUERY_BUFFER];
+        ssize_t n = 2;
+
+        run_until(has_bytes, &n);
+        ck_assert_int_eq(recv(stream_fd, bytes, 2, MSG_WAITALL), 2);
+        n = bytes[0] << 8 | bytes[1];
+        ck_assert_int_gt(n, 12);
+        run_until(has_bytes, &n);
+        ck_assert_int_eq(recv(stream_fd, bytes, (size_t)n, MSG_WAITALL), n);
+        return get_rcode(bytes);
+}
+
+START_TEST(questions_of_a_stream_come_in_any_pieces)
+{
+        uint8_t bytes[3 * QUERY_BUFFER];
+        size_t n, n_half;
+
+        enforce(1, &wild);
+        stream_fd = connect_client(SOCK_STREAM);
+        n = make_question("a.wild.test", bytes);
+        for (size_t i = 0; i < n; i++) {
+                ck_assert_int_eq(send(stream_fd, bytes + i, 1, 0), 1);
+                turn();
+        }
+        ck_assert_uint_eq(read_stream(), 0);
+        /* Two at once, and half of a third one. */
+        n += make_question("other.test", bytes + n);
+        n_half = n + 5;
+        n += make_question("b.wild.test", bytes + n);
+        ck_assert_int_eq(send(stream_fd, bytes, n_half, 0), n_half);
+        ck_assert_uint_eq(read_stream(), 0);
+        ck_assert_uint_eq(read_stream(), REFUSED);
+        ck_assert_int_eq(send(stream_fd, bytes + n_half, n - n_half, 0), n - n_half);
+        ck_assert_uint_eq(read_stream(), 0);
+        (void)close(stream_fd);
+}
+END_TEST
+
+START_TEST(streams_are_bounded_and_make_room_when_they_end)
+{
+        int fds[STREAMS_MAX + 1], more;
+
+        for (size_t i = 0; i < STREAMS_MAX; i++) {
+                fds[i] = connect_client(SOCK_STREAM);
+                wait_for_streams(i + 1);
+        }
+        fds[STREAMS_MAX] = connect_client(SOCK_STREAM);
+        run_until(is_last_over, &fds[STREAMS_MAX]);
+        ck_assert_uint_eq(network->n_dns_streams, STREAMS_MAX);
+        for (size_t i = 0; i < STREAMS_MAX; i++)
+                ck_assert(!is_over(fds[i]));
+        (void)close(fds[0]);
+        wait_for_streams(STREAMS_MAX - 1);
+        more = connect_client(SOCK_STREAM);
+        wait_for_streams(STREAMS_MAX);
+        ck_assert(!is_over(more));
+        (void)close(more);
+        for (size_t i = 1; i < ARRAY_SIZE(fds); i++)
+                (void)close(fds[i]);
+}
+END_TEST
+
 int main(void)
 {
         Suite *suite = suite_create("network");
@@ -265,6 +574,13 @@ int main(void)
         tcase_add_loop_test(tests, new_labels_are_rationed_where_any_may_be_asked_for, 0,
                             ARRAY_SIZE(rationed));
         tcase_add_test(tests, a_name_that_a_rule_has_whole_is_not_rationed);
+        tcase_add_test(tests, a_name_for_which_there_is_no_room_fails_and_is_told);
+        tcase_add_test(tests, a_type_that_is_refused_is_told_with_its_name);
+        tcase_add_test(tests, an_address_is_good_as_long_as_the_longest_of_its_names);
+        tcase_add_test(tests, ports_of_all_names_of_an_address_are_open_in_the_wall);
+        tcase_add_test(tests, refusals_that_are_many_are_told_by_their_number);
+        tcase_add_test(tests, questions_of_a_stream_come_in_any_pieces);
+        tcase_add_test(tests, streams_are_bounded_and_make_room_when_they_end);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);
         srunner_run_all(runner, CK_ENV);

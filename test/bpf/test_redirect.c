@@ -411,7 +411,8 @@ START_TEST(a_datagram_socket_that_only_looks_is_refused_in_silence)
         add_name("2001:db8:1::9", 60, 443);
         ck_assert_int_eq(in_box(&f.boxes[0], connect_datagram, &allowed[_i]), EPERM);
         ck_assert_int_eq(in_box(&f.boxes[0], connect_datagram, &no_port), EPERM);
-        set_sandbox(POLICY + 1, EGRESS_ALLOW, true);
+        ck_assert_uint_eq(counts_of(&f, &f.boxes[0]).n_denied, 0);
+        set_sandbox(POLICY + 1, EGRESS_ALLOW, true); /* and begins to count anew */
         ck_assert_int_eq(in_box(&f.boxes[0], connect_datagram, &allowed[_i]), EPERM);
         ck_assert_uint_eq(counts_of(&f, &f.boxes[0]).n_denied, 0);
         set_sandbox(POLICY + 1, EGRESS_DENY, true);
@@ -436,6 +437,93 @@ START_TEST(tokens_of_one_place_differ)
         ck_assert_uint_eq(EGRESS_TOKEN_PLACE(first), EGRESS_TOKEN_PLACE(last));
         ck_assert_uint_ne(EGRESS_TOKEN_SERIAL(first), EGRESS_TOKEN_SERIAL(last));
         ck_assert_uint_eq(read_token(last).serial, EGRESS_TOKEN_SERIAL(last));
+}
+END_TEST
+
+START_TEST(tokens_of_a_sandbox_are_in_its_own_slot)
+{
+        const struct egress_sandbox entry = { .policy = POLICY,
+                                              .policy_version = VERSION,
+                                              .slot = 1,
+                                              .relay_port = f.boxes[0].netns.relay_port,
+                                              .default_action = EGRESS_DENY };
+        struct egress_token token;
+        uint32_t number, place;
+
+        ck_assert_int_eq(egress_wall_admit(f.wall, f.boxes[0].group.id, &entry), 0);
+        add_rule("203.0.113.0", 24, EGRESS_ALLOW);
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_to, &allowed[0]), 0);
+        number = accept_token();
+        ck_assert_uint_eq(read_token(number).serial, 0); /* of the other's slot */
+        place = EGRESS_TOKENS + EGRESS_TOKEN_PLACE(number);
+        ck_assert_int_eq(
+                bpf_map_lookup_elem(egress_wall_map_fd(f.wall, EGRESS_MAP_TOKENS), &place, &token),
+                0);
+        ck_assert_uint_eq(token.serial, EGRESS_TOKEN_SERIAL(number));
+        ck_assert_uint_eq(token.cgroup_id, f.boxes[0].group.id);
+}
+END_TEST
+
+/* A listener of the box itself. */
+static int listen_at(const char *address, struct sockaddr_storage *ret_address)
+{
+        socklen_t size = fill_address(address, 0, false, ret_address);
+        int fd = socket(ret_address->ss_family, SOCK_STREAM, 0);
+
+        if (bind(fd, (struct sockaddr *)ret_address, size) < 0 || listen(fd, 1) < 0 ||
+            getsockname(fd, (struct sockaddr *)ret_address, &size) < 0)
+                _exit(UNEXPECTED);
+        return fd;
+}
+
+/* 0: there, and it says so. */
+static int reconnect(int fd, const struct sockaddr_storage *wanted, socklen_t size)
+{
+        const struct sockaddr nowhere = { .sa_family = AF_UNSPEC };
+        struct sockaddr_storage peer;
+
+        (void)memset(&peer, 0, sizeof(peer));
+        if (connect(fd, &nowhere, sizeof(nowhere)) < 0 ||
+            connect(fd, (const struct sockaddr *)wanted, size) < 0 ||
+            getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
+                return errno;
+        return memcmp(&peer, wanted, size) == 0 ? 0 : UNEXPECTED;
+}
+
+struct route {
+        struct target first, second;
+        const char *local;
+};
+
+static int connect_again(const void *data)
+{
+        const struct route *route = data;
+        struct sockaddr_storage wanted;
+        socklen_t size = address_of(&route->first, &wanted);
+        int fd = socket(wanted.ss_family, SOCK_STREAM, 0);
+        int r = reconnect(fd, &wanted, size);
+
+        if (r)
+                return r;
+        (void)address_of(&route->second, &wanted);
+        r = reconnect(fd, &wanted, size);
+        if (r)
+                return r;
+        (void)listen_at(route->local, &wanted);
+        return reconnect(fd, &wanted, size);
+}
+
+static const struct route routes[] = {
+        { { "203.0.113.9", 443, false, false }, { "203.0.113.10", 80, false, false }, "127.0.0.1" },
+        { { "2001:db8:1::9", 443, false, false }, { "2001:db8:1::10", 80, false, false }, "::1" },
+};
+
+/* Also when it was somewhere else before. */
+START_TEST(a_socket_believes_that_it_is_where_it_was_connected_last)
+{
+        add_rule("203.0.113.0", 24, EGRESS_ALLOW);
+        add_rule("2001:db8:1::", 48, EGRESS_ALLOW);
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_again, &routes[_i]), 0);
 }
 END_TEST
 
@@ -478,6 +566,9 @@ int main(void)
         tcase_add_loop_test(tests, a_datagram_socket_that_only_looks_is_refused_in_silence, 0,
                             ARRAY_SIZE(allowed));
         tcase_add_test(tests, tokens_of_one_place_differ);
+        tcase_add_test(tests, tokens_of_a_sandbox_are_in_its_own_slot);
+        tcase_add_loop_test(tests, a_socket_believes_that_it_is_where_it_was_connected_last, 0,
+                            ARRAY_SIZE(routes));
         tcase_add_test(tests, a_neighbour_has_its_own_policy);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);

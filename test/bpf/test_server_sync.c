@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -26,7 +27,7 @@
 #include "runtime/egress/wall_events.h"
 #include "test/bpf/fixture.h"
 
-enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, PORT = 4711 };
+enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, PORT = 4711, CLOCKS_USEC = 1000000 };
 
 #define TO_SERVER(name) HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
 
@@ -259,11 +260,16 @@ static void expect_count(uint64_t n_logged, uint64_t n_dropped)
 
 START_TEST(the_answer_comes_behind_what_was_in_the_ring)
 {
+        const int64_t before_usec = time_now_usec();
+
         refuse(3);
         ask(7, sandbox_id);
         wait_packet(TO_SERVER(EVENTS));
         ck_assert_uint_eq(packet->events->n_events, 3);
         ck_assert_uint_eq(packet->events->events[2]->port, PORT);
+        /* When it was refused, by two clocks that are not read at once. */
+        ck_assert_int_ge(packet->events->events[0]->time_usec, before_usec - CLOCKS_USEC);
+        ck_assert_int_le(packet->events->events[2]->time_usec, time_now_usec() + CLOCKS_USEC);
         wait_packet(TO_SERVER(COUNTS));
         expect_count(3, 0);
         wait_packet(TO_SERVER(SYNCED));
@@ -300,6 +306,34 @@ static void fill_queue(void)
                 while (events_push(&egress.events, &others[i], &event))
                         ;
 }
+
+/* Of a name that nothing allows, by a program that ends with it. */
+static int ask_for_name(const void *data)
+{
+        static const uint8_t query[] = "\0\1\1\0\0\1\0\0\0\0\0\0\4evil\4test\0\0\1\0"
+                                       "\1"; /* and the NUL of C's, which is not sent */
+        const struct sockaddr_in to = { .sin_family = AF_INET,
+                                        .sin_port = htons(53),
+                                        .sin_addr.s_addr = htonl(0x7f000035) };
+        int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+        (void)data;
+        return sendto(fd, query, sizeof(query) - 1, 0, (const struct sockaddr *)&to, sizeof(to)) < 0
+                       ? errno
+                       : 0;
+}
+
+/* What waits in the sandbox's sockets came before. */
+START_TEST(the_answer_comes_behind_what_was_asked_for)
+{
+        ck_assert_int_eq(in_box(&f.boxes[0], ask_for_name, NULL), 0);
+        server_sync_begin(&egress, 7, sandbox_id);
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_str_eq(packet->events->events[0]->name, "evil.test");
+        wait_packet(TO_SERVER(COUNTS));
+        wait_packet(TO_SERVER(SYNCED));
+}
+END_TEST
 
 /* Hotcelld has recorded nothing for so long that no more may be sent. */
 START_TEST(the_answer_waits_until_the_events_before_it_may_be_sent)
@@ -348,6 +382,30 @@ START_TEST(the_answer_waits_until_the_queue_has_room)
         expect_count(3, 0);
         wait_packet(TO_SERVER(SYNCED));
         ck_assert_uint_eq(packet->request, 7);
+}
+END_TEST
+
+/* The one that asked is gone, and its successor asked for nothing. */
+START_TEST(another_hotcelld_hears_no_answer_of_the_ones_before)
+{
+        uint64_t last;
+
+        push_many(EVENTS_IN_FLIGHT_MAX);
+        refuse(1);
+        ask(7, sandbox_id);
+        for (size_t i = 0; i < EVENTS_IN_FLIGHT_MAX / EVENTS_BATCH_MAX; i++)
+                wait_packet(TO_SERVER(EVENTS));
+        settle();
+        last = egress.events.n_sent;
+        (void)close(server_fd);
+        connect_server();
+        server_sync_restart(&egress);
+        wait_packet(TO_SERVER(COUNTS));
+        acknowledge(last);
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->events[0]->port, PORT);
+        settle();
+        ck_assert(!hear());
 }
 END_TEST
 
@@ -407,6 +465,8 @@ int main(void)
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, the_answer_comes_behind_what_was_in_the_ring);
+        tcase_add_test(tests, the_answer_comes_behind_what_was_asked_for);
+        tcase_add_test(tests, another_hotcelld_hears_no_answer_of_the_ones_before);
         tcase_add_test(tests, a_sandbox_that_is_not_there_has_told_all);
         tcase_add_test(tests, the_answer_waits_until_the_events_before_it_may_be_sent);
         tcase_add_test(tests, the_answer_waits_until_the_queue_has_room);

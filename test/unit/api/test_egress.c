@@ -572,6 +572,26 @@ START_TEST(only_what_is_known_to_be_in_force_is_shown_as_enforced)
 }
 END_TEST
 
+START_TEST(refusals_are_shown_once_they_are_known)
+{
+        struct sandbox_record record = { .state = SANDBOX_RUNNING };
+        const Hotcell__V1__EgressRefusals *refusals;
+        struct arena arena = { 0 };
+
+        record.egress_refusals.logged = 3;
+        ck_assert_ptr_null(convert_whole_sandbox(&arena, &record)->egress_status->refusals);
+        record.egress_refusals.is_known = true;
+        record.egress_refusals.dropped = 40;
+        refusals = convert_whole_sandbox(&arena, &record)->egress_status->refusals;
+        ck_assert_int_eq(refusals->denied, 43);
+        ck_assert_int_eq(refusals->logged, 3);
+        ck_assert_int_eq(refusals->dropped, 40);
+        record.state = SANDBOX_ENDED;
+        ck_assert_ptr_nonnull(convert_whole_sandbox(&arena, &record)->egress_status->refusals);
+        arena_deinit(&arena);
+}
+END_TEST
+
 /* --- requests --- */
 
 START_TEST(the_policy_is_part_of_what_makes_a_request_the_same)
@@ -610,6 +630,7 @@ int main(void)
                 &policies_that_mean_the_same_have_one_digest,
                 &only_whole_answers_have_the_rules,
                 &only_what_is_known_to_be_in_force_is_shown_as_enforced,
+                &refusals_are_shown_once_they_are_known,
                 &the_policy_is_part_of_what_makes_a_request_the_same,
         };
         Suite *all = suite_create("egress");

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "test/lib/patience.h"
 
@@ -70,6 +71,7 @@ static void record(const struct resolver_event *event, void *userdata)
                                 .type = event->type,
                                 .rule = event->rule,
                                 .error = event->error,
+                                .asked_usec = event->asked_usec,
                                 .has_address = event->address };
         (void)snprintf(kept->name, sizeof(kept->name), "%s", event->name);
         if (event->address)
@@ -191,6 +193,8 @@ void expect_sole_event(enum resolver_reason reason, const char *name, unsigned t
 {
         ck_assert_uint_eq(f.n_events, 1);
         ck_assert_uint_eq(f.events[0].count, 1);
+        ck_assert_int_gt(f.events[0].asked_usec, 0);
+        ck_assert_int_le(f.events[0].asked_usec, time_now_usec());
         expect_event(0, reason, name, type);
 }
 

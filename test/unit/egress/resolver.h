@@ -31,6 +31,7 @@ struct event {
         unsigned type;
         int rule;
         int error;
+        int64_t asked_usec;
         bool has_address;
         struct dns_address address;
 };

@@ -160,6 +160,64 @@ START_TEST(what_is_recorded_is_given_back_to_its_share)
 }
 END_TEST
 
+START_TEST(an_event_is_told_whole)
+{
+        const struct event event = { .cgroup_id = 1,
+                                     .leaf_cgroup_id = 2,
+                                     .source = EGRESS_SOURCE(RELAY),
+                                     .time_usec = 3,
+                                     .asked_usec = 4,
+                                     .decision = EGRESS_DECISION(FLOW_ENDED),
+                                     .reason = EGRESS_REASON(POLICY_CHANGED),
+                                     .rule = 5,
+                                     .policy_version = 6,
+                                     .address = policy_address_v4("\x08\x09\x0a\x0b"),
+                                     .has_address = true,
+                                     .port = 7,
+                                     .protocol = 8,
+                                     .name = "example.org",
+                                     .pid = 9,
+                                     .command = "curl",
+                                     .count = 10,
+                                     .error_number = 11,
+                                     .sent_bytes = 12,
+                                     .received_bytes = 13,
+                                     .duration_usec = 14 };
+        Hotcell__Egress__V1__ToServer *packet;
+        const Hotcell__Egress__V1__Event *told;
+
+        ck_assert(events_push(&events, &share, &event));
+        packet = hotcell__egress__v1__to_server__unpack(
+                NULL, events_pack(&events, bytes, sizeof(bytes)), bytes);
+        ck_assert_ptr_nonnull(packet);
+        told = packet->events->events[0];
+        ck_assert_uint_eq(told->number, first + 1);
+        ck_assert_uint_eq(told->serial, first + 1);
+        ck_assert_uint_eq(told->cgroup_id, 1);
+        ck_assert_uint_eq(told->leaf_cgroup_id, 2);
+        ck_assert_int_eq(told->source, EGRESS_SOURCE(RELAY));
+        ck_assert_int_eq(told->time_usec, 3);
+        ck_assert_int_eq(told->asked_time_usec, 4);
+        ck_assert_int_eq(told->decision, EGRESS_DECISION(FLOW_ENDED));
+        ck_assert_int_eq(told->reason, EGRESS_REASON(POLICY_CHANGED));
+        ck_assert_uint_eq(told->rule, 5);
+        ck_assert_int_eq(told->policy_version, 6);
+        ck_assert_uint_eq(told->address.len, 4);
+        ck_assert_mem_eq(told->address.data, "\x08\x09\x0a\x0b", 4);
+        ck_assert_uint_eq(told->port, 7);
+        ck_assert_uint_eq(told->protocol, 8);
+        ck_assert_str_eq(told->name, "example.org");
+        ck_assert_uint_eq(told->pid, 9);
+        ck_assert_str_eq(told->command, "curl");
+        ck_assert_uint_eq(told->count, 10);
+        ck_assert_int_eq(told->error_number, 11);
+        ck_assert_uint_eq(told->sent_bytes, 12);
+        ck_assert_uint_eq(told->received_bytes, 13);
+        ck_assert_int_eq(told->duration_usec, 14);
+        hotcell__egress__v1__to_server__free_unpacked(packet, NULL);
+}
+END_TEST
+
 START_TEST(a_batch_of_the_largest_fits_into_a_packet)
 {
         struct event event = { .cgroup_id = UINT64_MAX,
@@ -204,6 +262,7 @@ int main(void)
         tcase_add_test(tests, only_so_many_are_in_flight);
         tcase_add_test(tests, a_share_is_half_of_what_the_others_leave);
         tcase_add_test(tests, what_is_recorded_is_given_back_to_its_share);
+        tcase_add_test(tests, an_event_is_told_whole);
         tcase_add_test(tests, a_batch_of_the_largest_fits_into_a_packet);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);

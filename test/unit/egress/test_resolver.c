@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/resolver.h"
 #include "test/unit/egress/fake_upstream.h"
@@ -327,10 +328,12 @@ END_TEST
 START_TEST(policy_that_is_tightened_meanwhile_holds)
 {
         struct waiter waiter = { 0 };
+        int64_t sent_usec;
 
         start_with(hold);
         begin(&waiter, "www.example", DNS_TYPE_A);
         wait_for_queries(1);
+        sent_usec = time_now_usec();
         f.is_closed = true;
         give_one_address(&held);
         finish(&waiter);
@@ -339,6 +342,8 @@ START_TEST(policy_that_is_tightened_meanwhile_holds)
         ck_assert_uint_eq(f.n_admitted, 0);
         expect_sole_event(RESOLVER_NAME, "www.example", DNS_TYPE_A);
         ck_assert_int_eq(f.events[0].rule, 9);
+        /* When it was asked for, not when it was refused. */
+        ck_assert_int_le(f.events[0].asked_usec, sent_usec);
 }
 END_TEST
 

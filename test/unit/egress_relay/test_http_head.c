@@ -172,6 +172,10 @@ static const struct request bad[] = {
         BAD("GET / HTTP/1.1\r\nHost : a" END),
         BAD("GET / HTTP/1.1\r\nX\r\nHost: a" END),
         BAD("GET / HTTP/1.1\r\n: y\r\nHost: a" END),
+        /* A carriage return alone is the end of a line to some. */
+        BAD("GET / HTTP/1.1\r\nX: y\r_Host: a" END),
+        BAD("GET / HTTP/1.1\r_Host: a" END),
+        BAD("GET / HTTP/1.1\r\nHost: a\r_X: y" END),
         BAD("GET / HTTP/1.1\r\nX: \0\r\nHost: a" END),
         BAD("GET / HTTP/1.1\r\nX: \x7f\r\nHost: a" END),
         BAD("GET / HTTP/1.1\r\nX: \x1b[1m\r\nHost: a" END),

@@ -190,6 +190,10 @@ START_TEST(bad_domains_are_refused_with_their_problem)
                 { "xn--zzzzzzz99999.org", POLICY_E_DOMAIN_IDN },
                 { "xn--1ug.example", POLICY_E_DOMAIN_IDN }, /* U+200D without what it joins */
                 { "a.xn--abc-0", POLICY_E_DOMAIN_IDN },
+                /* What they decode to is made of another one, by which it is asked for. */
+                { "xn--u-ccb.example", POLICY_E_DOMAIN_IDN }, /* u and a diaeresis, not ü */
+                { "xn--wca.example", POLICY_E_DOMAIN_IDN },   /* Ü */
+                { "xn--22g.example", POLICY_E_DOMAIN_IDN },   /* the sign of Ohm, not omega */
                 { "\xff.example", POLICY_E_DOMAIN_IDN },
                 { "a\xc3", POLICY_E_DOMAIN_IDN },
                 { "-ü.example", POLICY_E_DOMAIN_IDN },

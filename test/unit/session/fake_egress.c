@@ -49,7 +49,9 @@ struct fake_egress {
 
 void fake_egress_send(struct fake_egress *egress, const void *bytes, size_t n)
 {
-        ck_assert_int_eq(io_send_packet(egress->fd, bytes, n, NULL, 0), 0);
+        const int fd = egress->script.descriptor;
+
+        ck_assert_int_eq(io_send_packet(egress->fd, bytes, n, &fd, fd > 0), 0);
 }
 
 void fake_egress_say(struct fake_egress *egress, const Hotcell__Egress__V1__ToServer *message)

@@ -27,6 +27,7 @@ struct fake_egress_script {
         bool lose_after;      /* and after it was done, before its answer */
         bool hold_syncs;      /* they are answered by _release_syncs only */
         bool refuse_syncs;    /* they are failures */
+        int descriptor;       /* goes along with what is sent; 0: none */
 };
 
 /* In force. */

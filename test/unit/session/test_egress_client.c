@@ -237,6 +237,37 @@ START_TEST(whoever_waits_for_too_long_is_told_so)
 }
 END_TEST
 
+static void on_synced(void *userdata, const struct egress_answer *answer)
+{
+        *(enum egress_result *)userdata = answer->result;
+}
+
+static bool is_silent(void *userdata)
+{
+        return *(const enum egress_result *)userdata == EGRESS_E_SILENT;
+}
+
+/* A sync waits for a fraction of a second, behind whatever is waited for longer. */
+START_TEST(a_sync_does_not_wait_as_long_as_a_policy)
+{
+        enum egress_result result = EGRESS_SYNCED;
+        struct egress_request *request;
+
+        fake_egress_script(egress)->hold = true;
+        fake_egress_script(egress)->hold_syncs = true;
+        ask_surely(0);
+        ck_assert_int_eq(egress_client_sync(client, "sbx-a", on_synced, &result, &request), 0);
+        run_until(is_silent, &result);
+        ck_assert_uint_eq(n_outcomes, 0);
+        /* One that is busy is not asked again before it has answered. */
+        ck_assert_int_eq(egress_client_sync(client, "sbx-a", on_synced, &result, &request),
+                         EGRESS_CLIENT_E_BUSY);
+        fake_egress_release_syncs(egress);
+        run_turns(8);
+        ck_assert_int_eq(egress_client_sync(client, "sbx-a", on_synced, &result, &request), 0);
+}
+END_TEST
+
 START_TEST(what_nobody_waits_for_is_not_answered)
 {
         struct egress_request *request;
@@ -474,6 +505,7 @@ int main(void)
         tcase_add_test(tests, a_peer_that_is_there_says_so);
         tcase_add_test(impatient, a_peer_that_hangs_does_not_say_that_it_is_there);
         tcase_add_test(impatient, whoever_waits_for_too_long_is_told_so);
+        tcase_add_test(tests, a_sync_does_not_wait_as_long_as_a_policy);
         tcase_add_test(tests, what_nobody_waits_for_is_not_answered);
         tcase_add_test(impatient, a_peer_that_hangs_is_not_asked_without_bound);
         tcase_add_test(tests, what_did_not_fit_the_socket_is_sent_later_and_in_order);

@@ -1,8 +1,10 @@
 /* Events that come from hotcell-egress: what is taken, dropped, acknowledged and left to wait. */
 #include <check.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
@@ -50,6 +52,7 @@ START_TEST(an_event_comes_whole)
         ck_assert_int_eq(event.record.source, EGRESS_DECIDER_WALL);
         ck_assert_int_eq(event.record.serial, 5);
         ck_assert_int_eq(event.record.event_time_usec, 1000000);
+        ck_assert_int_eq(event.asked_time_usec, 1000000);
         ck_assert_int_eq(event.record.type, EGRESS_EVENT_DENIED);
         ck_assert_int_eq(event.record.reason, EGRESS_REASON_DEFAULT);
         ck_assert_int_eq(event.record.protocol, EGRESS_PROTOCOL_TCP);
@@ -82,6 +85,42 @@ START_TEST(an_event_comes_whole)
         ck_assert_int_eq(event.record.received_bytes, 3);
         ck_assert_int_eq(event.record.duration_usec, 4);
         ck_assert_int_eq(event.record.count, 1);
+}
+END_TEST
+
+/* When it was asked for; not after the decision, whatever is said. */
+START_TEST(an_event_was_asked_for_before_it_was_decided)
+{
+        static const struct {
+                int64_t told, asked;
+        } times[] = { { 400000, 400000 }, { 1000000, 1000000 }, { 1000001, 1000000 },
+                      { 0, 1000000 },     { -1, 1000000 },      { INT64_MAX, 1000000 } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+                Hotcell__Egress__V1__Event message = good(i + 1);
+
+                message.time_usec = 1000000;
+                message.asked_time_usec = times[i].told;
+                ck_assert_int_eq(tell_one(&message).asked_time_usec, times[i].asked);
+        }
+}
+END_TEST
+
+START_TEST(each_protocol_has_its_public_one)
+{
+        static const struct {
+                uint32_t number;
+                enum egress_protocol protocol;
+        } protocols[] = { { 6, EGRESS_PROTOCOL_TCP },   { 17, EGRESS_PROTOCOL_UDP },
+                          { 1, EGRESS_PROTOCOL_ICMP },  { 58, EGRESS_PROTOCOL_ICMP },
+                          { 0, EGRESS_PROTOCOL_OTHER }, { 132, EGRESS_PROTOCOL_OTHER } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(protocols); i++) {
+                Hotcell__Egress__V1__Event message = good(i + 1);
+
+                message.protocol = protocols[i].number;
+                ck_assert_int_eq(tell_one(&message).record.protocol, protocols[i].protocol);
+        }
 }
 END_TEST
 
@@ -287,6 +326,87 @@ START_TEST(too_many_events_in_a_packet_end_the_connection)
 }
 END_TEST
 
+static bool is_counted(void *userdata)
+{
+        (void)userdata;
+        return n_counts > 0;
+}
+
+/* So that their sum is one, too. */
+START_TEST(counts_that_cannot_be_are_not_taken)
+{
+        const uint64_t most = INT64_MAX / 2;
+
+        fake_egress_count(egress, 77, most + 1, 0);
+        fake_egress_count(egress, 77, 0, most + 1);
+        fake_egress_count(egress, 0, 1, 1);
+        fake_egress_count(egress, 78, most, most);
+        run_until(is_counted, NULL);
+        ck_assert_uint_eq(n_counts, 1);
+        ck_assert_uint_eq(counted_cgroup, 78);
+        ck_assert(counted.is_known);
+        ck_assert_int_eq(counted.logged, (int64_t)most);
+        ck_assert_int_eq(counted.dropped, (int64_t)most);
+}
+END_TEST
+
+static void say_counts(size_t n, uint64_t request)
+{
+        static Hotcell__Egress__V1__Count items[EGRESS_EVENTS_MAX + 1];
+        static Hotcell__Egress__V1__Count *pointers[EGRESS_EVENTS_MAX + 1];
+        Hotcell__Egress__V1__ToServer message;
+        Hotcell__Egress__V1__Counts counts;
+
+        hotcell__egress__v1__to_server__init(&message);
+        hotcell__egress__v1__counts__init(&counts);
+        for (size_t i = 0; i < n; i++) {
+                hotcell__egress__v1__count__init(&items[i]);
+                items[i].cgroup_id = i + 1;
+                pointers[i] = &items[i];
+        }
+        counts.counts = pointers;
+        counts.n_counts = n;
+        message.request = request;
+        message.body_case = HOTCELL__EGRESS__V1__TO_SERVER__BODY_COUNTS;
+        message.counts = &counts;
+        fake_egress_say(egress, &message);
+}
+
+static const struct {
+        size_t n;
+        uint64_t request;
+} wrong_counts[] = { { EGRESS_EVENTS_MAX + 1, 0 }, { 1, 1 } };
+
+START_TEST(counts_in_another_way_than_agreed_end_the_connection)
+{
+        fake_egress_script(egress)->hold = true;
+        ask_surely(0); /* that they could be an answer to */
+        run_turns(4);
+        say_counts(EGRESS_EVENTS_MAX, 0);
+        run_until(is_counted, NULL);
+        ck_assert_uint_eq(n_counts, EGRESS_EVENTS_MAX);
+        say_counts(wrong_counts[_i].n, wrong_counts[_i].request);
+        wait_for_loss();
+        ck_assert_uint_eq(n_counts, EGRESS_EVENTS_MAX);
+}
+END_TEST
+
+/* None is expected, and none is kept. */
+START_TEST(descriptors_that_come_along_are_closed)
+{
+        const Hotcell__Egress__V1__Event message = good(1);
+        int ends[2];
+        char byte;
+
+        ck_assert_int_eq(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+        fake_egress_script(egress)->descriptor = ends[1];
+        (void)tell_one(&message);
+        (void)close(ends[1]);
+        ck_assert_int_eq(read(ends[0], &byte, 1), 0); /* nobody can write any more */
+        (void)close(ends[0]);
+}
+END_TEST
+
 START_TEST(without_room_nothing_is_read_and_nothing_is_lost)
 {
         Hotcell__Egress__V1__Event messages[] = { good(1), good(2), good(3) };
@@ -392,12 +512,18 @@ int main(void)
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, tear_down);
         tcase_add_test(tests, an_event_comes_whole);
+        tcase_add_test(tests, an_event_was_asked_for_before_it_was_decided);
+        tcase_add_test(tests, each_protocol_has_its_public_one);
         tcase_add_test(tests, each_reason_has_its_public_one);
         tcase_add_test(tests, text_from_inside_is_made_valid_and_cut);
         tcase_add_test(tests, a_time_that_cannot_be_is_now);
         tcase_add_loop_test(tests, an_event_that_makes_no_sense_is_dropped, 0, 22);
         tcase_add_test(tests, a_number_that_was_told_is_not_told_again);
         tcase_add_test(tests, too_many_events_in_a_packet_end_the_connection);
+        tcase_add_test(tests, counts_that_cannot_be_are_not_taken);
+        tcase_add_loop_test(tests, counts_in_another_way_than_agreed_end_the_connection, 0,
+                            ARRAY_SIZE(wrong_counts));
+        tcase_add_test(tests, descriptors_that_come_along_are_closed);
         tcase_add_test(tests, without_room_nothing_is_read_and_nothing_is_lost);
         tcase_add_test(tests, a_loss_without_room_is_seen_later);
         tcase_add_test(tests, another_connection_without_room_begins_anew);

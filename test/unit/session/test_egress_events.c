@@ -129,6 +129,33 @@ START_TEST(a_failure_is_shown_and_a_flow_is_only_stored)
 }
 END_TEST
 
+/* Each by itself: it has bytes of its own. */
+START_TEST(a_flow_that_was_cut_is_shown_with_its_bytes)
+{
+        struct egress_record flow = denial(1);
+        struct seen seen;
+
+        begin(&seen);
+        flow.type = EGRESS_EVENT_FLOW_ENDED;
+        flow.reason = EGRESS_REASON_POLICY_CHANGED;
+        flow.sent_bytes = 10;
+        flow.received_bytes = 20;
+        flow.duration_usec = 30;
+        for (int i = 0; i < 3; i++) {
+                flow.sequence = sequence++;
+                ck_assert_int_eq(tell(&flow), 0);
+        }
+        wait_for_text(&seen, "egress:192.0.2.1:1*1 egress:192.0.2.1:1*1 egress:192.0.2.1:1*1");
+        ck_assert_int_eq(seen.egress.type, EGRESS_EVENT_FLOW_ENDED);
+        ck_assert_int_eq(seen.egress.reason, EGRESS_REASON_POLICY_CHANGED);
+        ck_assert_int_eq(seen.egress.sent_bytes, 10);
+        ck_assert_int_eq(seen.egress.received_bytes, 20);
+        ck_assert_int_eq(seen.egress.duration_usec, 30);
+        go();
+        wait_for_end(&seen);
+}
+END_TEST
+
 START_TEST(equal_ones_are_counted_and_told_each_second)
 {
         struct seen seen;
@@ -156,9 +183,11 @@ END_TEST
 START_TEST(what_differs_in_any_part_is_told_by_itself)
 {
         struct seen seen;
-        struct egress_record records[8];
+        struct egress_record records[11];
+        int64_t n_before;
 
         begin(&seen);
+        n_before = seen.n_events;
         for (size_t i = 0; i < ARRAY_SIZE(records); i++)
                 records[i] = denial(1);
         (void)strcpy(records[1].address, "2001:db8::1");
@@ -168,11 +197,19 @@ START_TEST(what_differs_in_any_part_is_told_by_itself)
         records[5].reason = EGRESS_REASON_ALWAYS_DENIED;
         records[6].type = EGRESS_EVENT_FAILED;
         records[7].policy_version = 2;
-        for (size_t i = 0; i < ARRAY_SIZE(records); i++)
+        records[8].rule_index = 1;
+        records[9].error_number = ECONNREFUSED;
+        records[10].port = 2;
+        for (size_t i = 1; i < ARRAY_SIZE(records); i++) {
+                tell_denial(1);
+                records[i].sequence = sequence++;
                 ck_assert_int_eq(tell(&records[i]), 0);
+        }
         go();
         wait_for_end(&seen);
-        ck_assert_int_eq(seen.n_egress, ARRAY_SIZE(records));
+        /* All at once: of those that are counted some would be told by the end only. */
+        ck_assert_int_eq(seen.n_events - n_before, 2 * (ARRAY_SIZE(records) - 1) + 1);
+        ck_assert_int_eq(seen.n_egress, 2 * (ARRAY_SIZE(records) - 1));
         ck_assert_ptr_null(strstr(seen.text, "*2"));
 }
 END_TEST
@@ -328,7 +365,12 @@ START_TEST(what_is_no_event_is_refused)
         REFUSED(record.rule_index = -1);
         REFUSED(record.count = -1);
         REFUSED(record.event_time_usec = -1);
+        REFUSED(record.error_number = -1);
+        REFUSED(record.policy_version = -1);
+        REFUSED(record.pid = -1);
         REFUSED(record.sent_bytes = -1);
+        REFUSED(record.received_bytes = -1);
+        REFUSED(record.duration_usec = -1);
         REFUSED((void)strcpy(record.address, "192.0.2.300"));
         REFUSED((void)strcpy(record.address, "example.org"));
         REFUSED(memset(record.address, '1', sizeof(record.address)));
@@ -571,6 +613,7 @@ int main(void)
                 a_denial_tells_the_rule_of_the_policy_that_is_there,
                 it_is_found_by_its_cgroup,
                 a_failure_is_shown_and_a_flow_is_only_stored,
+                a_flow_that_was_cut_is_shown_with_its_bytes,
                 equal_ones_are_counted_and_told_each_second,
                 what_differs_in_any_part_is_told_by_itself,
                 an_execution_tells_a_thousand_and_the_last_one_says_how_many_more,

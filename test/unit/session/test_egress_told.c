@@ -11,7 +11,6 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/session/egress_client.h"
-#include "server/session/egress_runs.h"
 #include "test/unit/session/fixture.h"
 
 typedef Hotcell__Egress__V1__Event Event;
@@ -502,38 +501,6 @@ START_TEST(the_end_of_a_sandbox_waits_for_its_last_counts)
 }
 END_TEST
 
-/* --- the history --- */
-
-START_TEST(the_oldest_are_forgotten)
-{
-        struct egress_runs runs = { 0 };
-
-        for (int64_t i = 1; i <= EGRESS_RUNS_MAX + 1; i++) {
-                struct execution_record record = { .start_time_usec = i * 100,
-                                                   .end_time_usec = i * 100 + 50 };
-
-                (void)snprintf(record.execution_id, sizeof(record.execution_id), "exe-%lld",
-                               (long long)i);
-                egress_runs_note(&runs, 7, &record);
-                egress_runs_note_heard(&runs, record.execution_id, record.end_time_usec);
-        }
-        for (int64_t i = 1; i <= EGRESS_RUNS_MAX + 1; i++) {
-                struct egress_search search = { .leaf_cgroup_id = 7, .time_usec = i * 100 + 50 };
-                struct egress_search elsewhere = { .leaf_cgroup_id = 8, .time_usec = i * 100 };
-                struct egress_search between = { .time_usec = i * 100 + 51 };
-
-                egress_search_runs(&search, &runs);
-                egress_search_runs(&elsewhere, &runs);
-                egress_search_runs(&between, &runs);
-                ck_assert_int_eq(egress_search_found(&search) != NULL, i > 1);
-                ck_assert_ptr_null(egress_search_found(&elsewhere));
-                ck_assert_ptr_null(egress_search_found(&between));
-        }
-        egress_runs_deinit(&runs);
-        ck_assert_uint_eq(runs.n, 0);
-}
-END_TEST
-
 int main(void)
 {
         const TTest *const all[] = {
@@ -552,7 +519,6 @@ int main(void)
                 syncs_do_not_keep_policies_from_being_answered,
                 what_is_counted_is_told_while_it_lives_and_after,
                 the_end_of_a_sandbox_waits_for_its_last_counts,
-                the_oldest_are_forgotten,
         };
         Suite *suite = suite_create("egress_told");
         TCase *tests = tcase_create("egress_told");
