@@ -49,7 +49,7 @@ static_assert(ARRAY_SIZE(next_states) == _STATE_N, "every state has a row");
 struct job {
         struct inbox_task task;
         struct inbox *inbox;
-        Hotcell__Egress__V1__SetPolicy set; /* without its sandbox */
+        struct policy_head head;
         int fd;
         int result; /* 0, a negative errno, or what policy_reader_read() and policy_compile() say */
         bool is_bad; /* the positive one is the reader's */
@@ -166,13 +166,14 @@ static void answer_error(const struct policy_turns *turns, int r)
         answer_failure(turns, FAILURE(EXHAUSTED), text);
 }
 
+static const char no_policy[] = "the policy cannot be put in force: it is no policy";
+
 static void answer_problem(const struct policy_turns *turns)
 {
         char text[256];
 
         if (turns->job.is_bad) {
-                answer_failure(turns, FAILURE(INVALID),
-                               "the policy cannot be put in force: it is no policy");
+                answer_failure(turns, FAILURE(INVALID), no_policy);
                 return;
         }
         (void)snprintf(text, sizeof(text), "rule %zu: %s", turns->job.rule,
@@ -186,10 +187,10 @@ static void answer_problem(const struct policy_turns *turns)
 static int make(struct job *job)
 {
         struct policy policy = { 0 };
-        int r = policy_reader_read(&job->set, job->fd, &policy, &job->rule);
+        int r = policy_reader_read(&job->head, job->fd, &policy, &job->rule);
 
         job->is_bad = r > 0;
-        job->policy.version = job->set.policy_version;
+        job->policy.version = job->head.version;
         if (!r)
                 r = policy_digest(&policy, job->policy.digest);
         if (!r)
@@ -294,17 +295,22 @@ void policy_turns_begin(struct policy_turns *turns, struct network *network, uin
                         const Hotcell__Egress__V1__SetPolicy *set, int fd)
 {
         struct job *job = &turns->job;
+        struct policy_head head;
         int r = 0;
 
+        if (policy_reader_head(set, &head)) {
+                (void)close_fd(fd);
+                server_link_answer_failure(turns->egress, request, FAILURE(INVALID), no_policy);
+                return;
+        }
         turns->network = network;
         turns->connection = channel_connection(turns->egress->server);
         turns->request = request;
         *job = (struct job){
-                .task = { .run = on_made }, .inbox = turns->inbox, .set = *set, .fd = fd
+                .task = { .run = on_made }, .inbox = turns->inbox, .head = head, .fd = fd
         };
-        job->set.sandbox_id = NULL; /* the packet's */
         enter(turns, STATE_MAKING);
-        if (set->policy_bytes > AT_ONCE_BYTES) {
+        if (head.n_bytes > AT_ONCE_BYTES) {
                 r = pthread_create(&turns->thread, NULL, make_apart, job);
                 turns->has_thread = r == 0;
                 if (turns->has_thread)

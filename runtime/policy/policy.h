@@ -90,6 +90,7 @@ struct policy_rule {
 /* Of zeros it is empty, and denies by default. */
 struct policy {
         enum policy_default default_action;
+        uint32_t record_types;     /* a set (record_types.h) */
         struct policy_rule *rules; /* owned */
         size_t n_rules;
         size_t n_allocated;

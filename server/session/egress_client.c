@@ -21,6 +21,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "runtime/base/wire.h"
+#include "runtime/policy/record_types.h"
 #include "server/session/egress_file.h"
 #include "server/session/map.h"
 
@@ -54,6 +55,7 @@ struct egress_request {
         char sandbox_id[ID_BUFFER];
         int64_t version;
         int32_t default_action;
+        uint32_t record_types;
         int fd; /* the rules, until it is sent */
         uint32_t n_bytes;
 };
@@ -257,6 +259,7 @@ static int send_policy(struct egress_client *client, const struct egress_request
 {
         Hotcell__Egress__V1__FromServer message;
         Hotcell__Egress__V1__SetPolicy set_policy;
+        uint32_t record_types[_POLICY_RECORD_N];
 
         hotcell__egress__v1__from_server__init(&message);
         hotcell__egress__v1__set_policy__init(&set_policy);
@@ -264,6 +267,8 @@ static int send_policy(struct egress_client *client, const struct egress_request
         set_policy.policy_version = request->version;
         set_policy.default_action = (Hotcell__Egress__V1__DefaultAction)request->default_action;
         set_policy.policy_bytes = request->n_bytes;
+        set_policy.record_types = record_types;
+        set_policy.n_record_types = policy_records_list(request->record_types, record_types);
         message.request = request->number;
         message.body_case = FROM_SERVER(SET_POLICY);
         message.set_policy = &set_policy;
@@ -349,6 +354,7 @@ static void fill_request(struct egress_request *request, const struct egress_ord
         request->default_action =
                 order->egress ? order->egress->default_action
                               : HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY;
+        request->record_types = order->egress ? order->egress->record_types : 0;
 }
 
 /* Syncs are waited for shorter, and so go before policies. */
