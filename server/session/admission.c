@@ -11,6 +11,10 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "runtime/policy/policy.h"
+
+/* hotcell-egress takes some milliseconds for each thousand rules, one policy after the other. */
+enum { RULES_ON_WAY_MAX = 4 * POLICY_RULES_MAX, RULES_RETRY_USEC = 200 * 1000 };
 
 static const struct {
         const char *name;
@@ -98,6 +102,31 @@ struct session_result admit_egress(struct session *session, const char *owner,
                           : (struct session_result){ 0 };
 }
 
+struct session_result admit_rules_on_way(const struct sandbox *sandbox, const struct egress *egress)
+{
+        const char *owner = sandbox->record.owner;
+        int64_t on_way = sandbox->holder->rules_on_way;
+        struct session_result result = { 0 };
+
+        if (!egress || on_way + egress->n_rules <= RULES_ON_WAY_MAX)
+                return result;
+        result = result_of(SESSION_E_UPDATE_RATE,
+                           "You have egress policies with %" PRId64 " rules on their way, and may "
+                           "have %d.",
+                           on_way, RULES_ON_WAY_MAX);
+        (void)snprintf(result.quota, sizeof(result.quota), "%s", owner);
+        result.retry_usec = RULES_RETRY_USEC;
+        log_refusal(sandbox->session, owner, "rules_on_way");
+        return result;
+}
+
+void sandbox_set_rules_on_way(struct sandbox *sandbox, int64_t n_rules)
+{
+        if (sandbox->holder)
+                sandbox->holder->rules_on_way += n_rules - sandbox->rules_on_way;
+        sandbox->rules_on_way = n_rules;
+}
+
 struct session_result admit_update(struct sandbox *sandbox)
 {
         struct session *session = sandbox->session;
@@ -154,6 +183,7 @@ void sandbox_give_shares(struct sandbox *sandbox)
 {
         if (!sandbox->holder)
                 return;
+        sandbox_set_rules_on_way(sandbox, 0);
         if (sandbox->record.state == SANDBOX_CREATING) /* not begun */
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
