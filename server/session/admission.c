@@ -37,8 +37,11 @@ static const struct {
         [SESSION_SHARE_RINGS] = { "retained_output_bytes", "bytes of retained output", 0, 0 },
         [SESSION_SHARE_EGRESS] = { "egress_rule_bytes", "bytes of egress rules",
                                    SESSION_E_EGRESS_LIMIT, 1000000 },
+        [SESSION_SHARE_EGRESS_RULES] = { "egress_rules", "egress rules", SESSION_E_EGRESS_LIMIT,
+                                         1000000 },
 };
 static_assert(ARRAY_SIZE(shares) == _SESSION_SHARE_N, "every share has a row");
+static_assert(2 * SESSION_EGRESS_RULES_MAX < POLICY_WALL_PREFIXES, "each may be there twice");
 
 const char *session_share_name(enum session_share share)
 {
@@ -88,18 +91,36 @@ struct session_result admit_share(struct session *session, const char *owner,
         return r ? refuse(session, owner, share, r) : (struct session_result){ 0 };
 }
 
+static int64_t rules_of(const struct egress *egress)
+{
+        return egress ? egress->n_rules : 0;
+}
+
 struct session_result admit_egress(struct session *session, const char *owner,
                                    const struct egress *egress, const struct egress *present)
 {
         int64_t n_more = (int64_t)egress_memory(egress) - (int64_t)egress_memory(present);
+        int64_t n_more_rules = rules_of(egress) - rules_of(present);
+        struct session_result result = { 0 };
 
         if (egress && egress->allows && !egress_client_is_connected(session->egress_client))
                 return result_of(
                         SESSION_E_EGRESS,
                         "There is no hotcell-egress now: nothing can leave sandboxes. Take "
                         "out the rules that allow, and ALLOW_PUBLIC.");
-        return n_more > 0 ? admit_share(session, owner, SESSION_SHARE_EGRESS, n_more)
-                          : (struct session_result){ 0 };
+        if (n_more > 0)
+                result = admit_share(session, owner, SESSION_SHARE_EGRESS, n_more);
+        if (result.outcome == 0 && n_more_rules > 0)
+                result = admit_share(session, owner, SESSION_SHARE_EGRESS_RULES, n_more_rules);
+        return result;
+}
+
+void take_egress_shares(struct share_owner *holder, const struct egress *egress,
+                        const struct egress *present)
+{
+        share_owner_take(holder, SESSION_SHARE_EGRESS,
+                         (int64_t)egress_memory(egress) - (int64_t)egress_memory(present));
+        share_owner_take(holder, SESSION_SHARE_EGRESS_RULES, rules_of(egress) - rules_of(present));
 }
 
 struct session_result admit_rules_on_way(const struct sandbox *sandbox, const struct egress *egress)
@@ -172,8 +193,7 @@ int sandbox_take_shares(struct sandbox *sandbox)
                 return -ENOMEM;
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, 1);
         share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY, record->limits.memory_bytes);
-        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
-                         (int64_t)egress_memory(record->egress));
+        take_egress_shares(sandbox->holder, record->egress, NULL);
         if (record->state == SANDBOX_CREATING)
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, 1);
         return 0;
@@ -189,8 +209,7 @@ void sandbox_give_shares(struct sandbox *sandbox)
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY,
                          -sandbox->record.limits.memory_bytes);
-        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
-                         -(int64_t)egress_memory(sandbox->record.egress));
+        take_egress_shares(sandbox->holder, NULL, sandbox->record.egress);
         sandbox->holder = share_owner_release(sandbox->holder);
 }
 

@@ -253,8 +253,7 @@ static void set_egress(struct sandbox *sandbox, struct egress *egress, int64_t v
         struct sandbox_record *record = &sandbox->record;
         struct egress *old = record->egress;
 
-        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
-                         (int64_t)egress_memory(egress) - (int64_t)egress_memory(old));
+        take_egress_shares(sandbox->holder, egress, old);
         record->egress = egress_hold(egress);
         record->egress_version = version;
         (void)egress_release(old);

@@ -157,10 +157,7 @@ START_TEST(one_owners_policies_on_their_way_are_bounded)
         struct answer answers[5] = { 0 };
         char ids[5][ID_BUFFER];
 
-        stop_session();
         f.config.shares.total[SESSION_SHARE_EGRESS] = 64 << 20;
-        start_session();
-        run_until(session_serves, NULL);
         start_with_egress();
         for (size_t i = 0; i < 5; i++) {
                 make_sandbox(NULL);
