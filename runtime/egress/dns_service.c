@@ -23,7 +23,6 @@
 
 enum {
         DATAGRAMS_A_TURN = 32,
-        STREAMS_MAX = 16, /* of a network */
         STREAM_IDLE_USEC = 10 * 1000000,
         LENGTH_BYTES = 2,
         STREAM_QUERY_MAX = 4096, /* bytes; no query of ours is larger */
@@ -423,8 +422,9 @@ static int on_stream_idle(sd_event_source *source, uint64_t usec, void *userdata
 
 static void stream_new(struct network *network, int fd)
 {
-        struct dns_stream *stream =
-                network->n_dns_streams < STREAMS_MAX ? calloc(1, sizeof(*stream)) : NULL;
+        struct dns_stream *stream = network->n_dns_streams < DNS_SERVICE_STREAMS_MAX
+                                            ? calloc(1, sizeof(*stream))
+                                            : NULL;
         sd_event *event = network->egress->event;
 
         if (!stream) {
