@@ -266,7 +266,7 @@ static int update(const struct update_options *options, const char *text)
         fill_update(options, change);
         if (change->update_mask->n_paths == 0 || (options->labels.n && options->no_labels)) {
                 say_of("sandbox update", "give --label or --no-labels, --ttl, --idle-timeout, or "
-                                         "--allow, --deny or --egress-default");
+                                         "--allow, --deny, --dns-type or --egress-default");
                 return EXIT_OURS;
         }
         r = connect_open(&client);
@@ -289,11 +289,13 @@ static int sandbox_update(int argc, char **argv)
                 .command = "sandbox update",
                 .operands = "[OPTIONS] SANDBOX",
                 .summary = "Changes labels, lifetime or what may leave it. Labels are replaced as "
-                           "a whole, and so is\nwhat may leave it: give all of --allow, --deny and "
-                           "--egress-default that are to hold.",
-                .examples = "  hotcell sandbox update --ttl 2h my-box\n"
-                            "  hotcell sandbox update --label job=18 --label owner=me my-box\n"
-                            "  hotcell sandbox update --egress-default deny my-box\n",
+                           "a whole, and so is\nwhat may leave it: give all of --allow, --deny, "
+                           "--dns-type and --egress-default that\nare to hold.",
+                .examples =
+                        "  hotcell sandbox update --ttl 2h my-box\n"
+                        "  hotcell sandbox update --label job=18 --label owner=me my-box\n"
+                        "  hotcell sandbox update --egress-default deny my-box\n"
+                        "  hotcell sandbox update --allow '*.example.org' --dns-type SRV my-box\n",
                 .operands_min = 1,
                 .operands_max = 1,
         };

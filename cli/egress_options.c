@@ -2,11 +2,13 @@
  */
 #include "cli/egress_options.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "hotcell/v1/egress.pb-c.h"
 
 #include "cli/egress_slip.h"
+#include "cli/enum_name.h"
 #include "cli/exit_code.h"
 #include "cli/field_flag.h"
 #include "cli/memory.h"
@@ -31,6 +33,11 @@ struct option_group egress_options_group(struct egress_options *options)
                 { 0, "deny", OPTION_TEXTS, offsetof(struct egress_options, deny), HOST,
                   "never let it through: a deny beats every allow; a name is then not resolved, "
                   "its addresses stay as they are; may be repeated",
+                  NULL, 0 },
+                { 0, "dns-type", OPTION_TEXTS, offsetof(struct egress_options, dns_types), "TYPE",
+                  "let DNS records of this type be asked for, besides A and AAAA, under all names "
+                  "that are let through, such as MX or SRV; TXT and NULL above all are a way for "
+                  "data out and in, by whoever serves such a name; may be repeated",
                   NULL, 0 },
                 { 0, "egress-default", OPTION_CHOICE,
                   offsetof(struct egress_options, default_action), "deny|allow-public",
@@ -182,6 +189,53 @@ static int add_rules(const char *command, const char *option, const struct optio
         return 0;
 }
 
+/* The names of values that follow one another from 1. */
+static char *type_names(void)
+{
+        const ProtobufCEnumDescriptor *types = &hotcell__v1__egress_record_type__descriptor;
+        char *names = duplicate(enum_name(types, 1));
+
+        for (unsigned i = 2; i < types->n_values; i++) {
+                char *longer = format_text("%s, %s", names, enum_name(types, (int)i));
+
+                free(names);
+                names = longer;
+        }
+        return names;
+}
+
+static bool has_type(const Hotcell__V1__EgressPolicy *policy, int type)
+{
+        for (size_t i = 0; i < policy->n_record_types; i++)
+                if ((int)policy->record_types[i] == type)
+                        return true;
+        return false;
+}
+
+static int add_types(const char *command, const struct option_texts *texts,
+                     Hotcell__V1__EgressPolicy *policy)
+{
+        for (size_t i = 0; i < texts->n; i++) {
+                int type =
+                        enum_value(&hotcell__v1__egress_record_type__descriptor, texts->items[i]);
+
+                if (type < 0) {
+                        _cleanup_(freep) char *known = type_names();
+
+                        say_of(command, "--dns-type takes one of %s, not '%s'", known,
+                               texts->items[i]);
+                        return EXIT_OURS;
+                }
+                if (has_type(policy, type))
+                        continue;
+                policy->record_types = reallocate(policy->record_types, policy->n_record_types + 1,
+                                                  sizeof(*policy->record_types));
+                policy->record_types[policy->n_record_types++] =
+                        (Hotcell__V1__EgressRecordType)type;
+        }
+        return 0;
+}
+
 /* For what the server says of them; in the order of the policy. */
 static void remember_texts(const struct egress_options *options)
 {
@@ -203,7 +257,8 @@ int egress_options_message(const char *command, const struct egress_options *opt
         int r;
 
         *ret_policy = NULL;
-        if (!options->allow.n && !options->deny.n && !options->default_action)
+        if (!options->allow.n && !options->deny.n && !options->dns_types.n &&
+            !options->default_action)
                 return 0;
         policy = message_new(&hotcell__v1__egress_policy__descriptor);
         policy->default_action = (Hotcell__V1__EgressDefaultAction)options->default_action;
@@ -212,6 +267,8 @@ int egress_options_message(const char *command, const struct egress_options *opt
         if (r == 0)
                 r = add_rules(command, "deny", &options->deny,
                               HOTCELL__V1__EGRESS_ACTION__EGRESS_ACTION_DENY, policy);
+        if (r == 0)
+                r = add_types(command, &options->dns_types, policy);
         if (r == 0) {
                 remember_texts(options);
                 *ret_policy = take(policy);

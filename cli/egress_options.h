@@ -10,6 +10,7 @@ struct Hotcell__V1__EgressPolicy;
 struct egress_options {
         struct option_texts allow;
         struct option_texts deny;
+        struct option_texts dns_types;
         int default_action; /* 0: not said */
 };
 

@@ -77,7 +77,7 @@ static const char *reason_text(const Hotcell__V1__EgressEvent *event)
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_POLICY_CHANGED:
                 return "the policy was changed";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RECORD_TYPE:
-                return "only A and AAAA records are resolved";
+                return "the policy does not let records of this type be asked for";
         case HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_MALFORMED:
                 return "the question is malformed";
         default:

@@ -96,6 +96,7 @@ static struct session_share_rules share_rules(const struct config *config)
                         [SESSION_SHARE_STREAMS] = config->open_streams_max,
                         [SESSION_SHARE_RINGS] = config->rings_retained_bytes,
                         [SESSION_SHARE_EGRESS] = config->egress_rules_total_bytes,
+                        [SESSION_SHARE_EGRESS_RULES] = SESSION_EGRESS_RULES_MAX,
                 },
                 .owner_max = { [SESSION_SHARE_SANDBOXES] = config->sandboxes_per_owner_max },
                 .owner_percent = (int)config->owner_percent,

@@ -20,10 +20,10 @@
 #include "runtime/egress/server_link.h"
 #include "runtime/egress/teller.h"
 #include "runtime/policy/domain.h"
+#include "runtime/policy/record_types.h"
 
 enum {
         DATAGRAMS_A_TURN = 32,
-        STREAMS_MAX = 16, /* of a network */
         STREAM_IDLE_USEC = 10 * 1000000,
         LENGTH_BYTES = 2,
         STREAM_QUERY_MAX = 4096, /* bytes; no query of ours is larger */
@@ -34,7 +34,7 @@ enum {
 /* --- the policy ---------------------------------------------------------------------------------
  */
 
-static struct resolver_verdict is_name_allowed(const char *name, void *userdata)
+static struct resolver_verdict judge(const char *name, uint16_t type, void *userdata)
 {
         const struct network *network = userdata;
         const struct policy_view view = { .always = &network->egress->always,
@@ -48,6 +48,7 @@ static struct resolver_verdict is_name_allowed(const char *name, void *userdata)
                 return verdict;
         ruling = policy_judge_query(&view, checked);
         verdict.is_allowed = policy_verdict_allows(ruling.verdict);
+        verdict.is_type_allowed = policy_records_have(network->policy.table.record_types, type);
         if (ruling.verdict == POLICY_VERDICT_DENIED_RULE ||
             ruling.verdict == POLICY_VERDICT_ALLOWED_RULE)
                 verdict.rule = (int)ruling.rule;
@@ -147,11 +148,15 @@ static const char *type_name(uint16_t type, char buffer[static 16])
                 uint16_t type;
                 const char *name;
         } names[] = {
-                { 2, "NS" },      { 5, "CNAME" }, { 6, "SOA" },   { 10, "NULL" }, { 12, "PTR" },
-                { 15, "MX" },     { 16, "TXT" },  { 28, "AAAA" }, { 33, "SRV" },  { 43, "DS" },
-                { 48, "DNSKEY" }, { 52, "TLSA" }, { 255, "ANY" }, { 257, "CAA" },
+                { 6, "SOA" },
+                { 28, "AAAA" },
+                { 43, "DS" },
+                { 48, "DNSKEY" },
         };
+        const enum policy_record_type known = policy_record_type_of(type);
 
+        if (known)
+                return policy_record_name(known);
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 if (names[i].type == type)
                         return names[i].name;
@@ -219,7 +224,7 @@ static void report(const struct resolver_event *reported, void *userdata)
 }
 
 static const struct resolver_policy policy = {
-        .is_name_allowed = is_name_allowed,
+        .judge = judge,
         .is_address_denied = is_address_denied,
         .admit = admit,
         .report = report,
@@ -420,8 +425,9 @@ static int on_stream_idle(sd_event_source *source, uint64_t usec, void *userdata
 
 static void stream_new(struct network *network, int fd)
 {
-        struct dns_stream *stream =
-                network->n_dns_streams < STREAMS_MAX ? calloc(1, sizeof(*stream)) : NULL;
+        struct dns_stream *stream = network->n_dns_streams < DNS_SERVICE_STREAMS_MAX
+                                            ? calloc(1, sizeof(*stream))
+                                            : NULL;
         sd_event *event = network->egress->event;
 
         if (!stream) {

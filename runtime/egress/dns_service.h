@@ -11,6 +11,8 @@ struct named_address;
 struct network;
 struct network_policy;
 
+enum { DNS_SERVICE_STREAMS_MAX = 16 /* of a network, at once */ };
+
 int dns_service_start(struct network *network);
 void dns_service_stop(struct network *network);
 

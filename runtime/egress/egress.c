@@ -15,6 +15,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/channel/channel.h"
+#include "runtime/egress/dns_service.h"
 #include "runtime/egress/flow.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/policy_turns.h"
@@ -179,7 +180,8 @@ static int make_resolver(struct egress *egress, const struct egress_options *opt
 
 void egress_count_places(struct egress *egress, uint32_t n_networks)
 {
-        rlim_t others = OTHER_DESCRIPTORS + (rlim_t)n_networks * _NETWORK_SOCKET_N;
+        const rlim_t of_network = _NETWORK_SOCKET_N + DNS_SERVICE_STREAMS_MAX;
+        rlim_t others = OTHER_DESCRIPTORS + POLICY_WAITING_MAX + n_networks * of_network;
         struct rlimit limit = { 0 };
 
         (void)getrlimit(RLIMIT_NOFILE, &limit);

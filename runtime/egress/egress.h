@@ -75,7 +75,7 @@ void egress_deinit(struct egress *egress);
 int egress_run(struct egress *egress);
 
 /* How many connections there may be: what the sockets of so many networks leave of the descriptors,
- * and some for the rest; at least half of them. */
+ * with all their streams to the resolver, and some for the rest; at least half of them. */
 void egress_count_places(struct egress *egress, uint32_t n_networks);
 
 /* Takes what the BPF programs told so far. */

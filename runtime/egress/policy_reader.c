@@ -7,8 +7,10 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
+#include "runtime/base/macros.h"
 #include "runtime/base/wire.h"
 #include "runtime/policy/domain.h"
+#include "runtime/policy/record_types.h"
 
 /* Unpacked, a rule takes some times its bytes. */
 enum { ARENA_BYTES_MAX = 32 << 20 };
@@ -98,22 +100,40 @@ static int read_message(const uint8_t *bytes, size_t n_bytes, struct policy *pol
         return message ? read_rules(message, policy, ret_rule) : POLICY_READER_E_INVALID;
 }
 
-int policy_reader_read(const Hotcell__Egress__V1__SetPolicy *set, int policy_fd,
-                       struct policy *ret_policy, size_t *ret_rule)
+int policy_reader_head(const Hotcell__Egress__V1__SetPolicy *set, struct policy_head *ret_head)
 {
-        struct policy policy = { .default_action = POLICY_DEFAULT_DENY };
+        struct policy_head head = { .version = set->policy_version,
+                                    .default_action = POLICY_DEFAULT_DENY,
+                                    .n_bytes = set->policy_bytes };
+
+        if (set->default_action == HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_ALLOW_PUBLIC)
+                head.default_action = POLICY_DEFAULT_ALLOW_PUBLIC;
+        for (size_t i = 0; i < set->n_record_types; i++) {
+                const enum policy_record_type type = policy_record_type_of(set->record_types[i]);
+
+                if (!type || head.record_types & BIT(type))
+                        return POLICY_READER_E_INVALID;
+                head.record_types |= BIT(type);
+        }
+        *ret_head = head;
+        return 0;
+}
+
+int policy_reader_read(const struct policy_head *head, int policy_fd, struct policy *ret_policy,
+                       size_t *ret_rule)
+{
+        struct policy policy = { .default_action = head->default_action,
+                                 .record_types = head->record_types };
         _cleanup_(freep) uint8_t *bytes = NULL;
         int r = 0;
 
         *ret_rule = 0;
-        if (set->default_action == HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_ALLOW_PUBLIC)
-                policy.default_action = POLICY_DEFAULT_ALLOW_PUBLIC;
-        if (set->policy_bytes > POLICY_READER_BYTES_MAX || (set->policy_bytes > 0 && policy_fd < 0))
+        if (head->n_bytes > POLICY_READER_BYTES_MAX || (head->n_bytes > 0 && policy_fd < 0))
                 return POLICY_READER_E_INVALID;
-        if (set->policy_bytes > 0)
-                r = read_bytes(policy_fd, set->policy_bytes, &bytes);
+        if (head->n_bytes > 0)
+                r = read_bytes(policy_fd, head->n_bytes, &bytes);
         if (!r && bytes)
-                r = read_message(bytes, set->policy_bytes, &policy, ret_rule);
+                r = read_message(bytes, head->n_bytes, &policy, ret_rule);
         if (r) {
                 policy_deinit(&policy);
                 return r;

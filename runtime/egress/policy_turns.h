@@ -1,7 +1,9 @@
 /*
  * Policies on their way into the wall's tables and out of them. There may be thousands of entries:
- * some are written in each turn of the loop, so that nobody's traffic waits for all of them. One
- * policy comes at a time; until it is answered for, nothing that hotcelld says is heard.
+ * some are written in each turn of the loop, so that nobody's traffic waits for all of them. Nor
+ * does anybody's policy wait for all that came before: those of a network come in their order, but
+ * networks take turns. Small policies wait for no large one; of large ones one comes at a time, by
+ * turns the one that came first and the smallest.
  */
 #pragma once
 
@@ -14,7 +16,11 @@ struct egress;
 struct network;
 struct policy_turns;
 
-enum { POLICY_TURN_ENTRIES = 128 };
+enum {
+        POLICY_TURN_ENTRIES = 128,
+        /* With more of them nothing that hotcelld says is heard; each has a descriptor. */
+        POLICY_WAITING_MAX = 256,
+};
 
 int policy_turns_new(struct egress *egress, struct policy_turns **ret_turns);
 
@@ -24,12 +30,12 @@ struct policy_turns *policy_turns_free(struct policy_turns *turns);
 
 /*
  * Puts a policy in force and answers hotcelld's @request then, if that hotcelld is still there.
- * Only while none is on its way. Takes @fd, which has the rules; see policy_reader.h.
+ * Takes @fd, which has the rules; see policy_reader.h.
  */
 void policy_turns_begin(struct policy_turns *turns, struct network *network, uint64_t request,
                         const Hotcell__Egress__V1__SetPolicy *set, int fd);
 
-/* The network is about to go, and a policy that is on its way to it with it. */
+/* The network is about to go, and the policies that are on their way to it with it. */
 void policy_turns_forget(struct policy_turns *turns, const struct network *network);
 
 /* Takes out what nobody has any more. Takes the table, which is empty afterwards. */

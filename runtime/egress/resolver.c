@@ -70,10 +70,6 @@ int resolver_new(sd_event *loop, const struct resolver_config *config,
         _cleanup_(resolver_freep) struct resolver *resolver = NULL;
         int r;
 
-        for (size_t i = 0; i < config->n_forwarded; i++) {
-                if (!dns_type_is_forwarded(config->forwarded[i]))
-                        return RESOLVER_E_TYPE;
-        }
         resolver = calloc(1, sizeof(*resolver));
         if (!resolver)
                 return error_origin(-ENOMEM);
@@ -210,6 +206,19 @@ static size_t drop_denied(struct resolver_client *client, struct dns_answer *ans
         return n_denied;
 }
 
+static bool is_type_allowed(const struct resolver_verdict *verdict, uint16_t type)
+{
+        if (type == DNS_TYPE_A || type == DNS_TYPE_AAAA)
+                return true;
+        return verdict->is_type_allowed && (type == DNS_TYPE_ANY || dns_type_is_forwarded(type));
+}
+
+/* ANY stands for whatever there is: one type of it is enough. */
+static uint16_t upstream_type(uint16_t type)
+{
+        return type == DNS_TYPE_ANY ? DNS_TYPE_A : type;
+}
+
 /* Makes of what an upstream said what the sandbox is told, and reports and admits. */
 static enum dns_rcode judge_answer(struct resolver_lookup *lookup, struct dns_answer *answer)
 {
@@ -221,13 +230,13 @@ static enum dns_rcode judge_answer(struct resolver_lookup *lookup, struct dns_an
                                         .rule = -1,
                                         .asked_usec = lookup->asked_usec };
         struct resolver_verdict verdict =
-                client->policy->is_name_allowed(lookup->name, client->userdata);
+                client->policy->judge(lookup->name, lookup->type, client->userdata);
         struct dns_address denied;
 
         /* The policy may have been tightened since. */
-        if (!verdict.is_allowed) {
-                event.reason = RESOLVER_NAME;
-                event.rule = verdict.rule;
+        if (!verdict.is_allowed || !is_type_allowed(&verdict, lookup->type)) {
+                event.reason = verdict.is_allowed ? RESOLVER_TYPE : RESOLVER_NAME;
+                event.rule = verdict.is_allowed ? -1 : verdict.rule;
                 report(client, &event);
                 return DNS_REFUSED;
         }
@@ -291,7 +300,8 @@ static void on_upstream_answer(void *userdata, int error, const uint8_t *bytes, 
                 return;
         }
         lookup->upstream = NULL;
-        if (!error && dns_answer_decode(bytes, n_bytes, lookup->name, lookup->type, &answer))
+        if (!error &&
+            dns_answer_decode(bytes, n_bytes, lookup->name, upstream_type(lookup->type), &answer))
                 error = EBADMSG;
         else if (!error && answer.rcode == DNS_SERVFAIL)
                 error = EREMOTEIO;
@@ -375,8 +385,8 @@ static void look_up(struct resolver_client *client, struct resolver_request *req
                 return;
         }
         wait_for(lookup, request);
-        r = upstream_ask(client->resolver->upstream, lookup->name, lookup->type, on_upstream_answer,
-                         lookup, &lookup->upstream);
+        r = upstream_ask(client->resolver->upstream, lookup->name, upstream_type(lookup->type),
+                         on_upstream_answer, lookup, &lookup->upstream);
         if (r)
                 fail_lookup(lookup, RESOLVER_BUSY, 0);
 }
@@ -394,15 +404,6 @@ static bool takes_new_name(struct resolver_client *client, const char *name)
         return true;
 }
 
-static bool is_forwarded(const struct resolver_config *config, uint16_t type)
-{
-        bool is_found = type == DNS_TYPE_A || type == DNS_TYPE_AAAA;
-
-        for (size_t i = 0; i < config->n_forwarded && !is_found; i++)
-                is_found = config->forwarded[i] == type;
-        return is_found;
-}
-
 static void refuse_counted(struct resolver_client *client, struct resolver_request *request,
                            enum resolver_reason reason)
 {
@@ -416,7 +417,7 @@ static void judge_query(struct resolver_client *client, struct resolver_request 
         const struct resolver_config *config = &client->resolver->config;
         const struct dns_query *query = &request->query;
         struct resolver_verdict verdict =
-                client->policy->is_name_allowed(query->name, client->userdata);
+                client->policy->judge(query->name, query->type, client->userdata);
 
         if (!verdict.is_allowed)
                 refuse(client, request,
@@ -424,7 +425,7 @@ static void judge_query(struct resolver_client *client, struct resolver_request 
                        DNS_REFUSED);
         else if (query->type == DNS_TYPE_HTTPS || query->type == DNS_TYPE_SVCB)
                 answer_rcode(request, DNS_NOERROR);
-        else if (!is_forwarded(config, query->type))
+        else if (!is_type_allowed(&verdict, query->type))
                 refuse(client, request,
                        &(struct resolver_event){ .reason = RESOLVER_TYPE, .rule = -1 },
                        DNS_REFUSED);

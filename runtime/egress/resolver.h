@@ -3,8 +3,8 @@
  *
  *   - A name that no rule allows is REFUSED at once and never leaves the host.
  *   - A and AAAA are asked for upstream; HTTPS and SVCB have no data (their hints would be
- * addresses that nobody checked); all other types are REFUSED unless the configuration forwards
- * them.
+ * addresses that nobody checked); all other types are REFUSED unless the policy allows them and
+ * their data can be passed on. Who may ask for ANY gets the A records (RFC 8482, 4.1).
  *   - Addresses that are always denied are dropped from answers, and with them, whatever the policy
  *     says, IPv4 addresses that are written as IPv6 ones. If none is left the answer is REFUSED.
  *   - Addresses are admitted before the answer is given out, so that a connection that follows at
@@ -35,10 +35,7 @@
 enum {
         RESOLVER_E_SILENT = 1, /* no query: there will be no answer */
         RESOLVER_E_SERVERS,    /* the configured servers are no list of addresses */
-        RESOLVER_E_TYPE,       /* a type that is to be forwarded cannot be */
 };
-
-enum { RESOLVER_FORWARDED_MAX = 16 };
 
 struct resolver_config {
         struct upstream_config upstream;
@@ -48,20 +45,19 @@ struct resolver_config {
                                       more;      those of all are upstream's */
         struct token_rate queries; /* of a sandbox */
         struct token_rate new_names; /* of a sandbox, below wildcards */
-        size_t n_forwarded;
-        uint16_t forwarded[RESOLVER_FORWARDED_MAX]; /* types for which dns_type_is_forwarded() */
 };
 
-/* What a policy says of a name. */
+/* What a policy says of a name and a type. */
 struct resolver_verdict {
         bool is_allowed;
-        bool is_wildcard; /* by a rule for all names below one: new names are rationed */
-        int rule;         /* the rule that decided; -1: none, the default did */
+        bool is_type_allowed; /* says nothing of A, AAAA, HTTPS and SVCB, for which it counts not */
+        bool is_wildcard;     /* by a rule for all names below one: new names are rationed */
+        int rule;             /* the rule that decided; -1: none, the default did */
 };
 
 enum resolver_reason {
         RESOLVER_NAME,         /* refused: the policy does not allow it */
-        RESOLVER_TYPE,         /* refused: nobody may ask for this type */
+        RESOLVER_TYPE,         /* refused: the policy does not allow this type */
         RESOLVER_REBINDING,    /* refused: all its addresses are always denied */
         RESOLVER_UPSTREAM,     /* failed: no answer, a broken one, or a failure upstream */
         RESOLVER_NOT_ADMITTED, /* failed: the addresses could not be admitted */
@@ -92,7 +88,7 @@ struct resolver_event {
 /* How the resolver asks for a sandbox. From none may a client or the resolver be freed. */
 struct resolver_policy {
         /* Asked before a query goes upstream and again when its answer is there. */
-        struct resolver_verdict (*is_name_allowed)(const char *name, void *userdata);
+        struct resolver_verdict (*judge)(const char *name, uint16_t type, void *userdata);
         bool (*is_address_denied)(const struct dns_address *address, void *userdata);
         /* For so long the addresses may be reached by this name. 0, or why not: it fails then. */
         int (*admit)(const char *name, const struct dns_address *addresses, size_t n_addresses,

@@ -13,6 +13,9 @@
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 
+static_assert((int)EGRESS_PREFIXES_MAX == (int)POLICY_WALL_PREFIXES,
+              "what hotcelld gives shares of");
+
 enum {
         POLICY_BITS = 32, /* of the policy's number, before the address, in the key of a prefix */
         TOKEN_READS_MAX = 64, /* a token is written in less than the time of one */

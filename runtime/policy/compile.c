@@ -257,6 +257,7 @@ int policy_compile(const struct policy *policy, struct policy_table *ret_table, 
 {
         _cleanup_(policy_table_deinit) struct policy_table table = {
                 .default_action = policy->default_action,
+                .record_types = policy->record_types,
         };
         int r = compile(policy, &table, false, ret_rule);
 

@@ -27,6 +27,7 @@ struct policy_name {
 
 struct policy_table {
         enum policy_default default_action;
+        uint32_t record_types;        /* a set (record_types.h) */
         struct policy_entry *entries; /* IPv4, then IPv6; each prefix before those inside it */
         size_t n_entries;
         struct policy_index index;

@@ -1,9 +1,11 @@
 /*
- * The text that is digested: two lines, then a line of each rule, sorted, without repetitions; its
+ * The text that is digested: two lines, one more with the types of records if it lets any be asked
+ * for, in the order of their numbers; then a line of each rule, sorted, without repetitions; its
  * ports sorted, too, and joined where they touch. `sha256sum` of it gives the same.
  *
  *     hotcell egress policy 1
  *     default deny
+ *     records MX,TXT
  *     allow tcp *.example.org 80,443
  *     deny tcp 192.0.2.0/24 all
  */
@@ -20,6 +22,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/policy/domain.h"
 #include "runtime/policy/policy.h"
+#include "runtime/policy/record_types.h"
 
 const uint8_t policy_digest_of_none[32] = {
         0xfa, 0xd8, 0x84, 0x38, 0x62, 0x9c, 0xa0, 0x28, 0xa7, 0xba, 0xac,
@@ -123,12 +126,28 @@ static bool update(EVP_MD_CTX *context, const char *text)
         return EVP_DigestUpdate(context, text, strlen(text)) == 1;
 }
 
+static bool update_records(EVP_MD_CTX *context, uint32_t set)
+{
+        struct line line = { "records" };
+        const char *separator = " ";
+
+        for (enum policy_record_type i = POLICY_RECORD_NS; i < _POLICY_RECORD_N; i++) {
+                if (!(set & BIT(i)))
+                        continue;
+                append(&line, "%s%s", separator, policy_record_name(i));
+                separator = ",";
+        }
+        append(&line, "\n");
+        return set == 0 || update(context, line.text);
+}
+
 static bool digest_lines(EVP_MD_CTX *context, const struct policy *policy, const struct line *lines)
 {
         bool is_public = policy->default_action == POLICY_DEFAULT_ALLOW_PUBLIC;
         bool is_good = EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1 &&
                        update(context, "hotcell egress policy 1\n") &&
-                       update(context, is_public ? "default allow public\n" : "default deny\n");
+                       update(context, is_public ? "default allow public\n" : "default deny\n") &&
+                       update_records(context, policy->record_types);
 
         for (size_t i = 0; is_good && i < policy->n_rules; i++) {
                 if (i == 0 || strcmp(lines[i].text, lines[i - 1].text) != 0)

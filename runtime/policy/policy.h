@@ -37,9 +37,10 @@ enum policy_problem {
 
 enum {
         POLICY_RULES_MAX = 10000,
-        POLICY_PORTS_MAX = 8,       /* ranges of one rule */
-        POLICY_DOMAIN_BUFFER = 254, /* for a name, or `*.` and a name, and NUL */
-        POLICY_CIDR_BUFFER = 50,    /* for a prefix and NUL */
+        POLICY_WALL_PREFIXES = 1 << 20, /* of a family that the wall holds, of all policies */
+        POLICY_PORTS_MAX = 8,           /* ranges of one rule */
+        POLICY_DOMAIN_BUFFER = 254,     /* for a name, or `*.` and a name, and NUL */
+        POLICY_CIDR_BUFFER = 50,        /* for a prefix and NUL */
 };
 
 enum policy_action {
@@ -90,6 +91,7 @@ struct policy_rule {
 /* Of zeros it is empty, and denies by default. */
 struct policy {
         enum policy_default default_action;
+        uint32_t record_types;     /* a set (record_types.h) */
         struct policy_rule *rules; /* owned */
         size_t n_rules;
         size_t n_allocated;

@@ -12,6 +12,7 @@
 #include "runtime/policy/compile.h"
 #include "runtime/policy/domain.h"
 #include "runtime/policy/policy.h"
+#include "runtime/policy/record_types.h"
 #include "server/api/api_private.h"
 #include "server/api/call.h"
 #include "server/api/clip.h"
@@ -24,6 +25,12 @@ static_assert((int)POLICY_DEFAULT_ALLOW_PUBLIC ==
                       (int)HOTCELL__V1__EGRESS_DEFAULT_ACTION__EGRESS_DEFAULT_ACTION_ALLOW_PUBLIC,
               "same numbers");
 static_assert((int)POLICY_ICMP == (int)HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_ICMP,
+              "same numbers");
+static_assert((int)POLICY_RECORD_TXT ==
+                      (int)HOTCELL__V1__EGRESS_RECORD_TYPE__EGRESS_RECORD_TYPE_TXT,
+              "same numbers");
+static_assert((int)POLICY_RECORD_CAA ==
+                      (int)HOTCELL__V1__EGRESS_RECORD_TYPE__EGRESS_RECORD_TYPE_CAA,
               "same numbers");
 
 struct check {
@@ -307,6 +314,28 @@ static bool has_room_for_blame(const struct check *check)
                !check->call->arena.failed;
 }
 
+static void blame_type(struct check *check, size_t i, const char *text)
+{
+        char path[FIELD_PATH];
+
+        (void)snprintf(path, sizeof(path), ".record_types[%zu]", i);
+        blame(check, path, REASON_INVALID_FIELD, text);
+}
+
+static void read_types(struct check *check, const Hotcell__V1__EgressPolicy *message)
+{
+        for (size_t i = 0; i < message->n_record_types && has_room_for_blame(check); i++) {
+                const int type = (int)message->record_types[i];
+
+                if (type < POLICY_RECORD_NS || type >= _POLICY_RECORD_N)
+                        blame_type(check, i, "is no type of records that this server knows");
+                else if (check->policy.record_types & BIT(type))
+                        blame_type(check, i, "is there already; leave it out");
+                else
+                        check->policy.record_types |= BIT(type);
+        }
+}
+
 static void read_rules(struct check *check, const Hotcell__V1__EgressPolicy *message)
 {
         if (message->n_rules > POLICY_RULES_MAX) {
@@ -345,6 +374,7 @@ static struct egress *pack(const struct check *check, const Hotcell__V1__EgressP
                 return NULL;
         egress->default_action = (int32_t)check->policy.default_action;
         egress->allows = check->allows;
+        egress->record_types = check->policy.record_types;
         egress->n_rules = (int64_t)check->policy.n_rules;
         end = egress->bytes;
         for (size_t i = 0; i < check->policy.n_rules; i++) {
@@ -371,9 +401,11 @@ bool check_egress(struct api_call *call, const char *path, const Hotcell__V1__Eg
                 return true;
         refuse_unknown_fields(&check, &message->base, "");
         read_default(&check, message);
+        read_types(&check, message);
         read_rules(&check, message);
         check_complexity(&check);
-        is_default = check.policy.default_action == POLICY_DEFAULT_DENY && message->n_rules == 0;
+        is_default = check.policy.default_action == POLICY_DEFAULT_DENY && message->n_rules == 0 &&
+                     check.policy.record_types == 0;
         if (check.is_good && !is_default) {
                 call->egress = pack(&check, message);
                 call->arena.failed |= !call->egress;

@@ -4,6 +4,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "runtime/policy/policy.h"
+#include "runtime/policy/record_types.h"
 #include "server/api/convert.h"
 #include "server/session/egress_rules.h"
 
@@ -69,6 +70,16 @@ static bool convert_rules(struct arena *arena, const struct egress *egress,
         return r == 0;
 }
 
+static void convert_types(struct arena *arena, uint32_t set, Hotcell__V1__EgressPolicy *message)
+{
+        message->record_types =
+                arena_new_array(arena, Hotcell__V1__EgressRecordType, _POLICY_RECORD_N);
+        for (int type = POLICY_RECORD_NS; message->record_types && type < _POLICY_RECORD_N; type++)
+                if (set & BIT(type))
+                        message->record_types[message->n_record_types++] =
+                                (Hotcell__V1__EgressRecordType)type;
+}
+
 Hotcell__V1__EgressPolicy *convert_egress(struct arena *arena, const struct egress *egress)
 {
         Hotcell__V1__EgressPolicy *message = arena_new(arena, Hotcell__V1__EgressPolicy);
@@ -79,6 +90,8 @@ Hotcell__V1__EgressPolicy *convert_egress(struct arena *arena, const struct egre
         message->default_action =
                 egress ? (Hotcell__V1__EgressDefaultAction)egress->default_action
                        : HOTCELL__V1__EGRESS_DEFAULT_ACTION__EGRESS_DEFAULT_ACTION_DENY;
+        if (egress && egress->record_types)
+                convert_types(arena, egress->record_types, message);
         if (egress && egress->n_rules > 0 && !convert_rules(arena, egress, message))
                 return NULL;
         return message;

@@ -66,9 +66,11 @@
           "As many executions, or as much code, wait in all contexts together as may.")             \
         X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "As many streams are open as may be at once.")      \
         X(UPDATE_RATE, RPC_RESOURCE_EXHAUSTED,                                                      \
-          "The owner makes more updates of sandboxes than it may in that time.")                    \
+          "The owner makes more updates of sandboxes than it may in that time, or has egress "      \
+          "policies with more rules on their way.")                                                 \
         X(EGRESS_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                     \
-          "The egress rules of all sandboxes, or of the owner's, are as many bytes as may be.")     \
+          "The egress rules of all sandboxes, or of the owner's, are as many, or as many bytes, "   \
+          "as may be.")                                                                             \
         X(CONNECTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                 \
           "The key has as many connections as it may have; use one of them for many calls.")        \
         X(CALL_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                       \

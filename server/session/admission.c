@@ -11,6 +11,10 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "runtime/policy/policy.h"
+
+/* hotcell-egress takes some milliseconds for each thousand rules, one policy after the other. */
+enum { RULES_ON_WAY_MAX = 4 * POLICY_RULES_MAX, RULES_RETRY_USEC = 200 * 1000 };
 
 static const struct {
         const char *name;
@@ -33,8 +37,11 @@ static const struct {
         [SESSION_SHARE_RINGS] = { "retained_output_bytes", "bytes of retained output", 0, 0 },
         [SESSION_SHARE_EGRESS] = { "egress_rule_bytes", "bytes of egress rules",
                                    SESSION_E_EGRESS_LIMIT, 1000000 },
+        [SESSION_SHARE_EGRESS_RULES] = { "egress_rules", "egress rules", SESSION_E_EGRESS_LIMIT,
+                                         1000000 },
 };
 static_assert(ARRAY_SIZE(shares) == _SESSION_SHARE_N, "every share has a row");
+static_assert(2 * SESSION_EGRESS_RULES_MAX < POLICY_WALL_PREFIXES, "each may be there twice");
 
 const char *session_share_name(enum session_share share)
 {
@@ -84,10 +91,16 @@ struct session_result admit_share(struct session *session, const char *owner,
         return r ? refuse(session, owner, share, r) : (struct session_result){ 0 };
 }
 
+static int64_t rules_of(const struct egress *egress)
+{
+        return egress ? egress->n_rules : 0;
+}
+
 struct session_result admit_egress(struct session *session, const char *owner,
                                    const struct egress *egress, const struct egress *present)
 {
         int64_t n_more = (int64_t)egress_memory(egress) - (int64_t)egress_memory(present);
+        int64_t n_more_rules = rules_of(egress) - rules_of(present);
         struct session_result result = { 0 };
 
         if (egress && egress->allows && !egress_client_is_connected(session->egress_client)) {
@@ -100,7 +113,44 @@ struct session_result admit_egress(struct session *session, const char *owner,
                 result.retry_usec = enforcement_retry_usec(session);
                 return result;
         }
-        return n_more > 0 ? admit_share(session, owner, SESSION_SHARE_EGRESS, n_more) : result;
+        if (n_more > 0)
+                result = admit_share(session, owner, SESSION_SHARE_EGRESS, n_more);
+        if (result.outcome == 0 && n_more_rules > 0)
+                result = admit_share(session, owner, SESSION_SHARE_EGRESS_RULES, n_more_rules);
+        return result;
+}
+
+void take_egress_shares(struct share_owner *holder, const struct egress *egress,
+                        const struct egress *present)
+{
+        share_owner_take(holder, SESSION_SHARE_EGRESS,
+                         (int64_t)egress_memory(egress) - (int64_t)egress_memory(present));
+        share_owner_take(holder, SESSION_SHARE_EGRESS_RULES, rules_of(egress) - rules_of(present));
+}
+
+struct session_result admit_rules_on_way(const struct sandbox *sandbox, const struct egress *egress)
+{
+        const char *owner = sandbox->record.owner;
+        int64_t on_way = sandbox->holder->rules_on_way;
+        struct session_result result = { 0 };
+
+        if (!egress || on_way + egress->n_rules <= RULES_ON_WAY_MAX)
+                return result;
+        result = result_of(SESSION_E_UPDATE_RATE,
+                           "You have egress policies with %" PRId64 " rules on their way, and may "
+                           "have %d.",
+                           on_way, RULES_ON_WAY_MAX);
+        (void)snprintf(result.quota, sizeof(result.quota), "%s", owner);
+        result.retry_usec = RULES_RETRY_USEC;
+        log_refusal(sandbox->session, owner, "rules_on_way");
+        return result;
+}
+
+void sandbox_set_rules_on_way(struct sandbox *sandbox, int64_t n_rules)
+{
+        if (sandbox->holder)
+                sandbox->holder->rules_on_way += n_rules - sandbox->rules_on_way;
+        sandbox->rules_on_way = n_rules;
 }
 
 struct session_result admit_update(struct sandbox *sandbox)
@@ -148,8 +198,7 @@ int sandbox_take_shares(struct sandbox *sandbox)
                 return -ENOMEM;
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, 1);
         share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY, record->limits.memory_bytes);
-        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
-                         (int64_t)egress_memory(record->egress));
+        take_egress_shares(sandbox->holder, record->egress, NULL);
         if (record->state == SANDBOX_CREATING)
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, 1);
         return 0;
@@ -159,13 +208,13 @@ void sandbox_give_shares(struct sandbox *sandbox)
 {
         if (!sandbox->holder)
                 return;
+        sandbox_set_rules_on_way(sandbox, 0);
         if (sandbox->record.state == SANDBOX_CREATING) /* not begun */
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY,
                          -sandbox->record.limits.memory_bytes);
-        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
-                         -(int64_t)egress_memory(sandbox->record.egress));
+        take_egress_shares(sandbox->holder, NULL, sandbox->record.egress);
         sandbox->holder = share_owner_release(sandbox->holder);
 }
 

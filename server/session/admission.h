@@ -27,6 +27,17 @@ struct session_result admit_room(struct session *session, const struct sandbox_r
 struct session_result admit_egress(struct session *session, const char *owner,
                                    const struct egress *egress, const struct egress *present);
 
+/* Its owner has that instead of @present. */
+void take_egress_shares(struct share_owner *holder, const struct egress *egress,
+                        const struct egress *present);
+
+/* Policies that have so many rules as the new one has may be on their way for its owner, too. */
+struct session_result admit_rules_on_way(const struct sandbox *sandbox,
+                                         const struct egress *egress);
+
+/* Now these are of the sandbox's; zero: it has none on their way any more. */
+void sandbox_set_rules_on_way(struct sandbox *sandbox, int64_t n_rules);
+
 /* It may be updated; counts. */
 struct session_result admit_update(struct sandbox *sandbox);
 

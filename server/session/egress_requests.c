@@ -14,6 +14,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "runtime/policy/record_types.h"
 #include "server/session/egress_file.h"
 
 #define TO_SERVER(name)   HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
@@ -39,6 +40,7 @@ struct egress_request {
         char sandbox_id[ID_BUFFER];
         int64_t version;
         int32_t default_action;
+        uint32_t record_types;
         int fd; /* the rules, until it is sent */
         uint32_t n_bytes;
 };
@@ -178,6 +180,7 @@ static void fill_request(struct egress_request *request, const struct egress_ord
         request->default_action =
                 order->egress ? order->egress->default_action
                               : HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY;
+        request->record_types = order->egress ? order->egress->record_types : 0;
 }
 
 int egress_requests_add_policy(struct egress_requests *requests, const struct egress_order *order,
@@ -285,11 +288,14 @@ static int send_policy(int fd, const struct egress_request *request)
 {
         Hotcell__Egress__V1__FromServer message = head_of(request, FROM_SERVER(SET_POLICY));
         Hotcell__Egress__V1__SetPolicy set_policy;
+        uint32_t record_types[_POLICY_RECORD_N];
 
         hotcell__egress__v1__set_policy__init(&set_policy);
         set_policy.sandbox_id = unconst(request->sandbox_id);
         set_policy.policy_version = request->version;
         set_policy.default_action = (Hotcell__Egress__V1__DefaultAction)request->default_action;
+        set_policy.record_types = record_types;
+        set_policy.n_record_types = policy_records_list(request->record_types, record_types);
         set_policy.policy_bytes = request->n_bytes;
         message.set_policy = &set_policy;
         return egress_message_send(fd, &message, &request->fd, request->fd >= 0);

@@ -64,6 +64,7 @@ struct sandbox {
         struct enforcement enforcement;
         struct egress_runs egress_runs;
         bool is_egress_pending;   /* an update is about its policy */
+        int64_t rules_on_way;     /* of that */
         bool is_egress_recording; /* and that is not recorded yet */
         struct {
                 uint64_t last; /* number of the update that came last */

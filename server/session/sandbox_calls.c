@@ -253,8 +253,7 @@ static void set_egress(struct sandbox *sandbox, struct egress *egress, int64_t v
         struct sandbox_record *record = &sandbox->record;
         struct egress *old = record->egress;
 
-        share_owner_take(sandbox->holder, SESSION_SHARE_EGRESS,
-                         (int64_t)egress_memory(egress) - (int64_t)egress_memory(old));
+        take_egress_shares(sandbox->holder, egress, old);
         record->egress = egress_hold(egress);
         record->egress_version = version;
         (void)egress_release(old);
@@ -265,6 +264,7 @@ static struct session_result admit_new_egress(const struct sandbox *sandbox,
                                               const struct sandbox_update *update)
 {
         const struct sandbox_record *record = &sandbox->record;
+        struct session_result result;
 
         if (update->set_egress && sandbox->is_egress_pending)
                 return result_of(SESSION_E_CONFLICT,
@@ -273,6 +273,9 @@ static struct session_result admit_new_egress(const struct sandbox *sandbox,
                                  record->sandbox_id);
         if (!replaces_egress(record, update))
                 return (struct session_result){ 0 };
+        result = admit_rules_on_way(sandbox, update->egress);
+        if (result.outcome)
+                return result;
         return admit_egress(sandbox->session, record->owner, update->egress, record->egress);
 }
 
@@ -310,6 +313,7 @@ static int apply(struct sandbox *sandbox, const struct sandbox_update *update)
         if (update->set_egress)
                 sandbox->is_egress_pending = true;
         if (replaces_egress(record, update)) {
+                sandbox_set_rules_on_way(sandbox, update->egress ? update->egress->n_rules : 0);
                 sandbox->is_egress_recording = true;
                 set_egress(sandbox, update->egress, ++sandbox->last_egress_version);
         }
@@ -338,8 +342,10 @@ static void go_back(struct sandbox *sandbox, struct call *call)
 static void answer_update(struct call *call, struct sandbox *sandbox,
                           const struct session_result *result)
 {
-        if (sandbox && call->sets_egress)
+        if (sandbox && call->sets_egress) {
                 sandbox->is_egress_pending = false;
+                sandbox_set_rules_on_way(sandbox, 0);
+        }
         call->on_sandbox(call->userdata, result, result->outcome ? NULL : &sandbox->record, false);
         call_free(call);
 }

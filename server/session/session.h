@@ -71,8 +71,17 @@ enum session_share {
         SESSION_SHARE_STREAMS,      /* of executions and watches */
         SESSION_SHARE_RINGS,        /* bytes of output of ended executions; never refused */
         SESSION_SHARE_EGRESS,       /* bytes of the egress policies of sandboxes that live */
+        SESSION_SHARE_EGRESS_RULES, /* their rules: SESSION_EGRESS_RULES_MAX in all */
         _SESSION_SHARE_N,
 };
+
+/*
+ * A rule is at most one prefix in the wall's tables, which hold 2^20 of each family, and while a
+ * policy is replaced the new one is there beside the old one. So with these no policy meets full
+ * tables, whoever has the rules, even when all are replaced at once; the rest is for what is always
+ * denied.
+ */
+enum { SESSION_EGRESS_RULES_MAX = (1 << 19) - 4096 };
 
 struct session_share_rules {
         int64_t total[_SESSION_SHARE_N];

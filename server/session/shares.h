@@ -34,7 +34,8 @@ struct share_owner {
         unsigned n_holds;
         int64_t used[_SESSION_SHARE_N];
         struct token_bucket updates;
-        struct log_quota log;             /* lines about what is its */
+        int64_t rules_on_way; /* of egress policies that updates are about, until these end */
+        struct log_quota log; /* lines about what is its */
         TAILQ_HEAD(, execution) retained; /* ended ones that can be replayed, oldest first */
 };
 

@@ -43,6 +43,6 @@ bool egress_is_same(const struct egress *a, const struct egress *b)
 {
         if (!a || !b)
                 return a == b;
-        return a->default_action == b->default_action && a->n_bytes == b->n_bytes &&
-               memcmp(a->bytes, b->bytes, a->n_bytes) == 0;
+        return a->default_action == b->default_action && a->record_types == b->record_types &&
+               a->n_bytes == b->n_bytes && memcmp(a->bytes, b->bytes, a->n_bytes) == 0;
 }

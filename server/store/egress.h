@@ -15,6 +15,7 @@ struct egress {
         unsigned n_holds;
         int32_t default_action; /* a number of the public API */
         bool allows;            /* anything at all */
+        uint32_t record_types;  /* a bit for each, by its number in the public API */
         uint8_t sha256[32];     /* of what it means */
         int64_t n_rules;
         size_t n_bytes;
@@ -33,5 +34,5 @@ DEFINE_CLEANUP(struct egress, egress_release)
 /* What it takes of the server's memory. */
 size_t egress_memory(const struct egress *egress);
 
-/* The same rules in the same order, and the same default. */
+/* The same rules in the same order, the same default and types of records. */
 bool egress_is_same(const struct egress *a, const struct egress *b);

@@ -457,6 +457,7 @@ void row_bind_egress(sqlite3_stmt *statement, const struct sandbox_record *recor
         row_bind_blob(statement, ":sha256", egress->sha256, sizeof(egress->sha256));
         row_bind_int64(statement, ":n_rules", egress->n_rules);
         row_bind_blob(statement, ":rules", egress->bytes, egress->n_bytes);
+        row_bind_int64(statement, ":record_types", egress->record_types);
 }
 
 int row_read_egress(sqlite3_stmt *statement, struct egress **ret_egress)
@@ -479,6 +480,7 @@ int row_read_egress(sqlite3_stmt *statement, struct egress **ret_egress)
         egress->n_rules = sqlite3_column_int64(statement, 3);
         if (n_bytes > 0)
                 memcpy(egress->bytes, bytes, n_bytes);
+        egress->record_types = (uint32_t)sqlite3_column_int64(statement, 5);
         *ret_egress = take(egress);
         return 0;
 }

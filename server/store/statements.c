@@ -128,16 +128,18 @@ static const char *const statement_sql[] = {
         /* Not written again with every change of the sandbox: it may be megabytes. */
         [STATEMENT_SET_EGRESS] =
                 "INSERT INTO sandbox_egress (sandbox_id, owner, version, default_action, allows, "
-                "policy_sha256, n_rules, rules) VALUES (:id, :owner, :version, :default_action, "
-                ":allows, :sha256, :n_rules, :rules) ON CONFLICT (sandbox_id) DO UPDATE SET "
+                "policy_sha256, n_rules, rules, record_types) VALUES (:id, :owner, :version, "
+                ":default_action, :allows, :sha256, :n_rules, :rules, :record_types) "
+                "ON CONFLICT (sandbox_id) DO UPDATE SET "
                 "version = excluded.version, default_action = excluded.default_action, "
                 "allows = excluded.allows, policy_sha256 = excluded.policy_sha256, "
-                "n_rules = excluded.n_rules, rules = excluded.rules "
+                "n_rules = excluded.n_rules, rules = excluded.rules, "
+                "record_types = excluded.record_types "
                 "WHERE version <> excluded.version",
         [STATEMENT_DELETE_EGRESS] = "DELETE FROM sandbox_egress WHERE sandbox_id = :id",
         [STATEMENT_FORGET_EGRESS] = "UPDATE sandbox_egress SET rules = NULL WHERE sandbox_id = :id",
-        [STATEMENT_EGRESS] = "SELECT default_action, allows, policy_sha256, n_rules, rules "
-                             "FROM sandbox_egress WHERE sandbox_id = :id",
+        [STATEMENT_EGRESS] = "SELECT default_action, allows, policy_sha256, n_rules, rules, "
+                             "record_types FROM sandbox_egress WHERE sandbox_id = :id",
         [STATEMENT_WANT_LABEL] = "INSERT INTO wanted_labels (name, value) VALUES (:name, :value)",
         [STATEMENT_WANT_NO_LABELS] = "DELETE FROM wanted_labels",
 

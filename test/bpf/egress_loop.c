@@ -24,7 +24,7 @@
 
 enum { PATIENCE_SEC = 30, PACKET_MAX = 4096 };
 
-static char sandbox_id[] = "s1";
+static char sandbox_ids[BOXES][3] = { "s1", "s2" };
 
 struct fixture f;
 struct egress egress;
@@ -109,28 +109,44 @@ static void make_egress(void (*configure)(struct resolver_config *config))
         connect_server();
 }
 
-void count_refusals(uint64_t n_denied, uint64_t n_logged)
+static void count_refusals_of(size_t box, uint64_t n_denied, uint64_t n_logged)
 {
         const struct egress_counts counts = { .n_denied = n_denied, .n_logged = n_logged };
 
         ck_assert_int_eq(bpf_map_update_elem(egress.tables.fds[EGRESS_MAP_COUNTS],
-                                             &f.boxes[0].group.id, &counts, BPF_ANY),
+                                             &f.boxes[box].group.id, &counts, BPF_ANY),
                          0);
+}
+
+void count_refusals(uint64_t n_denied, uint64_t n_logged)
+{
+        count_refusals_of(0, n_denied, n_logged);
+}
+
+static struct network *make_network_of(size_t i_box)
+{
+        const struct box *box = &f.boxes[i_box];
+        const struct network_spec spec = { .sandbox_id = sandbox_ids[i_box],
+                                           .cgroup_id = box->group.id };
+        struct network *made;
+        int sockets[_NETWORK_SOCKET_N];
+
+        count_refusals_of(i_box, 2, 2);
+        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
+                sockets[i] = fcntl(box->netns.sockets[i], F_DUPFD_CLOEXEC, 0);
+        ck_assert_int_eq(network_new(&egress, &spec, sockets, &made), 0);
+        ck_assert_int_eq(network_tables_add(&egress.networks, made), 0);
+        return made;
 }
 
 void make_network(void)
 {
-        const struct box *box = &f.boxes[0];
-        const struct network_spec spec = { .sandbox_id = sandbox_id,
-                                           .cgroup_id = box->group.id,
-                                           .is_inherited = true };
-        int sockets[_NETWORK_SOCKET_N];
+        network = make_network_of(0);
+}
 
-        count_refusals(2, 2);
-        for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)
-                sockets[i] = fcntl(box->netns.sockets[i], F_DUPFD_CLOEXEC, 0);
-        ck_assert_int_eq(network_new(&egress, &spec, sockets, &network), 0);
-        ck_assert_int_eq(network_tables_add(&egress.networks, network), 0);
+void make_neighbour(void)
+{
+        (void)make_network_of(1);
 }
 
 void remove_network(void)
@@ -242,7 +258,7 @@ void ask_for(uint64_t request, const struct wanted *wanted)
         hotcell__egress__v1__from_server__init(&message);
         hotcell__egress__v1__set_policy__init(&set);
         fd = write_policy(wanted, &set.policy_bytes);
-        set.sandbox_id = sandbox_id;
+        set.sandbox_id = sandbox_ids[wanted->is_neighbours];
         set.policy_version = (int64_t)request;
         if (wanted->is_public)
                 set.default_action =
@@ -260,6 +276,23 @@ void ask_for(uint64_t request, const struct wanted *wanted)
 void ask(uint64_t request, size_t n_rules4)
 {
         ask_for(request, &(struct wanted){ .n_rules4 = n_rules4 });
+}
+
+void ping(uint64_t request)
+{
+        Hotcell__Egress__V1__FromServer message;
+        Hotcell__Egress__V1__Ping body;
+        uint8_t bytes[64];
+
+        hotcell__egress__v1__from_server__init(&message);
+        hotcell__egress__v1__ping__init(&body);
+        message.request = request;
+        message.body_case = HOTCELL__EGRESS__V1__FROM_SERVER__BODY_PING;
+        message.ping = &body;
+        ck_assert_int_eq(io_send_packet(server_fd, bytes,
+                                        hotcell__egress__v1__from_server__pack(&message, bytes),
+                                        NULL, 0),
+                         0);
 }
 
 bool hear(void)
@@ -307,9 +340,14 @@ static bool is_heard(const void *userdata)
         return hear();
 }
 
-void expect_answer(uint64_t request, int body_case)
+void expect_any_answer(void)
 {
         run_until(is_heard, NULL);
+}
+
+void expect_answer(uint64_t request, int body_case)
+{
+        expect_any_answer();
         ck_assert_uint_eq(answer->request, request);
         ck_assert_int_eq((int)answer->body_case, body_case);
 }

@@ -37,6 +37,9 @@ void connect_server(void);
 
 void make_network(void);
 
+/* That of the second box, too. */
+void make_neighbour(void);
+
 /* As runtime_link does. */
 void remove_network(void);
 
@@ -48,14 +51,19 @@ struct wanted {
         size_t n_rules4;
         size_t n_rules6;
         const char *domain;
-        bool is_public; /* the default is ALLOW_PUBLIC */
+        bool is_public;     /* the default is ALLOW_PUBLIC */
+        bool is_neighbours; /* not for the first box */
 };
 
 void ask_for(uint64_t request, const struct wanted *wanted);
 void ask(uint64_t request, size_t n_rules4);
 
+/* Whether it is there. */
+void ping(uint64_t request);
+
 /* Whether there was an answer. */
 bool hear(void);
+void expect_any_answer(void);
 void expect_answer(uint64_t request, int body_case);
 void put_in_force(uint64_t request, size_t n_rules4);
 

@@ -174,11 +174,12 @@ START_TEST(a_network_that_goes_takes_its_policy_with_it)
 }
 END_TEST
 
-/* Also while its policy is with the thread. */
+/* Also while its policy waits, or is with the thread. */
 START_TEST(a_network_may_go_before_its_policy_is_made)
 {
         ask(1, RULES);
-        turn();
+        for (unsigned i = 0; i < 1 + (unsigned)_i; i++)
+                turn();
         ck_assert_uint_eq(count(), 0);
         remove_network();
         expect_answer(1, TO_SERVER_FAILURE);
@@ -207,6 +208,77 @@ START_TEST(what_is_asked_meanwhile_is_answered_in_its_order)
         for (uint64_t i = 1; i <= 3; i++)
                 expect_answer(i, TO_SERVER_ENFORCED);
         ck_assert_int_eq(network->policy.version, 3);
+}
+END_TEST
+
+/* How many answers came before that to @request. */
+static unsigned count_before(uint64_t request)
+{
+        for (unsigned n = 0;; n++) {
+                expect_any_answer();
+                if (answer->request == request)
+                        return n;
+        }
+}
+
+START_TEST(a_small_policy_does_not_wait_for_anothers_large_ones)
+{
+        make_neighbour();
+        for (uint64_t i = 1; i <= 20; i++)
+                ask(i, POLICY_RULES_MAX);
+        ask_for(21, &(struct wanted){ .n_rules4 = 1, .is_neighbours = true });
+        ck_assert_uint_eq(count_before(21), 0);
+        ck_assert_int_eq((int)answer->body_case, TO_SERVER_ENFORCED);
+}
+END_TEST
+
+START_TEST(a_large_policy_waits_for_few_that_are_larger)
+{
+        make_neighbour();
+        for (uint64_t i = 1; i <= 20; i++)
+                ask(i, 2 * RULES);
+        ask_for(21, &(struct wanted){ .n_rules4 = RULES, .is_neighbours = true });
+        ck_assert_uint_le(count_before(21), 2);
+        ck_assert_int_eq((int)answer->body_case, TO_SERVER_ENFORCED);
+}
+END_TEST
+
+START_TEST(a_large_policy_does_not_wait_for_all_that_are_smaller)
+{
+        make_neighbour();
+        ask(1, RULES);
+        ask_for(2, &(struct wanted){ .n_rules4 = 2 * RULES, .is_neighbours = true });
+        for (uint64_t i = 3; i <= 20; i++)
+                ask(i, RULES);
+        ck_assert_uint_le(count_before(2), 2);
+}
+END_TEST
+
+START_TEST(what_is_asked_besides_is_answered_meanwhile)
+{
+        for (uint64_t i = 1; i <= 20; i++)
+                ask(i, POLICY_RULES_MAX);
+        ping(21);
+        ck_assert_uint_le(count_before(21), 1);
+}
+END_TEST
+
+/* What waits in hotcell-egress is bounded; what is more waits in the socket. */
+START_TEST(more_than_may_wait_are_put_in_force_all_the_same)
+{
+        const uint64_t n = POLICY_WAITING_MAX + 60;
+        uint64_t n_asked = 0, n_heard = 0;
+
+        while (n_heard < n) {
+                for (unsigned i = 0; i < 5 && n_asked < n; i++) {
+                        n_asked++;
+                        ask(n_asked, 1 + n_asked % 2);
+                }
+                turn();
+                n_heard += hear();
+        }
+        ck_assert_int_eq(network->policy.version, (int64_t)n);
+        ck_assert_uint_eq(count(), 1 + n % 2);
 }
 END_TEST
 
@@ -241,9 +313,14 @@ int main(void)
         tcase_add_test(tests, full_tables_refuse_a_policy_and_leave_the_one_before_in_force);
         tcase_add_test(tests, what_is_still_in_full_tables_and_goes_makes_room);
         tcase_add_test(tests, a_network_that_goes_takes_its_policy_with_it);
-        tcase_add_test(tests, a_network_may_go_before_its_policy_is_made);
+        tcase_add_loop_test(tests, a_network_may_go_before_its_policy_is_made, 0, 2);
         tcase_add_test(tests, another_hotcelld_hears_no_answer_that_it_did_not_ask_for);
         tcase_add_test(tests, what_is_asked_meanwhile_is_answered_in_its_order);
+        tcase_add_test(tests, a_small_policy_does_not_wait_for_anothers_large_ones);
+        tcase_add_test(tests, a_large_policy_waits_for_few_that_are_larger);
+        tcase_add_test(tests, a_large_policy_does_not_wait_for_all_that_are_smaller);
+        tcase_add_test(tests, what_is_asked_besides_is_answered_meanwhile);
+        tcase_add_test(tests, more_than_may_wait_are_put_in_force_all_the_same);
         tcase_add_test(tests, the_longest_policy_and_its_longest_turn);
         suite_add_tcase(suite, tests);
         runner = srunner_create(suite);

@@ -46,6 +46,14 @@ class Requests(CliTest):
     def egress(self, *arguments):
         return self.request("run", *arguments, "-c", "pass").sandbox.egress
 
+    def test_types_of_dns_records_are_sent_once_each(self):
+        policy = self.egress("--allow", "example.org", "--dns-type", "TXT", "--dns-type", "mx", "--dns-type", "txt")
+        self.assertEqual(list(policy.record_types), [egress.EGRESS_RECORD_TYPE_TXT, egress.EGRESS_RECORD_TYPE_MX])
+        for word in ("A", "UNSPECIFIED", "", "16"):
+            ran = self.hotcell(None, "run", "--dns-type", word, "-c", "pass")
+            self.assertEqual(ran.returncode, 125, word)
+            self.assertIn(f"--dns-type takes one of NS, CNAME, NULL, PTR, HINFO, MX, TXT, SRV, SSHFP, TLSA, ANY, URI, CAA, not '{word}'", ran.stderr.decode())
+
     def test_egress_rules_are_sent_as_they_were_written(self):
         policy = self.egress("--allow", "example.org:443", "--deny", "10.0.0.0/8", "--allow", "*.example.org",
                              "--allow", "192.0.2.7:80,8000-8080", "--allow", "[2001:db8::/32]:443", "--allow", "2001:db8::1",
@@ -60,6 +68,7 @@ class Requests(CliTest):
             (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::1", []),
             (egress.EGRESS_ACTION_ALLOW, "cidr", "2001:db8::2", []),
             (egress.EGRESS_ACTION_DENY, "cidr", "10.0.0.0/8", [])])
+        self.assertEqual(list(policy.record_types), [])
         self.assertEqual(self.egress("--deny", "10.0.0.0/8").default_action, egress.EGRESS_DEFAULT_ACTION_UNSPECIFIED)
         self.assertFalse(self.request("run", "-c", "pass").sandbox.HasField("egress"))
         self.assertTrue(self.request("run", "--egress-default", "deny", "-c", "pass").sandbox.HasField("egress"))
@@ -260,10 +269,15 @@ class Sandboxes(CliTest):
         self.hotcell(server, "sandbox", "update", box.sandbox_id, "--deny", "10.0.0.0/8")
         request = server.requests[-1][1]
         self.assertEqual((list(request.update_mask.paths), request.egress.rules[0].cidr), (["egress"], "10.0.0.0/8"))
+        self.hotcell(server, "sandbox", "update", box.sandbox_id, "--dns-type", "SRV")
+        request = server.requests[-1][1]
+        self.assertEqual((list(request.update_mask.paths), list(request.egress.record_types)), (["egress"], [egress.EGRESS_RECORD_TYPE_SRV]))
+        box.egress.record_types.append(egress.EGRESS_RECORD_TYPE_TXT)
         box.egress.rules.add(action=egress.EGRESS_ACTION_DENY, cidr="10.0.0.0/8").ports.add(first=443)
         box.egress_status.policy_version = 3
         shown = json.loads(self.hotcell(server, "sandbox", "inspect", box.sandbox_id).stdout)
         self.assertEqual((shown["egress"]["rules"][0]["cidr"], shown["egress"]["rules"][0]["action"]), ("10.0.0.0/8", "DENY"))
+        self.assertEqual(shown["egress"]["record_types"], ["TXT"])
         self.assertEqual(shown["egress_status"]["policy_version"], 3)
         self.assertEqual((shown["name"], shown["state"], shown["labels"]), ("alpha", "RUNNING", {}))
         self.assertEqual(self.hotcell(server, "sandbox", "rm", box.sandbox_id).stdout.decode(), box.sandbox_id + "\n")

@@ -150,7 +150,7 @@ class Egress(CliTest):
                 ({"protocol": egress.EGRESS_PROTOCOL_UDP, "address": "169.254.169.254", "port": 53, "reason": egress.EGRESS_REASON_PROTOCOL},
                  "egress denied: udp 169.254.169.254:53 (the network does not carry this protocol)"),
                 ({"name": "example.org MX", "address": "", "port": 53, "protocol": egress.EGRESS_PROTOCOL_UDP, "reason": egress.EGRESS_REASON_RECORD_TYPE},
-                 "egress denied: dns example.org MX (only A and AAAA records are resolved)"),
+                 "egress denied: dns example.org MX (the policy does not let records of this type be asked for)"),
                 ({"address": "", "port": 53, "protocol": egress.EGRESS_PROTOCOL_UDP, "reason": egress.EGRESS_REASON_MALFORMED},
                  "egress denied: dns (the question is malformed)"),
                 ({"reason": egress.EGRESS_REASON_MALFORMED + 90},

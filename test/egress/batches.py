@@ -38,7 +38,7 @@ def is_told_each_second(row):
 
 
 def is_slow(row):
-    return row.policy == "names" and is_told_each_second(row) or (row.event or {}).get("error") == "ETIMEDOUT"
+    return row.policy in ("names", "types") and is_told_each_second(row) or (row.event or {}).get("error") == "ETIMEDOUT"
 
 
 def aims_of(rows):

@@ -228,7 +228,7 @@ class Hosts:
         return getattr(self, f"do_{what}")(*arguments)
 
     def do_zones(self, zones):
-        self.zones.records = zones
+        self.zones.set(zones)
 
     def do_pages(self, pages):
         self.pages = {path: (kind, bytes.fromhex(content)) for path, (kind, content) in pages.items()}

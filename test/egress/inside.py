@@ -366,6 +366,8 @@ def read_answer(data):
         at += 10
         if kind in (1, 28):
             found.append(socket.inet_ntop(socket.AF_INET6 if kind == 28 else socket.AF_INET, data[at:at + size]))
+        elif kind in (TYPES["TXT"], TYPES["NULL"]):
+            found.append(data[at + 1:at + size].decode())
         at += size
     return " ".join([CODES[data[3] & 15], *found])
 

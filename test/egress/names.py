@@ -1,7 +1,8 @@
 """A name server of the world, with zones that tests change. Each question is told.
 
 `records`: {"name": {"A": [address, …], "AAAA": […], "CNAME": "name", "ttl": seconds, "mode": "…"}}, lower case, without a final dot; `*.name`
-stands for all names below. Modes: "silent", "garbage", "servfail", "turns" (one address at a time, each question the next one).
+stands for all names below. Modes: "silent", "garbage", "servfail", "turns" (one address at a time, each question the next one), "held" (what was
+asked by datagram is answered by the next zones).
 """
 
 import asyncio
@@ -29,6 +30,13 @@ class Zones:
         self.records = {}
         self.tell = tell
         self.turns = {}
+        self.held = []
+
+    def set(self, records):
+        self.records = records
+        held, self.held = self.held, []
+        for udp, data, peer in held:
+            self.on_question(udp, data, peer)
 
     async def start(self, loop):
         self.sockets = []
@@ -41,10 +49,14 @@ class Zones:
             self.sockets.append(await asyncio.start_server(self.on_stream, address, 53))
 
     def on_datagram(self, udp):
-        data, peer = udp.recvfrom(65536)
+        self.on_question(udp, *udp.recvfrom(65536))
+
+    def on_question(self, udp, data, peer):
         answer = self.answer(data, "udp")
         if answer:
             udp.sendto(answer, peer)
+        elif (self.find(read_name(data, 12)[0].lower()) or {}).get("mode") == "held":
+            self.held.append((udp, data, peer))
 
     async def on_stream(self, reader, writer):
         try:
@@ -72,7 +84,7 @@ class Zones:
         question = data[12:end + 4]
         record = self.find(name.lower())
         mode = record.get("mode") if record else None
-        if mode == "silent":
+        if mode in ("silent", "held"):
             return None
         if mode == "garbage":
             return data[:2] + b"\xff" * 40

@@ -12,6 +12,7 @@ NAMED = {4: "93.184.216.40", 6: "2606:2800:220:1::40"}   # allowed.test
 WILD = {4: "93.184.216.41", 6: "2606:2800:220:1::41"}    # *.wild.test
 EVIL = {4: "93.184.216.66", 6: "2606:2800:220:1::66"}    # evil.test
 HALF = {4: "93.184.216.43", 6: "2606:2800:220:1::43"}    # half.test
+TYPED = "93.184.216.44"                                  # typed.test
 HOME = {4: worlds.HOME4, 6: worlds.HOME6}
 HOLE, UNREACHABLE = dict(zip((4, 6), worlds.HOLES)), dict(zip((4, 6), worlds.UNREACHABLE))
 LOCAL = {4: "127.0.0.1", 6: "::1"}
@@ -41,8 +42,12 @@ POLICIES = {
         *HOPEFUL],
     "names": [allow("allowed.test", 7, 80, 443), allow("*.wild.test", 7, 80, 443), deny("bad.wild.test"), allow("*.rebind.test"),
               allow("silent.test"), allow("garbage.test"), allow("gone.test")],
+    "types": [allow("typed.test"), allow("untyped.test"), allow("inward.typed.test")],
     "public": [deny(BESIDE[4]), deny(BESIDE[6]), deny("evil.test"), deny("half.test", 7)],
 }
+
+# Of DNS records, which a policy lets be asked for.
+RECORD_TYPES = {"types": ("TXT", "NULL", "ANY")}
 
 ZONES = {name: {"ttl": 300, **record} for name, record in {
     "allowed.test": {"A": [NAMED[4]], "AAAA": [NAMED[6]], "TXT": ["text"]},
@@ -52,6 +57,8 @@ ZONES = {name: {"ttl": 300, **record} for name, record in {
     "inward.wild.test": {"CNAME": "inside.elsewhere.test"}, "inside.elsewhere.test": {"A": ["10.1.2.3"], "AAAA": ["fd00::7"]},
     "evil.test": {"A": [EVIL[4]], "AAAA": [EVIL[6]]}, "*.evil.test": {"A": [EVIL[4]], "AAAA": [EVIL[6]]},
     "half.test": {"A": [HALF[4]], "AAAA": [HALF[6]]},
+    "typed.test": {"A": [TYPED], "TXT": ["text"], "NULL": ["null"]}, "untyped.test": {"A": [TYPED]},
+    "inward.typed.test": {"A": ["10.1.2.3"]},
     "loopback.rebind.test": {"A": ["127.0.0.1"], "AAAA": ["::1"]},
     "metadata.rebind.test": {"A": ["169.254.169.254"], "AAAA": ["fd00:ec2::254"]},
     "private.rebind.test": {"A": ["10.1.2.3"], "AAAA": ["fd00::7"]},
@@ -340,6 +347,20 @@ def rows_of_names_at_all():
         yield Row(f"{kind} of an allowed name", f"ask('allowed.test', {kind!r})", "REFUSED", (RESOLVER,), "names",
                   aim=(("dns", "allowed.test"),), outside=f"ask('allowed.test', {kind!r}, server='9.9.9.9')",
                   event={"type": "DENIED", "name": f"allowed.test {kind}", "reason": "RECORD_TYPE"})
+    for kind, found in (("TXT", "text"), ("NULL", "null"), ("ANY", TYPED)):
+        for over in ("udp", "tcp"):
+            yield Row(f"allowed: {kind} where the policy lets it be asked for, over {over.upper()}", f"ask('typed.test', {kind!r}, {over!r})",
+                      f"NOERROR {found}", policy="types", names=("typed.test",))
+        yield Row(f"{kind} of a forbidden name, where the policy lets it be asked for", f"ask('evil.test', {kind!r})", "REFUSED", (RESOLVER,), "types",
+                  aim=(("dns", "evil.test"),), outside=f"ask('evil.test', {kind!r}, server='9.9.9.9')",
+                  event={"type": "DENIED", "name": "evil.test", "reason": "RESOLVER"})
+    yield Row("a type that the policy does not let be asked for, among others", "ask('untyped.test', 'MX')", "REFUSED", (RESOLVER,), "types",
+              aim=(("dns", "untyped.test"),), outside="ask('untyped.test', 'MX', server='9.9.9.9')",
+              event={"type": "DENIED", "name": "untyped.test MX", "reason": "RECORD_TYPE"})
+    yield Row("allowed: an address out of the answer to ANY", f"[ask('typed.test', 'ANY'), tcp({TYPED!r}, 7)][1]", "echo", policy="types", version=4,
+              seen=(("tcp", TYPED, 7),), names=("typed.test",), event={"type": "FLOW_ENDED", "address": TYPED})
+    yield Row("rebinding by ANY", "ask('inward.typed.test', 'ANY')", "REFUSED", (RESOLVER,), "types", names=("inward.typed.test",),
+              event={"type": "DENIED", "name": "inward.typed.test", "reason": "ALWAYS_DENIED"})
     yield Row("allowed: as programs look names up", "lookup('allowed.test')", f"{NAMED[6]} {NAMED[4]}", policy="names", names=("allowed.test",))
     yield Row("forbidden: as programs look names up", "lookup('evil.test')", ("EAI_AGAIN", "EAI_NONAME", "EAI_FAIL"), (RESOLVER,), "names",
               event={"type": "DENIED", "name": "evil.test"})

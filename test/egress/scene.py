@@ -26,16 +26,16 @@ class Scene:
             inside=self.world.home.command(pdeathsig="TERM"), nameservers=worlds.NAMESERVERS[:1], **options))
         self.client = unittest.enterModuleContext(stubs.Client(self.running.target))
 
-    def create(self, *rules, default="DENY", **fields):
+    def create(self, *rules, default="DENY", types=(), **fields):
         """A sandbox that knows inside.py. Without rules it has no policy."""
         if rules or default != "DENY":
-            fields["egress"] = policy(*rules, default=default)
+            fields["egress"] = policy(*rules, default=default, types=types)
         made = scenario.create(self.client, **fields)
         self.run(made.sandbox_id, f"AUTHORITY = {self.world.authority!r}\n{PRELUDE}")
         return made.sandbox_id
 
-    def update(self, sandbox_id, *rules, default="DENY"):
-        message = sandbox_service.UpdateSandboxRequest(sandbox_id=sandbox_id, egress=policy(*rules, default=default))
+    def update(self, sandbox_id, *rules, default="DENY", types=()):
+        message = sandbox_service.UpdateSandboxRequest(sandbox_id=sandbox_id, egress=policy(*rules, default=default, types=types))
         message.update_mask.paths.append("egress")
         return self.client.sandboxes.UpdateSandbox(message, timeout=60 * PATIENCE)
 
@@ -114,8 +114,10 @@ def deny(where, *ports):
     return rule("deny", where, *ports)
 
 
-def policy(*rules, default="DENY"):
-    return egress.EgressPolicy(default_action=getattr(egress, f"EGRESS_DEFAULT_ACTION_{default}"), rules=rules)
+def policy(*rules, default="DENY", types=()):
+    """@types: of DNS records, by name."""
+    return egress.EgressPolicy(default_action=getattr(egress, f"EGRESS_DEFAULT_ACTION_{default}"), rules=rules,
+                               record_types=[egress.EgressRecordType.Value(f"EGRESS_RECORD_TYPE_{name}") for name in types])
 
 
 def short(event):

@@ -19,6 +19,7 @@ OTHER = {4: "93.184.216.35", 6: "2606:2800:220:1::35"}
 ECHO, DISCARD, CHARGEN = 7, 9, 19
 N_UPDATES = int(os.environ.get("HOTCELL_TEST_UPDATES", 1000))
 scene = scenes.Scene()
+ZONES = {"allowed.test": {"A": [NAMED[4]], "AAAA": [NAMED[6]]}, "same.test": {"A": [NAMED[4]]}, "other.test": {"A": [OTHER[4]], "AAAA": [OTHER[6]]}}
 
 DOWNLOAD = """
 def download(address, port):
@@ -47,7 +48,7 @@ def upload(address, port):
 def setUpModule():
     # As many updates a second as there may be.
     scene.enter(server_arguments=["--updates-per-second=100000"])
-    scene.world.set_zones({"allowed.test": {"A": [NAMED[4]], "AAAA": [NAMED[6]]}, "same.test": {"A": [NAMED[4]]}, "other.test": {"A": [OTHER[4]], "AAAA": [OTHER[6]]}})
+    scene.world.set_zones(ZONES)
 
 
 class Tightened(unittest.TestCase):
@@ -184,6 +185,20 @@ assert status(s).startswith("HTTP/1.1 200")""")
             wait_until(lambda h=hole, n=connects: scene.world.connects()[h, ECHO] > n, "it is dialled")
             self.begun(sandbox, [allow(OTHER[4])], "pass", hole, ECHO, "attempt(lambda: s.recv(1))")
 
+    def test_a_type_of_records_that_is_taken_away_is_refused_though_it_was_asked_for(self):
+        zones = {**ZONES, "held.test": {"TXT": ["text"], "A": [NAMED[4]], "mode": "held"}}
+        for kind in ("TXT", "ANY"):
+            scene.world.set_zones(zones)
+            sandbox = scene.create(allow("held.test"), types=(kind,))
+            n = len(scene.world.events())
+            asked = self.pool.submit(scene.inside, sandbox, f"ask('held.test', {kind!r})")
+            scene.world.wait_event(n, "the question is there", kind="dns", name="held.test")
+            scene.update(sandbox, allow("held.test"))
+            scene.world.set_zones({**zones, "held.test": {**zones["held.test"], "mode": ""}})
+            self.assertEqual(asked.result(60 * PATIENCE), "REFUSED")
+            scene.wait_log(sandbox, type="DENIED", reason="RECORD_TYPE", name=f"held.test {kind}", policy_version=2)
+            self.assertEqual(scene.inside(sandbox, f"tcp({NAMED[4]!r}, {ECHO})"), "EPERM")
+
     def test_what_is_still_allowed_goes_on(self):
         sandbox = scene.create(allow(ALLOWED[4]), allow(ALLOWED[6]))
         kept = self.begin(sandbox, f"download({ALLOWED[4]!r}, {CHARGEN})")
@@ -210,6 +225,13 @@ class Loosened(unittest.TestCase):
         self.assertEqual(scene.inside(sandbox, "ask('allowed.test')"), "REFUSED")
         scene.update(sandbox, allow("allowed.test"))
         self.assertEqual(scene.inside(sandbox, f"[ask('allowed.test'), tcp({NAMED[4]!r}, {ECHO})]"), [f"NOERROR {NAMED[4]}", "echo"])
+
+    def test_the_next_question_of_another_type_is_answered(self):
+        scene.world.set_zones({**ZONES, "text.test": {"TXT": ["text"]}})
+        sandbox = scene.create(allow("text.test"))
+        self.assertEqual(scene.inside(sandbox, "ask('text.test', 'TXT')"), "REFUSED")
+        scene.update(sandbox, allow("text.test"), types=("TXT",))
+        self.assertEqual(scene.inside(sandbox, "ask('text.test', 'TXT')"), "NOERROR text")
 
     def test_an_address_that_was_asked_for_before_is_still_known(self):
         sandbox = scene.create(allow("allowed.test", ECHO))

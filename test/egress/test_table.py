@@ -23,7 +23,8 @@ starts = threading.Semaphore(2)  # at once: each has a time in which it must hav
 
 def create(policy):
     with starts:
-        sandbox = scene.create(*rows.POLICIES[policy], default="ALLOW_PUBLIC" if policy == "public" else "DENY")
+        sandbox = scene.create(*rows.POLICIES[policy], default="ALLOW_PUBLIC" if policy == "public" else "DENY",
+                               types=rows.RECORD_TYPES.get(policy, ()))
     if policy == "public":
         # What sandboxes with the other policies must not reach.
         scene.run(sandbox, f"""

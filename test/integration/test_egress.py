@@ -104,6 +104,22 @@ class Policies(Case):
             self.assertEqual(got.egress, wanted)
             self.assertEqual((got.egress_status.enforced, got.egress_status.policy_version), (True, 1))
 
+    def test_types_of_records_are_a_part_of_it(self):
+        types = [egress.EGRESS_RECORD_TYPE_MX, egress.EGRESS_RECORD_TYPE_TXT]
+        wanted = egress.EgressPolicy(default_action=egress.EGRESS_DEFAULT_ACTION_DENY, rules=policy(deny("10.0.0.0/8")).rules, record_types=types)
+        made = self.sandbox(egress=wanted)
+        got = self.get(made.sandbox_id)
+        self.assertEqual((got.egress, got.egress_status.enforced), (wanted, True))
+        wanted.record_types[:] = types[::-1]
+        self.assertEqual(self.update(made.sandbox_id, wanted).etag, made.etag)
+        changed = self.update(made.sandbox_id, policy(deny("10.0.0.0/8")))
+        self.assertEqual((list(changed.egress.record_types), changed.egress_status.policy_version), ([], 2))
+        self.assertNotEqual(self.get(made.sandbox_id).egress_status.policy_digest, got.egress_status.policy_digest)
+        wanted.record_types.append(types[0])
+        bad = self.refused("INVALID_FIELD", INVALID, client.sandboxes.UpdateSandbox, sandbox_service.UpdateSandboxRequest(
+            sandbox_id=made.sandbox_id, egress=wanted, update_mask={"paths": ["egress"]}))
+        self.assertIn("egress.record_types[2]", str(bad))
+
     def test_an_update_replaces_it_and_the_etag(self):
         made = self.sandbox()
         changed = self.update(made.sandbox_id, policy(deny("10.0.0.0/8")), etag=made.etag)
@@ -271,17 +287,18 @@ class WithoutRelay(Case):
 
 class CommandLine(Case):
     def test_a_policy_is_set_shown_and_replaced(self):
-        made = self.run_hotcell("sandbox", "create", "-q", "--memory", "512M", "--deny", "10.0.0.0/8:443,8000-8080", "--egress-default", "deny")
+        made = self.run_hotcell("sandbox", "create", "-q", "--memory", "512M", "--deny", "10.0.0.0/8:443,8000-8080", "--egress-default", "deny",
+                                "--dns-type", "TXT", "--dns-type", "MX")
         self.assertEqual(made.returncode, 0, made.stderr)
         name = made.stdout.decode().strip()
         self.addCleanup(self.run_hotcell, "sandbox", "rm", name)
         shown = json.loads(self.run_hotcell("sandbox", "inspect", name).stdout)
-        self.assertEqual(shown["egress"], {"default_action": "DENY", "rules": [
+        self.assertEqual(shown["egress"], {"default_action": "DENY", "record_types": ["MX", "TXT"], "rules": [
             {"action": "DENY", "cidr": "10.0.0.0/8", "ports": [{"first": 443, "last": 0}, {"first": 8000, "last": 8080}], "protocol": "TCP"}]})
         self.assertEqual((shown["egress_status"]["enforced"], shown["egress_status"]["policy_version"]), (True, 1))
         self.assertEqual(self.run_hotcell("sandbox", "update", "--egress-default", "deny", name).returncode, 0)
         shown = json.loads(self.run_hotcell("sandbox", "inspect", name).stdout)
-        self.assertEqual((shown["egress"]["rules"], shown["egress_status"]["policy_version"]), ([], 2))
+        self.assertEqual((shown["egress"]["rules"], shown["egress"]["record_types"], shown["egress_status"]["policy_version"]), ([], [], 2))
 
     def test_what_is_refused_is_explained(self):
         ran = self.run_hotcell("sandbox", "create", "--deny", "10.0.0.1/8")

@@ -374,6 +374,43 @@ START_TEST(only_so_many_names_are_converted)
 }
 END_TEST
 
+/* --- types of records --- */
+
+static const struct {
+        int types[3];
+        const char *path;
+        const char *text;
+} bad_types[] = {
+        { { 0 }, ".record_types[0]", "no type of records" },
+        { { 7, 0 }, ".record_types[1]", "no type of records" },
+        { { 7, -1 }, ".record_types[1]", "no type of records" },
+        { { 7, 14 }, ".record_types[1]", "no type of records" },
+        { { 7, 257 }, ".record_types[1]", "no type of records" },
+        { { 7, 6, 7 }, ".record_types[2]", "is there already" },
+};
+
+static void set_types(const int *types, size_t n)
+{
+        static Hotcell__V1__EgressRecordType copied[16];
+
+        for (size_t i = 0; i < n; i++)
+                copied[i] = (Hotcell__V1__EgressRecordType)types[i];
+        policy.record_types = copied;
+        policy.n_record_types = n;
+}
+
+START_TEST(a_bad_type_is_refused_with_its_path)
+{
+        const char *number = strchr(bad_types[_i].path, '[') + 1;
+        char path[64];
+
+        set_types(bad_types[_i].types, strtoul(number, NULL, 10) + 1);
+        (void)snprintf(path, sizeof(path), "spec.egress%s", bad_types[_i].path);
+        expect_blame(path, REASON_INVALID_FIELD, bad_types[_i].text);
+        ck_assert_uint_eq(call->status.n_fields, 1);
+}
+END_TEST
+
 /* --- what is good --- */
 
 START_TEST(no_policy_and_an_empty_one_are_the_default)
@@ -414,6 +451,42 @@ static void check_round_trip(void)
         free(out_bytes);
         arena_deinit(&arena);
 }
+
+START_TEST(types_in_any_order_mean_the_same)
+{
+        static const int types[] = { 7, 11, 3 }, others[] = { 3, 7, 11 };
+        struct egress *first;
+
+        policy.default_action = HOTCELL__V1__EGRESS_DEFAULT_ACTION__EGRESS_DEFAULT_ACTION_DENY;
+        make_rules(1);
+        set_domain(&rules[0], ALLOW, "example.org");
+        rules[0].message.protocol = HOTCELL__V1__EGRESS_PROTOCOL__EGRESS_PROTOCOL_TCP;
+        set_types(types, ARRAY_SIZE(types));
+        ck_assert(check_egress(call, "egress", &policy));
+        first = egress_hold(call->egress);
+        set_types(others, ARRAY_SIZE(others));
+        ck_assert(check_egress(call, "egress", &policy));
+        ck_assert(egress_is_same(first, call->egress));
+        ck_assert_mem_eq(first->sha256, call->egress->sha256, 32);
+        check_round_trip();
+        set_types(others, 2);
+        ck_assert(check_egress(call, "egress", &policy));
+        ck_assert(!egress_is_same(first, call->egress));
+        ck_assert_mem_ne(first->sha256, call->egress->sha256, 32);
+        (void)egress_release(first);
+}
+END_TEST
+
+START_TEST(types_alone_are_a_policy_that_allows_nothing)
+{
+        static const int all[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 };
+
+        set_types(all, ARRAY_SIZE(all));
+        ck_assert(check_egress(call, "egress", &policy));
+        ck_assert_ptr_nonnull(call->egress);
+        ck_assert(!call->egress->allows);
+}
+END_TEST
 
 START_TEST(a_policy_comes_back_as_it_was_given)
 {
@@ -628,6 +701,8 @@ int main(void)
                 &ten_thousand_rules_come_back_as_they_were_given,
                 &one_rule_that_allows_is_enough_to_allow_something,
                 &policies_that_mean_the_same_have_one_digest,
+                &types_in_any_order_mean_the_same,
+                &types_alone_are_a_policy_that_allows_nothing,
                 &only_whole_answers_have_the_rules,
                 &only_what_is_known_to_be_in_force_is_shown_as_enforced,
                 &refusals_are_shown_once_they_are_known,
@@ -644,6 +719,7 @@ int main(void)
         tcase_add_loop_test(tcase, udp_and_icmp_go_by_address_in_direct_mode, 0,
                             ARRAY_SIZE(protocols));
         tcase_add_loop_test(tcase, bad_ports_are_refused_with_their_path, 0, ARRAY_SIZE(bad_ports));
+        tcase_add_loop_test(tcase, a_bad_type_is_refused_with_its_path, 0, ARRAY_SIZE(bad_types));
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, *tests[i]);
         suite_add_tcase(all, tcase);

@@ -14,12 +14,19 @@ enum { PATIENCE_SEC = 20 };
 struct fixture f;
 struct packet packet;
 
-static struct resolver_verdict judge_name(const char *name, void *userdata)
+static bool has_type(uint16_t type)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(f.types); i++)
+                if (f.types[i] == type)
+                        return true;
+        return false;
+}
+
+static struct resolver_verdict judge_name(const char *name)
 {
         static const char wildcard[] = ".wild.example";
         size_t n = strlen(name);
 
-        ck_assert_ptr_eq(userdata, &f);
         if (f.is_closed)
                 return (struct resolver_verdict){ .rule = 9 };
         if (strcmp(name, "denied.example") == 0)
@@ -32,6 +39,15 @@ static struct resolver_verdict judge_name(const char *name, void *userdata)
                                                   .is_wildcard = true,
                                                   .rule = 2 };
         return (struct resolver_verdict){ .rule = -1 };
+}
+
+static struct resolver_verdict judge(const char *name, uint16_t type, void *userdata)
+{
+        struct resolver_verdict verdict = judge_name(name);
+
+        ck_assert_ptr_eq(userdata, &f);
+        verdict.is_type_allowed = has_type(type);
+        return verdict;
 }
 
 static bool is_denied(const struct dns_address *address, void *userdata)
@@ -79,7 +95,7 @@ static void record(const struct resolver_event *event, void *userdata)
 }
 
 const struct resolver_policy policy = {
-        .is_name_allowed = judge_name,
+        .judge = judge,
         .is_address_denied = is_denied,
         .admit = admit,
         .report = record,

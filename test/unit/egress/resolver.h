@@ -43,7 +43,8 @@ struct fixture {
         struct resolver *resolver;
         struct resolver_client *client;
         /* The policy. */
-        bool is_closed; /* no name is allowed any more */
+        bool is_closed;    /* no name is allowed any more */
+        uint16_t types[4]; /* that are allowed */
         int admit_result;
         /* What was seen. */
         size_t n_events;

@@ -127,8 +127,8 @@ START_TEST(sockets_of_all_networks_are_left_out_of_the_places)
                 uint32_t n_networks;
                 size_t n_places; /* of 10,000 descriptors */
         } rows[] = { { 1, (10000 - 4096) / 6 },
-                     { 1024, (10000 - 4096) / 6 },
-                     { 1300, (10000 - 1024 - 3 * 1300) / 6 },
+                     { 148, (10000 - 4096) / 6 },
+                     { 150, (10000 - 1024 - 256 - (3 + 16) * 150) / 6 },
                      { 16384, 5000 / 6 } };
         const struct rlimit limit = { 10000, 10000 };
         struct egress egress = { 0 };

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "runtime/base/macros.h"
+#include "runtime/egress/dns_message.h"
 #include "runtime/egress/policy_reader.h"
+#include "runtime/policy/record_types.h"
 
 enum { RULES_MAX = 16 };
 
@@ -17,6 +19,8 @@ static Hotcell__Egress__V1__Rule *pointers[RULES_MAX];
 static Hotcell__Egress__V1__Ports ports[RULES_MAX];
 static Hotcell__Egress__V1__Ports *port_pointers[RULES_MAX];
 static size_t n_rules;
+static uint32_t types[_POLICY_RECORD_N + 1];
+static size_t n_types;
 static struct policy policy;
 static size_t bad_rule;
 static int fd = -1;
@@ -24,6 +28,7 @@ static int fd = -1;
 static void setup(void)
 {
         n_rules = 0;
+        n_types = 0;
         bad_rule = 99;
         policy = (struct policy){ 0 };
         fd = -1;
@@ -77,11 +82,18 @@ static uint32_t write_bytes(const void *bytes, size_t n)
 static int read_set(uint32_t n_bytes, Hotcell__Egress__V1__DefaultAction action)
 {
         Hotcell__Egress__V1__SetPolicy set;
+        struct policy_head head;
 
         hotcell__egress__v1__set_policy__init(&set);
+        set.policy_version = 7;
         set.policy_bytes = n_bytes;
         set.default_action = action;
-        return policy_reader_read(&set, fd, &policy, &bad_rule);
+        set.record_types = types;
+        set.n_record_types = n_types;
+        if (policy_reader_head(&set, &head))
+                return POLICY_READER_E_INVALID;
+        ck_assert_int_eq(head.version, 7);
+        return policy_reader_read(&head, fd, &policy, &bad_rule);
 }
 
 static int read_rules(void)
@@ -108,6 +120,49 @@ START_TEST(the_default_needs_no_rules)
         /* What is not known is the narrower one. */
         ck_assert_int_eq(read_set(0, (Hotcell__Egress__V1__DefaultAction)7), 0);
         ck_assert_int_eq(policy.default_action, POLICY_DEFAULT_DENY);
+}
+END_TEST
+
+static int read_types(size_t n)
+{
+        n_types = n;
+        return read_set(0, HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_DENY);
+}
+
+START_TEST(types_of_records_are_taken_as_a_set)
+{
+        ck_assert_int_eq(read_types(0), 0);
+        ck_assert_uint_eq(policy.record_types, 0);
+        types[0] = DNS_TYPE_TXT;
+        types[1] = DNS_TYPE_ANY;
+        ck_assert_int_eq(read_types(2), 0);
+        ck_assert_uint_eq(policy.record_types, BIT(POLICY_RECORD_TXT) | BIT(POLICY_RECORD_ANY));
+        ck_assert_uint_eq(policy_records_list(UINT32_MAX, types), _POLICY_RECORD_N - 1);
+        ck_assert_int_eq(read_types(_POLICY_RECORD_N - 1), 0);
+}
+END_TEST
+
+START_TEST(types_that_are_none_or_come_twice_are_refused)
+{
+        static const uint32_t none[] = { 0,   DNS_TYPE_A, DNS_TYPE_AAAA, DNS_TYPE_HTTPS,
+                                         252, 65536 + 16 };
+
+        for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
+                types[0] = DNS_TYPE_MX;
+                types[1] = none[i];
+                ck_assert_int_eq(read_types(2), POLICY_READER_E_INVALID);
+        }
+        types[1] = DNS_TYPE_MX;
+        ck_assert_int_eq(read_types(2), POLICY_READER_E_INVALID);
+}
+END_TEST
+
+/* What a policy may allow and what the resolver can pass on are the same types. */
+START_TEST(each_type_that_can_be_passed_on_may_be_allowed)
+{
+        for (uint16_t number = 0; number < UINT16_MAX; number++)
+                ck_assert_int_eq(policy_record_type_of(number) != 0,
+                                 number == DNS_TYPE_ANY || dns_type_is_forwarded(number));
 }
 END_TEST
 
@@ -207,6 +262,9 @@ int main(void)
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, the_default_needs_no_rules);
+        tcase_add_test(tests, types_of_records_are_taken_as_a_set);
+        tcase_add_test(tests, types_that_are_none_or_come_twice_are_refused);
+        tcase_add_test(tests, each_type_that_can_be_passed_on_may_be_allowed);
         tcase_add_test(tests, rules_are_taken_in_their_order);
         tcase_add_loop_test(tests, a_rule_that_is_none_is_named, 0, ARRAY_SIZE(bad));
         tcase_add_test(tests, bytes_that_are_no_message_are_refused);

@@ -117,25 +117,89 @@ static void give_text(const struct asked *asked)
         answer_send(&packet, asked);
 }
 
-START_TEST(configured_types_are_forwarded)
+START_TEST(types_that_the_policy_allows_are_forwarded)
 {
         struct waiter waiter = { 0 };
 
-        f.config.forwarded[0] = DNS_TYPE_MX;
-        f.config.forwarded[1] = DNS_TYPE_TXT;
-        f.config.n_forwarded = 2;
+        f.types[0] = DNS_TYPE_MX;
+        f.types[1] = DNS_TYPE_TXT;
         start_with(give_text);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_TXT), DNS_NOERROR);
         ck_assert_uint_eq(get_n_answers(waiter.bytes), 1);
         ck_assert_mem_eq(waiter.bytes + waiter.n_bytes - 6, "\5hello", 6);
         ck_assert_uint_eq(f.n_admitted, 0);
         ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_SRV), DNS_REFUSED);
+        expect_sole_event(RESOLVER_TYPE, "www.example", DNS_TYPE_SRV);
+        ck_assert_uint_eq(ask(&waiter, "other.example", DNS_TYPE_TXT), DNS_REFUSED);
+        expect_event(1, RESOLVER_NAME, "other.example", DNS_TYPE_TXT);
+        ck_assert_uint_eq(f.upstream.n_udp, 1);
+}
+END_TEST
+
+/* Of these nobody knows how to pass on the data, or they are orders to a server. */
+START_TEST(types_that_cannot_be_forwarded_are_refused_whatever_the_policy_says)
+{
+        enum { SOA = 6, RRSIG = 46, AXFR = 252 };
+        static const uint16_t types[] = { SOA, RRSIG, AXFR, DNS_TYPE_OPT };
+        struct waiter waiter = { 0 };
+
+        memcpy(f.types, types, sizeof(types));
+        start_with(give_text);
+        for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+                ck_assert_uint_eq(ask(&waiter, "www.example", types[i]), DNS_REFUSED);
+                expect_event(i, RESOLVER_TYPE, "www.example", types[i]);
+        }
+        ck_assert_uint_eq(f.upstream.n_udp, 0);
+}
+END_TEST
+
+static unsigned asked_type;
+
+static void give_address_and_tell(const struct asked *asked)
+{
+        asked_type = asked->type;
+        give_one_address(asked);
+}
+
+START_TEST(any_is_answered_with_the_addresses)
+{
+        struct waiter waiter = { 0 };
+
+        f.types[0] = DNS_TYPE_ANY;
+        start_with(give_address_and_tell);
+        ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_ANY), DNS_NOERROR);
+        ck_assert_uint_eq(asked_type, DNS_TYPE_A);
+        ck_assert_uint_eq(get_n_answers(waiter.bytes), 1);
+        ck_assert_uint_eq(get_u16(waiter.bytes, 12 + 13), DNS_TYPE_ANY); /* the question */
+        ck_assert_uint_eq(get_u16(waiter.bytes, 12 + 17 + 2), DNS_TYPE_A);
+        ck_assert_mem_eq(waiter.bytes + 12 + 17 + 12, "\xc0\0\2\1", 4);
+        ck_assert_uint_eq(f.n_admitted_addresses, 1);
+        ck_assert_str_eq(f.admitted_name, "www.example");
+        ck_assert_uint_eq(ask(&waiter, "other.example", DNS_TYPE_ANY), DNS_REFUSED);
+}
+END_TEST
+
+static void give_loopback(const struct asked *asked)
+{
+        answer_begin(&packet, asked, 0, 1);
+        put_address(&packet, asked->name, 60, "127.0.0.1");
+        answer_send(&packet, asked);
+}
+
+START_TEST(addresses_for_any_are_judged_too)
+{
+        struct waiter waiter = { 0 };
+
+        f.types[0] = DNS_TYPE_ANY;
+        start_with(give_loopback);
+        ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_ANY), DNS_REFUSED);
+        expect_sole_event(RESOLVER_REBINDING, "www.example", DNS_TYPE_ANY);
+        ck_assert_uint_eq(f.n_admitted, 0);
 }
 END_TEST
 
 START_TEST(configuration_is_checked)
 {
-        static const uint16_t types[] = { DNS_TYPE_ANY, DNS_TYPE_HTTPS, DNS_TYPE_A };
         static const char *const servers[] = {
                 "",
                 "localhost",
@@ -158,12 +222,6 @@ START_TEST(configuration_is_checked)
                 "1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1",
         };
 
-        for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
-                f.config.forwarded[0] = types[i];
-                f.config.n_forwarded = 1;
-                ck_assert_int_eq(resolver_new(f.loop, &f.config, &f.resolver), RESOLVER_E_TYPE);
-        }
-        f.config.n_forwarded = 0;
         for (size_t i = 0; i < ARRAY_SIZE(servers); i++) {
                 f.config.upstream.servers = servers[i];
                 ck_assert_int_eq(resolver_new(f.loop, &f.config, &f.resolver), RESOLVER_E_SERVERS);
@@ -347,6 +405,29 @@ START_TEST(policy_that_is_tightened_meanwhile_holds)
 }
 END_TEST
 
+START_TEST(types_that_are_taken_away_meanwhile_are_refused)
+{
+        const uint16_t type = _i ? DNS_TYPE_ANY : DNS_TYPE_TXT;
+        struct waiter waiter = { 0 };
+
+        f.types[0] = type;
+        start_with(hold);
+        begin(&waiter, "www.example", type);
+        wait_for_queries(1);
+        f.types[0] = 0;
+        if (_i)
+                give_one_address(&held);
+        else
+                give_text(&held);
+        finish(&waiter);
+        ck_assert_uint_eq(get_rcode(waiter.bytes), DNS_REFUSED);
+        ck_assert_uint_eq(get_n_answers(waiter.bytes), 0);
+        ck_assert_uint_eq(f.n_admitted, 0);
+        expect_sole_event(RESOLVER_TYPE, "www.example", type);
+        ck_assert_int_eq(f.events[0].rule, -1);
+}
+END_TEST
+
 START_TEST(what_is_not_admitted_fails)
 {
         struct waiter waiter = { 0 };
@@ -368,7 +449,11 @@ static void add_tests(TCase *all)
         tcase_add_test(all, capital_letters_come_back_but_do_not_go_upstream);
         tcase_add_test(all, other_types_are_refused);
         tcase_add_loop_test(all, hints_of_services_have_no_data, 0, 2);
-        tcase_add_test(all, configured_types_are_forwarded);
+        tcase_add_test(all, types_that_the_policy_allows_are_forwarded);
+        tcase_add_test(all, types_that_cannot_be_forwarded_are_refused_whatever_the_policy_says);
+        tcase_add_test(all, any_is_answered_with_the_addresses);
+        tcase_add_test(all, addresses_for_any_are_judged_too);
+        tcase_add_loop_test(all, types_that_are_taken_away_meanwhile_are_refused, 0, 2);
         tcase_add_test(all, configuration_is_checked);
         tcase_add_test(all, forms_of_servers_are_taken);
         tcase_add_test(all, names_of_a_chain_are_not_judged);

@@ -10,6 +10,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/policy/domain.h"
 #include "runtime/policy/policy.h"
+#include "runtime/policy/record_types.h"
 #include "test/unit/policy/written.h"
 
 START_TEST(prefixes_are_written_in_one_way)
@@ -368,6 +369,25 @@ START_TEST(the_digest_is_of_the_text_that_is_documented)
 }
 END_TEST
 
+START_TEST(types_of_records_are_a_line_of_the_digest_if_there_are_any)
+{
+        static const char text[] = "hotcell egress policy 1\n"
+                                   "default deny\n"
+                                   "records NULL,TXT,CAA\n";
+        struct policy policy = { .record_types = BIT(POLICY_RECORD_CAA) | BIT(POLICY_RECORD_NULL) |
+                                                 BIT(POLICY_RECORD_TXT) };
+        uint8_t expected[32], found[32];
+        unsigned n;
+
+        ck_assert_int_eq(EVP_Digest(text, strlen(text), expected, &n, EVP_sha256(), NULL), 1);
+        ck_assert_int_eq(policy_digest(&policy, found), 0);
+        ck_assert_mem_eq(found, expected, 32);
+        policy.record_types = 0;
+        ck_assert_int_eq(policy_digest(&policy, found), 0);
+        ck_assert_mem_eq(found, policy_digest_of_none, 32);
+}
+END_TEST
+
 START_TEST(the_digest_of_none_is_known)
 {
         uint8_t found[32];
@@ -431,6 +451,7 @@ int main(void)
                 ten_thousand_rules_are_the_most,
                 every_problem_has_a_sentence_of_its_own,
                 the_digest_is_of_the_text_that_is_documented,
+                types_of_records_are_a_line_of_the_digest_if_there_are_any,
                 the_digest_of_none_is_known,
                 the_digest_tells_policies_apart,
                 want_of_memory_is_no_problem_of_the_text,

@@ -17,6 +17,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/policy/domain.h"
 #include "runtime/policy/policy.h"
+#include "runtime/policy/record_types.h"
 
 #define TO(name)   HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
 #define FROM(name) HOTCELL__EGRESS__V1__FROM_SERVER__BODY_##name
@@ -164,6 +165,12 @@ static struct fake_policy read_policy(struct fake_egress *egress,
                                    .default_action = (int)message->default_action,
                                    .n_bytes = message->policy_bytes };
         struct policy policy = { .default_action = (enum policy_default)message->default_action };
+
+        for (size_t i = 0; i < message->n_record_types; i++)
+                policy.record_types |= BIT(policy_record_type_of(message->record_types[i]));
+        set.record_types = policy.record_types;
+        if (egress->script.knows_no_types)
+                policy.record_types = 0;
 
         (void)snprintf(set.sandbox_id, sizeof(set.sandbox_id), "%s", message->sandbox_id);
         ck_assert_int_eq(fd >= 0, message->policy_bytes > 0);

@@ -20,6 +20,7 @@ struct fake_egress_script {
         bool fail_rules;      /* only of policies with rules, or that let out by default */
         const char *message;  /* of failures; NULL: "refused" */
         bool wrong_digest;    /* says that another one is in force */
+        bool knows_no_types;  /* of records: it is an older one */
         size_t n_digest;      /* bytes of it; 0: as many as there should be */
         size_t n_program_ids; /* 0: two */
         unsigned lose_in;     /* the connection breaks at the so many-th request, before it is
@@ -35,6 +36,7 @@ struct fake_policy {
         char sandbox_id[64];
         int64_t version;
         int default_action;
+        uint32_t record_types;
         size_t n_rules;
         size_t n_bytes;
         bool is_sealed;

@@ -192,6 +192,7 @@ void fixture_setup(void)
                                 [SESSION_SHARE_STREAMS] = 8,
                                 [SESSION_SHARE_RINGS] = 16 << 20,
                                 [SESSION_SHARE_EGRESS] = 1 << 20,
+                                [SESSION_SHARE_EGRESS_RULES] = SESSION_EGRESS_RULES_MAX,
                         },
                         .owner_percent = 50,
                 },

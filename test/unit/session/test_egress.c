@@ -235,6 +235,34 @@ START_TEST(bytes_of_rules_are_bounded_for_all_together)
 }
 END_TEST
 
+/* Of two owners with keys the first may have half, whoever else has none. */
+START_TEST(rules_are_shared_among_owners)
+{
+        struct sandbox_request request = sandbox_request();
+        struct answer first, second;
+        struct session_info info;
+
+        stop_session();
+        f.config.shares.total[SESSION_SHARE_EGRESS_RULES] = 2;
+        start_session();
+        run_until(session_serves, NULL);
+        request.owner = "key-a";
+        request.egress = egress_of(&deny);
+        first = create_sandbox(&request);
+        ck_assert_int_eq(first.result.outcome, 0);
+        second = create_sandbox(&request);
+        ck_assert_int_eq(second.result.outcome, SESSION_E_EGRESS_LIMIT);
+        ck_assert_str_eq(second.result.quota, "key-a");
+        ck_assert_ptr_nonnull(strstr(second.result.message, "You have 1 egress rules"));
+        request.owner = "key-b";
+        ck_assert_int_eq(create_sandbox(&request).result.outcome, 0);
+        session_info(f.session, "key-a", &info);
+        ck_assert_int_eq(info.quotas[SESSION_SHARE_EGRESS_RULES].owner_used, 1);
+        ck_assert_int_eq(info.quotas[SESSION_SHARE_EGRESS_RULES].used, 2);
+        release_all();
+}
+END_TEST
+
 START_TEST(a_policy_outlives_the_server)
 {
         char etag[ETAG_BUFFER], after[ETAG_BUFFER];
@@ -471,6 +499,7 @@ int main(void)
         tcase_add_test(sessions, a_policy_of_another_version_is_a_conflict);
         tcase_add_test(sessions, policies_are_replaced_one_at_a_time);
         tcase_add_test(sessions, bytes_of_rules_are_bounded_for_all_together);
+        tcase_add_test(sessions, rules_are_shared_among_owners);
         tcase_add_test(sessions, a_policy_outlives_the_server);
         suite_add_tcase(all, sessions);
         tcase_add_test(rules, a_rule_is_packed_as_text_and_comes_back);

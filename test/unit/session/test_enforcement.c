@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/base/macros.h"
+#include "runtime/policy/policy.h"
+#include "runtime/policy/record_types.h"
 #include "test/unit/session/enforcement.h"
 #include "test/unit/session/fixture.h"
 
@@ -176,6 +179,37 @@ START_TEST(another_policy_in_force_is_no_sandbox)
 }
 END_TEST
 
+/* What it does not know would not be let through, but nobody could say what is in force. */
+START_TEST(a_relay_that_knows_no_types_of_records_enforces_another_policy)
+{
+        const struct egress_rule rule = { .action = POLICY_ALLOW,
+                                          .protocol = POLICY_TCP,
+                                          .is_domain = true,
+                                          .destination = "example.org" };
+        struct egress *egress = make_egress(POLICY_DEFAULT_DENY, &rule, 1);
+        struct policy policy = { .record_types = BIT(POLICY_RECORD_TXT) | BIT(POLICY_RECORD_ANY) };
+        struct policy_rule same = { .action = POLICY_ALLOW,
+                                    .protocol = POLICY_TCP,
+                                    .is_domain = true };
+        struct answer answer;
+
+        (void)strcpy(same.domain, rule.destination);
+        ck_assert_int_eq(policy_add(&policy, &same), 0);
+        ck_assert_int_eq(policy_digest(&policy, egress->sha256), 0);
+        policy_deinit(&policy);
+        egress->record_types = BIT(POLICY_RECORD_TXT) | BIT(POLICY_RECORD_ANY);
+        start_with_egress();
+        script()->knows_no_types = true;
+        expect_refused(create_with(egress), SESSION_E_EGRESS);
+        script()->knows_no_types = false;
+        answer = create_with(egress);
+        ck_assert_int_eq(answer.result.outcome, 0);
+        ck_assert_uint_eq(fake_egress_policy(f.egress, answer.sandbox.sandbox_id)->record_types,
+                          egress->record_types);
+        (void)egress_release(egress);
+}
+END_TEST
+
 START_TEST(garbage_instead_of_an_answer_is_no_sandbox)
 {
         start_with_egress();
@@ -320,6 +354,7 @@ int main(void)
         tcase_add_test(tests, a_relay_that_does_not_answer_is_no_sandbox);
         tcase_add_loop_test(tests, a_relay_that_goes_away_is_no_sandbox, 0, 4);
         tcase_add_loop_test(tests, another_policy_in_force_is_no_sandbox, 0, 2);
+        tcase_add_test(tests, a_relay_that_knows_no_types_of_records_enforces_another_policy);
         tcase_add_test(tests, garbage_instead_of_an_answer_is_no_sandbox);
         tcase_add_test(tests, one_shots_are_held_to_their_policy_too);
         tcase_add_loop_test(tests, a_relay_that_comes_during_the_creation_is_asked, 0, 2);

@@ -1,6 +1,7 @@
 /* Policies that are replaced: nothing is answered for before it is in force, or taken back. */
 #include <check.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "test/unit/session/enforcement.h"
 #include "test/unit/session/fixture.h"
@@ -136,6 +137,64 @@ START_TEST(an_update_whose_answer_is_wrong_is_taken_back)
         ck_assert_int_eq(answer.result.outcome, SESSION_E_EGRESS);
         wait_for_force();
         expect_taken_back(tight);
+}
+END_TEST
+
+static struct egress *make_long_egress(size_t n_rules)
+{
+        const struct egress_rule rule = { .action = POLICY_DENY,
+                                          .protocol = POLICY_TCP,
+                                          .destination = "8.8.8.8" };
+        struct egress_rule *rules = calloc(n_rules, sizeof(*rules));
+        struct egress *egress;
+
+        ck_assert_ptr_nonnull(rules);
+        for (size_t i = 0; i < n_rules; i++)
+                rules[i] = rule;
+        egress = make_egress(POLICY_DEFAULT_DENY, rules, n_rules);
+        free(rules);
+        return egress;
+}
+
+/* Five sandboxes of one owner; the policies of four are as long as may be. */
+START_TEST(one_owners_policies_on_their_way_are_bounded)
+{
+        struct egress *longest = make_long_egress(POLICY_RULES_MAX);
+        struct sandbox_update update = { .set_egress = true, .egress = longest };
+        struct answer answers[5] = { 0 };
+        char ids[5][ID_BUFFER];
+
+        f.config.shares.total[SESSION_SHARE_EGRESS] = 64 << 20;
+        start_with_egress();
+        for (size_t i = 0; i < 5; i++) {
+                make_sandbox(NULL);
+                (void)strcpy(ids[i], sandbox_id);
+        }
+        script()->hold = true;
+        for (size_t i = 0; i < 5; i++)
+                session_update_sandbox(f.session, "uid:1", ids[i], &update, on_sandbox_answer,
+                                       &answers[i]);
+        run_until_true(&answers[4].is_done);
+        ck_assert_int_eq(answers[4].result.outcome, SESSION_E_UPDATE_RATE);
+        ck_assert_str_eq(answers[4].result.quota, "uid:1");
+        ck_assert_int_gt(answers[4].result.retry_usec, 0);
+        ck_assert(!answers[0].is_done);
+        /* One that has none is let through, and ends also with its sandbox. */
+        update.egress = NULL;
+        ck_assert_int_eq(update_sandbox(ids[4], &update).result.outcome, 0);
+        delete_sandbox(ids[0]);
+        run_until_true(&answers[0].is_done);
+        ck_assert_int_eq(answers[0].result.outcome, SESSION_E_SANDBOX_ENDED);
+        update.egress = longest;
+        answers[4] = (struct answer){ 0 };
+        session_update_sandbox(f.session, "uid:1", ids[4], &update, on_sandbox_answer, &answers[4]);
+        run_turns(20);
+        fake_egress_release(f.egress);
+        for (size_t i = 1; i < 5; i++) {
+                run_until_true(&answers[i].is_done);
+                ck_assert_int_eq(answers[i].result.outcome, 0);
+        }
+        (void)egress_release(longest);
 }
 END_TEST
 
@@ -315,6 +374,7 @@ int main(void)
         tcase_add_test(tests, an_update_without_an_answer_is_taken_back);
         tcase_add_loop_test(tests, an_update_whose_relay_goes_away_is_taken_back, 0, 2);
         tcase_add_test(tests, an_update_whose_answer_is_wrong_is_taken_back);
+        tcase_add_test(tests, one_owners_policies_on_their_way_are_bounded);
         tcase_add_test(tests, without_the_relay_that_there_was_nothing_is_tightened);
         tcase_add_test(tests, the_same_policy_is_answered_for_once_it_is_in_force);
         tcase_add_test(tests, what_is_taken_back_is_tried_until_it_is_recorded);

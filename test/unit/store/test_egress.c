@@ -30,6 +30,7 @@ static struct egress *make_egress(unsigned n_rules, unsigned first)
                                "deny tcp - cidr %3u.%3u.%7u", i % 256, i / 256, first + i);
         egress->default_action = 2;
         egress->allows = true;
+        egress->record_types = 1U << (first % 14);
         egress->n_rules = n_rules;
         for (size_t i = 0; i < sizeof(egress->sha256); i++)
                 egress->sha256[i] = (uint8_t)(first + i);
@@ -47,6 +48,7 @@ static void check_egress(const struct sandbox_record *in)
         if (in->egress) {
                 ck_assert_int_eq(out.egress->default_action, in->egress->default_action);
                 ck_assert_int_eq(out.egress->allows, in->egress->allows);
+                ck_assert_uint_eq(out.egress->record_types, in->egress->record_types);
                 ck_assert_int_eq(out.egress->n_rules, in->egress->n_rules);
                 ck_assert_mem_eq(out.egress->sha256, in->egress->sha256, 32);
         }
@@ -91,6 +93,9 @@ START_TEST(the_same_policy_has_the_same_default_and_rules)
         other->default_action = 1;
         ck_assert(!egress_is_same(one, other));
         other->default_action = one->default_action;
+        other->record_types++;
+        ck_assert(!egress_is_same(one, other));
+        other->record_types = one->record_types;
         other->bytes[other->n_bytes - 1] = '8';
         ck_assert(!egress_is_same(one, other));
         ck_assert(!egress_is_same(one, longer));
