@@ -233,7 +233,7 @@ static void break_event(Hotcell__Egress__V1__Event *message, size_t how)
                 message->decision = (Hotcell__Egress__V1__Decision)-1;
                 break;
         case 9:
-                message->reason = (Hotcell__Egress__V1__Reason)(WIRE_REASON(NAME_ABSENT) + 1);
+                message->reason = (Hotcell__Egress__V1__Reason)(WIRE_REASON(UNAVAILABLE) + 1);
                 break;
         case 10:
                 message->reason = (Hotcell__Egress__V1__Reason)INT_MIN;

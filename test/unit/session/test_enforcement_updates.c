@@ -194,6 +194,9 @@ START_TEST(one_owners_policies_on_their_way_are_bounded)
                 run_until_true(&answers[i].is_done);
                 ck_assert_int_eq(answers[i].result.outcome, 0);
         }
+        /* What is in force is not on its way any more. */
+        make_sandbox(NULL);
+        ck_assert_int_eq(update_sandbox(sandbox_id, &update).result.outcome, 0);
         (void)egress_release(longest);
 }
 END_TEST
