@@ -127,7 +127,8 @@ static struct network *make_network_of(size_t i_box)
 {
         const struct box *box = &f.boxes[i_box];
         const struct network_spec spec = { .sandbox_id = sandbox_ids[i_box],
-                                           .cgroup_id = box->group.id };
+                                           .cgroup_id = box->group.id,
+                                           .is_inherited = true };
         struct network *made;
         int sockets[_NETWORK_SOCKET_N];
 
