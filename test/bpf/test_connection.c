@@ -19,6 +19,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "test/bpf/egress_loop.h"
+#include "test/lib/suite.h"
 
 enum {
         PLACE = 3,
@@ -336,8 +337,6 @@ int main(void)
 {
         Suite *suite = suite_create("connection");
         TCase *tests = tcase_create("connection");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_set_timeout(tests, 120);
@@ -350,9 +349,5 @@ int main(void)
         tcase_add_test(tests, a_want_of_descriptors_passes);
         tcase_add_test(tests, who_ends_without_a_whole_name_is_refused_at_once);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -14,6 +14,7 @@
 
 #include "runtime/base/macros.h"
 #include "test/bpf/direct_world.h"
+#include "test/lib/suite.h"
 
 /* --- the hooks of sockets --------------------------------------------------------------------- */
 
@@ -219,8 +220,6 @@ int main(void)
 {
         Suite *suite = suite_create("direct");
         TCase *tests = tcase_create("direct");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, direct_world_setup, direct_world_teardown);
         tcase_set_timeout(tests, 60);
@@ -231,9 +230,5 @@ int main(void)
         tcase_add_test(tests, no_address_is_given_out_twice);
         tcase_add_test(tests, what_a_runtime_left_is_swept_and_nothing_else);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

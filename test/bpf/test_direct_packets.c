@@ -15,6 +15,7 @@
 
 #include "runtime/base/macros.h"
 #include "test/bpf/direct_world.h"
+#include "test/lib/suite.h"
 
 enum {
         PASS = 0,
@@ -383,8 +384,6 @@ int main(void)
 {
         Suite *suite = suite_create("direct_packets");
         TCase *tests = tcase_create("direct_packets");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, direct_world_setup, direct_world_teardown);
         tcase_set_timeout(tests, 60);
@@ -396,9 +395,5 @@ int main(void)
         tcase_add_test(tests, a_policy_holds_from_the_next_packet_on);
         tcase_add_test(tests, what_the_host_does_not_send_on_is_refused);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -13,6 +13,7 @@
 #include "runtime/base/macros.h"
 #include "test/bpf/fixture.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 
 /* In a process of its own, which tells when all is made. */
 static _Noreturn void begin_and_never_end(struct fixture *f, int told_fd)
@@ -69,15 +70,9 @@ int main(void)
 {
         Suite *suite = suite_create("fixture");
         TCase *tests = tcase_create("fixture");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_loop_test(tests, a_test_that_was_killed_leaves_no_groups, 0, ARRAY_SIZE(signals));
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -18,6 +18,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/dns_service.h"
 #include "test/bpf/egress_loop.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress/fake_upstream.h"
 
 #define ADDRESS   "93.184.216.34"
@@ -561,8 +562,6 @@ int main(void)
 {
         Suite *suite = suite_create("network");
         TCase *tests = tcase_create("network");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_set_timeout(tests, 120);
@@ -582,9 +581,5 @@ int main(void)
         tcase_add_test(tests, questions_of_a_stream_come_in_any_pieces);
         tcase_add_test(tests, streams_are_bounded_and_make_room_when_they_end);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -16,6 +16,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/policy_turns.h"
 #include "test/bpf/egress_loop.h"
+#include "test/lib/suite.h"
 
 enum { RULES = 10 * POLICY_TURN_ENTRIES + 7 };
 
@@ -302,8 +303,6 @@ int main(void)
 {
         Suite *suite = suite_create("policy_turns");
         TCase *tests = tcase_create("policy_turns");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, egress_loop_deinit);
         tcase_set_timeout(tests, 120);
@@ -323,9 +322,5 @@ int main(void)
         tcase_add_test(tests, more_than_may_wait_are_put_in_force_all_the_same);
         tcase_add_test(tests, the_longest_policy_and_its_longest_turn);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -20,6 +20,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
 #include "test/bpf/fixture.h"
+#include "test/lib/suite.h"
 
 enum {
         POLICY = 7,
@@ -540,8 +541,6 @@ int main(void)
 {
         Suite *suite = suite_create("redirect");
         TCase *tests = tcase_create("redirect");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_set_timeout(tests, 60);
@@ -571,9 +570,5 @@ int main(void)
                             ARRAY_SIZE(routes));
         tcase_add_test(tests, a_neighbour_has_its_own_policy);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

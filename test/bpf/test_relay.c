@@ -16,6 +16,7 @@
 #include "runtime/supervisor/sandbox.h"
 #include "test/bpf/fixture.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 
 /* More than 4,096 descriptors, which is what may wait in a channel. */
 enum { SANDBOXES = 3000, PATIENCE_SEC = 30, ID_BASE = 1 << 20 };
@@ -170,17 +171,11 @@ int main(void)
 {
         Suite *suite = suite_create("relay");
         TCase *tests = tcase_create("relay");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_set_timeout(tests, 120);
         tcase_add_test(tests, thousands_of_networks_are_told_as_they_are_taken);
         tcase_add_test(tests, a_network_that_ended_while_it_waited_is_not_told);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

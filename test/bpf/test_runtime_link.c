@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <hotcell/egress/v1/egress.pb-c.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -26,6 +25,7 @@
 #include "runtime/egress/server_link.h"
 #include "test/bpf/fixture.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 
 enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, PORT = 4711, NO_LEAF = 1 };
 
@@ -468,8 +468,6 @@ int main(void)
 {
         Suite *suite = suite_create("runtime_link");
         TCase *tests = tcase_create("runtime_link");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, setup, teardown);
@@ -485,9 +483,5 @@ int main(void)
         tcase_add_test(tests, a_network_that_was_left_out_is_not_found);
         tcase_add_test(tests, a_network_of_a_hotcell_egress_before_is_proven_by_its_counts);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

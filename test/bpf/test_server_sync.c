@@ -23,9 +23,11 @@
 #include "runtime/egress/network.h"
 #include "runtime/egress/policy_turns.h"
 #include "runtime/egress/resolver.h"
+#include "runtime/egress/runtime_link.h"
 #include "runtime/egress/server_link.h"
 #include "runtime/egress/wall_events.h"
 #include "test/bpf/fixture.h"
+#include "test/lib/suite.h"
 
 enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, PORT = 4711, CLOCKS_USEC = 1000000 };
 
@@ -307,6 +309,54 @@ static void fill_queue(void)
                         ;
 }
 
+/* The proof of the wall comes from the sandbox's init, before anything of it runs. */
+START_TEST(what_init_is_refused_is_no_event)
+{
+        uint64_t n = egress.events.n_pushed;
+
+        network->init_cgroup_id = f.boxes[0].leaf.id;
+        refuse(2);
+        egress_consume(&egress);
+        ck_assert_uint_eq(egress.events.n_pushed, n);
+        network->init_cgroup_id++;
+        refuse(1);
+        egress_consume(&egress);
+        ck_assert_uint_eq(egress.events.n_pushed, n + 1);
+}
+END_TEST
+
+/* As the runtime says it, who counted last. */
+static void say_gone(uint64_t n_logged, uint64_t n_dropped)
+{
+        Hotcell__Egress__V1__FromRuntime message;
+        Hotcell__Egress__V1__RemoveNetwork gone;
+        uint8_t packed[256];
+
+        hotcell__egress__v1__from_runtime__init(&message);
+        hotcell__egress__v1__remove_network__init(&gone);
+        gone.sandbox_id = sandbox_id;
+        gone.n_logged = n_logged;
+        gone.n_dropped = n_dropped;
+        message.body_case = HOTCELL__EGRESS__V1__FROM_RUNTIME__BODY_REMOVE_NETWORK;
+        message.remove_network = &gone;
+        runtime_link_handle(&egress, packed,
+                            hotcell__egress__v1__from_runtime__pack(&message, packed), NULL, 0);
+}
+
+/* What is in the ring when a network goes is of that network: later nobody would know it. */
+START_TEST(what_a_sandbox_was_refused_last_is_told)
+{
+        refuse(3);
+        say_gone(5, 1);
+        ck_assert_ptr_null(egress.networks.by_id);
+        wait_packet(TO_SERVER(COUNTS));
+        expect_count(3, 1);
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->n_events, 3);
+        ck_assert_uint_eq(packet->events->events[2]->cgroup_id, f.boxes[0].group.id);
+}
+END_TEST
+
 /* Of a name that nothing allows, by a program that ends with it. */
 static int ask_for_name(const void *data)
 {
@@ -409,6 +459,46 @@ START_TEST(another_hotcelld_hears_no_answer_of_the_ones_before)
 }
 END_TEST
 
+/* As the runtime hands over the socket of another hotcelld. */
+static void serve_another(void)
+{
+        Hotcell__Egress__V1__FromRuntime message;
+        Hotcell__Egress__V1__ServeServer serve;
+        uint8_t packed[64];
+        int ends[2];
+
+        (void)close(server_fd);
+        ck_assert_int_eq(
+                socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+        server_fd = ends[1];
+        hotcell__egress__v1__from_runtime__init(&message);
+        hotcell__egress__v1__serve_server__init(&serve);
+        message.body_case = HOTCELL__EGRESS__V1__FROM_RUNTIME__BODY_SERVE_SERVER;
+        message.serve_server = &serve;
+        runtime_link_handle(&egress, packed,
+                            hotcell__egress__v1__from_runtime__pack(&message, packed), ends, 1);
+}
+
+START_TEST(what_was_not_recorded_is_told_to_the_next_hotcelld)
+{
+        uint64_t first;
+
+        refuse(2);
+        egress_consume(&egress);
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->n_events, 2);
+        first = packet->events->events[0]->number;
+        acknowledge(first);
+        settle();
+        serve_another();
+        wait_packet(TO_SERVER(COUNTS));
+        expect_count(2, 0);
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->n_events, 1);
+        ck_assert_uint_eq(packet->events->events[0]->number, first + 1);
+}
+END_TEST
+
 START_TEST(too_many_are_refused)
 {
         push_many(EVENTS_IN_FLIGHT_MAX + 1);
@@ -459,14 +549,15 @@ int main(void)
 {
         Suite *suite = suite_create("server_sync");
         TCase *tests = tcase_create("server_sync");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, the_answer_comes_behind_what_was_in_the_ring);
+        tcase_add_test(tests, what_init_is_refused_is_no_event);
+        tcase_add_test(tests, what_a_sandbox_was_refused_last_is_told);
         tcase_add_test(tests, the_answer_comes_behind_what_was_asked_for);
         tcase_add_test(tests, another_hotcelld_hears_no_answer_of_the_ones_before);
+        tcase_add_test(tests, what_was_not_recorded_is_told_to_the_next_hotcelld);
         tcase_add_test(tests, a_sandbox_that_is_not_there_has_told_all);
         tcase_add_test(tests, the_answer_waits_until_the_events_before_it_may_be_sent);
         tcase_add_test(tests, the_answer_waits_until_the_queue_has_room);
@@ -474,9 +565,5 @@ int main(void)
         tcase_add_test(tests, counts_are_told_within_a_second_and_to_the_next);
         tcase_add_test(tests, the_last_counts_are_those_of_who_read_them_last);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

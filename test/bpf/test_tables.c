@@ -13,6 +13,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/tables.h"
 #include "test/bpf/fixture.h"
+#include "test/lib/suite.h"
 
 static struct fixture f;
 static struct tables tables;
@@ -230,8 +231,6 @@ int main(void)
 {
         Suite *suite = suite_create("tables");
         TCase *tests = tcase_create("tables");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_set_timeout(tests, 60);
@@ -242,9 +241,5 @@ int main(void)
         tcase_add_test(tests, a_token_that_a_later_one_replaced_is_told_from_one_that_never_was);
         tcase_add_test(tests, a_token_that_is_being_written_is_torn);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

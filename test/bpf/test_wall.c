@@ -18,6 +18,7 @@
 #include "runtime/container/egress_probe.h"
 #include "runtime/supervisor/probe.h"
 #include "test/bpf/fixture.h"
+#include "test/lib/suite.h"
 
 enum { MANY = 5000 };
 
@@ -345,8 +346,6 @@ int main(void)
 {
         Suite *suite = suite_create("wall");
         TCase *tests = tcase_create("wall");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_set_timeout(tests, 60);
@@ -363,9 +362,5 @@ int main(void)
         tcase_add_test(tests, programs_have_ids);
         tcase_add_test(tests, a_wall_that_cannot_be_attached_says_why);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -21,6 +21,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/container/seccomp_filter.h"
 #include "runtime/container/seccomp_list.h"
+#include "test/lib/suite.h"
 
 #if defined(__x86_64__)
 #define OWN_ARCHITECTURE     AUDIT_ARCH_X86_64
@@ -475,8 +476,6 @@ int main(void)
 {
         Suite *suite = suite_create("seccomp_filter");
         TCase *tcase = tcase_create("filter");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tcase, setup, NULL);
         tcase_add_test(tcase, every_number_meets_its_verdict);
@@ -493,9 +492,5 @@ int main(void)
         tcase_add_test(tcase, nothing_sent_waits_for_more);
         tcase_add_test(tcase, programs_load_no_seccomp_filters);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

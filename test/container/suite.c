@@ -1,4 +1,5 @@
 #include "test/container/suite.h"
+#include "test/lib/suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,8 +34,6 @@ int suite_run(const char *name, const TTest **const *tests, size_t n_tests)
         const char *missing = fixture_missing();
         Suite *suite = suite_create(name);
         TCase *tcase = tcase_create(name);
-        SRunner *runner;
-        int n_failed;
 
         if (missing) {
                 (void)printf("1..0 # SKIP %s\n", missing);
@@ -46,9 +45,5 @@ int suite_run(const char *name, const TTest **const *tests, size_t n_tests)
         for (size_t i = 0; i < n_tests; i++)
                 tcase_add_test(tcase, *tests[i]);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

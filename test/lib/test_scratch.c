@@ -15,6 +15,7 @@
 #include "runtime/base/macros.h"
 #include "test/lib/patience.h"
 #include "test/lib/scratch.h"
+#include "test/lib/suite.h"
 
 enum { ENDS_BY_ITSELF = 0, PATH_BYTES = 64, NOBODY = 65534 };
 
@@ -142,8 +143,6 @@ int main(void)
 {
         Suite *suite = suite_create("scratch");
         TCase *tests = tcase_create("scratch");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_loop_test(tests, what_a_test_leaves_is_removed, 0, ARRAY_SIZE(ends_of_a_test));
@@ -152,9 +151,5 @@ int main(void)
         tcase_add_test(tests, who_has_no_privileges_any_more_may_remove_it);
         tcase_add_test(tests, what_is_gone_already_is_no_mistake);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

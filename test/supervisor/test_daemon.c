@@ -19,6 +19,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 #include "test/supervisor/peer.h"
 
 #define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
@@ -862,16 +863,10 @@ static Suite *daemon_suite(void)
 int main(void)
 {
         const char *missing = daemon_missing();
-        SRunner *runner;
-        int n_failed;
 
         if (missing) {
                 printf("1..0 # SKIP %s\n", missing);
                 return EXIT_SUCCESS;
         }
-        runner = srunner_create(daemon_suite());
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(daemon_suite());
 }

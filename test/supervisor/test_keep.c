@@ -16,6 +16,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/supervisor/peer.h"
 
 #define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
@@ -476,8 +477,6 @@ int main(void)
         const char *missing = daemon_missing();
         Suite *suite = suite_create("keep");
         TCase *tests = tcase_create("keep");
-        SRunner *runner;
-        int n_failed;
 
         if (missing) {
                 (void)printf("1..0 # SKIP %s\n", missing);
@@ -495,9 +494,5 @@ int main(void)
         tcase_add_test(tests, descriptors_that_nobody_wants_are_closed);
         tcase_add_test(tests, the_newest_version_that_both_speak_is_spoken);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -19,6 +19,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
 #include "test/lib/scratch.h"
+#include "test/lib/suite.h"
 #include "test/supervisor/peer.h"
 
 #define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
@@ -474,16 +475,10 @@ static Suite *start_suite(void)
 int main(void)
 {
         const char *missing = daemon_missing();
-        SRunner *runner;
-        int n_failed;
 
         if (missing) {
                 printf("1..0 # SKIP %s\n", missing);
                 return EXIT_SUCCESS;
         }
-        runner = srunner_create(start_suite());
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(start_suite());
 }

@@ -15,6 +15,7 @@
 #include "server/rpc/rpc.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
+#include "test/lib/suite.h"
 
 void __wrap_rpc_call_observe(struct rpc_call *call, const struct rpc_call_observer *observer,
                              void *userdata);
@@ -287,8 +288,6 @@ int main(void)
 {
         Suite *all = suite_create("call");
         TCase *told = tcase_create("told");
-        SRunner *runner;
-        int n_failed;
 
         log_init("test_call", LOG_LEVEL_ERROR);
         tcase_add_loop_test(told, each_outcome_of_a_session_has_its_reason, 0,
@@ -301,9 +300,5 @@ int main(void)
         tcase_add_test(told, whether_an_answer_has_room_can_be_asked);
         tcase_add_test(told, a_store_that_fails_is_unavailable_unless_the_token_is_old);
         suite_add_tcase(all, told);
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(all);
 }

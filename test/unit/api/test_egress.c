@@ -15,6 +15,7 @@
 #include "server/api/convert.h"
 #include "server/api/decode.h"
 #include "server/api/digest.h"
+#include "test/lib/suite.h"
 
 enum {
         ALLOW = HOTCELL__V1__EGRESS_ACTION__EGRESS_ACTION_ALLOW,
@@ -710,8 +711,6 @@ int main(void)
         };
         Suite *all = suite_create("egress");
         TCase *tcase = tcase_create("policies");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
@@ -723,9 +722,5 @@ int main(void)
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, *tests[i]);
         suite_add_tcase(all, tcase);
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(all);
 }

@@ -18,6 +18,7 @@
 #include "server/rpc/rpc.h"
 #include "server/session/session.h"
 #include "server/store/store.h"
+#include "test/lib/suite.h"
 
 /* What the client got. */
 static struct {
@@ -394,8 +395,6 @@ int main(void)
 {
         Suite *all = suite_create("egress");
         TCase *told = tcase_create("told");
-        SRunner *runner;
-        int n_failed;
 
         log_init("test_egress", LOG_LEVEL_ERROR);
         tcase_add_checked_fixture(told, set_up, tear_down);
@@ -405,9 +404,5 @@ int main(void)
         tcase_add_test(told, what_is_not_there_is_not_found);
         tcase_add_test(told, a_stream_has_all_of_it_too);
         suite_add_tcase(all, told);
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(all);
 }

@@ -9,6 +9,7 @@
 #include "runtime/base/macros.h"
 #include "server/auth/auth.h"
 #include "server/rpc/rpc.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fixture.h"
 
 static const struct rpc_peer unix_peer = { .is_unix = true, .uid = 1000 };
@@ -455,14 +456,11 @@ int main(void)
         };
         TCase *tcase = tcase_create("auth");
         Suite *suite = suite_create("auth");
-        SRunner *runner = srunner_create(suite);
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, tests[i]);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_SILENT);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }

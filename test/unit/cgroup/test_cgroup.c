@@ -19,6 +19,7 @@
 #include "runtime/cgroup/leftover.h"
 #include "runtime/cgroup/values.h"
 #include "test/lib/scratch.h"
+#include "test/lib/suite.h"
 
 static const char hybrid_mounts[] =
         "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
@@ -502,11 +503,5 @@ static Suite *cgroup_suite(void)
 
 int main(void)
 {
-        SRunner *runner = srunner_create(cgroup_suite());
-        int n_failed;
-
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(cgroup_suite());
 }

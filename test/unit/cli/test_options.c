@@ -6,6 +6,7 @@
 #include "cli/options.h"
 #include "cli/suggest.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 
 struct values {
         bool flag;
@@ -231,8 +232,6 @@ int main(void)
 {
         Suite *suite = suite_create("cli options");
         TCase *tests = tcase_create("options");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(tests, values_are_read_in_all_spellings);
         tcase_add_test(tests, absent_is_not_zero);
@@ -245,9 +244,5 @@ int main(void)
         tcase_add_test(tests, near_words_are_found);
         tcase_add_test(tests, endless_words_are_no_trouble);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

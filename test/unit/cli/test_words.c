@@ -23,6 +23,7 @@
 #include "cli/target.h"
 #include "hotcell/v1/server_service.pb-c.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/cli/fixture.h"
 
 START_TEST(exit_codes_never_pretend_success)
@@ -476,8 +477,6 @@ int main(void)
 {
         Suite *suite = suite_create("cli words");
         TCase *tests = tcase_create("words");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(tests, exit_codes_never_pretend_success);
         tcase_add_test(tests, json_hides_nothing_from_a_terminal);
@@ -499,9 +498,5 @@ int main(void)
         tcase_add_test(tests, a_result_on_a_terminal_is_escaped_and_alone_on_its_line);
         tcase_add_test(tests, only_walls_are_taken_from_the_runtime);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -10,6 +10,7 @@
 #include "server/config.h"
 #include "server/settings.h"
 #include "test/lib/scratch.h"
+#include "test/lib/suite.h"
 
 static struct config config;
 static enum config_action action;
@@ -247,7 +248,6 @@ int main(void)
         };
         TCase *tcase = tcase_create("config");
         Suite *suite = suite_create("config");
-        SRunner *runner = srunner_create(suite);
 
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
@@ -255,7 +255,5 @@ int main(void)
         tcase_add_loop_test(tcase, a_bad_file_is_refused_with_place_and_reason, 0,
                             ARRAY_SIZE(bad_files));
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_SILENT);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/egress/dns_message.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress/packet.h"
 
 static struct packet packet;
@@ -319,8 +320,6 @@ int main(void)
 {
         Suite *suite = suite_create("dns_answer");
         TCase *tcase = tcase_create("dns_answer");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(tcase, addresses_of_an_answer_are_read);
         tcase_add_test(tcase, records_of_others_are_passed_over);
@@ -339,9 +338,5 @@ int main(void)
         tcase_add_test(tcase, names_in_data_are_written_out);
         tcase_add_test(tcase, data_of_other_types_is_bounded);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/egress/dns_message.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress/packet.h"
 
 static struct packet packet;
@@ -361,8 +362,6 @@ int main(void)
 {
         Suite *suite = suite_create("dns_query");
         TCase *tcase = tcase_create("dns_query");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(tcase, plain_query_is_read);
         tcase_add_test(tcase, edns_is_read_with_its_options);
@@ -383,9 +382,5 @@ int main(void)
         tcase_add_test(tcase, largest_answer_fits);
         tcase_add_test(tcase, orders_to_a_server_cannot_be_forwarded);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -7,6 +7,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/egress/events.h"
+#include "test/lib/suite.h"
 
 static struct events events;
 static struct events_share share, others[16];
@@ -251,8 +252,6 @@ int main(void)
 {
         Suite *suite = suite_create("events");
         TCase *tests = tcase_create("events");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, events_are_sent_in_order_and_once);
@@ -265,9 +264,5 @@ int main(void)
         tcase_add_test(tests, an_event_is_told_whole);
         tcase_add_test(tests, a_batch_of_the_largest_fits_into_a_packet);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

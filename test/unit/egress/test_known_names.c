@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/egress/known_names.h"
+#include "test/lib/suite.h"
 
 START_TEST(lately_asked_names_are_known)
 {
@@ -39,15 +40,9 @@ int main(void)
 {
         Suite *suite = suite_create("known_names");
         TCase *all = tcase_create("all");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(all, lately_asked_names_are_known);
         tcase_add_test(all, hashes_depend_on_the_key);
         suite_add_tcase(suite, all);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

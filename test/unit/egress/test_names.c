@@ -8,6 +8,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/egress/names.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress/want.h"
 
 enum { NOW = 1000, LATER = 2000 };
@@ -208,8 +209,6 @@ int main(void)
 {
         Suite *suite = suite_create("names");
         TCase *tests = tcase_create("names");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, an_address_stands_for_its_name_until_it_expires);
@@ -223,9 +222,5 @@ int main(void)
         tcase_add_test(tests, a_table_that_cannot_grow_holds_all_the_same);
         tcase_add_test(tests, only_good_ones_are_visited);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -14,6 +14,7 @@
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/runtime_link.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress/want.h"
 
 /* More than a new table holds before it grows. */
@@ -145,8 +146,6 @@ int main(void)
 {
         Suite *suite = suite_create("networks");
         TCase *tests = tcase_create("networks");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, tables_that_cannot_grow_hold_all_the_same);
@@ -154,9 +153,5 @@ int main(void)
         tcase_add_test(tests, a_network_without_memory_is_left_out_and_the_others_go_on);
         tcase_add_test(tests, sockets_of_all_networks_are_left_out_of_the_places);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

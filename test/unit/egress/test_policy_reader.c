@@ -11,6 +11,7 @@
 #include "runtime/egress/dns_message.h"
 #include "runtime/egress/policy_reader.h"
 #include "runtime/policy/record_types.h"
+#include "test/lib/suite.h"
 
 enum { RULES_MAX = 16 };
 
@@ -257,8 +258,6 @@ int main(void)
 {
         Suite *suite = suite_create("policy_reader");
         TCase *tests = tcase_create("policy_reader");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, the_default_needs_no_rules);
@@ -271,9 +270,5 @@ int main(void)
         tcase_add_test(tests, less_than_was_announced_is_refused);
         tcase_add_test(tests, a_policy_without_its_descriptor_or_too_large_is_refused);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -10,6 +10,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/resolver.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress/fake_upstream.h"
 #include "test/unit/egress/packet.h"
 #include "test/unit/egress/resolver.h"
@@ -470,15 +471,9 @@ int main(void)
 {
         Suite *suite = suite_create("resolver");
         TCase *all = tcase_create("all");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(all, 60);
         add_tests(all);
         suite_add_tcase(suite, all);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

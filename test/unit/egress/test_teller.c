@@ -3,7 +3,6 @@
 #include <check.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,6 +10,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/teller.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 
 enum { PATIENCE_SEC = 30, CGROUP = 5 };
 
@@ -360,8 +360,6 @@ int main(void)
 {
         Suite *suite = suite_create("teller");
         TCase *tests = tcase_create("teller");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, setup, teardown);
@@ -375,9 +373,5 @@ int main(void)
         tcase_add_test(tests, a_network_that_ends_tells_its_sums_once_there_is_room);
         tcase_add_test(tests, a_network_that_ends_is_there_until_its_events_are_recorded);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

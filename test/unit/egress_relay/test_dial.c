@@ -12,6 +12,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/dial.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress_relay/net.h"
 
 enum { SECOND_USEC = 1000000 };
@@ -365,8 +366,6 @@ int main(void)
 {
         Suite *suite = suite_create("dial");
         TCase *tests = tcase_create("dial");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 30.0 * test_patience());
         tcase_add_test(tests, connection_is_made_and_handed_over);
@@ -380,9 +379,5 @@ int main(void)
         tcase_add_test(tests, want_of_descriptors_and_memory_is_told);
         tcase_add_test(tests, answers_are_told_from_older_ones);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -20,6 +20,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/direction.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 #include "test/unit/egress_relay/net.h"
 #include "test/unit/egress_relay/relay.h"
 
@@ -838,8 +839,6 @@ int main(void)
 {
         Suite *suite = suite_create("flow");
         TCase *tests = tcase_create("flow");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60.0 * test_patience());
         tcase_add_test(tests, bytes_pass_both_ways_and_are_counted);
@@ -866,9 +865,5 @@ int main(void)
         tcase_add_test(tests, quiet_flow_leaves_the_loop_alone);
         tcase_add_test(tests, flow_that_never_rests_leaves_turns_to_others);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/http_head.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 
 #define END "\r\n\r\n"
 
@@ -279,8 +280,6 @@ int main(void)
 {
         Suite *suite = suite_create("http_head");
         TCase *tests = tcase_create("http_head");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 30.0 * test_patience());
         tcase_add_loop_test(tests, hosts_are_found_without_port_and_in_lower_case, 0,
@@ -292,9 +291,5 @@ int main(void)
         tcase_add_test(tests, long_host_is_refused);
         tcase_add_test(tests, head_has_at_most_16_kib);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -13,6 +13,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/egress/tls_hello.h"
 #include "test/lib/patience.h"
+#include "test/lib/suite.h"
 
 enum { BYTES_MAX = 40000, RECORD_HEADER = 5 };
 
@@ -585,8 +586,6 @@ int main(void)
 {
         Suite *suite = suite_create("tls_hello");
         TCase *tests = tcase_create("tls_hello");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 30.0 * test_patience());
         tcase_add_loop_test(tests, what_clients_send_is_read_however_it_is_cut, 0,
@@ -610,9 +609,5 @@ int main(void)
         tcase_add_test(tests, what_follows_the_hello_does_not_matter);
         tcase_add_test(tests, hello_has_at_most_16_kib);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

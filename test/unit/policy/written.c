@@ -9,6 +9,7 @@
 #include <idn2.h>
 
 #include "runtime/policy/domain.h"
+#include "test/lib/suite.h"
 
 static unsigned n_until_failure;
 
@@ -105,15 +106,10 @@ int run_tests(const char *name, const TTest *const *tests, size_t n)
 {
         TCase *tcase = tcase_create(name);
         Suite *suite = suite_create(name);
-        SRunner *runner = srunner_create(suite);
-        int n_failed;
 
         for (size_t i = 0; i < n; i++)
                 tcase_add_test(tcase, tests[i]);
         tcase_set_timeout(tcase, 120);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

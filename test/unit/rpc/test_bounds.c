@@ -13,6 +13,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/rpc/rpc.h"
+#include "test/lib/suite.h"
 #include "test/unit/rpc/fixture.h"
 
 static size_t count_open_files(void)
@@ -398,10 +399,8 @@ END_TEST
 int main(void)
 {
         Suite *suite = suite_create("bounds");
-        SRunner *runner = srunner_create(suite);
         TCase *calls = tcase_create("calls");
         TCase *bare = tcase_create("bare");
-        int n_failed;
 
         tcase_add_checked_fixture(calls, setup, teardown);
         tcase_set_timeout(calls, 60);
@@ -423,8 +422,5 @@ int main(void)
         suite_add_tcase(suite, bare);
 
         log_init("test_bounds", LOG_LEVEL_ERROR);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

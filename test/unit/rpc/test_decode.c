@@ -9,6 +9,7 @@
 #include "runtime/base/macros.h"
 #include "server/api/clip.h"
 #include "server/api/decode.h"
+#include "test/lib/suite.h"
 
 /* --- wire bytes, made by hand: protobuf-c would not write bad ones --- */
 
@@ -464,8 +465,6 @@ int main(void)
 {
         Suite *all = suite_create("decode");
         TCase *tests = tcase_create("decode");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(tests, good_text_passes);
         tcase_add_test(tests, nul_in_text_is_found);
@@ -486,9 +485,5 @@ int main(void)
         tcase_add_test(tests, last_entry_of_a_key_wins);
         tcase_add_test(tests, text_is_cut_between_characters);
         suite_add_tcase(all, tests);
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(all);
 }

@@ -5,6 +5,7 @@
 
 #include "runtime/base/macros.h"
 #include "server/rpc/http2_guard.h"
+#include "test/lib/suite.h"
 
 enum {
         DATA = 0,
@@ -258,8 +259,6 @@ int main(void)
 {
         Suite *suite = suite_create("http2_guard");
         TCase *all = tcase_create("all");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(all, setup, teardown);
         tcase_add_test(all, what_is_not_http2_is_refused);
@@ -276,9 +275,5 @@ int main(void)
         tcase_add_test(all, floods_of_frames_that_carry_nothing_are_refused);
         tcase_add_test(all, a_message_whose_place_was_lost_is_no_way_around);
         suite_add_tcase(suite, all);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

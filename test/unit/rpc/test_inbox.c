@@ -5,6 +5,7 @@
 
 #include "runtime/base/inbox.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 
 enum {
         N_THREADS = 4,
@@ -115,8 +116,6 @@ int main(void)
         Suite *all = suite_create("inbox");
         TCase *tests = tcase_create("inbox");
         TCase *endless = tcase_create("endless"); /* its inbox is never empty: no teardown */
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, tasks_of_each_thread_run_in_order);
@@ -126,9 +125,5 @@ int main(void)
         tcase_add_test(endless, task_that_posts_itself_lets_the_loop_turn);
         suite_add_tcase(all, endless);
 
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(all);
 }

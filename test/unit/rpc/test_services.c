@@ -21,6 +21,7 @@
 #include "server/api/status.h"
 #include "server/api/symbols.h"
 #include "test/lib/scratch.h"
+#include "test/lib/suite.h"
 #include "test/unit/rpc/client.h"
 #include "test/unit/rpc/harness.h"
 
@@ -477,8 +478,6 @@ int main(void)
         Suite *all = suite_create("services");
         TCase *served = tcase_create("served");
         TCase *pure = tcase_create("pure");
-        SRunner *runner;
-        int n_failed;
 
         log_init("test_services", LOG_LEVEL_ERROR);
         tcase_add_checked_fixture(served, setup, teardown);
@@ -496,9 +495,5 @@ int main(void)
         tcase_add_test(pure, reasons_document_is_up_to_date);
         tcase_add_test(pure, no_file_of_ours_defines_extensions);
         suite_add_tcase(all, pure);
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(all);
 }

@@ -4,6 +4,7 @@
 
 #include "runtime/base/address_port.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 
 START_TEST(addresses_are_taken_with_and_without_a_port)
 {
@@ -65,14 +66,9 @@ int main(void)
 {
         Suite *suite = suite_create("address_port");
         TCase *tests = tcase_create("all");
-        SRunner *runner = srunner_create(suite);
-        int n_failed;
 
         tcase_add_test(tests, addresses_are_taken_with_and_without_a_port);
         tcase_add_test(tests, all_else_is_refused);
         suite_add_tcase(suite, tests);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

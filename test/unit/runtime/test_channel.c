@@ -9,6 +9,7 @@
 #include "runtime/base/io.h"
 #include "runtime/base/macros.h"
 #include "runtime/channel/channel.h"
+#include "test/lib/suite.h"
 
 static sd_event *loop;
 static struct channel *channel;
@@ -149,8 +150,6 @@ int main(void)
 {
         Suite *suite = suite_create("channel");
         TCase *tests = tcase_create("channel");
-        SRunner *runner = srunner_create(suite);
-        int n_failed;
 
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, what_comes_while_it_is_held_is_heard_afterwards);
@@ -158,8 +157,5 @@ int main(void)
         tcase_add_test(tests, that_the_peer_is_gone_is_heard_after_what_it_said);
         tcase_add_test(tests, another_peer_waits_like_the_one_before);
         suite_add_tcase(suite, tests);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -7,6 +7,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/supervisor/control.h"
+#include "test/lib/suite.h"
 
 #define DIGEST     "sha256-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define LABEL63    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -410,11 +411,5 @@ static Suite *control_suite(void)
 
 int main(void)
 {
-        SRunner *runner = srunner_create(control_suite());
-        int n_failed;
-
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(control_suite());
 }

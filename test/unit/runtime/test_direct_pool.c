@@ -6,6 +6,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/supervisor/direct_pool.h"
+#include "test/lib/suite.h"
 
 static const struct {
         const char *text;
@@ -110,8 +111,6 @@ int main(void)
 {
         Suite *suite = suite_create("direct_pool");
         TCase *tcase = tcase_create("direct_pool");
-        SRunner *runner = srunner_create(suite);
-        int n_failed;
 
         tcase_add_loop_test(tcase, only_prefixes_of_what_a_device_may_have_are_taken, 0,
                             ARRAY_SIZE(prefixes));
@@ -120,8 +119,5 @@ int main(void)
                             ARRAY_SIZE(sizes));
         tcase_add_test(tcase, addresses_follow_each_other);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/token_bucket.h"
+#include "test/lib/suite.h"
 
 static int captured;
 static int standard_error;
@@ -119,17 +120,11 @@ int main(void)
 {
         TCase *tests = tcase_create("log");
         Suite *suite = suite_create("log");
-        SRunner *runner = srunner_create(suite);
-        int n_failed;
 
         tcase_add_test(tests, a_flood_of_lines_is_cut_and_counted);
         tcase_add_test(tests, a_value_writes_no_line_and_moves_no_cursor);
         tcase_add_test(tests, a_line_that_is_too_long_is_cut);
         tcase_add_test(tests, a_bucket_gives_a_burst_and_then_one_every_so_often);
         suite_add_tcase(suite, tests);
-        srunner_set_tap(runner, "-");
-        srunner_run_all(runner, CK_SILENT);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

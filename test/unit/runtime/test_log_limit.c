@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/base/log_limit.h"
+#include "test/lib/suite.h"
 
 /* Offers @n lines at once; returns how many were taken. */
 static uint64_t offer(struct log_limit *limit, uint64_t n, uint64_t now_msec)
@@ -72,8 +73,6 @@ int main(void)
 {
         Suite *suite = suite_create("log_limit");
         TCase *test_case = tcase_create("log_limit");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(test_case, a_burst_is_taken_and_no_more);
         tcase_add_test(test_case, after_a_burst_so_many_a_second);
@@ -81,9 +80,5 @@ int main(void)
         tcase_add_test(test_case, the_next_line_says_how_many_were_left_out);
         tcase_add_test(test_case, a_long_pause_gives_one_burst);
         suite_add_tcase(suite, test_case);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

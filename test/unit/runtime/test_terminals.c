@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "runtime/supervisor/terminals.h"
+#include "test/lib/suite.h"
 
 START_TEST(all_sandboxes_together_take_no_more_than_there_are)
 {
@@ -34,14 +35,9 @@ int main(void)
 {
         Suite *suite = suite_create("terminals");
         TCase *tcase = tcase_create("terminals");
-        SRunner *runner = srunner_create(suite);
-        int n_failed;
 
         tcase_add_test(tcase, all_sandboxes_together_take_no_more_than_there_are);
         tcase_add_test(tcase, a_sandbox_has_some_even_where_there_are_not_enough);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(suite);
 }

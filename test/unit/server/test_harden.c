@@ -28,6 +28,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
 #include "runtime/harden/harden.h"
+#include "test/lib/suite.h"
 
 enum { X32_BIT = 0x40000000 };
 
@@ -335,8 +336,6 @@ int main(void)
         Suite *all = suite_create("harden");
         TCase *calls = tcase_create("calls");
         TCase *process = tcase_create("process");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_loop_test(calls, this_call_is_refused, 0, ARRAY_SIZE(refused));
         tcase_add_test(calls, no_process_is_made_but_threads_are);
@@ -355,9 +354,5 @@ int main(void)
         tcase_add_test(process, nothing_is_dumped_and_nobody_of_its_user_traces);
         tcase_add_test(process, it_may_open_as_many_files_as_it_may);
         suite_add_tcase(all, process);
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return suite_main(all);
 }

@@ -17,6 +17,7 @@
 #include "runtime/policy/domain.h"
 #include "runtime/policy/policy.h"
 #include "test/lib/scratch.h"
+#include "test/lib/suite.h"
 
 struct fixture f;
 
@@ -478,17 +479,11 @@ int run_suite(const char *name, const void *tests, size_t n_tests)
         const TTest *const *all = tests;
         Suite *suite = suite_create(name);
         TCase *tcase = tcase_create(name);
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
         for (size_t i = 0; i < n_tests; i++)
                 tcase_add_test(tcase, all[i]);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -16,6 +16,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/ring.h"
 #include "server/store/store.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/fixture.h"
 
 /* What a killed server had in memory went with it; here it stays and is nobody's. (A hook of the
@@ -425,8 +426,6 @@ int main(void)
 {
         Suite *suite = suite_create("crashes");
         TCase *tcase = tcase_create("crashes");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 250);
         tcase_add_checked_fixture(tcase, set_up, fixture_teardown);
@@ -435,9 +434,5 @@ int main(void)
         tcase_add_loop_test(tcase, a_crash_at_any_point_loses_and_doubles_nothing, 0, STRIDE);
         tcase_add_loop_test(tcase, a_second_crash_at_any_turn_changes_nothing, 0, STRIDE);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

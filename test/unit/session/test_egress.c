@@ -7,6 +7,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/egress.h"
 #include "server/session/egress_rules.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/fixture.h"
 
 static const struct egress_rule deny = { .action = POLICY_DENY,
@@ -487,8 +488,6 @@ int main(void)
         Suite *all = suite_create("egress");
         TCase *sessions = tcase_create("sessions");
         TCase *rules = tcase_create("rules");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_checked_fixture(sessions, fixture_setup, fixture_teardown);
         tcase_set_timeout(sessions, 60);
@@ -511,9 +510,5 @@ int main(void)
         tcase_add_test(rules, what_is_kept_may_have_no_rule);
         tcase_add_test(rules, no_rule_is_found_in_what_has_fewer_than_it_says);
         suite_add_tcase(all, rules);
-        runner = srunner_create(all);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed == 0 ? 0 : 1;
+        return suite_main(all);
 }

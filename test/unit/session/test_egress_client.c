@@ -10,6 +10,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/egress_client.h"
 #include "server/session/egress_file.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/egress_client.h"
 #include "test/unit/session/fixture.h"
 
@@ -488,8 +489,6 @@ int main(void)
 {
         Suite *suite = suite_create("egress_client");
         TCase *tests = tcase_create("egress_client"), *impatient = tcase_create("impatient");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_set_timeout(impatient, 60);
@@ -521,9 +520,5 @@ int main(void)
         tcase_add_loop_test(tests, an_answer_of_the_wrong_size_ends_the_connection, 0, 3);
         suite_add_tcase(suite, tests);
         suite_add_tcase(suite, impatient);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/session/egress_client.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/egress_client.h"
 #include "test/unit/session/fixture.h"
 
@@ -506,8 +507,6 @@ int main(void)
 {
         Suite *suite = suite_create("egress_client_events");
         TCase *tests = tcase_create("egress_client_events");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -529,9 +528,5 @@ int main(void)
         tcase_add_test(tests, another_connection_without_room_begins_anew);
         tcase_add_test(tests, an_acknowledgement_waits_for_room_and_only_the_last_counts);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

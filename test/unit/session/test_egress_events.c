@@ -8,6 +8,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/session/egress.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/egress_events.h"
 #include "test/unit/session/fixture.h"
 
@@ -636,17 +637,11 @@ int main(void)
         };
         Suite *suite = suite_create("egress");
         TCase *tcase = tcase_create("egress");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 120);
         tcase_add_checked_fixture(tcase, set_up, fixture_teardown);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, tests[i]);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

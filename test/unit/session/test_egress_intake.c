@@ -11,6 +11,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/fixture.h"
 
 #define SOURCE(name) HOTCELL__EGRESS__V1__SOURCE__SOURCE_##name
@@ -519,8 +520,6 @@ int main(void)
 {
         Suite *suite = suite_create("egress_intake");
         TCase *tests = tcase_create("egress_intake");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, fixture_teardown);
@@ -543,9 +542,5 @@ int main(void)
         tcase_add_test(tests, garbage_among_events_costs_the_connection_and_no_event);
         tcase_add_test(tests, a_stop_stores_what_it_heard);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "server/session/egress_runs.h"
+#include "test/lib/suite.h"
 
 static void note_run(struct egress_runs *runs, uint64_t leaf, const char *id, int64_t start_usec,
                      int64_t end_usec)
@@ -87,15 +88,9 @@ int main(void)
 {
         Suite *suite = suite_create("egress_runs");
         TCase *tests = tcase_create("egress_runs");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(tests, what_comes_late_is_of_the_only_one_that_it_can_be);
         tcase_add_test(tests, the_oldest_are_forgotten);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

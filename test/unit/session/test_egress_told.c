@@ -11,6 +11,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/session/egress_client.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/fixture.h"
 
 typedef Hotcell__Egress__V1__Event Event;
@@ -522,17 +523,11 @@ int main(void)
         };
         Suite *suite = suite_create("egress_told");
         TCase *tests = tcase_create("egress_told");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, fixture_teardown);
         for (size_t i = 0; i < ARRAY_SIZE(all); i++)
                 tcase_add_test(tests, all[i]);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -10,6 +10,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/policy/policy.h"
 #include "runtime/policy/record_types.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/enforcement.h"
 #include "test/unit/session/fixture.h"
 
@@ -341,8 +342,6 @@ int main(void)
 {
         Suite *suite = suite_create("enforcement");
         TCase *tests = tcase_create("enforcement");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -363,9 +362,5 @@ int main(void)
         tcase_add_test(tests, a_creation_that_is_not_recorded_leaves_nothing);
         tcase_add_test(tests, a_stop_does_not_wait_for_a_silent_relay);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/enforcement.h"
 #include "test/unit/session/fixture.h"
 
@@ -407,8 +408,6 @@ int main(void)
 {
         Suite *suite = suite_create("enforcement_restarts");
         TCase *tests = tcase_create("enforcement_restarts");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -432,9 +431,5 @@ int main(void)
         tcase_add_test(tests, the_runtime_goes_away_during_a_takeover);
         tcase_add_test(tests, a_stop_during_a_takeover_comes_to_its_end);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -4,6 +4,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/enforcement.h"
 
 enum { ANSWER_USEC = 100 * 1000 };
@@ -112,8 +113,6 @@ int main(void)
 {
         Suite *suite = suite_create("enforcement_retries");
         TCase *tests = tcase_create("enforcement_retries");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -122,9 +121,5 @@ int main(void)
         tcase_add_test(tests, one_that_does_not_say_that_it_is_shut_is_tried_again);
         tcase_add_test(tests, a_sandbox_that_ends_is_not_tried_again);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "test/lib/suite.h"
 #include "test/unit/session/enforcement.h"
 #include "test/unit/session/fixture.h"
 
@@ -365,8 +366,6 @@ int main(void)
 {
         Suite *suite = suite_create("enforcement_updates");
         TCase *tests = tcase_create("enforcement_updates");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -387,9 +386,5 @@ int main(void)
         tcase_add_test(tests, a_sandbox_that_ends_does_not_wait_for_its_policy);
         tcase_add_loop_test(tests, the_request_of_an_update_that_was_taken_back_is_forgotten, 0, 2);
         suite_add_tcase(suite, tests);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -15,6 +15,7 @@
 
 #include "runtime/base/macros.h"
 #include "server/session/inlet.h"
+#include "test/lib/suite.h"
 
 enum { PIPE_SIZE = 64 << 10, KILL_BYTES = 24 << 20 };
 
@@ -291,8 +292,6 @@ int main(void)
 {
         Suite *suite = suite_create("inlet");
         TCase *tcase = tcase_create("inlet");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
@@ -303,9 +302,5 @@ int main(void)
         tcase_add_test(tcase, what_is_no_inlet_is_refused);
         tcase_add_loop_test(tcase, a_kill_at_any_moment_loses_no_byte, 0, 2);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -13,6 +13,7 @@
 #include "server/session/journal.h"
 #include "server/session/kept_request.h"
 #include "server/session/takeover.h"
+#include "test/lib/suite.h"
 
 enum {
         MAGIC_AT = 0, /* the layout of the file's begin, which a change of the magic goes with */
@@ -257,8 +258,6 @@ int main(void)
 {
         Suite *suite = suite_create("journal");
         TCase *tcase = tcase_create("journal");
-        SRunner *runner;
-        int n_failed;
 
         tcase_add_test(tcase, what_was_committed_comes_back);
         tcase_add_test(tcase, a_torn_write_is_not_seen);
@@ -270,9 +269,5 @@ int main(void)
         tcase_add_test(tcase, what_is_no_request_is_refused);
         tcase_add_test(tcase, a_process_tells_its_context_and_generation);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

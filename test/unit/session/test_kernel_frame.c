@@ -5,6 +5,7 @@
 
 #include "runtime/base/macros.h"
 #include "server/session/kernel_frame.h"
+#include "test/lib/suite.h"
 
 #define FRAME_TYPE(name) HOTCELL__SANDBOX__V1__FRAME_TYPE__FRAME_TYPE_##name
 
@@ -365,15 +366,9 @@ int main(void)
         };
         Suite *suite = suite_create("kernel_frame");
         TCase *tcase = tcase_create("kernel_frame");
-        SRunner *runner;
-        int n_failed;
 
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, *tests[i]);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

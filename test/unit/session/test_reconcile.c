@@ -6,6 +6,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/fixture.h"
 
 /* A sandbox of a server that was killed; the runtime still has it. */
@@ -118,8 +119,6 @@ int main(void)
 {
         Suite *suite = suite_create("reconcile");
         TCase *tcase = tcase_create("reconcile");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
@@ -129,9 +128,5 @@ int main(void)
         tcase_add_test(tcase, a_lifetime_goes_on_after_a_takeover);
         tcase_add_loop_test(tcase, a_stop_at_any_moment_of_it_comes_to_its_end, 0, 24);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -13,6 +13,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/session/fixture.h"
 
 static bool is_disk_stuck; /* ends are not recorded; nobody is told */
@@ -807,8 +808,6 @@ int main(void)
 {
         Suite *suite = suite_create("restarts");
         TCase *tcase = tcase_create("restarts");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
@@ -840,9 +839,5 @@ int main(void)
         tcase_add_test(tcase, a_ring_that_is_not_kept_ends_the_interpreter);
         tcase_add_test(tcase, large_output_leaves_rings_that_are_kept);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -14,6 +14,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/macros.h"
 #include "server/session/ring.h"
+#include "test/lib/suite.h"
 
 static int64_t append(struct ring *ring, uint16_t stream, const void *data, size_t n)
 {
@@ -605,8 +606,6 @@ int main(void)
 {
         Suite *suite = suite_create("ring");
         TCase *tcase = tcase_create("ring");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_test(tcase, records_come_back_in_order_with_their_totals);
@@ -627,9 +626,5 @@ int main(void)
         tcase_add_loop_test(tcase, a_kill_at_any_moment_loses_no_byte, 0, 2);
         tcase_add_loop_test(tcase, random_use_agrees_with_a_model, 0, 4);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

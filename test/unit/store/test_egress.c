@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fixture.h"
 
 static struct fixture fixture;
@@ -238,7 +239,6 @@ int main(void)
 {
         TCase *tcase = tcase_create("egress");
         Suite *suite = suite_create("store egress");
-        SRunner *runner = srunner_create(suite);
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
@@ -250,7 +250,5 @@ int main(void)
         tcase_add_test(tcase, an_end_forgets_the_rules_but_not_which_policy_it_was);
         tcase_add_test(tcase, lists_and_events_have_the_version_only);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_ENV);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/store/sandbox_reads.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fixture.h"
 
 static struct fixture fixture;
@@ -447,8 +448,6 @@ int main(void)
 {
         Suite *suite = suite_create("egress");
         TCase *tcase = tcase_create("egress");
-        SRunner *runner;
-        int n_failed;
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
@@ -467,9 +466,5 @@ int main(void)
         tcase_add_test(tcase, much_that_is_added_is_pruned_soon);
         tcase_add_test(tcase, a_full_disk_is_not_filled_with_them);
         suite_add_tcase(suite, tcase);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        n_failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "runtime/base/macros.h"
 #include "server/store/migrate.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fault_vfs.h"
 #include "test/unit/store/fixture.h"
 
@@ -291,7 +292,6 @@ int main(void)
         };
         TCase *tcase = tcase_create("faults");
         Suite *suite = suite_create("store faults");
-        SRunner *runner = srunner_create(suite);
 
         tcase_set_timeout(tcase, 200);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
@@ -301,7 +301,5 @@ int main(void)
         tcase_add_test(tcase, what_did_not_wait_is_synced_soon_and_once);
         tcase_add_test(tcase, a_lost_sync_is_made_good_by_a_copy_of_the_log);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_SILENT);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }

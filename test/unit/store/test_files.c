@@ -15,6 +15,7 @@
 
 #include "runtime/base/macros.h"
 #include "server/store/migrate.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fixture.h"
 
 enum { LOG_MAX_BYTES = 8 << 20 }; /* journal_size_limit */
@@ -634,14 +635,11 @@ int main(void)
         };
         TCase *tcase = tcase_create("files");
         Suite *suite = suite_create("store files");
-        SRunner *runner = srunner_create(suite);
 
         tcase_set_timeout(tcase, 120);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, tests[i]);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_SILENT);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fixture.h"
 #include "test/unit/store/records.h"
 
@@ -300,14 +301,11 @@ int main(void)
         };
         TCase *tcase = tcase_create("records");
         Suite *suite = suite_create("store records");
-        SRunner *runner = srunner_create(suite);
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, tests[i]);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_SILENT);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }

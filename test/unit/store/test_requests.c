@@ -7,6 +7,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fixture.h"
 
 static struct fixture fixture;
@@ -275,14 +276,11 @@ int main(void)
         };
         TCase *tcase = tcase_create("requests");
         Suite *suite = suite_create("store requests");
-        SRunner *runner = srunner_create(suite);
 
         tcase_set_timeout(tcase, 60);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, tests[i]);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_SILENT);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }

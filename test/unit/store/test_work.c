@@ -14,6 +14,7 @@
 #include "runtime/base/macros.h"
 #include "server/store/database.h"
 #include "server/store/owner_bounds.h"
+#include "test/lib/suite.h"
 #include "test/unit/store/fixture.h"
 
 static struct fixture fixture;
@@ -744,14 +745,11 @@ int main(void)
         };
         TCase *tcase = tcase_create("work");
         Suite *suite = suite_create("store work");
-        SRunner *runner = srunner_create(suite);
 
         tcase_set_timeout(tcase, 120);
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, tests[i]);
         suite_add_tcase(suite, tcase);
-        srunner_run_all(runner, CK_SILENT);
-        srunner_free(runner);
-        return 0;
+        return suite_main(suite);
 }
