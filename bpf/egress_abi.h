@@ -14,7 +14,7 @@ enum {
         EGRESS_ADDRESS_BYTES = 16,
         EGRESS_EVENT_RING_BYTES = 4 << 20,
         EGRESS_PREFIXES_MAX = 1 << 20, /* in all tables of one family together */
-        EGRESS_NAMES_MAX = 1 << 18,    /* addresses that stand for names */
+        EGRESS_NAMES_MAX = 1 << 20,    /* addresses that stand for names */
         EGRESS_POLICY_ALWAYS = 0,      /* the table of what is denied to all */
 };
 

@@ -19,6 +19,7 @@
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/fair.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/dial.h"
@@ -33,8 +34,6 @@
 enum {
         LOOK_TIMEOUT_USEC = 10 * 1000000,
         DIAL_TIMEOUT_USEC = 20 * 1000000,
-        PORT_HTTP = 80,
-        PORT_TLS = 443,
 };
 
 /* What was seen of the first bytes, so that none is looked at twice. */
@@ -273,7 +272,7 @@ static enum look look_at(struct connection *connection, const uint8_t *bytes, si
         if (n < looking->n_seen)
                 return LOOK_NONE;
         looking->n_seen = n;
-        return connection->token.port == PORT_TLS
+        return connection->token.port == NETWORK_PORT_TLS
                        ? look_at_tls(&looking->tls, fresh, n_fresh, name)
                        : look_at_http(&looking->http, fresh, n_fresh, name);
 }
@@ -315,6 +314,11 @@ static int on_head(sd_event_source *source, int fd, uint32_t events, void *userd
         (void)source;
         if (n < 0 && errno == EAGAIN)
                 return 0;
+        /* It asked for nothing, and is refused nothing: maybe it wanted to know who listens. */
+        if (n == 0 && connection->looking->n_seen == 0) {
+                connection_free(connection);
+                return 0;
+        }
         if (n > 0)
                 look = look_at(connection, bytes, (size_t)n, name);
         if (look == LOOK_FOUND) {
@@ -435,12 +439,6 @@ static struct connection *connection_new(struct network *network, int fd)
         return connection;
 }
 
-/* Where the names of an address do not allow more than themselves. */
-static bool must_say_name(uint16_t port)
-{
-        return port == PORT_TLS || port == PORT_HTTP;
-}
-
 static void judge_and_go_on(struct connection *connection)
 {
         struct network_ruling ruling;
@@ -451,21 +449,19 @@ static void judge_and_go_on(struct connection *connection)
         connection->basis = ruling.is_by_name ? BASIS_RESOLVED : BASIS_ADDRESS;
         if (!ruling.is_allowed)
                 refuse(connection, ruling.reason, ruling.rule);
-        else if (ruling.is_by_name && must_say_name(port))
+        else if (ruling.is_by_name && network_must_say_name(port))
                 start_looking(connection);
         else
                 dial(connection);
 }
 
-/* Up to half of what the others leave: there is always a part for the next. */
 static bool has_place(const struct network *network)
 {
         const struct egress *egress = network->egress;
-        size_t n_others = egress->n_connections - network->n_connections;
 
         return network->n_connections < NETWORK_CONNECTIONS_MAX &&
-               n_others < egress->n_connections_max &&
-               network->n_connections < (egress->n_connections_max - n_others) / 2;
+               fair_has_room(network->n_connections, egress->n_connections,
+                             egress->n_connections_max);
 }
 
 void connection_accept(struct network *network, int fd)
@@ -512,7 +508,9 @@ static bool is_still_allowed(const struct connection *connection)
         network_judge(connection->network, &connection->address, port, &ruling);
         if (ruling.is_allowed)
                 return !ruling.is_by_name || connection->basis == BASIS_RESOLVED ||
-                       !must_say_name(port);
+                       !network_must_say_name(port);
+        if (ruling.reason == EGRESS_REASON(RULE))
+                return false;
         return connection->basis == BASIS_RESOLVED &&
                network_allows_name(connection->network, &connection->address, port,
                                    connection->name);

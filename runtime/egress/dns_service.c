@@ -29,6 +29,7 @@ enum {
         STREAM_QUERY_MAX = 4096, /* bytes; no query of ours is larger */
         /* Programs keep an address for some time longer than its record. */
         GRACE_USEC = 30 * 1000000,
+        EXPIRY_USEC = 1000000,
 };
 
 /* --- the policy ---------------------------------------------------------------------------------
@@ -117,6 +118,30 @@ static void drop_from_wall(const struct named_address *address, void *userdata)
         tables_remove_name(&network->egress->tables, network->policy.number, &address->address);
 }
 
+/* An idle sandbox keeps what has expired until somebody wants its place; rarely, since all are
+ * looked through. */
+static bool expire_all(struct egress *egress, uint64_t now)
+{
+        struct network *network = NULL;
+
+        if (now < egress->next_expiry_usec)
+                return false;
+        egress->next_expiry_usec = now + EXPIRY_USEC;
+        while ((network = network_tables_next(&egress->networks, network)))
+                names_expire(&network->names, now, drop_from_wall, network);
+        return true;
+}
+
+static int admit_address(struct network *network, const struct policy_address *address,
+                         const struct name_entry *entry, uint64_t now)
+{
+        int r = names_admit(&network->names, address, entry, now, drop_from_wall, network);
+
+        if (r == NAMES_E_FULL && expire_all(network->egress, now))
+                r = names_admit(&network->names, address, entry, now, drop_from_wall, network);
+        return r;
+}
+
 static int admit(const char *name, const struct dns_address *addresses, size_t n_addresses,
                  uint32_t ttl_sec, void *userdata)
 {
@@ -128,8 +153,7 @@ static int admit(const char *name, const struct dns_address *addresses, size_t n
                 return -EINVAL;
         for (size_t i = 0; i < n_addresses; i++) {
                 const struct policy_address address = to_policy(&addresses[i]);
-                int r = names_admit(&network->names, &address, &entry, now, drop_from_wall,
-                                    network);
+                int r = admit_address(network, &address, &entry, now);
 
                 if (r)
                         return r < 0 ? r : -ENOSPC;

@@ -65,6 +65,9 @@ struct egress {
         size_t n_connections;     /* of all networks */
         size_t n_connections_max; /* for which there are descriptors */
 
+        size_t n_named;            /* addresses that stand for names, of all networks */
+        uint64_t next_expiry_usec; /* when expired ones of all networks are dropped again */
+
         struct network_tables networks;
 };
 

@@ -6,6 +6,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
+#include "runtime/base/fair.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
@@ -28,16 +29,9 @@ void events_deinit(struct events *events)
         events->ring = NULL;
 }
 
-static bool has_room(const struct events *events, const struct events_share *share)
-{
-        uint64_t n_others = events->n_pushed - events->n_recorded - share->n_queued;
-
-        return share->n_queued < (EVENTS_MAX - n_others) / 2;
-}
-
 bool events_push(struct events *events, struct events_share *share, const struct event *event)
 {
-        if (!has_room(events, share))
+        if (!fair_has_room(share->n_queued, events->n_pushed - events->n_recorded, EVENTS_MAX))
                 return false;
         events->ring[++events->n_pushed % EVENTS_MAX] = (struct queued_event){ *event, share };
         share->n_queued++;

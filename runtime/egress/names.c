@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/base/error.h"
+#include "runtime/base/fair.h"
 
 /* NOLINTBEGIN(readability-function-size, clang-analyzer-core.NullDereference): uthash's macros */
 
@@ -16,6 +17,7 @@ static void drop_address(struct names *names, struct named_address *address)
 {
         HASH_DEL(names->addresses, address);
         names->n_addresses--;
+        (*names->n_all)--;
         free(address);
 }
 
@@ -40,7 +42,7 @@ static void drop_expired_names(struct named_address *address, uint64_t now_usec)
         address->n_entries = n;
 }
 
-static void drop_expired(struct names *names, uint64_t now_usec, names_drop *drop, void *userdata)
+void names_expire(struct names *names, uint64_t now_usec, names_drop *drop, void *userdata)
 {
         struct named_address *address;
         struct named_address *following;
@@ -53,6 +55,12 @@ static void drop_expired(struct names *names, uint64_t now_usec, names_drop *dro
                 drop(address, userdata);
                 drop_address(names, address);
         }
+}
+
+static bool has_room(const struct names *names)
+{
+        return names->n_addresses < NAMES_ADDRESSES_MAX &&
+               fair_has_room(names->n_addresses, *names->n_all, NAMES_ADDRESSES_ALL);
 }
 
 static struct named_address *find(struct names *names, const struct policy_address *address)
@@ -77,6 +85,7 @@ static struct named_address *add(struct names *names, const struct policy_addres
                 return NULL;
         }
         names->n_addresses++;
+        (*names->n_all)++;
         return added;
 }
 
@@ -99,9 +108,9 @@ int names_admit(struct names *names, const struct policy_address *address,
 {
         struct named_address *found = find(names, address);
 
-        if (!found && names->n_addresses == NAMES_ADDRESSES_MAX)
-                drop_expired(names, now_usec, drop, userdata);
-        if (!found && names->n_addresses == NAMES_ADDRESSES_MAX)
+        if (!found && !has_room(names))
+                names_expire(names, now_usec, drop, userdata);
+        if (!found && !has_room(names))
                 return NAMES_E_FULL;
         if (!found)
                 found = add(names, address);

@@ -84,45 +84,60 @@ static void take_ruling(const struct policy_ruling *ruling, struct network_rulin
         ret->rule = ruling->rule;
 }
 
-/* By one of its names, if the address alone is not allowed and nothing denies it. */
-static void judge_names(const struct network *network, const struct named_address *named,
-                        const struct policy_address *address, uint16_t port,
-                        struct network_ruling *ret)
+/* What the names of an address say: the same in whatever order they were asked for. */
+struct names_say {
+        const char *allowed; /* one that is; NULL: none */
+        const char *denied;  /* by a rule: that of the first of these rules */
+        struct policy_ruling denial;
+};
+
+static struct names_say ask_names(const struct network *network, const struct named_address *named,
+                                  const struct policy_flow *flow)
 {
         const struct policy_view view = view_of(network);
+        struct names_say say = { 0 };
 
-        for (size_t i = 0; i < named->n_entries && !ret->is_allowed; i++) {
-                const struct policy_flow flow = { .address = address,
-                                                  .name = named->entries[i].name,
-                                                  .port = port,
-                                                  .protocol = POLICY_TCP };
-                const struct policy_ruling ruling = policy_judge(&view, &flow);
+        for (size_t i = 0; i < named->n_entries; i++) {
+                struct policy_flow by_name = *flow;
+                struct policy_ruling ruling;
 
-                take_ruling(&ruling, ret);
-                ret->is_by_name = ret->is_allowed;
-                (void)memcpy(ret->name, named->entries[i].name, sizeof(ret->name));
+                by_name.name = named->entries[i].name;
+                ruling = policy_judge(&view, &by_name);
+                if (policy_verdict_allows(ruling.verdict)) {
+                        say.allowed = by_name.name;
+                } else if (ruling.verdict == POLICY_VERDICT_DENIED_RULE &&
+                           (!say.denied || ruling.rule < say.denial.rule)) {
+                        say.denied = by_name.name;
+                        say.denial = ruling;
+                }
         }
+        return say;
 }
 
-/* What the address allows, one of its names may deny. */
-static void deny_names(const struct network *network, const struct named_address *named,
-                       const struct policy_address *address, uint16_t port,
-                       struct network_ruling *ret)
+/*
+ * Of an address that no rule denies. Which of its names is meant is not known, so a deny beats an
+ * allow; but where the name is to be said, that which only a name allows is judged by what it says.
+ */
+static void judge_names(const struct network *network, const struct named_address *named,
+                        const struct policy_flow *flow, struct network_ruling *ret)
 {
-        const struct policy_view view = view_of(network);
+        const struct names_say say = ask_names(network, named, flow);
+        bool is_by_name = !ret->is_allowed && say.allowed;
+        const char *name = named->entries[0].name;
 
-        for (size_t i = 0; i < named->n_entries && ret->is_allowed; i++) {
-                const struct policy_flow flow = { .address = address,
-                                                  .name = named->entries[i].name,
-                                                  .port = port,
-                                                  .protocol = POLICY_TCP };
-                const struct policy_ruling ruling = policy_judge(&view, &flow);
-
-                if (policy_verdict_allows(ruling.verdict))
-                        continue;
-                take_ruling(&ruling, ret);
-                (void)memcpy(ret->name, named->entries[i].name, sizeof(ret->name));
+        if (say.denied && !(is_by_name && network_must_say_name(flow->port))) {
+                take_ruling(&say.denial, ret);
+                name = say.denied;
+        } else if (is_by_name) {
+                *ret = (struct network_ruling){ .is_allowed = true, .is_by_name = true };
+                name = say.allowed;
         }
+        (void)memcpy(ret->name, name, sizeof(ret->name));
+}
+
+bool network_must_say_name(uint16_t port)
+{
+        return port == NETWORK_PORT_TLS || port == NETWORK_PORT_HTTP;
 }
 
 void network_judge(struct network *network, const struct policy_address *address, uint16_t port,
@@ -143,10 +158,8 @@ void network_judge(struct network *network, const struct policy_address *address
                 (void)memcpy(ret_ruling->name, named->entries[0].name, sizeof(ret_ruling->name));
         ruling = policy_judge(&view, &flow);
         take_ruling(&ruling, ret_ruling);
-        if (ruling.verdict == POLICY_VERDICT_DENIED_DEFAULT && named)
-                judge_names(network, named, address, port, ret_ruling);
-        else if (ret_ruling->is_allowed && named)
-                deny_names(network, named, address, port, ret_ruling);
+        if (named && (ret_ruling->is_allowed || ruling.verdict == POLICY_VERDICT_DENIED_DEFAULT))
+                judge_names(network, named, &flow, ret_ruling);
 }
 
 bool network_allows_name(const struct network *network, const struct policy_address *address,
@@ -339,6 +352,7 @@ int network_new(struct egress *egress, const struct network_spec *spec,
         network->relay_port = spec->relay_port;
         network->direct = spec->direct;
         network->is_inherited = spec->is_inherited;
+        network->names.n_all = &egress->n_named;
         LIST_INIT(&network->connections);
         LIST_INIT(&network->dns_streams);
         for (size_t i = 0; i < _NETWORK_SOCKET_N; i++)

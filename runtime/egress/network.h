@@ -31,6 +31,8 @@ enum network_socket {
 };
 
 enum {
+        NETWORK_PORT_HTTP = 80,
+        NETWORK_PORT_TLS = 443,
         NETWORK_CONNECTIONS_MAX = 1024,
         NETWORK_POLICY_DIGEST = 32,
 };
@@ -100,6 +102,9 @@ struct network *network_free(struct network *network);
  */
 int network_set_policy(struct network *network, const struct network_policy *policy,
                        size_t *ret_n_cut);
+
+/* Where the names of an address do not allow more than themselves: by what is said there first. */
+bool network_must_say_name(uint16_t port);
 
 /* What the policy says of a connection, by its address and each name that it stands for. */
 struct network_ruling {

@@ -27,6 +27,12 @@ struct network *network_tables_find_group(const struct network_tables *tables, u
         return found;
 }
 
+struct network *network_tables_next(const struct network_tables *tables,
+                                    const struct network *network)
+{
+        return network ? network->by_id.next : tables->by_id;
+}
+
 int network_tables_add(struct network_tables *tables, struct network *network)
 {
         HASH_ADD_IF_ROOM(

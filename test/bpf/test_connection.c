@@ -199,6 +199,8 @@ START_TEST(what_comes_without_a_token_of_its_own_is_reset)
 }
 END_TEST
 
+static const uint8_t begun[] = { 0x16, 3, 1 }; /* a record of TLS */
+
 /* Half of what others leave; what ends gives its place back. */
 START_TEST(places_are_left_for_others)
 {
@@ -222,7 +224,9 @@ START_TEST(places_are_left_for_others)
         ck_assert_uint_eq(network->n_connections, n_max);
         (void)close(fd);
 
-        (void)close(fds[0]); /* it never said a name */
+        /* It begins to say a name, and does not end. */
+        ck_assert_int_eq(send(fds[0], begun, sizeof(begun), 0), sizeof(begun));
+        (void)close(fds[0]);
         event = wait_for_event(n);
         ck_assert_int_eq(event->reason, EGRESS_REASON(NAME_ABSENT));
         ck_assert_uint_eq(event->leaf_cgroup_id, LEAF);
@@ -318,7 +322,6 @@ END_TEST
 /* Not only when the time to say a name is over. */
 START_TEST(who_ends_without_a_whole_name_is_refused_at_once)
 {
-        static const uint8_t begun[] = { 0x16, 3, 1 }; /* a record of TLS */
         const uint64_t n = egress.events.n_pushed;
         const struct event *event;
         int fd = come(PLACE);
@@ -330,6 +333,19 @@ START_TEST(who_ends_without_a_whole_name_is_refused_at_once)
         ck_assert_int_eq(event->reason, EGRESS_REASON(NAME_ABSENT));
         ck_assert_int_lt(event->time_usec, event->asked_usec + LOOK_TIMEOUT_USEC);
         (void)close(fd);
+}
+END_TEST
+
+/* As one does who only looks whether somebody listens. */
+START_TEST(who_asks_for_nothing_is_refused_nothing)
+{
+        const uint64_t n = egress.events.n_pushed;
+        int fd = come(PLACE);
+
+        wait_for_connections(1);
+        (void)close(fd);
+        wait_for_connections(0);
+        ck_assert_uint_eq(egress.events.n_pushed, n);
 }
 END_TEST
 
@@ -348,6 +364,7 @@ int main(void)
         tcase_add_test(tests, a_name_is_read_in_pieces);
         tcase_add_test(tests, a_want_of_descriptors_passes);
         tcase_add_test(tests, who_ends_without_a_whole_name_is_refused_at_once);
+        tcase_add_test(tests, who_asks_for_nothing_is_refused_nothing);
         suite_add_tcase(suite, tests);
         return suite_main(suite);
 }

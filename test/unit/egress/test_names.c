@@ -15,10 +15,12 @@ enum { NOW = 1000, LATER = 2000 };
 
 static struct names names;
 static size_t n_dropped;
+static size_t n_all;
 
 static void setup(void)
 {
-        names = (struct names){ 0 };
+        n_all = 0;
+        names = (struct names){ .n_all = &n_all };
         n_dropped = 0;
 }
 
@@ -129,6 +131,32 @@ static void fill(void)
                 ck_assert_int_eq(admit(i, "a.example", i == 7 ? LATER : 3 * LATER, NOW), 0);
 }
 
+/* Of the places that others leave the half. */
+START_TEST(what_all_have_is_shared)
+{
+        enum { LEFT = 10 };
+
+        n_all = NAMES_ADDRESSES_ALL - LEFT;
+        for (uint32_t i = 0; i < LEFT / 2; i++)
+                ck_assert_int_eq(admit(i, "a.example", i == 1 ? LATER : 3 * LATER, NOW), 0);
+        ck_assert_int_eq(admit(LEFT, "a.example", 3 * LATER, NOW), NAMES_E_FULL);
+        ck_assert_int_eq(admit(LEFT, "a.example", 3 * LATER, LATER), 0);
+        ck_assert_uint_eq(n_dropped, 1);
+        ck_assert_uint_eq(n_all, NAMES_ADDRESSES_ALL - LEFT + LEFT / 2);
+}
+END_TEST
+
+START_TEST(what_has_expired_is_dropped_when_asked_for)
+{
+        ck_assert_int_eq(admit(1, "a.example", LATER, NOW), 0);
+        ck_assert_int_eq(admit(2, "a.example", 3 * LATER, NOW), 0);
+        names_expire(&names, LATER, count_dropped, &names);
+        ck_assert_uint_eq(n_dropped, 1);
+        ck_assert_uint_eq(n_all, 1);
+        ck_assert(has_name(2, LATER, "a.example"));
+}
+END_TEST
+
 START_TEST(when_it_is_full_nothing_new_comes_in)
 {
         fill();
@@ -216,6 +244,8 @@ int main(void)
         tcase_add_test(tests, a_name_that_is_given_out_again_lives_longer);
         tcase_add_test(tests, names_share_an_address);
         tcase_add_test(tests, one_name_too_many_replaces_that_which_expires_first);
+        tcase_add_test(tests, what_all_have_is_shared);
+        tcase_add_test(tests, what_has_expired_is_dropped_when_asked_for);
         tcase_add_test(tests, when_it_is_full_nothing_new_comes_in);
         tcase_add_test(tests, what_has_expired_makes_room);
         tcase_add_test(tests, without_memory_for_a_table_the_address_is_refused);
