@@ -17,6 +17,7 @@
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/resolver.h"
+#include "runtime/egress/route.h"
 #include "runtime/egress/server_link.h"
 #include "runtime/egress/teller.h"
 #include "runtime/policy/domain.h"
@@ -70,6 +71,18 @@ static bool is_address_denied(const struct dns_address *address, void *userdata)
         const struct policy_address converted = to_policy(address);
 
         return policy_always_find(&network->egress->always, &converted) != NULL;
+}
+
+/* What cannot be asked now is left to who dials. */
+static bool has_route(const struct dns_address *address, void *userdata)
+{
+        const struct network *network = userdata;
+        struct endpoint endpoint = { .is_v6 = address->is_v6, .port = NETWORK_PORT_TLS };
+        int r;
+
+        (void)memcpy(endpoint.bytes, address->bytes, sizeof(endpoint.bytes));
+        r = route_check(&network->egress->routes, &endpoint);
+        return r != -ENETUNREACH && r != -EHOSTUNREACH;
 }
 
 /* All ports of all names; when they do not fit, all ports: the relay judges for itself. */
@@ -250,6 +263,7 @@ static void report(const struct resolver_event *reported, void *userdata)
 static const struct resolver_policy policy = {
         .judge = judge,
         .is_address_denied = is_address_denied,
+        .has_route = has_route,
         .admit = admit,
         .report = report,
 };

@@ -184,23 +184,32 @@ static void report(struct resolver_client *client, const struct resolver_event *
         client->policy->report(event, client->userdata);
 }
 
-/* Drops what is always denied; *@ret_first_denied is the first of these. Returns how many. */
+static bool is_denied(const struct resolver_client *client, const struct dns_address *address)
+{
+        static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+        return (address->is_v6 && memcmp(address->bytes, mapped, sizeof(mapped)) == 0) ||
+               client->policy->is_address_denied(address, client->userdata);
+}
+
+/* Drops what is always denied; *@ret_first_denied is the first of these. Returns how many. And what
+ * has no route. */
 static size_t drop_denied(struct resolver_client *client, struct dns_answer *answer,
                           struct dns_address *ret_first_denied)
 {
-        static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
         size_t n_kept = 0;
         size_t n_denied = 0;
 
         for (size_t i = 0; i < answer->n_addresses; i++) {
                 struct dns_address address = answer->addresses[i];
-                bool is_mapped =
-                        address.is_v6 && memcmp(address.bytes, mapped, sizeof(mapped)) == 0;
 
-                if (!is_mapped && !client->policy->is_address_denied(&address, client->userdata))
+                if (is_denied(client, &address)) {
+                        if (n_denied++ == 0)
+                                *ret_first_denied = address;
+                } else if (!address.is_v6 ||
+                           client->policy->has_route(&address, client->userdata)) {
                         answer->addresses[n_kept++] = address;
-                else if (n_denied++ == 0)
-                        *ret_first_denied = address;
+                }
         }
         answer->n_addresses = n_kept;
         return n_denied;

@@ -7,6 +7,8 @@
  * their data can be passed on. Who may ask for ANY gets the A records (RFC 8482, 4.1).
  *   - Addresses that are always denied are dropped from answers, and with them, whatever the policy
  *     says, IPv4 addresses that are written as IPv6 ones. If none is left the answer is REFUSED.
+ *   - Addresses of IPv6 to which the host has no route are dropped, too: programs would try them
+ *     first, and are told that connections succeed before they do, so they would not go on to IPv4.
  *   - Addresses are admitted before the answer is given out, so that a connection that follows at
  *     once finds them. The names of a CNAME chain are not judged: only addresses can be reached.
  *   - Nobody waits for long: what is too much is REFUSED at once, what gets no answer is SERVFAIL.
@@ -90,6 +92,8 @@ struct resolver_policy {
         /* Asked before a query goes upstream and again when its answer is there. */
         struct resolver_verdict (*judge)(const char *name, uint16_t type, void *userdata);
         bool (*is_address_denied)(const struct dns_address *address, void *userdata);
+        /* Whether the host has a route to it. */
+        bool (*has_route)(const struct dns_address *address, void *userdata);
         /* For so long the addresses may be reached by this name. 0, or why not: it fails then. */
         int (*admit)(const char *name, const struct dns_address *addresses, size_t n_addresses,
                      uint32_t ttl_sec, void *userdata);

@@ -61,6 +61,13 @@ static bool is_denied(const struct dns_address *address, void *userdata)
                (address->bytes[0] == 169 && address->bytes[1] == 254);
 }
 
+static bool has_route(const struct dns_address *address, void *userdata)
+{
+        ck_assert_ptr_eq(userdata, &f);
+        ck_assert(address->is_v6);
+        return !f.is_without_v6;
+}
+
 static int admit(const char *name, const struct dns_address *addresses, size_t n_addresses,
                  uint32_t ttl_sec, void *userdata)
 {
@@ -96,6 +103,7 @@ static void record(const struct resolver_event *event, void *userdata)
 
 const struct resolver_policy policy = {
         .judge = judge,
+        .has_route = has_route,
         .is_address_denied = is_denied,
         .admit = admit,
         .report = record,

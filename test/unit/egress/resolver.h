@@ -46,6 +46,7 @@ struct fixture {
         bool is_closed;    /* no name is allowed any more */
         uint16_t types[4]; /* that are allowed */
         int admit_result;
+        bool is_without_v6; /* the host has no route there */
         /* What was seen. */
         size_t n_events;
         struct event events[EVENTS_MAX];

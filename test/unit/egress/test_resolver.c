@@ -342,6 +342,26 @@ START_TEST(denied_addresses_are_dropped_among_others)
 }
 END_TEST
 
+/* The name is there, and so are its addresses of the other family: no denial, and no event. */
+START_TEST(addresses_without_a_route_are_dropped)
+{
+        struct waiter waiter = { 0 };
+
+        f.is_without_v6 = true;
+        start_with(give_one_address);
+        ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_AAAA), DNS_NOERROR);
+        ck_assert_uint_eq(get_n_answers(waiter.bytes), 0);
+        ck_assert_uint_eq(f.n_admitted, 0);
+        ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_NOERROR);
+        ck_assert_uint_eq(get_n_answers(waiter.bytes), 1);
+        f.is_without_v6 = false;
+        ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_AAAA), DNS_NOERROR);
+        ck_assert_uint_eq(get_n_answers(waiter.bytes), 1);
+        ck_assert_uint_eq(f.n_admitted, 2);
+        ck_assert_uint_eq(f.n_events, 0);
+}
+END_TEST
+
 START_TEST(new_names_below_a_wildcard_are_rationed)
 {
         struct waiter waiter = { 0 };
@@ -461,6 +481,7 @@ static void add_tests(TCase *all)
         tcase_add_test(all, chain_without_end_fails);
         tcase_add_loop_test(all, denied_addresses_are_no_answer, 0, (int)ARRAY_SIZE(rebound));
         tcase_add_test(all, denied_addresses_are_dropped_among_others);
+        tcase_add_test(all, addresses_without_a_route_are_dropped);
         tcase_add_test(all, new_names_below_a_wildcard_are_rationed);
         tcase_add_test(all, malformed_queries_are_answered_as_such);
         tcase_add_test(all, policy_that_is_tightened_meanwhile_holds);
