@@ -92,6 +92,10 @@ char *egress_reason(const Hotcell__V1__EgressEvent *event)
         if ((int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE && *event->rule)
                 return format_text("rule %d of policy version %" PRId64 ": %s", event->rule_index,
                                    event->policy_version, event->rule);
+        if ((int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE &&
+            event->rule_index < 0)
+                return format_text("several rules of policy version %" PRId64 " deny it",
+                                   event->policy_version);
         if ((int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE)
                 return format_text("rule %d of policy version %" PRId64 " denies it",
                                    event->rule_index, event->policy_version);

@@ -18,6 +18,9 @@ enum {
         EVENTS_IN_FLIGHT_MAX = 1024,
 };
 
+/* As an event's rule: different ones. */
+#define EVENT_RULES_SEVERAL UINT32_MAX
+
 #define EGRESS_SOURCE(name)   HOTCELL__EGRESS__V1__SOURCE__SOURCE_##name
 #define EGRESS_DECISION(name) HOTCELL__EGRESS__V1__DECISION__DECISION_##name
 #define EGRESS_REASON(name)   HOTCELL__EGRESS__V1__REASON__REASON_##name

@@ -37,7 +37,8 @@ struct teller {
 
 static bool is_alike(const struct event *a, const struct event *b)
 {
-        return a->source == b->source && a->decision == b->decision && a->reason == b->reason;
+        return a->source == b->source && a->decision == b->decision && a->reason == b->reason &&
+               a->policy_version == b->policy_version;
 }
 
 static struct sum *find_sum(const struct teller *teller, const struct event *event, bool is_exact)
@@ -112,8 +113,8 @@ static void add_to_sum(struct sum *sum, const struct event *event)
         keep_common_destination(kept, event);
         if (kept->error_number != event->error_number)
                 kept->error_number = 0;
-        kept->rule = event->rule;
-        kept->policy_version = event->policy_version;
+        if (kept->rule != event->rule)
+                kept->rule = EVENT_RULES_SEVERAL;
         kept->time_usec = event->time_usec;
         kept->asked_usec = event->asked_usec;
         kept->duration_usec = MAX(kept->duration_usec, event->duration_usec);

@@ -3,11 +3,11 @@
  * events, of which a program can cause as many as it likes, are 100 a second and 500 at once, and
  * of the queue a network has up to half of what the others leave.
  *
- * What is beyond is not lost: it is summed up by its kind (who decided, what, why, by which rule,
- * with which error) and told as one event of that kind, with its count and bytes, within a second;
- * or later, once the queue has room. So the sums over a network's events are exact. What those that
- * were summed up have in common is in their event; else it is left empty, or is the last one's
- * where there is no empty: its times and its policy's version. The duration is the longest.
+ * What is beyond is not lost: it is summed up by its kind (who decided, what, why, by which policy
+ * and rule of it, with which error) and told as one event of that kind, with its count and bytes,
+ * within a second; or later, once the queue has room. So the sums over a network's events are
+ * exact. What those that were summed up have in common is in their event; else it is left empty, or
+ * is the last one's where there is no empty: its times. The duration is the longest.
  */
 #pragma once
 

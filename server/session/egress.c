@@ -214,7 +214,7 @@ static bool is_sound(const struct egress_record *record)
         return record->sequence > 0 && record->type > 0 && record->type < _EGRESS_EVENT_TYPE_N &&
                (unsigned)record->protocol < _EGRESS_PROTOCOL_N &&
                (unsigned)record->reason < _EGRESS_REASON_N && record->port >= 0 &&
-               record->port <= PORT_MAX && record->rule_index >= 0 && record->count >= 0 &&
+               record->port <= PORT_MAX && record->rule_index >= -1 && record->count >= 0 &&
                record->event_time_usec >= 0 && record->error_number >= 0 &&
                record->policy_version >= 0 && record->pid >= 0 && record->sent_bytes >= 0 &&
                record->received_bytes >= 0 && record->duration_usec >= 0 &&
@@ -303,7 +303,7 @@ static void name_rule(const struct sandbox *sandbox, struct egress_record *recor
         struct egress *egress = sandbox->record.egress;
         struct egress_rule rule;
 
-        if (record->reason == EGRESS_REASON_RULE && egress &&
+        if (record->reason == EGRESS_REASON_RULE && record->rule_index >= 0 && egress &&
             record->policy_version == sandbox->record.egress_version &&
             egress_rule_at(egress, record->rule_index, &rule) == 0)
                 egress_rule_show(&rule, record->rule);

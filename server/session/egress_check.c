@@ -63,8 +63,8 @@ static bool take_kind(const Hotcell__Egress__V1__Event *message, struct egress_r
                 record->reason = EGRESS_REASON_RESOLVER;
         if (reason != REASON(RULE))
                 return true;
-        record->rule_index = (int32_t)message->rule;
-        return message->rule < POLICY_RULES_MAX;
+        record->rule_index = message->rule == UINT32_MAX ? -1 : (int32_t)message->rule;
+        return record->rule_index < POLICY_RULES_MAX && record->rule_index >= -1;
 }
 
 static enum egress_protocol protocol_of(uint32_t number)
@@ -115,8 +115,8 @@ static void take_text(const char *text, char *ret_text, size_t size)
                         *ret_text = '?';
 }
 
-/* The wall counts each sandbox's refusals, also while there is no hotcell-egress; the others are
- * told apart by the numbers of all events. */
+/* What tells events of a source apart: of the wall's the serial, which may be of another count than
+ * the number of all events. */
 static bool take_serial(const Hotcell__Egress__V1__Event *message, struct egress_record *record)
 {
         uint64_t serial = record->source == EGRESS_DECIDER_WALL ? message->serial : message->number;

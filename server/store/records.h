@@ -298,7 +298,7 @@ struct egress_record {
         int32_t port;
         char name[HOST_NAME_BUFFER]; /* may be empty */
         enum egress_reason reason;
-        int32_t rule_index;     /* from zero, with EGRESS_REASON_RULE */
+        int32_t rule_index;     /* from zero, with EGRESS_REASON_RULE; -1: several */
         char rule[RULE_BUFFER]; /* its text, cut to fit; empty: none, or it is not known */
         int64_t policy_version;
         int64_t pid; /* on the host; zero: not known */

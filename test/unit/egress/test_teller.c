@@ -16,6 +16,8 @@ enum { PATIENCE_SEC = 30, CGROUP = 5 };
 
 /* What hotcelld would have been told. */
 struct told {
+        size_t n_several; /* of different rules */
+        int64_t sum_of_versions;
         uint64_t n; /* events */
         uint64_t count;
         uint64_t sent_bytes;
@@ -100,6 +102,8 @@ static void note(const Hotcell__Egress__V1__Event *event)
 
         ck_assert_uint_lt(kind, ARRAY_SIZE(told));
         told[kind].n++;
+        told[kind].n_several += event->rule == EVENT_RULES_SEVERAL;
+        told[kind].sum_of_versions += event->policy_version;
         told[kind].count += event->count;
         told[kind].sent_bytes += event->sent_bytes;
         told[kind].received_bytes += event->received_bytes;
@@ -291,6 +295,22 @@ START_TEST(rules_and_errors_are_kinds_of_their_own_up_to_a_number)
         tell_sums();
         ck_assert_uint_eq(told[EGRESS_REASON(RULE)].count, n_rules);
         ck_assert_uint_eq(told[EGRESS_REASON(RULE)].n, TELLER_KINDS_MAX);
+        ck_assert_uint_eq(told[EGRESS_REASON(RULE)].n_several, 1);
+}
+END_TEST
+
+/* A rule is one of a policy: of another version it is another one. */
+START_TEST(versions_of_the_policy_are_kinds_of_their_own)
+{
+        struct event event = denied(EGRESS_REASON(RULE));
+
+        fill_queue();
+        for (event.policy_version = 1; event.policy_version <= 3; event.policy_version++)
+                push_many(event, 100);
+        tell_sums();
+        ck_assert_uint_eq(told[EGRESS_REASON(RULE)].count, 300);
+        ck_assert_uint_eq(told[EGRESS_REASON(RULE)].n, 3);
+        ck_assert_int_eq(told[EGRESS_REASON(RULE)].sum_of_versions, 1 + 2 + 3);
 }
 END_TEST
 
@@ -368,6 +388,7 @@ int main(void)
         tcase_add_test(tests, one_alone_is_told_as_it_was);
         tcase_add_loop_test(tests, what_differs_is_left_empty, 0, 5);
         tcase_add_test(tests, rules_and_errors_are_kinds_of_their_own_up_to_a_number);
+        tcase_add_test(tests, versions_of_the_policy_are_kinds_of_their_own);
         tcase_add_test(tests, without_room_all_are_summed_up_and_told_when_there_is);
         tcase_add_test(tests, a_loud_neighbour_leaves_room_for_one);
         tcase_add_test(tests, a_network_that_ends_tells_its_sums_once_there_is_room);

@@ -168,6 +168,16 @@ START_TEST(each_reason_has_its_public_one)
 }
 END_TEST
 
+START_TEST(several_rules_are_told_as_none)
+{
+        Hotcell__Egress__V1__Event message = good(1);
+
+        message.reason = WIRE_REASON(RULE);
+        message.rule = UINT32_MAX;
+        ck_assert_int_eq(tell_one(&message).record.rule_index, -1);
+}
+END_TEST
+
 START_TEST(text_from_inside_is_made_valid_and_cut)
 {
         Hotcell__Egress__V1__Event message = good(1);
@@ -514,6 +524,7 @@ int main(void)
         tcase_add_test(tests, an_event_was_asked_for_before_it_was_decided);
         tcase_add_test(tests, each_protocol_has_its_public_one);
         tcase_add_test(tests, each_reason_has_its_public_one);
+        tcase_add_test(tests, several_rules_are_told_as_none);
         tcase_add_test(tests, text_from_inside_is_made_valid_and_cut);
         tcase_add_test(tests, a_time_that_cannot_be_is_now);
         tcase_add_loop_test(tests, an_event_that_makes_no_sense_is_dropped, 0, 22);
