@@ -48,7 +48,7 @@ static Hotcell__Egress__V1__ToServer *packet; /* what was heard last */
 static int on_told(void *userdata, void *data, size_t size)
 {
         ck_assert_uint_eq(size, sizeof(struct egress_event));
-        wall_event_push(&egress.networks, &egress.unclaimed, data);
+        wall_event_push(userdata, data);
         server_sync_count_soon(userdata);
         return 0;
 }
