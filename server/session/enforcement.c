@@ -154,6 +154,9 @@ static void unqueue(struct sandbox *sandbox)
         sandbox->enforcement.is_queued = false;
 }
 
+static void on_restored(struct sandbox *sandbox, const struct session_result *result);
+static void on_shut(struct sandbox *sandbox, const struct session_result *result);
+
 /* Only what is restored is ever replaced: its policy, by the next one. */
 static void replace(struct sandbox *sandbox)
 {
@@ -161,6 +164,9 @@ static void replace(struct sandbox *sandbox)
 
         if (!sandbox->enforcement.request)
                 return;
+        /* The others who wait take no NULL for a result. */
+        assert(on_done == on_restored || on_done == on_shut);
+
         sandbox->enforcement.request = egress_request_free(sandbox->enforcement.request);
         sandbox->enforcement.on_done = NULL;
         on_done(sandbox, NULL);

@@ -17,7 +17,7 @@ struct sandbox;
 struct session;
 struct session_result;
 
-/* @result NULL: it was asked for another policy instead. */
+/* @result NULL: it was asked for another policy instead, which happens only to what is restored. */
 typedef void (*enforcement_on_done)(struct sandbox *sandbox, const struct session_result *result);
 
 /* Of one sandbox; what is in force is in its record. */
