@@ -41,7 +41,6 @@ struct side {
         struct direction direction; /* that comes from it */
         bool is_wide;               /* its pipe, and counts */
         uint64_t widen_at_bytes;    /* that it has carried */
-        uint64_t duration_usec;     /* of the direction, when it is over */
 };
 
 struct flow {
@@ -101,27 +100,16 @@ static void let_go(struct flow *flow, bool is_reset)
         flow->has_ended = true;
 }
 
-static struct flow_count count_of(const struct side *side, uint64_t duration_usec)
-{
-        bool is_over = side->direction.state == DIRECTION_OVER;
-
-        return (struct flow_count){
-                .bytes = side->direction.n_bytes,
-                .duration_usec = is_over ? side->duration_usec : duration_usec,
-        };
-}
-
 /* The last thing that is done with a flow: the callback may free it. */
 static void finish(struct flow *flow, enum flow_how how, enum flow_side which, int error)
 {
-        uint64_t duration_usec = clock_monotonic_usec() - flow->started_usec;
         const struct flow_end end = {
                 .how = how,
                 .side = which,
                 .error = error,
-                .sent = count_of(&flow->sides[FLOW_INSIDE], duration_usec),
-                .received = count_of(&flow->sides[FLOW_OUTSIDE], duration_usec),
-                .duration_usec = duration_usec,
+                .sent.bytes = flow->sides[FLOW_INSIDE].direction.n_bytes,
+                .received.bytes = flow->sides[FLOW_OUTSIDE].direction.n_bytes,
+                .duration_usec = clock_monotonic_usec() - flow->started_usec,
         };
 
         let_go(flow, how != FLOW_CLOSED);
@@ -180,7 +168,6 @@ static bool pump(struct flow *flow, enum flow_side which)
                 return true;
         }
         give_width_back(side);
-        side->duration_usec = clock_monotonic_usec() - flow->started_usec;
         if (other->direction.state != DIRECTION_OVER)
                 return true;
         finish(flow, FLOW_CLOSED, which, 0);
@@ -238,7 +225,6 @@ static void set_options(int fd)
                 int level, name, value;
         } options[] = {
                 { IPPROTO_TCP, TCP_NODELAY, 1 },
-                { SOL_SOCKET, SO_RCVLOWAT, 1 },
                 { SOL_SOCKET, SO_KEEPALIVE, 1 },
                 { IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_SEC },
                 { IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SEC },

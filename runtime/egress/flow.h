@@ -49,10 +49,9 @@ enum flow_how {
         FLOW_CUT,        /* by flow_cut() */
 };
 
-/* What was handed to the other side's socket, and the time from the start to the end of it. */
+/* What was handed to the other side's socket. */
 struct flow_count {
         uint64_t bytes;
-        uint64_t duration_usec;
 };
 
 struct flow_end {
@@ -79,8 +78,8 @@ struct flow_config {
 
 /*
  * Takes both sockets, which must not block, in any case: when it fails both are reset. Bytes that
- * were looked at before with MSG_PEEK are still in the socket and are passed on; SO_RCVLOWAT, which
- * helps to wait for more of them, is put back. 0, FLOW_E_NO_ROOM or a negative errno.
+ * were looked at before with MSG_PEEK are still in the socket and are passed on. 0, FLOW_E_NO_ROOM
+ * or a negative errno.
  */
 int flow_new(const struct flow_config *config, int inside_fd, int outside_fd,
              struct flow **ret_flow);

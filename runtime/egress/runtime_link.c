@@ -29,7 +29,7 @@ static int on_told(void *userdata, void *data, size_t size)
         struct egress *egress = userdata;
 
         if (size == sizeof(struct egress_event))
-                wall_event_push(&egress->networks, &egress->unclaimed, data);
+                wall_event_push(egress, data);
         server_sync_count_soon(egress);
         return 0;
 }
@@ -131,7 +131,7 @@ static int add_network(struct egress *egress, const Hotcell__Egress__V1__AddNetw
                 leave_out(spec.sandbox_id, r);
                 return 0;
         }
-        wall_events_claim(&egress->networks, &egress->unclaimed, network);
+        wall_events_claim(egress, network);
         return 0;
 }
 
@@ -140,6 +140,8 @@ static int remove_network(struct egress *egress, const Hotcell__Egress__V1__Remo
         struct network *network = network_tables_find(&egress->networks, message->sandbox_id);
         int r;
 
+        /* It was left out. Counts are told of a cgroup, which only AddNetwork names: those of this
+         * one are not told, and its sandbox was refused or has ended. */
         if (!network)
                 return 0;
         r = watch_ring(egress);

@@ -2,7 +2,8 @@
  * A program is refused only after the wall's event is in the ring, so once the ring was empty and
  * what the sandbox's teller summed up was told, all of what a program saw is in the queue of
  * events, and once that was sent as far as it went, all is told. Both may be kept waiting: the ring
- * by a record that another CPU is writing, the queue by a hotcelld that records slowly.
+ * by a record that another CPU is writing, the queue by a hotcelld that records slowly. Whose sums
+ * are told waits for nobody else's.
  */
 #include "runtime/egress/server_sync.h"
 
@@ -190,62 +191,57 @@ static bool is_ring_empty(const struct egress *egress)
         return poll(&ring, 1, 0) == 0;
 }
 
-static void mark(struct server_sync *sync, uint64_t event)
+static bool is_any_unmarked(const struct server_sync *sync)
 {
         for (size_t i = 0; i < sync->n_waiting; i++)
                 if (sync->waiting[i].event == 0)
-                        sync->waiting[i].event = event;
+                        return true;
+        return false;
 }
 
-/* Of those who wait: what was too much to be told one by one. */
-static bool are_sums_told(const struct egress *egress)
-{
-        const struct server_sync *sync = &egress->sync;
-
-        for (size_t i = 0; i < sync->n_waiting; i++) {
-                struct network *network =
-                        sync->waiting[i].event == 0
-                                ? network_tables_find_group(&egress->networks,
-                                                            sync->waiting[i].cgroup_id)
-                                : NULL;
-
-                if (network && !teller_flush(network->teller))
-                        return false;
-        }
-        return true;
-}
-
-/* Finds which event is the last that they wait for, if that can be known now. */
-static void take_ring(struct egress *egress)
+/* All but those of whom something was too much to be told one by one, for whose sum there is no
+ * room until some of what is queued is recorded. */
+static void mark(struct egress *egress)
 {
         struct server_sync *sync = &egress->sync;
 
-        /* They came in order: the last one tells. */
-        if (sync->n_waiting == 0 || sync->waiting[sync->n_waiting - 1].event > 0)
+        for (size_t i = 0; i < sync->n_waiting; i++) {
+                struct network *network;
+
+                if (sync->waiting[i].event > 0)
+                        continue;
+                network = network_tables_find_group(&egress->networks, sync->waiting[i].cgroup_id);
+                if (!network || teller_flush(network->teller))
+                        sync->waiting[i].event = egress->events.n_pushed;
+        }
+}
+
+/* Finds which event is the last that each waits for, where that can be known now. */
+static void take_ring(struct egress *egress)
+{
+        if (!is_any_unmarked(&egress->sync))
                 return;
         egress_consume(egress);
-        if (!are_sums_told(egress))
-                return; /* until some of what is queued is recorded */
         if (is_ring_empty(egress))
-                mark(sync, egress->events.n_pushed);
+                mark(egress);
         else
-                again(sync->again);
+                again(egress->sync.again);
 }
 
 void server_sync_go_on(struct egress *egress)
 {
         struct server_sync *sync = &egress->sync;
-        size_t n = 0;
+        size_t n_left = 0;
 
         take_ring(egress);
         server_link_send_events(egress);
-        while (n < sync->n_waiting && sync->waiting[n].event > 0 &&
-               sync->waiting[n].event <= egress->events.n_sent) {
-                answer(egress, sync->waiting[n].request, sync->waiting[n].cgroup_id);
-                n++;
+        for (size_t i = 0; i < sync->n_waiting; i++) {
+                if (sync->waiting[i].event > 0 && sync->waiting[i].event <= egress->events.n_sent)
+                        answer(egress, sync->waiting[i].request, sync->waiting[i].cgroup_id);
+                else
+                        sync->waiting[n_left++] = sync->waiting[i];
         }
-        sync->n_waiting -= n;
-        memmove(sync->waiting, sync->waiting + n, sync->n_waiting * sizeof(sync->waiting[0]));
+        sync->n_waiting = n_left;
 }
 
 void server_sync_begin(struct egress *egress, uint64_t request, const char *sandbox_id)

@@ -19,7 +19,7 @@ struct server_sync {
         struct {
                 uint64_t request;
                 uint64_t cgroup_id; /* zero: there is no such network */
-                uint64_t event; /* that has to be sent first; zero: the ring was not empty yet */
+                uint64_t event;     /* that has to be sent first; zero: it is not known yet */
         } waiting[SYNCS_MAX];
         size_t n_waiting;
         sd_event_source *again;    /* enabled: the ring is to be looked at once more */

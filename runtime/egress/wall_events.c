@@ -5,8 +5,8 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
-#include "runtime/egress/network_tables.h"
 #include "runtime/egress/teller.h"
 
 static Hotcell__Egress__V1__Reason reason_of(uint8_t verdict)
@@ -78,14 +78,25 @@ static struct event event_of(struct network *network, const struct egress_event 
         return event;
 }
 
-void wall_event_push(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
-                     const struct egress_event *told)
+/* In place of the oldest one. If nobody claimed that it is lost, also when it was the proof of a
+ * sandbox that never came: which it is, only its network could say. */
+static void keep_unclaimed(struct egress *egress, const struct egress_event *told)
 {
-        struct network *network = network_tables_find_group(networks, told->cgroup_id);
+        struct wall_unclaimed *unclaimed = &egress->unclaimed;
+        struct egress_event *record = &unclaimed->records[unclaimed->n++ % WALL_UNCLAIMED_MAX];
+
+        if (record->cgroup_id)
+                events_lose(&egress->events, 1);
+        *record = *told;
+}
+
+void wall_event_push(struct egress *egress, const struct egress_event *told)
+{
+        struct network *network = network_tables_find_group(&egress->networks, told->cgroup_id);
         struct event event;
 
         if (!network) {
-                unclaimed->records[unclaimed->n++ % WALL_UNCLAIMED_MAX] = *told;
+                keep_unclaimed(egress, told);
                 return;
         }
         if (take_proof(network, told))
@@ -94,9 +105,9 @@ void wall_event_push(const struct network_tables *networks, struct wall_unclaime
         teller_push(network->teller, &event);
 }
 
-void wall_events_claim(const struct network_tables *networks, struct wall_unclaimed *unclaimed,
-                       const struct network *network)
+void wall_events_claim(struct egress *egress, const struct network *network)
 {
+        struct wall_unclaimed *unclaimed = &egress->unclaimed;
         size_t n = MIN(unclaimed->n, (size_t)WALL_UNCLAIMED_MAX);
 
         for (size_t i = unclaimed->n - n; i < unclaimed->n; i++) {
@@ -104,7 +115,7 @@ void wall_events_claim(const struct network_tables *networks, struct wall_unclai
 
                 if (told->cgroup_id != network->cgroup_id)
                         continue;
-                wall_event_push(networks, unclaimed, told);
+                wall_event_push(egress, told);
                 told->cgroup_id = 0;
         }
 }

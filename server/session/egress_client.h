@@ -37,7 +37,8 @@ enum egress_result {
         EGRESS_E_LOST = 1, /* the connection, and with it all that was in force, as far as known */
         EGRESS_E_SILENT,   /* there was no answer: it may still be put in force */
         EGRESS_E_TOO_COMPLEX, /* and the policy before is still in force */
-        EGRESS_E_REFUSED,     /* likewise */
+        EGRESS_E_NOT_PROVEN,  /* likewise; no refusal of the wall was seen from within */
+        EGRESS_E_REFUSED,     /* likewise, for another reason */
 };
 
 struct egress_answer {

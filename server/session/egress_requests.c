@@ -19,6 +19,7 @@
 
 #define TO_SERVER(name)   HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
 #define FROM_SERVER(name) HOTCELL__EGRESS__V1__FROM_SERVER__BODY_##name
+#define FAILURE(name)     HOTCELL__EGRESS__V1__FAILURE_REASON__FAILURE_REASON_##name
 
 enum kind {
         KIND_POLICY,
@@ -334,9 +335,9 @@ int egress_requests_send(struct egress_requests *requests, int fd)
 
 static enum egress_result result_of(const Hotcell__Egress__V1__Failure *failure)
 {
-        return failure->reason == HOTCELL__EGRESS__V1__FAILURE_REASON__FAILURE_REASON_TOO_COMPLEX
-                       ? EGRESS_E_TOO_COMPLEX
-                       : EGRESS_E_REFUSED;
+        if (failure->reason == FAILURE(TOO_COMPLEX))
+                return EGRESS_E_TOO_COMPLEX;
+        return failure->reason == FAILURE(NOT_PROVEN) ? EGRESS_E_NOT_PROVEN : EGRESS_E_REFUSED;
 }
 
 bool egress_requests_hear(struct egress_requests *requests,

@@ -67,6 +67,25 @@ static void note_in_force(struct sandbox *sandbox, const struct egress_enforced 
                   sandbox->record.sandbox_id, (long long)now->version);
 }
 
+/* Its probe may have been told to the hotcell-egress before, with which that is gone. */
+static bool may_have_been_proven(const struct sandbox *sandbox)
+{
+        return sandbox->record.state == SANDBOX_CREATING &&
+               sandbox->enforcement.n_ready_before != sandbox->session->restoration.n_ready;
+}
+
+static struct session_result result_of_refusal(const struct sandbox *sandbox,
+                                               const struct egress_answer *answer)
+{
+        struct session_result result =
+                result_of(SESSION_E_EGRESS, "hotcell-egress refused the policy of sandbox %s: %s",
+                          sandbox->record.sandbox_id, answer->message);
+
+        if (answer->result == EGRESS_E_NOT_PROVEN && may_have_been_proven(sandbox))
+                result.retry_usec = enforcement_retry_usec(sandbox->session);
+        return result;
+}
+
 static struct session_result result_of_answer(const struct sandbox *sandbox,
                                               const struct egress_answer *answer)
 {
@@ -92,11 +111,11 @@ static struct session_result result_of_answer(const struct sandbox *sandbox,
                 return result_of(SESSION_E_RULE_TOO_COMPLEX,
                                  "The egress rules of sandbox %s do not fit the tables: %s", id,
                                  answer->message);
+        case EGRESS_E_NOT_PROVEN:
         case EGRESS_E_REFUSED:
                 break;
         }
-        return result_of(SESSION_E_EGRESS, "hotcell-egress refused the policy of sandbox %s: %s",
-                         id, answer->message);
+        return result_of_refusal(sandbox, answer);
 }
 
 static void on_answer(void *userdata, const struct egress_answer *answer)
@@ -135,6 +154,9 @@ static void unqueue(struct sandbox *sandbox)
         sandbox->enforcement.is_queued = false;
 }
 
+static void on_restored(struct sandbox *sandbox, const struct session_result *result);
+static void on_shut(struct sandbox *sandbox, const struct session_result *result);
+
 /* Only what is restored is ever replaced: its policy, by the next one. */
 static void replace(struct sandbox *sandbox)
 {
@@ -142,6 +164,9 @@ static void replace(struct sandbox *sandbox)
 
         if (!sandbox->enforcement.request)
                 return;
+        /* The others who wait take no NULL for a result. */
+        assert(on_done == on_restored || on_done == on_shut);
+
         sandbox->enforcement.request = egress_request_free(sandbox->enforcement.request);
         sandbox->enforcement.on_done = NULL;
         on_done(sandbox, NULL);
@@ -181,6 +206,11 @@ static struct session_result ask(struct sandbox *sandbox, bool is_shut, enforcem
         enforcement->is_shut = is_shut;
         enforcement->on_done = on_done;
         return result;
+}
+
+void enforcement_expect(struct sandbox *sandbox)
+{
+        sandbox->enforcement.n_ready_before = sandbox->session->restoration.n_ready;
 }
 
 struct session_result enforcement_begin(struct sandbox *sandbox, enforcement_on_done on_done)
@@ -380,6 +410,7 @@ static void enqueue_all(struct session *session)
 void session_on_egress_ready(struct session *session)
 {
         session->restoration.was_ready = true;
+        session->restoration.n_ready++;
         enqueue_all(session);
         restore_more(session);
 }

@@ -17,7 +17,7 @@ struct sandbox;
 struct session;
 struct session_result;
 
-/* @result NULL: it was asked for another policy instead. */
+/* @result NULL: it was asked for another policy instead, which happens only to what is restored. */
 typedef void (*enforcement_on_done)(struct sandbox *sandbox, const struct session_result *result);
 
 /* Of one sandbox; what is in force is in its record. */
@@ -26,6 +26,7 @@ struct enforcement {
         enforcement_on_done on_done;
         int64_t version; /* that was asked for */
         uint8_t sha256[32];
+        unsigned n_ready_before; /* restoration.n_ready when the sandbox was asked for */
         bool is_shut;            /* instead of its policy nothing was to leave */
         enum egress_result last; /* how it went */
         struct call *update;     /* that waits for it */
@@ -40,6 +41,7 @@ struct restoration {
         TAILQ_HEAD(, sandbox) queue; /* whose policies are to be put in force again */
         unsigned n_asked;            /* and were asked for */
         bool was_ready;              /* this runtime has a hotcell-egress */
+        unsigned n_ready;            /* so many of them came, of all runtimes */
         void (*on_done)(void *userdata);
         void *userdata;
         sd_event_source *patience;
@@ -50,6 +52,9 @@ int64_t enforcement_retry_usec(const struct session *session);
 
 /* There is somebody to ask, or somebody is needed, and its policy is not known to be in force. */
 bool enforcement_is_needed(const struct sandbox *sandbox);
+
+/* It is about to be made. */
+void enforcement_expect(struct sandbox *sandbox);
 
 /* Asks for the policy of its record. With an outcome, @on_done does not come. */
 struct session_result enforcement_begin(struct sandbox *sandbox, enforcement_on_done on_done);

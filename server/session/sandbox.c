@@ -435,6 +435,7 @@ void sandbox_create(struct sandbox *sandbox)
         struct session_result failure;
         int r;
 
+        enforcement_expect(sandbox);
         sandbox->is_row_pending = true;
         store_insert_sandbox(sandbox->session->store, &sandbox->record, on_row_inserted, sandbox);
         r = request_creation(sandbox);

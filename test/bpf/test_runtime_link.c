@@ -23,6 +23,7 @@
 #include "runtime/egress/resolver.h"
 #include "runtime/egress/runtime_link.h"
 #include "runtime/egress/server_link.h"
+#include "runtime/egress/wall_events.h"
 #include "test/bpf/fixture.h"
 #include "test/lib/patience.h"
 #include "test/lib/suite.h"
@@ -364,6 +365,38 @@ START_TEST(a_network_that_went_is_forgotten_when_its_events_are_recorded)
 }
 END_TEST
 
+static void push_records(uint64_t cgroup_id, size_t n)
+{
+        const struct egress_event told = { .cgroup_id = cgroup_id,
+                                           .verdict = EGRESS_DENIED_DEFAULT };
+
+        for (size_t i = 0; i < n; i++)
+                wall_event_push(&egress, &told);
+}
+
+START_TEST(records_that_nobody_claimed_are_counted_as_lost)
+{
+        const uint64_t nobody = f.boxes[0].group.id + 1;
+        const uint64_t n_pushed = egress.events.n_pushed;
+
+        say_start();
+        push_records(f.boxes[0].group.id, 2);
+        push_records(nobody, WALL_UNCLAIMED_MAX - 2);
+        ck_assert_uint_eq(egress.events.n_lost, 0);
+        say_added(NO_LEAF);
+        ck_assert_uint_eq(egress.events.n_pushed, n_pushed + 2);
+        /* In place of those that were claimed. */
+        push_records(nobody, 2);
+        ck_assert_uint_eq(egress.events.n_lost, 0);
+        push_records(nobody, 3);
+        ck_assert_uint_eq(egress.events.n_lost, 3);
+        /* One whose network is known needs no place. */
+        push_records(f.boxes[0].group.id, 1);
+        ck_assert_uint_eq(egress.events.n_lost, 3);
+        ck_assert_uint_eq(egress.events.n_pushed, n_pushed + 3);
+}
+END_TEST
+
 /* --- the proof ---------------------------------------------------------------------------------
  */
 
@@ -475,6 +508,7 @@ int main(void)
         tcase_add_test(tests, a_network_that_goes_before_there_is_a_server_has_told_all);
         tcase_add_test(tests, a_network_that_goes_with_a_full_queue_loses_nothing_of_the_ring);
         tcase_add_test(tests, a_network_that_went_is_forgotten_when_its_events_are_recorded);
+        tcase_add_test(tests, records_that_nobody_claimed_are_counted_as_lost);
         tcase_add_test(tests, the_event_of_the_probe_proves_a_network);
         tcase_add_test(tests, the_event_of_the_probe_may_still_be_in_the_ring);
         tcase_add_loop_test(tests, without_the_events_of_the_probe_no_policy_is_enforced, 0, 2);

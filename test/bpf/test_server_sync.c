@@ -48,7 +48,7 @@ static Hotcell__Egress__V1__ToServer *packet; /* what was heard last */
 static int on_told(void *userdata, void *data, size_t size)
 {
         ck_assert_uint_eq(size, sizeof(struct egress_event));
-        wall_event_push(&egress.networks, &egress.unclaimed, data);
+        wall_event_push(userdata, data);
         server_sync_count_soon(userdata);
         return 0;
 }
@@ -435,6 +435,39 @@ START_TEST(the_answer_waits_until_the_queue_has_room)
 }
 END_TEST
 
+/* More than its share of the queue: the last three are summed up. */
+static void exceed_share(void)
+{
+        const struct event event = { .cgroup_id = network->cgroup_id,
+                                     .source = EGRESS_SOURCE(WALL),
+                                     .count = 1 };
+
+        for (size_t i = 0; i < EVENTS_MAX / 2 + 3; i++)
+                teller_push(network->teller, &event);
+        ck_assert(!teller_flush(network->teller));
+}
+
+START_TEST(who_waits_for_room_keeps_no_other_waiting)
+{
+        exceed_share();
+        ask(7, sandbox_id);
+        ask(8, "other");
+        settle();
+        /* For which nobody has to wait who asked before. */
+        fill_queue();
+        for (wait_any(); packet->body_case == TO_SERVER(EVENTS); wait_any())
+                acknowledge(packet->events->events[packet->events->n_events - 1]->number);
+        ck_assert_int_eq((int)packet->body_case, TO_SERVER(SYNCED));
+        ck_assert_uint_eq(packet->request, 8);
+        ck_assert_uint_eq(egress.sync.n_waiting, 1);
+        for (wait_any(); packet->body_case != TO_SERVER(SYNCED); wait_any())
+                if (packet->body_case == TO_SERVER(EVENTS))
+                        acknowledge(egress.events.n_sent);
+        ck_assert_uint_eq(packet->request, 7);
+        ck_assert_uint_eq(egress.sync.n_waiting, 0);
+}
+END_TEST
+
 /* The one that asked is gone, and its successor asked for nothing. */
 START_TEST(another_hotcelld_hears_no_answer_of_the_ones_before)
 {
@@ -561,6 +594,7 @@ int main(void)
         tcase_add_test(tests, a_sandbox_that_is_not_there_has_told_all);
         tcase_add_test(tests, the_answer_waits_until_the_events_before_it_may_be_sent);
         tcase_add_test(tests, the_answer_waits_until_the_queue_has_room);
+        tcase_add_test(tests, who_waits_for_room_keeps_no_other_waiting);
         tcase_add_test(tests, too_many_are_refused);
         tcase_add_test(tests, counts_are_told_within_a_second_and_to_the_next);
         tcase_add_test(tests, the_last_counts_are_those_of_who_read_them_last);

@@ -135,9 +135,7 @@ START_TEST(bytes_pass_both_ways_and_are_counted)
         expect_closed(&relay);
         ck_assert_uint_eq(relay.told.sent.bytes, 70001);
         ck_assert_uint_eq(relay.told.received.bytes, 300000);
-        ck_assert_uint_gt(relay.told.received.duration_usec, 0);
-        ck_assert_uint_lt(relay.told.received.duration_usec, relay.told.sent.duration_usec);
-        ck_assert_uint_le(relay.told.sent.duration_usec, relay.told.duration_usec);
+        ck_assert_uint_gt(relay.told.duration_usec, 0);
         ck_assert_uint_le(relay.told.duration_usec, relay.told_usec - start_usec);
         relay_deinit(&relay);
 }
@@ -147,7 +145,6 @@ START_TEST(bytes_that_were_looked_at_before_pass_too)
 {
         struct relay relay;
         int near[_FLOW_SIDE_N];
-        const int more = 11;
         char bytes[16];
 
         if (!relay_init(&relay, 0, near))
@@ -156,8 +153,6 @@ START_TEST(bytes_that_were_looked_at_before_pass_too)
         while (relay.ends[FLOW_INSIDE].n_sent < 10)
                 ck_assert_int_ge(sd_event_run(relay.event, UINT64_MAX), 0);
         ck_assert_int_eq(recv(near[FLOW_INSIDE], bytes, sizeof(bytes), MSG_PEEK), 10);
-        ck_assert_int_eq(
-                setsockopt(near[FLOW_INSIDE], SOL_SOCKET, SO_RCVLOWAT, &more, sizeof(more)), 0);
         ck_assert_int_eq(relay_start(&relay, near), 0);
         relay_run_until_received(&relay, &relay.ends[FLOW_OUTSIDE], 10);
         send_bytes(&relay.ends[FLOW_INSIDE], 1, false);

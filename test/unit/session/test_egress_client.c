@@ -163,7 +163,7 @@ static const struct {
         enum egress_result result;
 } refusals[] = {
         { REASON(INVALID), EGRESS_E_REFUSED },         { REASON(NOT_FOUND), EGRESS_E_REFUSED },
-        { REASON(EXHAUSTED), EGRESS_E_REFUSED },       { REASON(NOT_PROVEN), EGRESS_E_REFUSED },
+        { REASON(EXHAUSTED), EGRESS_E_REFUSED },       { REASON(NOT_PROVEN), EGRESS_E_NOT_PROVEN },
         { REASON(TOO_COMPLEX), EGRESS_E_TOO_COMPLEX }, { 4711, EGRESS_E_REFUSED },
 };
 

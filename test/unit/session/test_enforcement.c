@@ -172,6 +172,43 @@ START_TEST(a_relay_that_goes_away_is_no_sandbox)
 }
 END_TEST
 
+/* The proof of the wall was told to the one before: that of another sandbox will not be. */
+START_TEST(a_relay_that_is_started_anew_during_the_creation_may_lack_the_proof)
+{
+        static const struct {
+                bool is_restarted;
+                int reason;
+                bool has_retry;
+        } rows[] = {
+                { true, REASON(NOT_PROVEN), true },
+                { true, REASON(EXHAUSTED), false },
+                { false, REASON(NOT_PROVEN), false }, /* nor would the next one be proven */
+        };
+        struct answer answer;
+
+        start_with_egress();
+        fake_runtime_script(f.runtime)->hold_create = true;
+        begin_creation(loose, &answer);
+        run_turns(20);
+        if (rows[_i].is_restarted) {
+                fake_egress_restart(f.egress);
+                fake_runtime_egress_ready(f.runtime);
+                run_turns(4);
+        }
+        script()->fail = rows[_i].reason;
+        fake_runtime_release(f.runtime);
+        run_until_true(&answer.is_done);
+        expect_refused(answer, SESSION_E_EGRESS);
+        ck_assert_int_eq(answer.result.retry_usec > 0, rows[_i].has_retry);
+        /* The one after that is made while nothing is started anew. */
+        answer = create_with(loose);
+        expect_refused(answer, SESSION_E_EGRESS);
+        ck_assert_int_eq(answer.result.retry_usec, 0);
+        script()->fail = 0;
+        make_sandbox(loose);
+}
+END_TEST
+
 START_TEST(another_policy_in_force_is_no_sandbox)
 {
         start_with_egress();
@@ -352,6 +389,8 @@ int main(void)
         tcase_add_loop_test(tests, a_refused_policy_is_no_sandbox, 0, REFUSALS);
         tcase_add_test(tests, a_relay_that_does_not_answer_is_no_sandbox);
         tcase_add_loop_test(tests, a_relay_that_goes_away_is_no_sandbox, 0, 4);
+        tcase_add_loop_test(
+                tests, a_relay_that_is_started_anew_during_the_creation_may_lack_the_proof, 0, 3);
         tcase_add_loop_test(tests, another_policy_in_force_is_no_sandbox, 0, 2);
         tcase_add_test(tests, a_relay_that_knows_no_types_of_records_enforces_another_policy);
         tcase_add_test(tests, garbage_instead_of_an_answer_is_no_sandbox);
