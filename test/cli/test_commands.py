@@ -377,7 +377,7 @@ class Others(CliTest):
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(walls=walls[:1])).returncode, 125)
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(ready=True)).returncode, 125)
 
-    def test_doctor_says_whether_anything_can_leave(self):
+    def test_doctor_says_what_it_knows_of_leaving(self):
         walls = [server_info.Wall(name="cgroup", holds=True, required=True),
                  server_info.Wall(name="egress_relay", holds=False, detail="hotcell-egress has ended", fix="read the log")]
         ran = self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True))
@@ -385,7 +385,9 @@ class Others(CliTest):
         self.assertIn(b"read the log", ran.stdout)
         self.assertIn(b"What policies allow can leave sandboxes: NO, see egress_relay above.", ran.stdout)
         walls[1].holds = True
-        self.assertIn(b"can leave sandboxes: yes.", self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True)).stdout)
+        self.assertIn(b"What policies allow can leave sandboxes: hotcell-egress is there and answers; whether this host has routes and a name server "
+                      b"that answers was not asked.", self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True)).stdout)
+        self.assertNotIn(b"leave sandboxes", self.doctor(server_info.GetServerInfoResponse(walls=walls[:1], ready=True)).stdout)
 
     def test_doctor_of_a_stranger_does_without_a_new_probe(self):
         def answer(request):
