@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import tempfile
 import threading
 import time
@@ -103,12 +104,29 @@ class Requests(CliTest):
                 ("2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, [2001:db8::/32]:443"),
                 ("[2001:db8::]/32:443", "has its length behind the bracket: write [2001:db8::/32]:443"),
                 ("[2001:db8::]/32", "has its length behind the bracket: write [2001:db8::/32]"),
-                ("udp:2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, [2001:db8::/32]:443"),
+                ("udp:2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, udp:[2001:db8::/32]:443"),
+                ("udp:[2001:db8::]/32:443", "has its length behind the bracket: write udp:[2001:db8::/32]:443"),
+                ("tcp:example.org:443/path", "has a path: write only the host and its ports, tcp:example.org:443"),
+                ("https://user:pw@example.org/", "is a URL: write only its host and port, example.org:443"),
+                ("https://a@b@example.org:8443/@x", "is a URL: write only its host and port, example.org:8443"),
+                ("udp:*", "is no host: for all addresses use --allow udp:0.0.0.0/0 --allow 'udp:[::/0]'"),
+                ("udp:*:53", "is no host: for all addresses use --allow udp:0.0.0.0/0:53 --allow 'udp:[::/0]:53'"),
+                ("icmp:*", "is no host: for all addresses use --allow icmp:0.0.0.0/0 --allow 'icmp:[::/0]'"),
+                ("tcp:*", "is no host: for all public ones use --egress-default allow-public"),
                 ("*", "is no host: for all public ones use --egress-default allow-public"),
                 ("*:443", "is no host: for all public ones use --egress-default allow-public")):
             with self.subTest(text=text):
                 ran = self.hotcell(None, "run", "--deny", "a.org", "--allow", text, "-c", "1")
                 self.assertEqual((ran.returncode, ran.stderr.decode()), (125, f"hotcell: run: --allow '{text}' {wanted}\n"))
+
+    def test_who_denies_all_is_told_how(self):
+        for text, wanted in (("*", "--deny 0.0.0.0/0 --deny '[::/0]'"), ("*:25", "--deny 0.0.0.0/0:25 --deny '[::/0]:25'"),
+                             ("udp:*:53", "--deny udp:0.0.0.0/0:53 --deny 'udp:[::/0]:53'")):
+            ran = self.hotcell(None, "run", "--deny", text, "-c", "1")
+            self.assertEqual((ran.returncode, ran.stderr.decode()), (
+                125, f"hotcell: run: --deny '{text}' is no host: nothing leaves that is not allowed; against what is allowed use {wanted}\n"))
+            rules = self.egress(*shlex.split(wanted)).rules
+            self.assertEqual([rule.cidr for rule in rules], ["0.0.0.0/0", "::/0"])
 
     def test_unset_limits_are_not_sent(self):
         request = self.request("run", "-c", "pass")
