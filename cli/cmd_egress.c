@@ -132,6 +132,7 @@ static void say_dropped(struct client *client, const char *sandbox_id)
         if (!call || client_call_read(call, COUNT_TIMEOUT_MSEC, &answer) || !answer->sandbox)
                 return;
         status = answer->sandbox->egress_status;
+        (void)fflush(stdout); /* both may go to the same file */
         if (status && status->refusals && status->refusals->dropped > 0)
                 say("%" PRId64 " of %" PRId64 " refusals in the sandbox are not in the log: they "
                     "were too many at once, and only counted",

@@ -230,6 +230,10 @@ class Egress(CliTest):
         for words in ((), ("-o", "jsonl")):
             ran = self.hotcell(server, "egress", "log", *words, SANDBOX_ID)
             self.assertEqual((ran.returncode, ran.stderr), (0, said))
+        with tempfile.TemporaryFile() as file:  # both streams in one, as with 2>&1
+            subprocess.run([HOTCELL, "egress", "log", SANDBOX_ID], stdout=file, stderr=file, env=self.environment(server), check=True, timeout=TIMEOUT)
+            file.seek(0)
+            self.assertEqual(file.read(), self.hotcell(server, "egress", "log", SANDBOX_ID).stdout + said)
         shown = json.loads(self.hotcell(server, "sandbox", "inspect", SANDBOX_ID).stdout)
         self.assertEqual(int(shown["egress_status"]["refusals"]["dropped"]), 4429)
         box.egress_status.refusals.denied, box.egress_status.refusals.dropped = 71, 0
