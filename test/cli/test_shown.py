@@ -136,6 +136,7 @@ class Egress(CliTest):
 
     def test_an_execution_says_what_was_denied_in_lines_of_their_own(self):
         failed = {"type": egress.EGRESS_EVENT_TYPE_FAILED, "reason": 0, "error_number": 111, "error": "ECONNREFUSED"}
+        lookup = {"name": "example.org", "address": "", "port": 53, "protocol": egress.EGRESS_PROTOCOL_UDP}
         for fields, line in (
                 ({}, "egress denied: tcp 1.2.3.4:443 (no rule allows it)"),
                 ({"address": "2001:db8::1", "count": 12}, "egress denied: tcp [2001:db8::1]:443 (no rule allows it), 12 times"),
@@ -166,7 +167,11 @@ class Egress(CliTest):
                 ({"left_out": 3}, "egress denied: tcp 1.2.3.4:443 (no rule allows it); 3 before it are only in `hotcell egress log`"),
                 ({"type": egress.EGRESS_EVENT_TYPE_FLOW_ENDED, "reason": egress.EGRESS_REASON_POLICY_CHANGED},
                  "egress cut: tcp 1.2.3.4:443 (the policy was changed)"),
-                (failed, "egress failed: tcp 1.2.3.4:443 (ECONNREFUSED)")):
+                (failed, "egress failed: tcp 1.2.3.4:443 (ECONNREFUSED)"),
+                (failed | {"error": "ETIMEDOUT"}, "egress failed: tcp 1.2.3.4:443 (ETIMEDOUT)"),
+                (failed | lookup | {"error": "ETIMEDOUT"}, "egress failed: dns example.org (no name server answered)"),
+                (failed | lookup | {"error": "EREMOTEIO"}, "egress failed: dns example.org (the name server failed or cannot be reached)"),
+                (failed | lookup | {"error": "EBADMSG"}, "egress failed: dns example.org (EBADMSG)")):
             with self.subTest(line):
                 server = self.serve(play({"stdout": chunk(b"out")}, {"stderr": chunk(b"mid")}, {"egress": self.event(**fields)},
                                          {"stdout": chunk(b"put", 3)}))
