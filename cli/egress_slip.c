@@ -80,6 +80,49 @@ static char *slip_of_all(const char *protocol, const char *ports, bool is_deny)
                            protocol, ports, protocol, ports);
 }
 
+/* As in 0x7f.1 and 1.2.3.4-1.2.3.9. What are digits and dots alone, the server judges. */
+static bool ends_in_number(const char *host, size_t n)
+{
+        const char *dot, *label;
+        size_t n_label;
+
+        if (n > 0 && host[n - 1] == '.')
+                n--;
+        if (strspn(host, "0123456789.") >= n)
+                return false;
+        dot = memrchr(host, '.', n);
+        label = dot ? dot + 1 : host;
+        n_label = n - (size_t)(label - host);
+        if (n_label > 2 && label[0] == '0' && (label[1] | 0x20) == 'x')
+                return strspn(label + 2, "0123456789abcdefABCDEF") >= n_label - 2;
+        return n_label > 0 && strspn(label, "0123456789") >= n_label;
+}
+
+/* @text has no slash. */
+static char *slip_of_host(const char *text, bool is_deny)
+{
+        const char *colon = strchr(text, ':');
+        size_t n = strcspn(text, ":");
+
+        if (*text == '[')
+                return NULL;
+        if (colon && strchr(colon + 1, ':'))
+                return is_like_address(text, strlen(text))
+                               ? NULL
+                               : duplicate("has more than one colon, but is no IPv6 address: write "
+                                           "ports behind one, such as example.org:443,8000-8080");
+        if (memchr(text, '*', n) && (strncmp(text, "*.", 2) != 0 || memchr(text + 1, '*', n - 1)))
+                return format_text("may have a `*` only as the whole first label, like "
+                                   "*.example.org%s",
+                                   is_deny ? ""
+                                           : "; for all public names use --egress-default "
+                                             "allow-public");
+        if (ends_in_number(text, n))
+                return duplicate("ends in a number, as no name does: write an address like "
+                                 "93.184.216.34 or a prefix like 93.184.216.0/24");
+        return NULL;
+}
+
 char *egress_slip(const char *whole, size_t n_protocol, bool is_deny)
 {
         _cleanup_(freep) char *protocol = format_text("%.*s", (int)n_protocol, whole);
@@ -91,5 +134,7 @@ char *egress_slip(const char *whole, size_t n_protocol, bool is_deny)
                 return slip_of_url(text, scheme_end);
         if (text[0] == '*' && (!text[1] || text[1] == ':'))
                 return slip_of_all(protocol, text + 1, is_deny);
-        return slash && slash > text ? slip_of_slash(protocol, text, slash) : NULL;
+        if (!slash)
+                return slip_of_host(text, is_deny);
+        return slash > text ? slip_of_slash(protocol, text, slash) : NULL;
 }

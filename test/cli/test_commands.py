@@ -84,6 +84,10 @@ class Requests(CliTest):
             (egress.EGRESS_PROTOCOL_TCP, "udp", [443]),
             (egress.EGRESS_PROTOCOL_UNSPECIFIED, "udp.example", [443])])
 
+    def test_what_only_looks_odd_is_left_to_the_server(self):
+        for text in ("1.2.3", "::ffff:1.2.3.4", "example.0x", "example.0xg", "1.example", "a..", ".", "example.org.", "x-", "0x.org"):
+            self.assertEqual(len(self.egress("--allow", text).rules), 1, text)
+
     def test_what_is_no_host_with_ports_is_not_sent(self):
         for text in ("", ":443", "udp:", "udp::53", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
                      "example.org:80-0", "b.org:0", "b.org:65536", "b.org:90-80", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
@@ -109,6 +113,12 @@ class Requests(CliTest):
                 ("tcp:example.org:443/path", "has a path: write only the host and its ports, tcp:example.org:443"),
                 ("https://user:pw@example.org/", "is a URL: write only its host and port, example.org:443"),
                 ("https://a@b@example.org:8443/@x", "is a URL: write only its host and port, example.org:8443"),
+                *((text, "has more than one colon, but is no IPv6 address: write ports behind one, such as example.org:443,8000-8080")
+                  for text in ("example.org:443:80", "tcp:example.org:443:80", "10.0.0.1:80:https")),
+                *((text, "may have a `*` only as the whole first label, like *.example.org; for all public names use --egress-default allow-public")
+                  for text in ("a.*.org", "*x.org:443", "**.org", "*.*.org", "a.*")),
+                *((text, "ends in a number, as no name does: write an address like 93.184.216.34 or a prefix like 93.184.216.0/24")
+                  for text in ("0x7f.1", "127.0X1", "1.2.3.4-1.2.3.9", "1.2.3.4-1.2.3.9:443", "example.1", "example.1.:80", "0xff")),
                 ("udp:*", "is no host: for all addresses use --allow udp:0.0.0.0/0 --allow 'udp:[::/0]'"),
                 ("udp:*:53", "is no host: for all addresses use --allow udp:0.0.0.0/0:53 --allow 'udp:[::/0]:53'"),
                 ("icmp:*", "is no host: for all addresses use --allow icmp:0.0.0.0/0 --allow 'icmp:[::/0]'"),
@@ -120,6 +130,7 @@ class Requests(CliTest):
                 self.assertEqual((ran.returncode, ran.stderr.decode()), (125, f"hotcell: run: --allow '{text}' {wanted}\n"))
 
     def test_who_denies_all_is_told_how(self):
+        self.assertIn(b"only as the whole first label, like *.example.org\n", self.hotcell(None, "run", "--deny", "a.*", "-c", "1").stderr)
         for text, wanted in (("*", "--deny 0.0.0.0/0 --deny '[::/0]'"), ("*:25", "--deny 0.0.0.0/0:25 --deny '[::/0]:25'"),
                              ("udp:*:53", "--deny udp:0.0.0.0/0:53 --deny 'udp:[::/0]:53'")):
             ran = self.hotcell(None, "run", "--deny", text, "-c", "1")
