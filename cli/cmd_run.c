@@ -192,8 +192,16 @@ static int run_in_sandbox(const struct exec_options *exec, const struct code_opt
         return execute(client, code, show, request);
 }
 
+#define ADVICE_EGRESS                                                                              \
+        "a sandbox has one policy for all that runs in it: `hotcell sandbox update` replaces it"
+
 int cmd_exec(int argc, char **argv)
 {
+        static const struct option_elsewhere elsewhere[] = {
+                { "allow", ADVICE_EGRESS },          { "deny", ADVICE_EGRESS },
+                { "egress-default", ADVICE_EGRESS }, { "dns-type", ADVICE_EGRESS },
+                { NULL, NULL },
+        };
         static const struct usage usage = {
                 .command = "exec",
                 .operands = "[OPTIONS] SANDBOX (-c CODE | FILE | -)",
@@ -203,6 +211,7 @@ int cmd_exec(int argc, char **argv)
                 .examples = "  hotcell exec 3k7q -c 'x = 41'\n"
                             "  hotcell exec 3k7q -c 'x + 1'\n"
                             "  hotcell exec --detach my-box long.py\n",
+                .elsewhere = elsewhere,
                 .operands_min = 1,
                 .operands_max = 2,
         };
