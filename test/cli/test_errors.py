@@ -189,6 +189,7 @@ class Errors(CliTest):
                 self.assertEqual((ran.returncode, ran.stderr), (0, b""))
                 self.assertTrue(ran.stdout.startswith(f"Usage: hotcell {command} ".encode()))
                 self.assertIn(b"\nExamples:\n  ", ran.stdout)
+                self.assertEqual(b"more than 50 refusals a second" in ran.stdout, command in ("run", "exec"))
 
 
 if __name__ == "__main__":
