@@ -70,14 +70,18 @@ static bool all_required_hold(Hotcell__V1__Wall *const *walls, size_t n_walls)
         return n_walls > 0;
 }
 
-/* "yes" also for an older server, which does not tell. */
-static const char *can_leave(Hotcell__V1__Wall *const *walls, size_t n_walls)
+/* The server asks hotcell-egress alone: no name server, and nobody further off. */
+static void print_what_can_leave(Hotcell__V1__Wall *const *walls, size_t n_walls)
 {
         for (size_t i = 0; i < n_walls; i++) {
-                if (strcmp(walls[i]->name, "egress_relay") == 0 && !walls[i]->holds)
-                        return "NO, see egress_relay above";
+                if (strcmp(walls[i]->name, "egress_relay") != 0)
+                        continue;
+                (void)printf("What policies allow can leave sandboxes: %s.\n",
+                             walls[i]->holds
+                                     ? "hotcell-egress is there and answers; whether this host has "
+                                       "routes and a name server that answers was not asked"
+                                     : "NO, see egress_relay above");
         }
-        return "yes";
 }
 
 static void print_info(const Hotcell__V1__GetServerInfoResponse *info, bool serves,
@@ -95,8 +99,7 @@ static void print_info(const Hotcell__V1__GetServerInfoResponse *info, bool serv
                      : *info->runtime_version ? "NO, it is not ready"
                                               : "NO, it has no runtime");
         if (serves)
-                (void)printf("What policies allow can leave sandboxes: %s.\n",
-                             can_leave(info->walls, info->n_walls));
+                print_what_can_leave(info->walls, info->n_walls);
 }
 
 /* Asks; a probe anew only operators may have, others are told what was seen at start. */

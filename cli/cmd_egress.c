@@ -55,6 +55,8 @@ static void add_row(struct table *table, const Hotcell__V1__EgressEvent *event)
         _cleanup_(freep) char *decision = decision_of(event);
         _cleanup_(freep) char *destination = egress_destination(event);
         _cleanup_(freep) char *reason = reason_of(event);
+        _cleanup_(freep) char *pid = event->pid ? format_text("%" PRId64, event->pid)
+                                                : duplicate("-");
         char time[MESSAGE_TIME_SIZE];
         const char *const cells[] = {
                 message_time(event->event_time, time),
@@ -63,6 +65,7 @@ static void add_row(struct table *table, const Hotcell__V1__EgressEvent *event)
                 *event->name ? event->name : "-",
                 reason,
                 *event->command ? event->command : "-",
+                pid,
                 *event->execution_id ? event->execution_id : "-",
         };
 
@@ -91,7 +94,8 @@ static int list(struct client *client, enum output_format format,
                 Hotcell__V1__ListEgressEventsRequest *ask)
 {
         static const char *const headers[] = { "TIME",   "DECISION", "DESTINATION", "NAME",
-                                               "REASON", "COMMAND",  "EXECUTION",   NULL };
+                                               "REASON", "COMMAND",  "PID",         "EXECUTION",
+                                               NULL };
         _cleanup_(table_freep) struct table *table = table_new(headers);
         _cleanup_(json_putp) struct json_object *array = must(json_object_new_array());
         bool has_more = true;
@@ -132,6 +136,7 @@ static void say_dropped(struct client *client, const char *sandbox_id)
         if (!call || client_call_read(call, COUNT_TIMEOUT_MSEC, &answer) || !answer->sandbox)
                 return;
         status = answer->sandbox->egress_status;
+        (void)fflush(stdout); /* both may go to the same file */
         if (status && status->refusals && status->refusals->dropped > 0)
                 say("%" PRId64 " of %" PRId64 " refusals in the sandbox are not in the log: they "
                     "were too many at once, and only counted",
@@ -177,7 +182,7 @@ static int egress_log(int argc, char **argv)
         };
         static const struct option_row rows[] = {
                 { 0, "execution", OPTION_TEXT, offsetof(struct log_options, execution), "EXECUTION",
-                  "only what came while it ran", NULL, 0 },
+                  "only what programs asked for while it ran", NULL, 0 },
                 { 0, "type", OPTION_TEXTS, offsetof(struct log_options, types), "TYPE",
                   "only denied, failed or flow_ended; may be repeated", NULL, 0 },
                 OUTPUT_ROW(offsetof(struct log_options, format)),

@@ -59,11 +59,13 @@ static int printer_new(const struct show_options *show, bool is_one_shot,
         return event_printer_new(&config, ret_printer);
 }
 
-static const char exit_codes[] =
+static const char common_text[] =
         "Exits with the program's code; 1 when the code raised an error, 124 when its time was up, "
         "125 when\nhotcell itself failed, 130 when interrupted, 137 when killed or out of memory, "
         "128+N after signal N.\nCtrl-C interrupts the code, the second time kills it, the third "
-        "time just leaves.";
+        "time just leaves.\nIt is said what was refused on its way out. Of more than 50 refusals a "
+        "second, and 64 at once, it is only\ncounted how many they are: `hotcell egress log`, "
+        "`hotcell sandbox inspect`.";
 
 /* What is shown at the end, when nobody is there. */
 static int check_detached(const char *command, const struct code_options *code,
@@ -133,7 +135,7 @@ int cmd_run(int argc, char **argv)
                 .command = "run",
                 .operands = "[OPTIONS] (-c CODE | FILE | -)",
                 .summary = "Runs code in a sandbox that is made for it and deleted at its end.",
-                .text = exit_codes,
+                .text = common_text,
                 .examples = "  hotcell run -c 'print(6 * 7)'\n"
                             "  hotcell run --memory 512M --timeout 30s analysis.py\n"
                             "  hotcell run --save plots -c 'import matplotlib.pyplot as p; "
@@ -192,17 +194,26 @@ static int run_in_sandbox(const struct exec_options *exec, const struct code_opt
         return execute(client, code, show, request);
 }
 
+#define ADVICE_EGRESS                                                                              \
+        "a sandbox has one policy for all that runs in it: `hotcell sandbox update` replaces it"
+
 int cmd_exec(int argc, char **argv)
 {
+        static const struct option_elsewhere elsewhere[] = {
+                { "allow", ADVICE_EGRESS },          { "deny", ADVICE_EGRESS },
+                { "egress-default", ADVICE_EGRESS }, { "dns-type", ADVICE_EGRESS },
+                { NULL, NULL },
+        };
         static const struct usage usage = {
                 .command = "exec",
                 .operands = "[OPTIONS] SANDBOX (-c CODE | FILE | -)",
                 .summary = "Runs code in a sandbox that stays: variables and files are still there "
                            "next time.",
-                .text = exit_codes,
+                .text = common_text,
                 .examples = "  hotcell exec 3k7q -c 'x = 41'\n"
                             "  hotcell exec 3k7q -c 'x + 1'\n"
                             "  hotcell exec --detach my-box long.py\n",
+                .elsewhere = elsewhere,
                 .operands_min = 1,
                 .operands_max = 2,
         };

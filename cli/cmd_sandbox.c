@@ -81,9 +81,11 @@ static int create(const struct create_options *options, const struct spec_option
         if (!answer->created && !options->quiet)
                 say("it was there already");
         /* Also when it is to be quiet: what was asked for is not what holds. */
-        if (answer->egress_differs && create->spec->egress)
-                say("it has another egress policy than the one given here, and keeps it; `hotcell "
-                    "sandbox inspect` shows it, `hotcell sandbox update` replaces it");
+        if (answer->egress_differs)
+                say("it has another egress policy than %s, and keeps it; `hotcell sandbox inspect` "
+                    "shows it, `hotcell sandbox update` replaces it",
+                    create->spec->egress ? "the one given here"
+                                         : "that of no rules, under which nothing leaves");
         return 0;
 }
 

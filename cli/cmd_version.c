@@ -67,12 +67,16 @@ static void print_rule(const char *flag, const Hotcell__V1__DurationRule *rule)
 
 static void print_egress_limits(const Hotcell__V1__EgressLimits *limits)
 {
+        _cleanup_(freep) char *bytes = NULL;
+
         if (!limits)
                 return; /* an older server */
+        /* Not rounded: it must fit. */
+        bytes = format_text("%.10g MiB", (double)limits->bytes / (1 << 20));
         (void)printf("  --allow, --deny: at most %d together, with %d ranges of ports each, %d of "
                      "names that are not ASCII, %s in all\n",
                      limits->rules, limits->port_ranges, limits->converted_names,
-                     show_bytes(limits->bytes));
+                     bytes);
 }
 
 static void print_template(const Hotcell__V1__TemplateInfo *template)

@@ -151,16 +151,17 @@ static bool read_rule(const char *text, Hotcell__V1__EgressRule *rule)
 
 /* --- all of them --- */
 
-static char *slip_of(const char *text)
+static char *slip_of(const char *option, const char *text)
 {
         Hotcell__V1__EgressProtocol protocol;
 
-        return egress_slip(skip_protocol(text, &protocol));
+        return egress_slip(text, (size_t)(skip_protocol(text, &protocol) - text),
+                           strcmp(option, "deny") == 0);
 }
 
 static void say_what_is_wrong(const char *command, const char *option, const char *text)
 {
-        _cleanup_(freep) char *slip = slip_of(text);
+        _cleanup_(freep) char *slip = slip_of(option, text);
 
         if (slip)
                 say_of(command, "--%s '%s' %s", option, text, slip);
@@ -176,7 +177,7 @@ static int add_rules(const char *command, const char *option, const struct optio
 {
         for (size_t i = 0; i < texts->n; i++) {
                 Hotcell__V1__EgressRule *rule = message_new(&hotcell__v1__egress_rule__descriptor);
-                _cleanup_(freep) char *slip = slip_of(texts->items[i]);
+                _cleanup_(freep) char *slip = slip_of(option, texts->items[i]);
 
                 rule->action = action;
                 policy->rules = reallocate(policy->rules, policy->n_rules + 1, sizeof(void *));

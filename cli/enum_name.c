@@ -1,5 +1,7 @@
 #include "cli/enum_name.h"
 
+#include <ctype.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* All of an enum's names begin with what its zero value has before `UNSPECIFIED`. */
@@ -18,6 +20,17 @@ const char *enum_name(const ProtobufCEnumDescriptor *descriptor, int value)
         return found ? found->name + prefix_length(descriptor) : "UNKNOWN";
 }
 
+/* Case does not count, and a hyphen is as good as the underscore. */
+static bool is_same(const char *name, const char *text)
+{
+        for (; *name && *text; name++, text++) {
+                if (tolower((unsigned char)*name) != tolower((unsigned char)*text) &&
+                    (*name != '_' || *text != '-'))
+                        return false;
+        }
+        return *name == *text;
+}
+
 int enum_value(const ProtobufCEnumDescriptor *descriptor, const char *name)
 {
         size_t n_prefix = prefix_length(descriptor);
@@ -25,7 +38,7 @@ int enum_value(const ProtobufCEnumDescriptor *descriptor, const char *name)
         for (unsigned i = 0; i < descriptor->n_values; i++) {
                 const ProtobufCEnumValue *value = &descriptor->values[i];
 
-                if (value->value != 0 && strcasecmp(value->name + n_prefix, name) == 0)
+                if (value->value != 0 && is_same(value->name + n_prefix, name))
                         return value->value;
         }
         return -1;

@@ -6,5 +6,5 @@
 /* A value that this client does not know is `UNKNOWN`. */
 const char *enum_name(const ProtobufCEnumDescriptor *descriptor, int value);
 
-/* The value called @name, in any case; -1: none. The zero value has no name. */
+/* The value called @name, in any case, with `-` or `_`; -1: none. The zero value has no name. */
 int enum_value(const ProtobufCEnumDescriptor *descriptor, const char *name);

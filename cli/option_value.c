@@ -99,10 +99,18 @@ static int set_choice(const char *command, const struct option_row *row, int *in
         return OPTIONS_E_USAGE;
 }
 
-static void append_text(struct option_texts *texts, const char *text)
+/* No value of these begins with a dash: then it was forgotten, and this is the next option. */
+static int append_text(const char *command, const struct option_row *row,
+                       struct option_texts *texts, const char *text)
 {
+        if (*text == '-') {
+                say_of(command, "--%s needs a value: %s, not '%s'", row->name, row->value_name,
+                       text);
+                return OPTIONS_E_USAGE;
+        }
         texts->items = reallocate(texts->items, texts->n + 1, sizeof(*texts->items));
         texts->items[texts->n++] = text;
+        return 0;
 }
 
 static void set_pair(struct option_pairs *pairs, const char *text, size_t n_key, const char *value)
@@ -164,8 +172,7 @@ int option_value_set(const char *command, const struct option_row *row, void *in
                 *(const char **)field = text;
                 return 0;
         case OPTION_TEXTS:
-                append_text(field, text);
-                return 0;
+                return append_text(command, row, field, text);
         case OPTION_PAIRS:
                 return append_pair(command, row, field, text);
         case OPTION_CHOICE:

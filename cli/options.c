@@ -81,8 +81,19 @@ static const struct option_row *table_find(const struct table *table, int value,
         return NULL;
 }
 
-static void say_unknown(const struct table *table, const char *command, const char *word)
+static const char *find_elsewhere(const struct option_elsewhere *elsewhere, const char *name)
 {
+        for (; elsewhere && elsewhere->name; elsewhere++) {
+                if (strcmp(elsewhere->name, name) == 0)
+                        return elsewhere->advice;
+        }
+        return NULL;
+}
+
+static void say_unknown(const struct table *table, const struct usage *usage, const char *word)
+{
+        const char *command = usage->command;
+        const char *advice = NULL;
         const char *names[ROWS_MAX + 1];
         _cleanup_(freep) char *name = NULL;
         const char *near = NULL;
@@ -94,9 +105,12 @@ static void say_unknown(const struct table *table, const char *command, const ch
         if (strncmp(word, "--", 2) == 0 && word[2]) {
                 name = duplicate(word + 2);
                 name[strcspn(name, "=")] = '\0';
+                advice = find_elsewhere(usage->elsewhere, name);
                 near = suggest(name, names, table->n_rows + 1);
         }
-        if (near)
+        if (advice)
+                say_of(command, "no option --%s; %s", name, advice);
+        else if (near)
                 say_of(command, "no option %s; did you mean --%s?", word, near);
         else
                 say_of(command, "no option %s; see `hotcell %s%s--help`", word, command,
@@ -104,18 +118,18 @@ static void say_unknown(const struct table *table, const char *command, const ch
 }
 
 /* getopt said '?': an unknown option, an ambiguous one, or a flag that was given a value. */
-static void say_bad_option(const struct table *table, const char *command, char **argv)
+static void say_bad_option(const struct table *table, const struct usage *usage, char **argv)
 {
         if (optopt >= VALUE_FIRST || optopt == VALUE_HELP) {
                 const char *word = argv[optind - 1];
 
-                say_of(command, "--%.*s takes no value", (int)strcspn(word + 2, "="), word + 2);
+                say_of(usage->command, "--%.*s takes no value", (int)strcspn(word + 2, "="), word + 2);
         } else if (optopt) {
                 char letter[3] = { '-', (char)optopt, '\0' };
 
-                say_unknown(table, command, letter);
+                say_unknown(table, usage, letter);
         } else {
-                say_unknown(table, command, argv[optind - 1]);
+                say_unknown(table, usage, argv[optind - 1]);
         }
 }
 
@@ -133,7 +147,7 @@ static int read_options(const struct table *table, const struct usage *usage, in
                 if (value == VALUE_HELP)
                         return OPTIONS_E_HELP;
                 if (value == '?') {
-                        say_bad_option(table, usage->command, argv);
+                        say_bad_option(table, usage, argv);
                         return OPTIONS_E_USAGE;
                 }
                 row = table_find(table, value == ':' ? optopt : value, &into);

@@ -70,6 +70,12 @@ struct option_group {
                 .title = (title_), .rows = (rows_), .n_rows = ARRAY_SIZE(rows_), .into = (into_)   \
         }
 
+/* The last one has no name. */
+struct option_elsewhere {
+        const char *name;
+        const char *advice; /* behind `no option --name; ` */
+};
+
 /* What --help says, and how many operands there must be. */
 struct usage {
         const char *command;  /* `run`, `sandbox ls` */
@@ -77,6 +83,8 @@ struct usage {
         const char *summary;  /* one sentence */
         const char *text;     /* more of them; may be NULL */
         const char *examples; /* lines */
+        /* Options of other commands that are looked for here; may be NULL. */
+        const struct option_elsewhere *elsewhere;
         size_t operands_min;
         size_t operands_max;
 };

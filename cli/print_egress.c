@@ -85,10 +85,20 @@ static const char *reason_text(const Hotcell__V1__EgressEvent *event)
         }
 }
 
+/* Of what asks the host's name servers: the error is ours, no name server said it. */
+static const char *lookup_error_text(const char *error)
+{
+        if (strcmp(error, "EREMOTEIO") == 0)
+                return "the name server failed or cannot be reached";
+        if (strcmp(error, "ETIMEDOUT") == 0)
+                return "no name server answered";
+        return error;
+}
+
 char *egress_reason(const Hotcell__V1__EgressEvent *event)
 {
         if (*event->error)
-                return duplicate(event->error);
+                return duplicate(is_lookup(event) ? lookup_error_text(event->error) : event->error);
         if ((int)event->reason == HOTCELL__V1__EGRESS_REASON__EGRESS_REASON_RULE && *event->rule)
                 return format_text("rule %d of policy version %" PRId64 ": %s", event->rule_index,
                                    event->policy_version, event->rule);

@@ -24,8 +24,8 @@ static const char *const problem_texts[] = {
                                      "*.example.org; for all public names use default_action "
                                      "ALLOW_PUBLIC",
         [POLICY_E_DOMAIN_IDN] =
-                "does not convert to an internationalized domain name; check it, or "
-                "write its xn-- form",
+                "does not convert as an internationalized domain name; check it, and if it is not "
+                "in its xn-- form, write that",
         [POLICY_E_DOMAIN_LENGTH] = "is too long: a label has at most 63 bytes and a name 253, also "
                                    "after it was converted",
         [POLICY_E_PORT_ZERO] = "is 0; ports are 1 to 65535, and no ports at all means every port",
@@ -40,7 +40,7 @@ static const char *const problem_texts[] = {
                 "write TCP",
         [POLICY_E_NAME_PROTOCOL] = "does not go with a domain: names are for TCP alone; write TCP, "
                                    "or a rule with cidr",
-        [POLICY_E_ICMP_PORTS] = "do not go with ICMP, which has none; leave them out",
+        [POLICY_E_ICMP_PORTS] = "cannot go with ICMP, which has no ports; leave them out",
         [POLICY_E_RULES_MANY] = "has more than 10000 rules; join prefixes, or use wildcards",
         [POLICY_E_TOO_COMPLEX] =
                 "makes more than 8 different ranges of ports meet at one "

@@ -100,15 +100,41 @@ static bool add_egress_open(struct options *options, const char *value)
         return r == 0 && append(options->egress_open, OPTIONS_PREFIXES_MAX, value);
 }
 
+/* 0.0.0.0/8, and from 224.0.0.0 on, where multicast, what nobody has and broadcast are. */
+static bool is_host_v4(const uint8_t bytes[4])
+{
+        return bytes[0] != 0 && bytes[0] < 224;
+}
+
+/* Whether one host may have it. */
+static bool is_host(const struct address_port *server)
+{
+        static const uint8_t unspecified[16] = { 0 };
+        static const uint8_t mapped[12] = { [10] = 0xff, 0xff };
+
+        if (!server->is_v6)
+                return is_host_v4(server->bytes);
+        if (memcmp(server->bytes, mapped, sizeof(mapped)) == 0)
+                return is_host_v4(server->bytes + sizeof(mapped));
+        return server->bytes[0] != 0xff &&
+               memcmp(server->bytes, unspecified, sizeof(unspecified)) != 0;
+}
+
 static bool add_egress_nameserver(struct options *options, const char *value)
 {
         struct address_port server;
-        bool is_good = address_port_parse(value, NAMESERVER_PORT, &server);
 
-        options->problem = is_good ? "is one more than the three that there may be"
-                                   : "is not an address with or without a port; write it like "
-                                     "8.8.8.8, 8.8.8.8:53 or [2001:4860:4860::8888]:53";
-        return is_good && append(options->egress_nameservers, OPTIONS_NAMESERVERS_MAX, value);
+        if (!address_port_parse(value, NAMESERVER_PORT, &server)) {
+                options->problem = "is not an address with or without a port; write it like "
+                                   "8.8.8.8, 8.8.8.8:53 or [2001:4860:4860::8888]:53";
+                return false;
+        }
+        if (!is_host(&server)) {
+                options->problem = "is no address of one host";
+                return false;
+        }
+        options->problem = "is one more than the three that there may be";
+        return append(options->egress_nameservers, OPTIONS_NAMESERVERS_MAX, value);
 }
 
 /* What is wrong is told by check(). */

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import tempfile
 import threading
 import time
@@ -83,6 +84,10 @@ class Requests(CliTest):
             (egress.EGRESS_PROTOCOL_TCP, "udp", [443]),
             (egress.EGRESS_PROTOCOL_UNSPECIFIED, "udp.example", [443])])
 
+    def test_what_only_looks_odd_is_left_to_the_server(self):
+        for text in ("1.2.3", "::ffff:1.2.3.4", "example.0x", "example.0xg", "1.example", "a..", ".", "example.org.", "x-", "0x.org"):
+            self.assertEqual(len(self.egress("--allow", text).rules), 1, text)
+
     def test_what_is_no_host_with_ports_is_not_sent(self):
         for text in ("", ":443", "udp:", "udp::53", "example.org:", "example.org:https", "example.org:80,", "example.org:80-", "example.org:-80",
                      "example.org:80-0", "b.org:0", "b.org:65536", "b.org:90-80", "[2001:db8::1", "[2001:db8::1]443", "[]:443", "example.org:99999999999"):
@@ -103,12 +108,36 @@ class Requests(CliTest):
                 ("2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, [2001:db8::/32]:443"),
                 ("[2001:db8::]/32:443", "has its length behind the bracket: write [2001:db8::/32]:443"),
                 ("[2001:db8::]/32", "has its length behind the bracket: write [2001:db8::/32]"),
-                ("udp:2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, [2001:db8::/32]:443"),
+                ("udp:2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, udp:[2001:db8::/32]:443"),
+                ("udp:[2001:db8::]/32:443", "has its length behind the bracket: write udp:[2001:db8::/32]:443"),
+                ("tcp:example.org:443/path", "has a path: write only the host and its ports, tcp:example.org:443"),
+                ("https://user:pw@example.org/", "is a URL: write only its host and port, example.org:443"),
+                ("https://a@b@example.org:8443/@x", "is a URL: write only its host and port, example.org:8443"),
+                *((text, "has more than one colon, but is no IPv6 address: write ports behind one, such as example.org:443,8000-8080")
+                  for text in ("example.org:443:80", "tcp:example.org:443:80", "10.0.0.1:80:https")),
+                *((text, "may have a `*` only as the whole first label, like *.example.org; for all public names use --egress-default allow-public")
+                  for text in ("a.*.org", "*x.org:443", "**.org", "*.*.org", "a.*")),
+                *((text, "ends in a number, as no name does: write an address like 93.184.216.34 or a prefix like 93.184.216.0/24")
+                  for text in ("0x7f.1", "127.0X1", "1.2.3.4-1.2.3.9", "1.2.3.4-1.2.3.9:443", "example.1", "example.1.:80", "0xff")),
+                ("udp:*", "is no host: for all addresses use --allow udp:0.0.0.0/0 --allow 'udp:[::/0]'"),
+                ("udp:*:53", "is no host: for all addresses use --allow udp:0.0.0.0/0:53 --allow 'udp:[::/0]:53'"),
+                ("icmp:*", "is no host: for all addresses use --allow icmp:0.0.0.0/0 --allow 'icmp:[::/0]'"),
+                ("tcp:*", "is no host: for all public ones use --egress-default allow-public"),
                 ("*", "is no host: for all public ones use --egress-default allow-public"),
                 ("*:443", "is no host: for all public ones use --egress-default allow-public")):
             with self.subTest(text=text):
                 ran = self.hotcell(None, "run", "--deny", "a.org", "--allow", text, "-c", "1")
                 self.assertEqual((ran.returncode, ran.stderr.decode()), (125, f"hotcell: run: --allow '{text}' {wanted}\n"))
+
+    def test_who_denies_all_is_told_how(self):
+        self.assertIn(b"only as the whole first label, like *.example.org\n", self.hotcell(None, "run", "--deny", "a.*", "-c", "1").stderr)
+        for text, wanted in (("*", "--deny 0.0.0.0/0 --deny '[::/0]'"), ("*:25", "--deny 0.0.0.0/0:25 --deny '[::/0]:25'"),
+                             ("udp:*:53", "--deny udp:0.0.0.0/0:53 --deny 'udp:[::/0]:53'")):
+            ran = self.hotcell(None, "run", "--deny", text, "-c", "1")
+            self.assertEqual((ran.returncode, ran.stderr.decode()), (
+                125, f"hotcell: run: --deny '{text}' is no host: nothing leaves that is not allowed; against what is allowed use {wanted}\n"))
+            rules = self.egress(*shlex.split(wanted)).rules
+            self.assertEqual([rule.cidr for rule in rules], ["0.0.0.0/0", "::/0"])
 
     def test_unset_limits_are_not_sent(self):
         request = self.request("run", "-c", "pass")
@@ -238,14 +267,17 @@ class Sandboxes(CliTest):
         self.assertEqual([("usage" in row, row["name"]) for row in rows], [(False, "al\x1bpha"), (False, ""), (False, "z")])
         self.assertEqual(len(self.hotcell(server, "sandbox", "ls", "-o", "jsonl").stdout.splitlines()), 3)
 
-    def test_another_egress_policy_than_the_one_given_is_said(self):
+    def test_another_egress_policy_than_the_one_asked_for_is_said(self):
         box = self.box("k", "alpha")
-        for differs, words, said in ((True, ("--deny", "8.8.8.8"), True), (False, ("--deny", "8.8.8.8"), False), (True, (), False)):
+        given = b"it has another egress policy than the one given here, and keeps it"
+        none = b"it has another egress policy than that of no rules, under which nothing leaves, and keeps it"
+        for differs, words, said in ((True, ("--deny", "8.8.8.8"), given), (False, ("--deny", "8.8.8.8"), None), (True, (), none), (False, (), None)):
             server = self.serve(CreateSandbox=lambda request: sandboxes.CreateSandboxResponse(sandbox=box, egress_differs=differs))
             for quiet in ((), ("-q",)):
                 ran = self.hotcell(server, "sandbox", "create", "--name", "alpha", "--get-or-create", *words, *quiet)
                 self.assertEqual((ran.returncode, ran.stdout.decode()), (0, box.sandbox_id + "\n"))
-                self.assertEqual("it has another egress policy" in ran.stderr.decode(), said, (differs, words))
+                self.assertEqual(b"egress policy" in ran.stderr, said is not None, (differs, words))
+                self.assertIn(said or b"", ran.stderr)
                 self.assertEqual("it was there already" in ran.stderr.decode(), not quiet)
 
     def test_create_update_inspect_rm(self):
@@ -377,7 +409,7 @@ class Others(CliTest):
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(walls=walls[:1])).returncode, 125)
         self.assertEqual(self.doctor(server_info.GetServerInfoResponse(ready=True)).returncode, 125)
 
-    def test_doctor_says_whether_anything_can_leave(self):
+    def test_doctor_says_what_it_knows_of_leaving(self):
         walls = [server_info.Wall(name="cgroup", holds=True, required=True),
                  server_info.Wall(name="egress_relay", holds=False, detail="hotcell-egress has ended", fix="read the log")]
         ran = self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True))
@@ -385,7 +417,9 @@ class Others(CliTest):
         self.assertIn(b"read the log", ran.stdout)
         self.assertIn(b"What policies allow can leave sandboxes: NO, see egress_relay above.", ran.stdout)
         walls[1].holds = True
-        self.assertIn(b"can leave sandboxes: yes.", self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True)).stdout)
+        self.assertIn(b"What policies allow can leave sandboxes: hotcell-egress is there and answers; whether this host has routes and a name server "
+                      b"that answers was not asked.", self.doctor(server_info.GetServerInfoResponse(walls=walls, ready=True)).stdout)
+        self.assertNotIn(b"leave sandboxes", self.doctor(server_info.GetServerInfoResponse(walls=walls[:1], ready=True)).stdout)
 
     def test_doctor_of_a_stranger_does_without_a_new_probe(self):
         def answer(request):
@@ -436,9 +470,9 @@ class Others(CliTest):
 
     def test_version_shows_how_much_an_egress_policy_may_say(self):
         info = server_info.GetServerInfoResponse(version="9.9")
-        info.egress_limits.rules, info.egress_limits.port_ranges, info.egress_limits.converted_names, info.egress_limits.bytes = 100, 8, 10, 3 << 19
+        info.egress_limits.rules, info.egress_limits.port_ranges, info.egress_limits.converted_names, info.egress_limits.bytes = 100, 8, 10, 15 << 18
         lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
-        self.assertEqual(lines[-1], "  --allow, --deny: at most 100 together, with 8 ranges of ports each, 10 of names that are not ASCII, 1.5 MiB in all")
+        self.assertEqual(lines[-1], "  --allow, --deny: at most 100 together, with 8 ranges of ports each, 10 of names that are not ASCII, 3.75 MiB in all")
 
     def test_code_that_ran_out_of_time_has_a_hint(self):
         ran = self.run_script(play(ended(execution.OUTCOME_TIMEOUT, cause=execution.CAUSE_LIMIT)))

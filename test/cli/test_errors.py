@@ -151,6 +151,10 @@ class Errors(CliTest):
                  "hotcell: run: --cpus takes CPUs such as 1 or 1.5, in steps of 0.001 up to 2147483647, not '1.2345'"),
                 (["run", "--label", "x", "-c", "x"], "hotcell: run: --label takes KEY=VALUE, not 'x'"),
                 (["run", "--timeout"], "hotcell: run: --timeout needs a value: DURATION"),
+                (["run", "--allow", "-c", "1"], "hotcell: run: --allow needs a value: [PROTOCOL:]HOST[:PORTS], not '-c'"),
+                (["exec", "--allow", "a.org", "3k7q", "-c", "1"], "hotcell: exec: no option --allow; a sandbox has one policy for all that runs in it: "
+                                                                  "`hotcell sandbox update` replaces it"),
+                (["exec", "--egress-default=deny", "3k7q", "-c", "1"], "hotcell: exec: no option --egress-default; a sandbox has one policy"),
                 (["run", "-o", "xml", "-c", "x"], "hotcell: run: --output is one of text|json|jsonl, not 'xml'"),
                 (["sandbox", "ls", "--state", "dead"],
                  "hotcell: sandbox ls: --state is one of creating, running, ending, ended, not 'dead'"),
@@ -185,6 +189,7 @@ class Errors(CliTest):
                 self.assertEqual((ran.returncode, ran.stderr), (0, b""))
                 self.assertTrue(ran.stdout.startswith(f"Usage: hotcell {command} ".encode()))
                 self.assertIn(b"\nExamples:\n  ", ran.stdout)
+                self.assertEqual(b"more than 50 refusals a second" in ran.stdout, command in ("run", "exec"))
 
 
 if __name__ == "__main__":

@@ -136,6 +136,7 @@ class Egress(CliTest):
 
     def test_an_execution_says_what_was_denied_in_lines_of_their_own(self):
         failed = {"type": egress.EGRESS_EVENT_TYPE_FAILED, "reason": 0, "error_number": 111, "error": "ECONNREFUSED"}
+        lookup = {"name": "example.org", "address": "", "port": 53, "protocol": egress.EGRESS_PROTOCOL_UDP}
         for fields, line in (
                 ({}, "egress denied: tcp 1.2.3.4:443 (no rule allows it)"),
                 ({"address": "2001:db8::1", "count": 12}, "egress denied: tcp [2001:db8::1]:443 (no rule allows it), 12 times"),
@@ -166,7 +167,11 @@ class Egress(CliTest):
                 ({"left_out": 3}, "egress denied: tcp 1.2.3.4:443 (no rule allows it); 3 before it are only in `hotcell egress log`"),
                 ({"type": egress.EGRESS_EVENT_TYPE_FLOW_ENDED, "reason": egress.EGRESS_REASON_POLICY_CHANGED},
                  "egress cut: tcp 1.2.3.4:443 (the policy was changed)"),
-                (failed, "egress failed: tcp 1.2.3.4:443 (ECONNREFUSED)")):
+                (failed, "egress failed: tcp 1.2.3.4:443 (ECONNREFUSED)"),
+                (failed | {"error": "ETIMEDOUT"}, "egress failed: tcp 1.2.3.4:443 (ETIMEDOUT)"),
+                (failed | lookup | {"error": "ETIMEDOUT"}, "egress failed: dns example.org (no name server answered)"),
+                (failed | lookup | {"error": "EREMOTEIO"}, "egress failed: dns example.org (the name server failed or cannot be reached)"),
+                (failed | lookup | {"error": "EBADMSG"}, "egress failed: dns example.org (EBADMSG)")):
             with self.subTest(line):
                 server = self.serve(play({"stdout": chunk(b"out")}, {"stderr": chunk(b"mid")}, {"egress": self.event(**fields)},
                                          {"stdout": chunk(b"put", 3)}))
@@ -190,7 +195,7 @@ class Egress(CliTest):
         self.assertEqual([event for event in json.loads(ran.stdout)["events"] if "egress" in event][0]["egress"]["protocol"], "TCP")
 
     def test_the_log(self):
-        flow = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=0, name="example.org", command="c\x1burl", execution_id=EXECUTION_ID,
+        flow = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=0, name="example.org", command="c\x1burl", pid=4711, execution_id=EXECUTION_ID,
                           sent_bytes=100, received_bytes=2048)
         flow.duration.FromMilliseconds(1500)
         cut = self.event(type=egress.EGRESS_EVENT_TYPE_FLOW_ENDED, reason=egress.EGRESS_REASON_POLICY_CHANGED, sent_bytes=5)
@@ -205,12 +210,12 @@ class Egress(CliTest):
         ran = self.hotcell(server, "egress", "log", SANDBOX_ID)
         self.assertEqual((ran.returncode, ran.stderr), (0, b""))
         self.assertEqual([re.split("  +", line.rstrip()) for line in ran.stdout.decode().splitlines()], [
-            ["TIME", "DECISION", "DESTINATION", "NAME", "REASON", "COMMAND", "EXECUTION"],
-            ["2023-11-14T22:13:20.123Z", "DENIED x7", "tcp 1.2.3.4:443", "-", "no rule allows it", "-", "-"],
+            ["TIME", "DECISION", "DESTINATION", "NAME", "REASON", "COMMAND", "PID", "EXECUTION"],
+            ["2023-11-14T22:13:20.123Z", "DENIED x7", "tcp 1.2.3.4:443", "-", "no rule allows it", "-", "-", "-"],
             ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "example.org", "100 B sent, 2.0 KiB received, 1.5 s", "c\\x1burl",
-             EXECUTION_ID],
-            ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "-", "5 B sent, 0 B received, 2.5 s; the policy was changed", "-", "-"],
-            ["2023-11-14T22:13:20.123Z", "FAILED", "tcp 1.2.3.4:443", "-", "ETIMEDOUT", "-", "-"]])
+             "4711", EXECUTION_ID],
+            ["2023-11-14T22:13:20.123Z", "FLOW_ENDED", "tcp 1.2.3.4:443", "-", "5 B sent, 0 B received, 2.5 s; the policy was changed", "-", "-", "-"],
+            ["2023-11-14T22:13:20.123Z", "FAILED", "tcp 1.2.3.4:443", "-", "ETIMEDOUT", "-", "-", "-"]])
         request = server.requests[0][1]
         self.assertEqual((request.sandbox_id, request.execution_id, list(request.types)), (SANDBOX_ID, "", []))
         lines = self.hotcell(server, "egress", "log", "-o", "jsonl", SANDBOX_ID).stdout.splitlines()
@@ -220,6 +225,9 @@ class Egress(CliTest):
         self.hotcell(server, "egress", "log", "--type", "denied", "--type", "FAILED", "--execution", EXECUTION_ID, SANDBOX_ID)
         request = [request for method, request, _ in server.requests if method == "ListEgressEvents"][-1]
         self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))
+        for word in ("flow_ended", "flow-ended", "FLOW_ENDED"):
+            self.hotcell(server, "egress", "log", "--type", word, SANDBOX_ID)
+            self.assertEqual(list([request for method, request, _ in server.requests if method == "ListEgressEvents"][-1].types), [3])
 
     def test_the_log_says_last_how_many_refusals_are_not_in_it(self):
         box = sandbox.Sandbox(sandbox_id=SANDBOX_ID)
@@ -230,6 +238,10 @@ class Egress(CliTest):
         for words in ((), ("-o", "jsonl")):
             ran = self.hotcell(server, "egress", "log", *words, SANDBOX_ID)
             self.assertEqual((ran.returncode, ran.stderr), (0, said))
+        with tempfile.TemporaryFile() as file:  # both streams in one, as with 2>&1
+            subprocess.run([HOTCELL, "egress", "log", SANDBOX_ID], stdout=file, stderr=file, env=self.environment(server), check=True, timeout=TIMEOUT)
+            file.seek(0)
+            self.assertEqual(file.read(), self.hotcell(server, "egress", "log", SANDBOX_ID).stdout + said)
         shown = json.loads(self.hotcell(server, "sandbox", "inspect", SANDBOX_ID).stdout)
         self.assertEqual(int(shown["egress_status"]["refusals"]["dropped"]), 4429)
         box.egress_status.refusals.denied, box.egress_status.refusals.dropped = 71, 0
@@ -238,6 +250,8 @@ class Egress(CliTest):
     def test_mistakes_are_said(self):
         ran = self.hotcell(None, "egress", "log", "--type", "allowed", SANDBOX_ID)
         self.assertEqual((ran.returncode, ran.stderr), (125, b"hotcell: egress log: --type is one of denied, failed, flow_ended, not 'allowed'\n"))
+        for word in ("flow", "flow_ended_", "denied-", ""):
+            self.assertEqual(self.hotcell(None, "egress", "log", "--type", word, SANDBOX_ID).returncode, 125, word)
         ran = self.hotcell(None, "egress", "logs", SANDBOX_ID)
         self.assertEqual((ran.returncode, ran.stderr), (125, b"hotcell: egress: no command 'logs'; did you mean 'log'?\n"))
 

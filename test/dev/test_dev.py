@@ -294,7 +294,9 @@ class UpAndDown(Case):
         self.assertIn("--egress-open=10.1.0.0/16", words[:words.index("--")])
         self.assertIn("--egress-nameserver=8.8.8.8", words[:words.index("--")])
         self.dev("down")
-        for word in ("--egress-open", "--", "-x=1"):
+        for word in ("--egress-open", "--egress-open="):
+            self.assertIn("up takes options with their values: write --egress-open=VALUE\n", self.dev("up", word, "10.0.0.0/8", code=1))
+        for word in ("x", "--", "--=1", "-x=1"):
             self.assertIn(f"up takes no more words: {word}", self.dev("up", word, code=1))
 
     def test_of_two_at_once_one_serves_and_can_be_stopped(self):

@@ -1,4 +1,4 @@
-"""hotcell doctor tells whether what policies allow can leave: with hotcell-egress, without, and with one that does not answer."""
+"""hotcell doctor tells whether hotcell-egress, through which all goes that policies allow, is there and answers."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ import unittest
 import daemons
 from daemons import hotcell, wait_until
 
-CAN, CANNOT = (f"What policies allow can leave sandboxes: {word}" for word in ("yes.", "NO, see egress_relay above."))
+CAN, CANNOT = (f"What policies allow can leave sandboxes: {word}" for word in ("hotcell-egress is there and answers;", "NO, see egress_relay above."))
 NAMESERVER = "127.0.0.1:9"  # is never asked
 
 

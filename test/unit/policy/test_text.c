@@ -333,6 +333,8 @@ START_TEST(every_problem_has_a_sentence_of_its_own)
 {
         for (int i = 0; i < _POLICY_PROBLEM_N; i++) {
                 ck_assert_uint_gt(strlen(policy_problem_text(i)), 10);
+                /* It stands behind `rules[0].ports`, and behind `it`. */
+                ck_assert_int_ne(strncmp(policy_problem_text(i), "do ", 3), 0);
                 for (int j = 0; j < i; j++)
                         ck_assert_str_ne(policy_problem_text(i), policy_problem_text(j));
         }
