@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "runtime/base/again.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -17,6 +18,7 @@
 
 enum {
         RESTORING_MAX = 32, /* asked for at once */
+        RESTORED_RULES_A_TURN = 256,
         RETRY_FIRST_USEC = 1000 * 1000,
         RETRY_DOUBLED_MAX = 5,
 };
@@ -374,11 +376,39 @@ static void restore_one(struct sandbox *sandbox)
 static void restore_more(struct session *session)
 {
         struct restoration *restoration = &session->restoration;
+        int64_t n_rules = 0; /* of this turn: to write them takes a while */
 
         while (is_connected(session) && restoration->n_asked < RESTORING_MAX &&
-               !TAILQ_EMPTY(&restoration->queue))
-                restore_one(TAILQ_FIRST(&restoration->queue));
+               !TAILQ_EMPTY(&restoration->queue)) {
+                struct sandbox *sandbox = TAILQ_FIRST(&restoration->queue);
+
+                if (n_rules >= RESTORED_RULES_A_TURN) {
+                        again(restoration->again);
+                        break;
+                }
+                n_rules += sandbox->record.egress ? sandbox->record.egress->n_rules : 0;
+                restore_one(sandbox);
+        }
         check_over(session);
+}
+
+static int on_restore_again(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        restore_more(userdata);
+        return 0;
+}
+
+int enforcement_init(struct session *session)
+{
+        TAILQ_INIT(&session->restoration.queue);
+        return again_new(session->loop, &session->restoration.again, on_restore_again, session);
+}
+
+void enforcement_deinit(struct session *session)
+{
+        session->restoration.again = sd_event_source_disable_unref(session->restoration.again);
 }
 
 static void enqueue(struct sandbox *sandbox)

@@ -40,12 +40,17 @@ struct enforcement {
 struct restoration {
         TAILQ_HEAD(, sandbox) queue; /* whose policies are to be put in force again */
         unsigned n_asked;            /* and were asked for */
+        sd_event_source *again;      /* for those that are left to a further turn of the loop */
         bool was_ready;              /* this runtime has a hotcell-egress */
         unsigned n_ready;            /* so many of them came, of all runtimes */
         void (*on_done)(void *userdata);
         void *userdata;
         sd_event_source *patience;
 };
+
+/* Of a session. */
+int enforcement_init(struct session *session);
+void enforcement_deinit(struct session *session);
 
 /* When to try again what lacks hotcell-egress; zero: this runtime has none, and will not. */
 int64_t enforcement_retry_usec(const struct session *session);

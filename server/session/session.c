@@ -357,10 +357,11 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
         shares_init(&session->shares, &config->shares);
         LIST_INIT(&session->watches);
         TAILQ_INIT(&session->retained);
-        TAILQ_INIT(&session->restoration.queue);
         session->is_stopped = true; /* until it works: session_free may be called */
 
-        r = again_new(loop, &session->wake, on_wake, session);
+        r = enforcement_init(session);
+        if (!r)
+                r = again_new(loop, &session->wake, on_wake, session);
         if (r)
                 return error_fold(r);
 
@@ -392,6 +393,7 @@ struct session *session_free(struct session *session)
         (void)runtime_client_free(session->runtime);
         (void)egress_client_free(session->egress_client);
         (void)session_restore_forget(session);
+        enforcement_deinit(session);
         session_drop_info(session);
         (void)sd_event_source_disable_unref(session->retention_timer);
         (void)ring_free(session->spare_ring);
