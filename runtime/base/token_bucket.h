@@ -13,6 +13,10 @@ struct token_rate {
         uint64_t burst;         /* at once, when it is full; at least 1 */
 };
 
+/* Takes @n if there is one, and owes the others: 0, or how long to wait until there is one. */
+uint64_t token_bucket_take_many(struct token_bucket *bucket, const struct token_rate *rate,
+                                uint64_t n, uint64_t now_usec);
+
 /* Takes one: 0, or how long to wait until there is one. @now_usec is monotonic. */
 uint64_t token_bucket_take(struct token_bucket *bucket, const struct token_rate *rate,
                            uint64_t now_usec);

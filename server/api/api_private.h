@@ -4,6 +4,7 @@
 #include <sys/queue.h>
 
 #include "server/api/api.h"
+#include "server/api/rule_rate.h"
 #include "server/rpc/rpc.h"
 
 struct api_call;
@@ -30,6 +31,7 @@ struct api {
         struct rpc_service services[API_SERVICES_N];
         struct sandbox_watch_list watches; /* open WatchSandboxes, to end them at a shutdown */
         struct api_call_list key_calls;    /* open calls of keys, to end them with their key */
+        struct rule_rate rule_rate;
         bool is_shutting_down;
 };
 

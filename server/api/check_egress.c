@@ -7,7 +7,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/policy/compile.h"
 #include "runtime/policy/domain.h"
@@ -18,6 +20,7 @@
 #include "server/api/clip.h"
 #include "server/session/egress_rules.h"
 #include "server/session/session.h"
+#include "server/session/shares.h"
 
 enum { FIELD_PATH = 192, HOST_QUOTED = 80 };
 
@@ -39,7 +42,7 @@ struct check {
         struct policy policy;
         bool has_direct;    /* direct mode: rules may be about UDP and ICMP */
         size_t n_bytes;     /* of the rules, packed */
-        size_t n_converted; /* names that are not ASCII */
+        size_t n_converted; /* labels of names */
         bool allows;
         bool is_good;
         bool is_hopeless; /* to look for further mistakes would take too long */
@@ -149,11 +152,32 @@ static enum policy_protocol protocol_of(const Hotcell__V1__EgressRule *message)
         return message->protocol ? (enum policy_protocol)message->protocol : POLICY_TCP;
 }
 
-static bool is_ascii(const char *text)
+static bool is_ascii(const char *text, size_t n)
 {
-        while (*text && !(*text & 0x80))
-                text++;
-        return *text == '\0';
+        size_t i = 0;
+
+        while (i < n && !(text[i] & 0x80))
+                i++;
+        return i == n;
+}
+
+/* Labels of @text that are converted. UTS #46 knows three more dots, of three bytes each. */
+static size_t count_converted(const char *text)
+{
+        static const char *const dots[] = { "\u3002", "\uff0e", "\uff61" };
+        const bool is_odd = !is_ascii(text, strlen(text));
+        size_t n = 0;
+
+        for (const char *label = text; *label; label += *label == '.') {
+                size_t n_label = strcspn(label, ".");
+
+                n += !is_ascii(label, n_label) || strncasecmp(label, "xn--", 4) == 0;
+                label += n_label;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(dots) && is_odd; i++)
+                for (const char *dot = text; (dot = strstr(dot, dots[i])); dot += strlen(dots[i]))
+                        n++;
+        return n;
 }
 
 static void read_domain(struct check *check, size_t i, const char *text, struct policy_rule *rule)
@@ -162,12 +186,13 @@ static void read_domain(struct check *check, size_t i, const char *text, struct 
         int r;
 
         rule->is_domain = true;
-        if (!is_ascii(text) && check->n_converted++ == EGRESS_CONVERTED_MAX) {
+        check->n_converted += count_converted(text);
+        if (check->n_converted > EGRESS_CONVERTED_MAX) {
                 (void)clip_copy(quoted, sizeof(quoted), text);
                 (void)snprintf(path, sizeof(path), ".rules[%zu].domain", i);
                 (void)snprintf(said, sizeof(said),
-                               "'%s' is one of more than 1,000 names that are not ASCII; write "
-                               "them in their xn-- form",
+                               "'%s' has the last of more than 1,000 labels that are not ASCII or "
+                               "in their xn-- form; use a wildcard",
                                quoted);
                 blame(check, path, REASON_LIMIT_OUT_OF_RANGE, said);
                 check->is_hopeless = true;
@@ -386,6 +411,28 @@ static struct egress *pack(const struct check *check, const Hotcell__V1__EgressP
         return take(egress);
 }
 
+/* Before anything of it is looked at. */
+static bool take_rules(struct api_call *call, const char *path, size_t n_rules)
+{
+        const char *owner = call->identity.owner;
+        bool is_first = !api_call_has_blame(call);
+        uint64_t wait_usec = 0;
+
+        if (n_rules > 0 && !owner_is_operator(owner))
+                wait_usec = rule_rate_take(&call->api->rule_rate, owner, n_rules,
+                                           clock_monotonic_usec());
+        if (wait_usec == 0)
+                return true;
+        api_call_blame(call, REASON_UPDATE_RATE, path,
+                       "has rules, of which you may ask for %d a second", RULE_RATE_SECOND);
+        if (is_first) {
+                status_set_quota(&call->status, owner, "%d egress rules a second",
+                                 RULE_RATE_SECOND);
+                status_set_retry(&call->status, wait_usec);
+        }
+        return false;
+}
+
 bool check_egress(struct api_call *call, const char *path, const Hotcell__V1__EgressPolicy *message)
 {
         struct check check = {
@@ -399,6 +446,8 @@ bool check_egress(struct api_call *call, const char *path, const Hotcell__V1__Eg
         call->egress = egress_release(call->egress);
         if (!message)
                 return true;
+        if (!take_rules(call, path, message->n_rules))
+                return false;
         refuse_unknown_fields(&check, &message->base, "");
         read_default(&check, message);
         read_types(&check, message);

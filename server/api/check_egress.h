@@ -11,8 +11,8 @@ enum {
         /* Of the packed rules. What answers need around them keeps below the 4 MiB that clients of
          * gRPC take unless told otherwise. */
         EGRESS_BYTES_MAX = 15 << 18,
-        /* Names that are not ASCII: to convert one takes up to a tenth of a millisecond, in which
-         * the loop serves nobody else. */
+        /* Labels of names that are not ASCII, or in their xn-- form: to convert one there and back
+         * takes some 10 us, in which the loop serves nobody else. */
         EGRESS_CONVERTED_MAX = 1000,
 };
 

@@ -67,7 +67,8 @@
         X(STREAM_LIMIT, RPC_RESOURCE_EXHAUSTED, "As many streams are open as may be at once.")      \
         X(UPDATE_RATE, RPC_RESOURCE_EXHAUSTED,                                                      \
           "The owner makes more updates of sandboxes than it may in that time, or has egress "      \
-          "policies with more rules on their way.")                                                 \
+          "policies with more rules on their way, or asks for more rules than it may in that "      \
+          "time.")                                                                                  \
         X(EGRESS_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                     \
           "The egress rules of all sandboxes, or of the owner's, are as many, or as many bytes, "   \
           "as may be.")                                                                             \

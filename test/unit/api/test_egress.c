@@ -15,6 +15,7 @@
 #include "server/api/convert.h"
 #include "server/api/decode.h"
 #include "server/api/digest.h"
+#include "server/api/rule_rate.h"
 #include "test/lib/suite.h"
 
 enum {
@@ -359,19 +360,76 @@ START_TEST(rules_are_bounded_in_bytes_too)
 }
 END_TEST
 
-START_TEST(only_so_many_names_are_converted)
+START_TEST(only_so_many_labels_are_converted)
 {
         make_rules(EGRESS_CONVERTED_MAX + 3);
         for (size_t i = 0; i < policy.n_rules; i++)
                 set_domain(&rules[i], ALLOW,
                            "b\xc3\xbc"
                            "cher.example");
-        set_domain(&rules[2], ALLOW, "xn--bcher-kva.example");
+        set_domain(&rules[2], ALLOW, "www.xn--bcher-kva.example");
+        set_domain(&rules[3], ALLOW, "www.bucher.example");
         expect_blame("spec.egress.rules[1001].domain", REASON_LIMIT_OUT_OF_RANGE, "xn--");
         ck_assert_uint_eq(call->status.n_fields, 1);
         policy.n_rules = EGRESS_CONVERTED_MAX + 1;
         call->status.n_fields = 0;
         ck_assert(check_egress(call, "spec.egress", &policy));
+}
+END_TEST
+
+/* Each label counts, also behind the dots of other scripts. */
+START_TEST(all_labels_of_a_name_are_counted)
+{
+        static const char *const names[] = { "XN--BCHER-KVA.xn--bcher-kva.example",
+                                             "b\xc3\xbc\xe3\x80\x82"
+                                             "cher.example" };
+
+        make_rules(EGRESS_CONVERTED_MAX / 2 + 2);
+        for (size_t i = 0; i < policy.n_rules; i++)
+                set_domain(&rules[i], ALLOW, names[_i]);
+        expect_blame("spec.egress.rules[500].domain", REASON_LIMIT_OUT_OF_RANGE, "1,000 labels");
+        ck_assert_uint_eq(call->status.n_fields, 1);
+}
+END_TEST
+
+static void expect_rate(bool is_kept)
+{
+        call->status.n_fields = 0;
+        ck_assert_int_eq(check_egress(call, "spec.egress", &policy), is_kept);
+        if (is_kept)
+                return;
+        ck_assert_int_eq((int)call->status.reason, REASON_UPDATE_RATE);
+        ck_assert_str_eq(call->status.quota_subject, call->identity.owner);
+        ck_assert_uint_gt(call->status.retry_usec, 0);
+        ck_assert_uint_le(call->status.retry_usec, UINT64_C(10000000));
+}
+
+/* Also of those that are refused. */
+START_TEST(rules_come_at_a_rate_of_their_owner)
+{
+        (void)snprintf(call->identity.owner, sizeof(call->identity.owner), "key-one");
+        make_rules(10000);
+        for (size_t i = 0; i < policy.n_rules; i++)
+                set_cidr(&rules[i], ALLOW, "93.184.216.34");
+        for (size_t n = 0; n <= RULE_RATE_BURST; n += policy.n_rules)
+                expect_rate(true);
+        expect_rate(false);
+        (void)snprintf(call->identity.owner, sizeof(call->identity.owner), "key-other");
+        set_cidr(&rules[9999], ALLOW, "93.184.216.34/8");
+        call->status.n_fields = 0;
+        for (size_t n = 0; n <= RULE_RATE_BURST; n += policy.n_rules) {
+                ck_assert(!check_egress(call, "spec.egress", &policy));
+                ck_assert_int_eq((int)call->status.reason, REASON_INVALID_FIELD);
+                call->status.n_fields = 0;
+        }
+        expect_rate(false);
+        policy.n_rules = 0;
+        expect_rate(true);
+        policy.n_rules = 10000;
+        set_cidr(&rules[9999], ALLOW, "93.184.216.34");
+        (void)snprintf(call->identity.owner, sizeof(call->identity.owner), "uid:1000");
+        for (size_t n = 0; n <= 2 * RULE_RATE_BURST; n += policy.n_rules)
+                expect_rate(true);
 }
 END_TEST
 
@@ -695,7 +753,8 @@ int main(void)
                 &there_are_at_most_ten_thousand_rules,
                 &only_as_many_mistakes_are_looked_for_as_can_be_told,
                 &rules_are_bounded_in_bytes_too,
-                &only_so_many_names_are_converted,
+                &only_so_many_labels_are_converted,
+                &rules_come_at_a_rate_of_their_owner,
                 &no_policy_and_an_empty_one_are_the_default,
                 &a_policy_comes_back_as_it_was_given,
                 &rules_that_are_none_of_ours_are_not_shown_in_part,
@@ -719,6 +778,7 @@ int main(void)
                             ARRAY_SIZE(protocols));
         tcase_add_loop_test(tcase, bad_ports_are_refused_with_their_path, 0, ARRAY_SIZE(bad_ports));
         tcase_add_loop_test(tcase, a_bad_type_is_refused_with_its_path, 0, ARRAY_SIZE(bad_types));
+        tcase_add_loop_test(tcase, all_labels_of_a_name_are_counted, 0, 2);
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
                 tcase_add_test(tcase, *tests[i]);
         suite_add_tcase(all, tcase);
