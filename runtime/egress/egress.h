@@ -1,6 +1,6 @@
 /*
  * hotcell-egress: what all networks share, and who tells it what to do. All of it belongs to the
- * loop thread; only what a large policy compiles to is made by another one (policy_turns.h).
+ * loop thread; only what a large policy compiles to is made by another one (policy_making.h).
  */
 #pragma once
 

@@ -4,15 +4,10 @@
  *
  *   idle ──▶ making ──▶ writing ──▶ idle
  *              └──────────▲ (it cannot be made)
- *
- * What a policy compiles to, and its digest, take a thread of their own when it is large: neither
- * can be made piece by piece. The thread is made anew for each, so that it has the process's
- * restrictions, and touches nothing but its job.
  */
 #include "runtime/egress/policy_turns.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
@@ -21,11 +16,12 @@
 #include "runtime/base/again.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
-#include "runtime/base/inbox.h"
 #include "runtime/base/macros.h"
 #include "runtime/channel/channel.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
+#include "runtime/egress/policy_leaving.h"
+#include "runtime/egress/policy_making.h"
 #include "runtime/egress/policy_reader.h"
 #include "runtime/egress/server_link.h"
 
@@ -36,7 +32,7 @@ enum { AT_ONCE_BYTES = 4096 };
 
 enum state {
         STATE_IDLE,
-        STATE_MAKING,  /* the job is the thread's */
+        STATE_MAKING,  /* what is made is the thread's */
         STATE_WRITING, /* n_written entries of the job's policy are in the tables */
         _STATE_N,
 };
@@ -51,41 +47,26 @@ static_assert(ARRAY_SIZE(next_states) == _STATE_N, "every state has a row");
 /* A policy that waits, or is on its way. */
 struct job {
         TAILQ_ENTRY(job) link; /* while it waits */
-        struct inbox_task task;
         struct policy_turns *turns;
         struct network *network; /* NULL: it is gone */
         uint64_t connection;     /* with the hotcelld that asked */
         uint64_t request;
-        struct policy_head head;
-        int fd;
-        int result; /* 0, a negative errno, or what policy_reader_read() and policy_compile() say */
-        bool is_bad; /* the positive one is the reader's */
-        size_t rule; /* of which that is said */
-        struct network_policy policy;
+        struct policy_making making;
         size_t n_written; /* entries of the policy that are in the tables */
 };
 TAILQ_HEAD(job_list, job);
 
-struct leaving {
-        STAILQ_ENTRY(leaving) link;
-        struct policy_table table;
-        uint32_t number;
-        size_t n_left; /* entries that are still in the tables */
-};
-
 struct policy_turns {
         struct egress *egress;
-        struct inbox *inbox;
         sd_event_source *turn; /* enabled: there is something to begin, to write or to take out */
-        STAILQ_HEAD(, leaving) leaving;
+        struct policy_leaving leaving;
         struct job_list waiting; /* in the order of their coming */
         size_t n_waiting;
         bool was_oldest; /* the large one that was begun last */
 
         enum state state;
         struct job *current; /* the large one that is on its way; NULL when idle */
-        pthread_t thread;    /* that makes it */
-        bool has_thread;
+        struct policy_maker maker;
 };
 
 static void enter(struct policy_turns *turns, enum state next)
@@ -104,42 +85,17 @@ static void turn_again(struct policy_turns *turns)
 /* --- going --------------------------------------------------------------------------------------
  */
 
-static void take_out(const struct policy_turns *turns, struct leaving *leaving, size_t n)
-{
-        for (; n > 0 && leaving->n_left > 0; n--)
-                tables_remove_entry(&turns->egress->tables, leaving->number,
-                                    &leaving->table.entries[--leaving->n_left]);
-}
-
 /* Only the first @n_written entries of the table are there. */
 static void remove_written(struct policy_turns *turns, struct policy_table *table, uint32_t number,
                            size_t n_written)
 {
-        struct leaving here = { .table = *table, .number = number, .n_left = n_written };
-        struct leaving *leaving = n_written > POLICY_TURN_ENTRIES ? malloc(sizeof(*leaving)) : NULL;
-
-        *table = (struct policy_table){ 0 };
-        if (!leaving) {
-                /* They are few, or there is no memory to do it later. */
-                take_out(turns, &here, n_written);
-                policy_table_deinit(&here.table);
-                return;
-        }
-        *leaving = here;
-        STAILQ_INSERT_TAIL(&turns->leaving, leaving, link);
-        turn_again(turns);
+        if (policy_leaving_add(&turns->leaving, table, number, n_written))
+                turn_again(turns);
 }
 
 void policy_turns_remove(struct policy_turns *turns, struct policy_table *table, uint32_t number)
 {
         remove_written(turns, table, number, table->n_entries);
-}
-
-static void leaving_free(struct policy_turns *turns, struct leaving *leaving)
-{
-        STAILQ_REMOVE(&turns->leaving, leaving, leaving, link);
-        policy_table_deinit(&leaving->table);
-        free(leaving);
 }
 
 /* --- answers ------------------------------------------------------------------------------------
@@ -176,45 +132,32 @@ static void answer_error(const struct job *job, int r)
 
 static const char no_policy[] = "the policy cannot be put in force: it is no policy";
 
-static void answer_problem(const struct job *job)
+static void answer_too_complex(const struct job *job)
 {
         char text[256];
 
-        if (job->is_bad) {
-                answer_failure(job, FAILURE(INVALID), no_policy);
-                return;
-        }
-        (void)snprintf(text, sizeof(text), "rule %zu: %s", job->rule,
-                       policy_problem_text(job->result));
+        (void)snprintf(text, sizeof(text), "rule %zu: %s", job->making.rule,
+                       policy_problem_text(POLICY_E_TOO_COMPLEX));
         answer_failure(job, FAILURE(TOO_COMPLEX), text);
 }
 
-/* --- making -------------------------------------------------------------------------------------
- */
-
-static int make(struct job *job)
+/* If there is no policy. */
+static void answer_unmade(const struct job *job)
 {
-        struct policy policy = { 0 };
-        int r = policy_reader_read(&job->head, job->fd, &policy, &job->rule);
-
-        job->is_bad = r > 0;
-        job->policy.version = job->head.version;
-        if (!r)
-                r = policy_digest(&policy, job->policy.digest);
-        if (!r)
-                r = policy_compile(&policy, &job->policy.table, &job->rule);
-        policy_deinit(&policy);
-        return r;
-}
-
-static void *make_apart(void *userdata)
-{
-        struct job *job = userdata;
-
-        (void)pthread_setname_np(pthread_self(), "policy");
-        job->result = make(job);
-        inbox_post(job->turns->inbox, &job->task);
-        return NULL;
+        switch (job->making.state) {
+        case MAKING_TO_DO:
+        case MAKING_DONE:
+                return;
+        case MAKING_INVALID:
+                answer_failure(job, FAILURE(INVALID), no_policy);
+                return;
+        case MAKING_TOO_COMPLEX:
+                answer_too_complex(job);
+                return;
+        case MAKING_FAILED:
+                answer_error(job, job->making.error);
+                return;
+        }
 }
 
 /* --- coming -------------------------------------------------------------------------------------
@@ -223,8 +166,10 @@ static void *make_apart(void *userdata)
 /* Takes out what it wrote, if that is not in force. */
 static struct job *job_free(struct job *job)
 {
-        remove_written(job->turns, &job->policy.table, job->policy.number, job->n_written);
-        (void)close_fd(job->fd);
+        struct network_policy *policy = &job->making.policy;
+
+        remove_written(job->turns, &policy->table, policy->number, job->n_written);
+        policy_making_deinit(&job->making);
         free(job);
         return NULL;
 }
@@ -233,27 +178,34 @@ static struct job *job_free(struct job *job)
 static void switch_over(struct job *job)
 {
         size_t n_cut = 0;
-        int r = network_set_policy(job->network, &job->policy, &n_cut);
+        int r = network_set_policy(job->network, &job->making.policy, &n_cut);
 
         if (r) {
                 answer_error(job, r);
                 return;
         }
-        job->policy.table = (struct policy_table){ 0 }; /* it is the network's now */
+        job->making.policy.table = (struct policy_table){ 0 }; /* it is the network's now */
         job->n_written = 0;
         if (is_awaited(job))
                 server_link_answer_enforced(job->turns->egress, job->request, &job->network->policy,
                                             n_cut);
 }
 
+/* By which its entries are known in the tables. */
+static void give_number(struct job *job)
+{
+        if (job->making.state == MAKING_DONE)
+                job->making.policy.number = tables_new_number(&job->turns->egress->tables);
+}
+
 /* Up to @n_max entries. 0, or why the next one cannot be written. */
 static int write_entries(struct job *job, size_t n_max)
 {
-        const struct policy_table *table = &job->policy.table;
+        const struct network_policy *policy = &job->making.policy;
 
-        for (; n_max > 0 && job->n_written < table->n_entries; n_max--) {
-                int r = tables_put_entry(&job->turns->egress->tables, job->policy.number,
-                                         &table->entries[job->n_written]);
+        for (; n_max > 0 && job->n_written < policy->table.n_entries; n_max--) {
+                int r = tables_put_entry(&job->turns->egress->tables, policy->number,
+                                         &policy->table.entries[job->n_written]);
 
                 if (r)
                         return r;
@@ -264,22 +216,13 @@ static int write_entries(struct job *job, size_t n_max)
 
 static bool is_whole(const struct job *job)
 {
-        return job->n_written == job->policy.table.n_entries;
+        return job->n_written == job->making.policy.table.n_entries;
 }
 
 /* There is no room now, but there will be. */
 static bool is_full_for_now(const struct policy_turns *turns, int r)
 {
-        return r == -E2BIG && !STAILQ_EMPTY(&turns->leaving);
-}
-
-/* Answers for one that was not made. */
-static void answer_unmade(const struct job *job)
-{
-        if (job->result < 0)
-                answer_error(job, job->result);
-        else if (job->result > 0)
-                answer_problem(job);
+        return r == -E2BIG && !policy_leaving_is_empty(&turns->leaving);
 }
 
 /* --- which is next ------------------------------------------------------------------------------
@@ -306,7 +249,7 @@ static void stop_waiting(struct job *job)
 
 static bool is_small(const struct job *job)
 {
-        return job->head.n_bytes <= AT_ONCE_BYTES;
+        return job->making.head.n_bytes <= AT_ONCE_BYTES;
 }
 
 /* The policies of a network are put in force in their order. */
@@ -345,7 +288,8 @@ static struct job *next_large(const struct policy_turns *turns)
 
         TAILQ_FOREACH(job, &turns->waiting, link)
         {
-                if (is_small(job) || (best && job->head.n_bytes >= best->head.n_bytes) ||
+                if (is_small(job) ||
+                    (best && job->making.head.n_bytes >= best->making.head.n_bytes) ||
                     !is_first(job))
                         continue;
                 best = job;
@@ -361,11 +305,8 @@ static struct job *next_large(const struct policy_turns *turns)
 /* 0, or why it is not whole. */
 static int write_all(struct job *job)
 {
-        int r;
+        int r = write_entries(job, SIZE_MAX);
 
-        if (job->policy.number == 0)
-                job->policy.number = tables_new_number(&job->turns->egress->tables);
-        r = write_entries(job, SIZE_MAX);
         if (!r)
                 switch_over(job);
         return r;
@@ -376,12 +317,14 @@ static void put_in_force(struct job *job)
 {
         int r = 0;
 
-        if (job->policy.number == 0)
-                job->result = make(job);
-        if (job->result)
-                answer_unmade(job);
-        else
+        if (job->making.state == MAKING_TO_DO) {
+                policy_making_run(&job->making);
+                give_number(job);
+        }
+        if (job->making.state == MAKING_DONE)
                 r = write_all(job);
+        else
+                answer_unmade(job);
         if (is_full_for_now(job->turns, r))
                 return;
         if (r)
@@ -416,20 +359,17 @@ static void write_some(struct policy_turns *turns)
         }
 }
 
-static void on_made(struct inbox_task *task)
+static void on_made(struct policy_making *making)
 {
-        struct job *job = CONTAINER_OF(task, struct job, task);
+        struct job *job = CONTAINER_OF(making, struct job, making);
         struct policy_turns *turns = job->turns;
 
-        if (turns->has_thread)
-                (void)pthread_join(turns->thread, NULL);
-        turns->has_thread = false;
-        if (job->result || !job->network) {
+        if (making->state != MAKING_DONE || !job->network) {
                 answer_unmade(job);
                 finish(turns);
                 return;
         }
-        job->policy.number = tables_new_number(&turns->egress->tables);
+        give_number(job);
         enter(turns, STATE_WRITING);
         turn_again(turns);
 }
@@ -442,10 +382,9 @@ static void begin(struct policy_turns *turns, struct job *job)
         stop_waiting(job);
         turns->current = job;
         enter(turns, STATE_MAKING);
-        r = pthread_create(&turns->thread, NULL, make_apart, job);
-        turns->has_thread = r == 0;
+        r = policy_maker_begin(&turns->maker, &job->making, on_made);
         if (r) {
-                answer_error(job, -r);
+                answer_error(job, r);
                 finish(turns);
         }
 }
@@ -467,13 +406,11 @@ void policy_turns_begin(struct policy_turns *turns, struct network *network, uin
                 free(job);
                 return;
         }
-        *job = (struct job){ .task = { .run = on_made },
-                             .turns = turns,
+        *job = (struct job){ .turns = turns,
                              .network = network,
                              .connection = channel_connection(turns->egress->server),
-                             .request = request,
-                             .head = head,
-                             .fd = fd };
+                             .request = request };
+        policy_making_init(&job->making, &head, fd);
         enqueue(job);
 }
 
@@ -506,18 +443,6 @@ void policy_turns_forget(struct policy_turns *turns, const struct network *netwo
 /* --- its life -----------------------------------------------------------------------------------
  */
 
-static void take_some_out(struct policy_turns *turns)
-{
-        struct leaving *leaving = STAILQ_FIRST(&turns->leaving);
-
-        if (!leaving)
-                return;
-        take_out(turns, leaving, POLICY_TURN_ENTRIES);
-        if (leaving->n_left == 0)
-                leaving_free(turns, leaving);
-        turn_again(turns);
-}
-
 /* For a hotcelld that is gone nothing is begun. */
 static void drop_unawaited(struct policy_turns *turns)
 {
@@ -540,7 +465,8 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 
         (void)source;
         (void)usec;
-        take_some_out(turns);
+        if (policy_leaving_go_on(&turns->leaving))
+                turn_again(turns);
         drop_unawaited(turns);
         job = next_small(turns);
         if (job) {
@@ -565,9 +491,9 @@ int policy_turns_new(struct egress *egress, struct policy_turns **ret_turns)
         if (!turns)
                 return error_origin(-ENOMEM);
         turns->egress = egress;
-        STAILQ_INIT(&turns->leaving);
+        policy_leaving_init(&turns->leaving, &egress->tables);
         TAILQ_INIT(&turns->waiting);
-        r = inbox_new(egress->event, &turns->inbox);
+        r = policy_maker_init(&turns->maker, egress->event);
         if (r)
                 return r;
         r = again_new(egress->event, &turns->turn, on_turn, turns);
@@ -579,28 +505,24 @@ int policy_turns_new(struct egress *egress, struct policy_turns **ret_turns)
 
 struct policy_turns *policy_turns_free(struct policy_turns *turns)
 {
-        struct leaving *leaving;
         struct job *job;
 
         if (!turns)
                 return NULL;
-        if (turns->has_thread) {
+        if (turns->current) {
                 turns->current->network = NULL;
                 turns->current->connection = 0;
-                (void)pthread_join(turns->thread, NULL);
-                turns->has_thread = false;
-                inbox_drain(turns->inbox);
         }
+        policy_maker_wait(&turns->maker);
         if (turns->current)
                 turns->current = job_free(turns->current);
         while ((job = TAILQ_FIRST(&turns->waiting))) {
                 TAILQ_REMOVE(&turns->waiting, job, link);
                 (void)job_free(job);
         }
-        while ((leaving = STAILQ_FIRST(&turns->leaving)))
-                leaving_free(turns, leaving);
+        policy_leaving_deinit(&turns->leaving);
         turns->turn = sd_event_source_disable_unref(turns->turn);
-        turns->inbox = inbox_free(turns->inbox);
+        policy_maker_deinit(&turns->maker);
         free(turns);
         return NULL;
 }
