@@ -75,8 +75,7 @@ static void print_egress_limits(const Hotcell__V1__EgressLimits *limits)
         bytes = format_text("%.10g MiB", (double)limits->bytes / (1 << 20));
         (void)printf("  --allow, --deny: at most %d together, with %d ranges of ports each, %d of "
                      "names that are not ASCII, %s in all\n",
-                     limits->rules, limits->port_ranges, limits->converted_names,
-                     bytes);
+                     limits->rules, limits->port_ranges, limits->converted_names, bytes);
 }
 
 static void print_template(const Hotcell__V1__TemplateInfo *template)
