@@ -55,8 +55,8 @@ static void add_row(struct table *table, const Hotcell__V1__EgressEvent *event)
         _cleanup_(freep) char *decision = decision_of(event);
         _cleanup_(freep) char *destination = egress_destination(event);
         _cleanup_(freep) char *reason = reason_of(event);
-        _cleanup_(freep) char *pid = event->pid ? format_text("%" PRId64, event->pid)
-                                                : duplicate("-");
+        _cleanup_(freep) char *pid =
+                event->pid ? format_text("%" PRId64, event->pid) : duplicate("-");
         char time[MESSAGE_TIME_SIZE];
         const char *const cells[] = {
                 message_time(event->event_time, time),
@@ -93,9 +93,9 @@ static int add_types(const struct log_options *options, Hotcell__V1__ListEgressE
 static int list(struct client *client, enum output_format format,
                 Hotcell__V1__ListEgressEventsRequest *ask)
 {
-        static const char *const headers[] = { "TIME",   "DECISION", "DESTINATION", "NAME",
-                                               "REASON", "COMMAND",  "PID",         "EXECUTION",
-                                               NULL };
+        static const char *const headers[] = { "TIME", "DECISION",  "DESTINATION",
+                                               "NAME", "REASON",    "COMMAND",
+                                               "PID",  "EXECUTION", NULL };
         _cleanup_(table_freep) struct table *table = table_new(headers);
         _cleanup_(json_putp) struct json_object *array = must(json_object_new_array());
         bool has_more = true;

@@ -200,8 +200,10 @@ static int run_in_sandbox(const struct exec_options *exec, const struct code_opt
 int cmd_exec(int argc, char **argv)
 {
         static const struct option_elsewhere elsewhere[] = {
-                { "allow", ADVICE_EGRESS },          { "deny", ADVICE_EGRESS },
-                { "egress-default", ADVICE_EGRESS }, { "dns-type", ADVICE_EGRESS },
+                { "allow", ADVICE_EGRESS },
+                { "deny", ADVICE_EGRESS },
+                { "egress-default", ADVICE_EGRESS },
+                { "dns-type", ADVICE_EGRESS },
                 { NULL, NULL },
         };
         static const struct usage usage = {

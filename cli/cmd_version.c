@@ -73,10 +73,9 @@ static void print_egress_limits(const Hotcell__V1__EgressLimits *limits)
                 return; /* an older server */
         /* Not rounded: it must fit. */
         bytes = format_text("%.10g MiB", (double)limits->bytes / (1 << 20));
-        (void)printf("  --allow, --deny: at most %d together, with %d ranges of ports each, %d of "
-                     "labels that are not ASCII, %s in all\n",
-                     limits->rules, limits->port_ranges, limits->converted_names,
-                     bytes);
+        (void)printf("  --allow, --deny: at most %d together, with %d ranges of ports each, %d "
+                     "labels of names that are not ASCII, %s in all\n",
+                     limits->rules, limits->port_ranges, limits->converted_names, bytes);
 }
 
 static void print_template(const Hotcell__V1__TemplateInfo *template)

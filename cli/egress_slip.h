@@ -1,4 +1,4 @@
-/* Common slips in `[PROTOCOL:]HOST[:PORTS]`, told before anything is sent, with how it is written. */
+/* Common slips in `[PROTOCOL:]HOST[:PORTS]`, told before anything is sent, with what to write. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,8 +1,10 @@
 #include "cli/enum_name.h"
 
-#include <ctype.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "cli/memory.h"
+#include "runtime/base/macros.h"
 
 /* All of an enum's names begin with what its zero value has before `UNSPECIFIED`. */
 static size_t prefix_length(const ProtobufCEnumDescriptor *descriptor)
@@ -20,25 +22,17 @@ const char *enum_name(const ProtobufCEnumDescriptor *descriptor, int value)
         return found ? found->name + prefix_length(descriptor) : "UNKNOWN";
 }
 
-/* Case does not count, and a hyphen is as good as the underscore. */
-static bool is_same(const char *name, const char *text)
-{
-        for (; *name && *text; name++, text++) {
-                if (tolower((unsigned char)*name) != tolower((unsigned char)*text) &&
-                    (*name != '_' || *text != '-'))
-                        return false;
-        }
-        return *name == *text;
-}
-
 int enum_value(const ProtobufCEnumDescriptor *descriptor, const char *name)
 {
+        _cleanup_(freep) char *wanted = duplicate(name);
         size_t n_prefix = prefix_length(descriptor);
 
+        for (char *hyphen = strchr(wanted, '-'); hyphen; hyphen = strchr(hyphen, '-'))
+                *hyphen = '_';
         for (unsigned i = 0; i < descriptor->n_values; i++) {
                 const ProtobufCEnumValue *value = &descriptor->values[i];
 
-                if (value->value != 0 && is_same(value->name + n_prefix, name))
+                if (value->value != 0 && strcasecmp(value->name + n_prefix, wanted) == 0)
                         return value->value;
         }
         return -1;

@@ -123,7 +123,8 @@ static void say_bad_option(const struct table *table, const struct usage *usage,
         if (optopt >= VALUE_FIRST || optopt == VALUE_HELP) {
                 const char *word = argv[optind - 1];
 
-                say_of(usage->command, "--%.*s takes no value", (int)strcspn(word + 2, "="), word + 2);
+                say_of(usage->command, "--%.*s takes no value", (int)strcspn(word + 2, "="),
+                       word + 2);
         } else if (optopt) {
                 char letter[3] = { '-', (char)optopt, '\0' };
 

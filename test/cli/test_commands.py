@@ -111,7 +111,7 @@ class Requests(CliTest):
                 ("udp:2001:db8::/32:443", "has ports behind an IPv6 prefix: write that in brackets, udp:[2001:db8::/32]:443"),
                 ("udp:[2001:db8::]/32:443", "has its length behind the bracket: write udp:[2001:db8::/32]:443"),
                 ("tcp:example.org:443/path", "has a path: write only the host and its ports, tcp:example.org:443"),
-                ("https://user:pw@example.org/", "is a URL: write only its host and port, example.org:443"),
+                ("https://u:secret@example.org/", "is a URL: write only its host and port, example.org:443"),
                 ("https://a@b@example.org:8443/@x", "is a URL: write only its host and port, example.org:8443"),
                 *((text, "has more than one colon, but is no IPv6 address: write ports behind one, such as example.org:443,8000-8080")
                   for text in ("example.org:443:80", "tcp:example.org:443:80", "10.0.0.1:80:https")),
