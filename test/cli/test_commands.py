@@ -472,7 +472,7 @@ class Others(CliTest):
         info = server_info.GetServerInfoResponse(version="9.9")
         info.egress_limits.rules, info.egress_limits.port_ranges, info.egress_limits.converted_names, info.egress_limits.bytes = 100, 8, 10, 15 << 18
         lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
-        self.assertEqual(lines[-1], "  --allow, --deny: at most 100 together, with 8 ranges of ports each, 10 of names that are not ASCII, 3.75 MiB in all")
+        self.assertEqual(lines[-1], "  --allow, --deny: at most 100 together, with 8 ranges of ports each, 10 labels of names that are not ASCII, 3.75 MiB in all")
 
     def test_code_that_ran_out_of_time_has_a_hint(self):
         ran = self.run_script(play(ended(execution.OUTCOME_TIMEOUT, cause=execution.CAUSE_LIMIT)))
