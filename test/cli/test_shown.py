@@ -226,7 +226,7 @@ class Egress(CliTest):
         request = [request for method, request, _ in server.requests if method == "ListEgressEvents"][-1]
         self.assertEqual((request.execution_id, list(request.types)), (EXECUTION_ID, [1, 2]))
         for word in ("flow_ended", "flow-ended", "FLOW_ENDED"):
-            self.hotcell(server, "egress", "log", "--type", word, SANDBOX_ID)
+            self.assertEqual(self.hotcell(server, "egress", "log", "--type", word, SANDBOX_ID).returncode, 0, word)
             self.assertEqual(list([request for method, request, _ in server.requests if method == "ListEgressEvents"][-1].types), [3])
 
     def test_the_log_says_last_how_many_refusals_are_not_in_it(self):
