@@ -212,14 +212,13 @@ static Hotcell__Egress__V1__Rule *rule_of_prefix(size_t i, bool is_v6)
         return rule;
 }
 
-static Hotcell__Egress__V1__Rule *rule_of_name(const char *domain)
+static Hotcell__Egress__V1__Rule *rule_of_name(const char *domain, bool is_allow)
 {
-        static char text[POLICY_DOMAIN_BUFFER];
         Hotcell__Egress__V1__Rule *rule = new_rule();
 
-        (void)snprintf(text, sizeof(text), "%s", domain);
+        rule->is_allow = is_allow;
         rule->destination_case = HOTCELL__EGRESS__V1__RULE__DESTINATION_DOMAIN;
-        rule->domain = text;
+        rule->domain = unconst(domain);
         return rule;
 }
 
@@ -239,7 +238,9 @@ static int write_policy(const struct wanted *wanted, uint32_t *ret_n_bytes)
         for (size_t i = 0; i < wanted->n_rules6; i++)
                 rules[message.n_rules++] = rule_of_prefix(i, true);
         if (wanted->domain)
-                rules[message.n_rules++] = rule_of_name(wanted->domain);
+                rules[message.n_rules++] = rule_of_name(wanted->domain, true);
+        if (wanted->denied)
+                rules[message.n_rules++] = rule_of_name(wanted->denied, false);
         *ret_n_bytes = (uint32_t)hotcell__egress__v1__policy__get_packed_size(&message);
         bytes = malloc(*ret_n_bytes + 1);
         ck_assert_ptr_nonnull(bytes);
@@ -253,6 +254,7 @@ void ask_for(uint64_t request, const struct wanted *wanted)
 {
         Hotcell__Egress__V1__FromServer message;
         Hotcell__Egress__V1__SetPolicy set;
+        uint32_t dns_type = wanted->dns_type;
         uint8_t bytes[256];
         int fd;
 
@@ -261,6 +263,8 @@ void ask_for(uint64_t request, const struct wanted *wanted)
         fd = write_policy(wanted, &set.policy_bytes);
         set.sandbox_id = sandbox_ids[wanted->is_neighbours];
         set.policy_version = (int64_t)request;
+        set.record_types = &dns_type;
+        set.n_record_types = dns_type > 0;
         if (wanted->is_public)
                 set.default_action =
                         HOTCELL__EGRESS__V1__DEFAULT_ACTION__DEFAULT_ACTION_ALLOW_PUBLIC;

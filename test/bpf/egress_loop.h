@@ -46,11 +46,13 @@ void remove_network(void);
 /* What the sandbox's init was refused, and what of it was told. */
 void count_refusals(uint64_t n_denied, uint64_t n_logged);
 
-/* Rules that allow: prefixes of each family, and a name. */
+/* Rules that allow: prefixes of each family, and a name; and one that denies. */
 struct wanted {
         size_t n_rules4;
         size_t n_rules6;
         const char *domain;
+        const char *denied; /* a name, too */
+        uint32_t dns_type;  /* that may be asked for besides; zero: none */
         bool is_public;     /* the default is ALLOW_PUBLIC */
         bool is_neighbours; /* not for the first box */
 };

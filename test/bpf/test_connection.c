@@ -349,6 +349,22 @@ START_TEST(who_asks_for_nothing_is_refused_nothing)
 }
 END_TEST
 
+START_TEST(who_says_nothing_is_refused_in_time)
+{
+        const uint64_t n = egress.events.n_pushed;
+        const struct event *event;
+        int fd = come(PLACE);
+
+        wait_for_connections(1);
+        event = wait_for_event(n);
+        ck_assert_int_eq(event->decision, EGRESS_DECISION(DENIED));
+        ck_assert_int_eq(event->reason, EGRESS_REASON(NAME_ABSENT));
+        ck_assert_int_ge(event->time_usec + 1000, event->asked_usec + LOOK_TIMEOUT_USEC);
+        ck_assert_uint_eq(network->n_connections, 0);
+        (void)close(fd);
+}
+END_TEST
+
 int main(void)
 {
         Suite *suite = suite_create("connection");
@@ -363,6 +379,7 @@ int main(void)
         tcase_add_test(tests, a_name_whose_time_is_over_allows_nothing);
         tcase_add_test(tests, a_name_is_read_in_pieces);
         tcase_add_test(tests, a_want_of_descriptors_passes);
+        tcase_add_test(tests, who_says_nothing_is_refused_in_time);
         tcase_add_test(tests, who_ends_without_a_whole_name_is_refused_at_once);
         tcase_add_test(tests, who_asks_for_nothing_is_refused_nothing);
         suite_add_tcase(suite, tests);

@@ -27,11 +27,13 @@
 enum {
         NEW_NAMES = 3,
         DNS_A = 1,
+        DNS_MX = 15,
         DNS_TXT = 16,
         SERVFAIL = 2,
         REFUSED = 5,
         QUERY_BUFFER = 512,
         STREAMS_MAX = 16, /* of a network */
+        STREAM_IDLE_USEC = 10 * 1000000,
         TTL_MIN_SEC = 5,
         GRACE_SEC = 30, /* that an address is good for longer than its record */
 };
@@ -207,6 +209,15 @@ START_TEST(names_whose_time_is_over_make_room_in_the_wall_too)
 }
 END_TEST
 
+START_TEST(names_whose_time_is_over_are_not_carried_over)
+{
+        enforce(1, &wild);
+        fill_names(true);
+        enforce(2, &wild);
+        expect_entries(3, 2, 0);
+}
+END_TEST
+
 /* --- before there is a policy ------------------------------------------------------------------
  */
 
@@ -227,6 +238,17 @@ START_TEST(what_is_refused_without_a_policy_is_unavailable)
         ck_assert_uint_eq(ask_name("b.wild.test"), REFUSED);
         expect_answer(0, HOTCELL__EGRESS__V1__TO_SERVER__BODY_EVENTS);
         ck_assert_int_eq((int)answer->events->events[0]->reason, EGRESS_REASON(DEFAULT));
+}
+END_TEST
+
+/* What a program does next, such as to end, comes after it. */
+START_TEST(a_refusal_is_told_before_it_is_answered)
+{
+        enforce(1, &wild);
+        ck_assert_uint_eq(ask_name("other.test"), REFUSED);
+        ck_assert(hear());
+        ck_assert_int_eq((int)answer->body_case, HOTCELL__EGRESS__V1__TO_SERVER__BODY_EVENTS);
+        ck_assert_str_eq(answer->events->events[0]->name, "other.test");
 }
 END_TEST
 
@@ -268,6 +290,55 @@ START_TEST(a_type_that_is_refused_is_told_with_its_name)
                 ck_assert_int_eq(last_event()->reason, EGRESS_REASON(RECORD_TYPE));
                 ck_assert_str_eq(last_event()->name, types[i].told);
         }
+}
+END_TEST
+
+START_TEST(a_type_that_is_allowed_allows_no_other)
+{
+        enforce(1, &(struct wanted){ .domain = "*.wild.test", .dns_type = DNS_MX });
+        ck_assert_uint_ne(ask_type("a.wild.test", DNS_MX), REFUSED);
+        ck_assert_uint_eq(ask_type("a.wild.test", DNS_TXT), REFUSED);
+        ck_assert_str_eq(last_event()->name, "a.wild.test TXT");
+}
+END_TEST
+
+START_TEST(what_the_wall_refuses_has_the_name_of_its_address)
+{
+        const uint32_t address = inet_addr(ADDRESS);
+        struct egress_event record = { .cgroup_id = f.boxes[0].group.id,
+                                       .leaf_id = 9,
+                                       .time_nsec = clock_monotonic_nsec(),
+                                       .verdict = EGRESS_DENIED_DEFAULT,
+                                       .port = 80,
+                                       .protocol = IPPROTO_TCP };
+
+        enforce(1, &wild);
+        ck_assert_uint_eq(ask_name("a.wild.test"), 0);
+        (void)memcpy(record.address, &address, sizeof(address));
+        wall_event_push(&egress, &record);
+        ck_assert_str_eq(last_event()->name, "a.wild.test");
+        record.address[3]++;
+        wall_event_push(&egress, &record);
+        ck_assert_str_eq(last_event()->name, "");
+}
+END_TEST
+
+/* Of what the default allows, once it is known as the address of a name that is denied. */
+START_TEST(the_address_of_a_name_that_is_denied_is_not_let_through)
+{
+        const uint32_t bytes = inet_addr(ADDRESS);
+        const struct policy_address address = policy_address_v4(&bytes);
+        struct network_ruling ruling;
+
+        enforce(1, &(struct wanted){ .is_public = true });
+        ck_assert_uint_eq(ask_name("a.wild.test"), 0);
+        network_judge(network, &address, 443, &ruling);
+        ck_assert(ruling.is_allowed && !ruling.is_by_name);
+        enforce(2, &(struct wanted){ .is_public = true, .denied = "a.wild.test" });
+        network_judge(network, &address, 443, &ruling);
+        ck_assert(!ruling.is_allowed);
+        ck_assert_int_eq((int)ruling.reason, EGRESS_REASON(RULE));
+        ck_assert_str_eq(ruling.name, "a.wild.test");
 }
 END_TEST
 
@@ -363,6 +434,34 @@ START_TEST(ports_of_all_names_of_an_address_are_open_in_the_wall)
         ck_assert_uint_eq(allowed.ranges[0].high, UINT16_MAX);
         ck_assert_uint_eq(allowed.ranges[0].action, EGRESS_ALLOW);
         ck_assert_uint_eq(allowed.ranges[0].protocol, IPPROTO_TCP);
+        policy_table_deinit(&policy.table);
+}
+END_TEST
+
+/* What one name denies another one of the same address may allow. */
+START_TEST(what_a_name_denies_is_not_closed_for_the_others)
+{
+        struct network_policy policy = { .number = 77 };
+        struct policy rules = { .default_action = POLICY_DEFAULT_DENY };
+        struct egress_ranges allowed;
+        size_t refused;
+
+        for (size_t i = 0; i < 3; i++) {
+                struct policy_rule rule = { .action = i == 2 ? POLICY_DENY : POLICY_ALLOW,
+                                            .protocol = POLICY_TCP,
+                                            .is_domain = true };
+
+                (void)snprintf(rule.domain, sizeof(rule.domain), "n%d.test", i > 0);
+                ck_assert_int_eq(policy_rule_add_ports(&rule, 80, i == 2 ? 80 : 90), 0);
+                ck_assert_int_eq(policy_add(&rules, &rule), 0);
+        }
+        ck_assert_int_eq(policy_compile(&rules, &policy.table, &refused), 0);
+        policy_deinit(&rules);
+        allowed = admit_names(2, &policy);
+        ck_assert_uint_eq(allowed.n_ranges, 1);
+        ck_assert_uint_eq(allowed.ranges[0].low, 80);
+        ck_assert_uint_eq(allowed.ranges[0].high, 90);
+        ck_assert_uint_eq(allowed.ranges[0].action, EGRESS_ALLOW);
         policy_table_deinit(&policy.table);
 }
 END_TEST
@@ -558,6 +657,35 @@ START_TEST(streams_are_bounded_and_make_room_when_they_end)
 }
 END_TEST
 
+static bool is_time(const void *userdata)
+{
+        return clock_monotonic_usec() >= *(const uint64_t *)userdata;
+}
+
+START_TEST(a_stream_ends_when_nothing_is_asked_for_long)
+{
+        const uint64_t start_usec = clock_monotonic_usec();
+        const uint64_t later_usec = start_usec + STREAM_IDLE_USEC / 2;
+        uint8_t bytes[QUERY_BUFFER];
+        int idle_fd;
+
+        enforce(1, &wild);
+        stream_fd = connect_client(SOCK_STREAM);
+        idle_fd = connect_client(SOCK_STREAM);
+        wait_for_streams(2);
+        run_until(is_time, &later_usec);
+        ck_assert_int_gt(send(stream_fd, bytes, make_question("a.wild.test", bytes), 0), 0);
+        ck_assert_uint_eq(read_stream(), 0);
+        run_until(is_last_over, &idle_fd);
+        ck_assert_uint_ge(clock_monotonic_usec(), start_usec + STREAM_IDLE_USEC);
+        ck_assert_uint_eq(network->n_dns_streams, 1);
+        ck_assert_int_gt(send(stream_fd, bytes, make_question("b.wild.test", bytes), 0), 0);
+        ck_assert_uint_eq(read_stream(), 0);
+        (void)close(idle_fd);
+        (void)close(stream_fd);
+}
+END_TEST
+
 int main(void)
 {
         Suite *suite = suite_create("network");
@@ -569,17 +697,24 @@ int main(void)
         tcase_add_test(tests, an_update_that_fails_leaves_nothing_of_itself);
         tcase_add_test(tests, a_network_that_is_removed_leaves_nothing);
         tcase_add_test(tests, names_whose_time_is_over_make_room_in_the_wall_too);
+        tcase_add_test(tests, names_whose_time_is_over_are_not_carried_over);
         tcase_add_test(tests, what_is_refused_without_a_policy_is_unavailable);
+        tcase_add_test(tests, a_refusal_is_told_before_it_is_answered);
         tcase_add_loop_test(tests, new_labels_are_rationed_where_any_may_be_asked_for, 0,
                             ARRAY_SIZE(rationed));
         tcase_add_test(tests, a_name_that_a_rule_has_whole_is_not_rationed);
         tcase_add_test(tests, a_name_for_which_there_is_no_room_fails_and_is_told);
         tcase_add_test(tests, a_type_that_is_refused_is_told_with_its_name);
+        tcase_add_test(tests, a_type_that_is_allowed_allows_no_other);
+        tcase_add_test(tests, what_the_wall_refuses_has_the_name_of_its_address);
+        tcase_add_test(tests, the_address_of_a_name_that_is_denied_is_not_let_through);
         tcase_add_test(tests, an_address_is_good_as_long_as_the_longest_of_its_names);
         tcase_add_test(tests, ports_of_all_names_of_an_address_are_open_in_the_wall);
+        tcase_add_test(tests, what_a_name_denies_is_not_closed_for_the_others);
         tcase_add_test(tests, refusals_that_are_many_are_told_by_their_number);
         tcase_add_test(tests, questions_of_a_stream_come_in_any_pieces);
         tcase_add_test(tests, streams_are_bounded_and_make_room_when_they_end);
+        tcase_add_test(tests, a_stream_ends_when_nothing_is_asked_for_long);
         suite_add_tcase(suite, tests);
         return suite_main(suite);
 }

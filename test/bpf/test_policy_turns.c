@@ -14,6 +14,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "runtime/egress/network_tables.h"
 #include "runtime/egress/policy_turns.h"
 #include "test/bpf/egress_loop.h"
 #include "test/lib/suite.h"
@@ -143,6 +144,18 @@ START_TEST(full_tables_refuse_a_policy_and_leave_the_one_before_in_force)
 }
 END_TEST
 
+START_TEST(what_is_no_policy_is_refused_as_that)
+{
+        put_in_force(1, 3);
+        ask_for(2, &(struct wanted){ .n_rules4 = _i ? RULES : 1, .domain = "no..domain" });
+        expect_answer(2, TO_SERVER_FAILURE);
+        ck_assert_int_eq((int)answer->failure->reason,
+                         HOTCELL__EGRESS__V1__FAILURE_REASON__FAILURE_REASON_INVALID);
+        ck_assert_int_eq(network->policy.version, 1);
+        ck_assert_uint_eq(count(), 3);
+}
+END_TEST
+
 /* Small ones are written at once, so nothing of the first has gone when the third comes. */
 START_TEST(what_is_still_in_full_tables_and_goes_makes_room)
 {
@@ -178,15 +191,18 @@ END_TEST
 /* Also while its policy waits, or is with the thread. */
 START_TEST(a_network_may_go_before_its_policy_is_made)
 {
+        const size_t n = 3;
+
         ask(1, RULES);
         for (unsigned i = 0; i < 1 + (unsigned)_i; i++)
                 turn();
-        ck_assert_uint_eq(count(), 0);
         remove_network();
         expect_answer(1, TO_SERVER_FAILURE);
         make_network();
-        put_in_force(2, 3);
-        ck_assert_uint_eq(count(), 3);
+        put_in_force(2, n);
+        run_until(has_entries, &n);
+        /* By its turn the first one is over. */
+        put_in_force(3, RULES);
 }
 END_TEST
 
@@ -198,6 +214,26 @@ START_TEST(another_hotcelld_hears_no_answer_that_it_did_not_ask_for)
         connect_server();
         put_in_force(2, 3);
         ck_assert_uint_eq(answer->request, 2);
+}
+END_TEST
+
+START_TEST(for_a_hotcelld_that_is_gone_nothing_is_begun)
+{
+        const struct network *neighbour;
+
+        make_neighbour();
+        neighbour = network_tables_find_group(&egress.networks, f.boxes[1].group.id);
+        ck_assert_ptr_nonnull(neighbour);
+        ask(1, RULES);
+        ask_for(2, &(struct wanted){ .n_rules4 = RULES, .is_neighbours = true });
+        ask_for(3, &(struct wanted){ .n_rules4 = RULES, .is_neighbours = true });
+        run_until(has_any, NULL);
+        (void)close(server_fd);
+        connect_server();
+        /* It would be its turn before theirs. */
+        put_in_force(4, RULES);
+        put_in_force(5, 2 * RULES);
+        ck_assert(!neighbour->has_policy);
 }
 END_TEST
 
@@ -283,6 +319,26 @@ START_TEST(more_than_may_wait_are_put_in_force_all_the_same)
 }
 END_TEST
 
+/* So what is asked behind them waits, too, until some of them are in force. */
+START_TEST(no_more_than_may_wait_are_taken)
+{
+        enum { MORE = 60 };
+        const uint64_t n = POLICY_WAITING_MAX + MORE;
+        uint64_t n_before = 0;
+
+        for (uint64_t i = 1; i <= n; i++) {
+                ask(i, RULES);
+                if (i % 5 == 0) {
+                        turn();
+                        n_before += hear();
+                }
+        }
+        ping(n + 1);
+        n_before += count_before(n + 1);
+        ck_assert_uint_ge(n_before, MORE - 1);
+}
+END_TEST
+
 /* A figure for people. */
 START_TEST(the_longest_policy_and_its_longest_turn)
 {
@@ -310,16 +366,19 @@ int main(void)
         tcase_add_test(tests, a_large_policy_comes_in_turns_and_is_in_force_when_it_is_whole);
         tcase_add_test(tests, a_large_policy_goes_in_turns_too);
         tcase_add_test(tests, full_tables_refuse_a_policy_and_leave_the_one_before_in_force);
+        tcase_add_loop_test(tests, what_is_no_policy_is_refused_as_that, 0, 2);
         tcase_add_test(tests, what_is_still_in_full_tables_and_goes_makes_room);
         tcase_add_test(tests, a_network_that_goes_takes_its_policy_with_it);
-        tcase_add_loop_test(tests, a_network_may_go_before_its_policy_is_made, 0, 2);
+        tcase_add_loop_test(tests, a_network_may_go_before_its_policy_is_made, 0, 5);
         tcase_add_test(tests, another_hotcelld_hears_no_answer_that_it_did_not_ask_for);
+        tcase_add_test(tests, for_a_hotcelld_that_is_gone_nothing_is_begun);
         tcase_add_test(tests, what_is_asked_meanwhile_is_answered_in_its_order);
         tcase_add_test(tests, a_small_policy_does_not_wait_for_anothers_large_ones);
         tcase_add_test(tests, a_large_policy_waits_for_few_that_are_larger);
         tcase_add_test(tests, a_large_policy_does_not_wait_for_all_that_are_smaller);
         tcase_add_test(tests, what_is_asked_besides_is_answered_meanwhile);
         tcase_add_test(tests, more_than_may_wait_are_put_in_force_all_the_same);
+        tcase_add_test(tests, no_more_than_may_wait_are_taken);
         tcase_add_test(tests, the_longest_policy_and_its_longest_turn);
         suite_add_tcase(suite, tests);
         return suite_main(suite);

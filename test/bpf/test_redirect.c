@@ -441,6 +441,56 @@ START_TEST(tokens_of_one_place_differ)
 }
 END_TEST
 
+/* As of one that went, whose slot is given to another: nothing of its token is left. */
+START_TEST(a_token_is_wholly_that_of_who_has_the_place_last)
+{
+        const struct egress_sandbox entry = { .policy = POLICY,
+                                              .policy_version = VERSION + 1,
+                                              .relay_port = f.boxes[1].netns.relay_port,
+                                              .default_action = EGRESS_DENY };
+        struct egress_token token;
+        uint32_t number;
+
+        add_rule("203.0.113.0", 24, EGRESS_ALLOW);
+        add_rule("2001:db8:1::", 48, EGRESS_ALLOW);
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_to, &allowed[2]), 0);
+        number = accept_token();
+        ck_assert_uint_eq(read_token(number).cgroup_id, f.boxes[0].group.id);
+        ck_assert_int_eq(egress_wall_admit(f.wall, f.boxes[1].group.id, &entry), 0);
+        ck_assert_int_eq(in_box(&f.boxes[1], connect_to, &allowed[0]), 0);
+        token = read_token(number);
+        ck_assert_uint_eq(token.cgroup_id, f.boxes[1].group.id);
+        ck_assert_uint_eq(token.leaf_id, f.boxes[1].leaf.id);
+        ck_assert_uint_eq(token.policy_version, VERSION + 1);
+        ck_assert_uint_eq(token.is_v6, 0);
+}
+END_TEST
+
+/* Such a socket would be at the relay with the token that it is bound to. */
+static int connect_bound_to_token(const void *data)
+{
+        const uint32_t number = *(const uint32_t *)data;
+        struct sockaddr_in at = { .sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(EGRESS_RELAY4 | number) };
+        struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(443) };
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+        if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+                return UNEXPECTED;
+        return connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 ? errno : 0;
+}
+
+START_TEST(a_token_is_not_chosen_by_where_a_socket_is_bound)
+{
+        const uint32_t number = EGRESS_TOKENS;
+        struct egress_event event;
+
+        ck_assert_int_eq(in_box(&f.boxes[0], connect_bound_to_token, &number), EPERM);
+        event = next_event(&f);
+        ck_assert_uint_eq(event.verdict, EGRESS_DENIED_RELAY);
+}
+END_TEST
+
 START_TEST(tokens_of_a_sandbox_are_in_its_own_slot)
 {
         const struct egress_sandbox entry = { .policy = POLICY,
@@ -565,6 +615,8 @@ int main(void)
         tcase_add_loop_test(tests, a_datagram_socket_that_only_looks_is_refused_in_silence, 0,
                             ARRAY_SIZE(allowed));
         tcase_add_test(tests, tokens_of_one_place_differ);
+        tcase_add_test(tests, a_token_is_wholly_that_of_who_has_the_place_last);
+        tcase_add_test(tests, a_token_is_not_chosen_by_where_a_socket_is_bound);
         tcase_add_test(tests, tokens_of_a_sandbox_are_in_its_own_slot);
         tcase_add_loop_test(tests, a_socket_believes_that_it_is_where_it_was_connected_last, 0,
                             ARRAY_SIZE(routes));

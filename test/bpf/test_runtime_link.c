@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/io.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -28,7 +29,14 @@
 #include "test/lib/patience.h"
 #include "test/lib/suite.h"
 
-enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, PORT = 4711, NO_LEAF = 1 };
+enum {
+        PATIENCE_SEC = 30,
+        PACKET_MAX = 128 << 10,
+        PORT = 4711,
+        NO_LEAF = 1,
+        AGO_USEC = 5 * 1000000,
+        CLOCK_SLACK_USEC = 1000000, /* between the clocks of the wall's records and of events */
+};
 
 #define TO_SERVER(name)    HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
 #define FROM_RUNTIME(name) HOTCELL__EGRESS__V1__FROM_RUNTIME__BODY_##name
@@ -312,6 +320,54 @@ START_TEST(what_was_refused_before_it_knew_its_networks_is_told)
 }
 END_TEST
 
+START_TEST(what_was_told_of_a_network_is_not_told_of_the_next)
+{
+        const int64_t then_usec = time_now_usec() - AGO_USEC;
+        const struct egress_event record = { .cgroup_id = f.boxes[0].group.id,
+                                             .time_nsec = clock_monotonic_nsec() -
+                                                          UINT64_C(1000) * AGO_USEC,
+                                             .verdict = EGRESS_DENIED_DEFAULT };
+        const Hotcell__Egress__V1__Event *first;
+
+        say_start();
+        settle();
+        for (int i = 0; i < 3; i++)
+                wall_event_push(&egress, &record);
+        say_added(NO_LEAF);
+        say_removed();
+        say_added(NO_LEAF);
+        settle();
+        say_server();
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->n_events, 3);
+        first = packet->events->events[0];
+        ck_assert_int_ge(first->time_usec, then_usec - CLOCK_SLACK_USEC);
+        ck_assert_int_le(first->time_usec, time_now_usec() - AGO_USEC + CLOCK_SLACK_USEC);
+        ck_assert_uint_eq(egress.events.n_pushed, first->number + 2);
+}
+END_TEST
+
+/* The oldest are forgotten; what is left is told in its order. */
+START_TEST(what_came_before_its_network_is_told_in_its_order)
+{
+        enum { N = 10 };
+        struct egress_event record = { .cgroup_id = 1, .verdict = EGRESS_DENIED_DEFAULT };
+
+        say_start();
+        for (size_t i = 0; i < WALL_UNCLAIMED_MAX - N / 2; i++)
+                wall_event_push(&egress, &record);
+        record.cgroup_id = f.boxes[0].group.id;
+        for (record.port = 1; record.port <= N; record.port++)
+                wall_event_push(&egress, &record);
+        say_added(NO_LEAF);
+        say_server();
+        wait_packet(TO_SERVER(EVENTS));
+        ck_assert_uint_eq(packet->events->n_events, N);
+        for (uint32_t i = 0; i < N; i++)
+                ck_assert_uint_eq(packet->events->events[i]->port, 1 + i);
+}
+END_TEST
+
 START_TEST(a_network_that_goes_before_there_is_a_server_has_told_all)
 {
         refuse(3);
@@ -505,6 +561,8 @@ int main(void)
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, what_was_refused_before_it_knew_its_networks_is_told);
+        tcase_add_test(tests, what_was_told_of_a_network_is_not_told_of_the_next);
+        tcase_add_test(tests, what_came_before_its_network_is_told_in_its_order);
         tcase_add_test(tests, a_network_that_goes_before_there_is_a_server_has_told_all);
         tcase_add_test(tests, a_network_that_goes_with_a_full_queue_loses_nothing_of_the_ring);
         tcase_add_test(tests, a_network_that_went_is_forgotten_when_its_events_are_recorded);

@@ -31,6 +31,20 @@ START_TEST(more_than_the_rate_is_refused_and_counted)
 }
 END_TEST
 
+/* Beyond the rate, too: a response that is answered would be answered again. */
+START_TEST(what_is_malformed_is_answered_as_such_beyond_the_rate)
+{
+        struct waiter waiter = { 0 };
+
+        f.config.queries = (struct token_rate){ .interval_usec = HOUR_USEC, .burst = 1 };
+        start_with(give_one_address);
+        ck_assert_uint_eq(ask(&waiter, "www.example", DNS_TYPE_A), DNS_NOERROR);
+        put_header(&packet, PACKET_ID, PACKET_ANSWER, 0);
+        ck_assert_int_eq(send_packet(&waiter), RESOLVER_E_SILENT);
+        ck_assert_uint_eq(sum_of(RESOLVER_RATE), 0);
+}
+END_TEST
+
 static bool has_events(const void *userdata)
 {
         return f.n_events >= *(const size_t *)userdata;
@@ -108,7 +122,7 @@ END_TEST
 
 START_TEST(who_asks_again_waits_for_the_question_that_was_given_up)
 {
-        static struct waiter waiters[2];
+        static struct waiter waiters[4];
 
         f.config.in_flight_max = 2;
         start_with(hold);
@@ -120,6 +134,10 @@ START_TEST(who_asks_again_waits_for_the_question_that_was_given_up)
         finish(&waiters[1]);
         ck_assert_uint_eq(get_rcode(waiters[1].bytes), DNS_NOERROR);
         ck_assert_uint_eq(f.upstream.n_udp, 1);
+        /* And it does not count any more. */
+        begin(&waiters[2], "two.example", DNS_TYPE_A);
+        begin(&waiters[3], "three.example", DNS_TYPE_A);
+        ck_assert(!waiters[2].is_answered && !waiters[3].is_answered);
 }
 END_TEST
 
@@ -301,6 +319,7 @@ static void add_tests(TCase *all)
 {
         tcase_add_checked_fixture(all, setup, teardown);
         tcase_add_test(all, more_than_the_rate_is_refused_and_counted);
+        tcase_add_test(all, what_is_malformed_is_answered_as_such_beyond_the_rate);
         tcase_add_test(all, counted_denials_are_reported_in_time);
         tcase_add_test(all, too_many_in_flight_are_refused);
         tcase_add_test(all, all_sandboxes_together_are_bounded);

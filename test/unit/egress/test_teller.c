@@ -314,6 +314,53 @@ START_TEST(versions_of_the_policy_are_kinds_of_their_own)
 }
 END_TEST
 
+START_TEST(an_error_is_a_kind_of_its_own)
+{
+        struct event event = event_of(EGRESS_DECISION(FAILED), EGRESS_REASON(UNSPECIFIED));
+
+        fill_queue();
+        for (event.error_number = 1; event.error_number <= 3; event.error_number++)
+                teller_push(teller, &event);
+        tell_sums();
+        ck_assert_uint_eq(told[EGRESS_REASON(UNSPECIFIED)].n, 3);
+        ck_assert_uint_eq(told[EGRESS_REASON(UNSPECIFIED)].count, 3);
+        ck_assert_int_ne(told[EGRESS_REASON(UNSPECIFIED)].last.error_number, 0);
+}
+END_TEST
+
+/* How many kinds there were in sums that were told does not count. */
+START_TEST(kinds_that_were_told_make_room_for_others)
+{
+        struct event event = denied(EGRESS_REASON(RULE));
+
+        for (unsigned round = 1; round <= 3; round++) {
+                fill_queue();
+                for (event.rule = 0; event.rule < TELLER_KINDS_MAX; event.rule++)
+                        teller_push(teller, &event);
+                tell_sums();
+                ck_assert_uint_eq(told[EGRESS_REASON(RULE)].n, round * TELLER_KINDS_MAX);
+        }
+}
+END_TEST
+
+START_TEST(a_sum_has_the_times_of_the_last)
+{
+        const Hotcell__Egress__V1__Event *last = &told[EGRESS_REASON(DEFAULT)].last;
+        struct event event = denied(EGRESS_REASON(DEFAULT));
+
+        fill_queue();
+        event.asked_usec = 900;
+        teller_push(teller, &event);
+        event.time_usec = 2000;
+        event.asked_usec = 1900;
+        teller_push(teller, &event);
+        tell_sums();
+        ck_assert_uint_eq(told[EGRESS_REASON(DEFAULT)].n, 1);
+        ck_assert_int_eq(last->time_usec, 2000);
+        ck_assert_int_eq(last->asked_time_usec, 1900);
+}
+END_TEST
+
 /* --- room --------------------------------------------------------------------------------------
  */
 
@@ -389,6 +436,9 @@ int main(void)
         tcase_add_loop_test(tests, what_differs_is_left_empty, 0, 5);
         tcase_add_test(tests, rules_and_errors_are_kinds_of_their_own_up_to_a_number);
         tcase_add_test(tests, versions_of_the_policy_are_kinds_of_their_own);
+        tcase_add_test(tests, an_error_is_a_kind_of_its_own);
+        tcase_add_test(tests, kinds_that_were_told_make_room_for_others);
+        tcase_add_test(tests, a_sum_has_the_times_of_the_last);
         tcase_add_test(tests, without_room_all_are_summed_up_and_told_when_there_is);
         tcase_add_test(tests, a_loud_neighbour_leaves_room_for_one);
         tcase_add_test(tests, a_network_that_ends_tells_its_sums_once_there_is_room);

@@ -269,6 +269,22 @@ START_TEST(a_sync_does_not_wait_as_long_as_a_policy)
 }
 END_TEST
 
+/* Each execution that ends asks for one. */
+START_TEST(syncs_leave_room_for_policies)
+{
+        static enum egress_result result;
+        struct egress_request *request;
+        unsigned n = 0;
+
+        while (egress_client_sync(client, "sbx-a", on_synced, &result, &request) == 0)
+                n++;
+        ck_assert_uint_eq(n, EGRESS_REQUESTS_MAX / 2);
+        ask_surely(0);
+        wait_for_outcomes(1);
+        ck_assert_int_eq(outcomes[0].result, EGRESS_ENFORCED);
+}
+END_TEST
+
 START_TEST(what_nobody_waits_for_is_not_answered)
 {
         struct egress_request *request;
@@ -505,6 +521,7 @@ int main(void)
         tcase_add_test(impatient, a_peer_that_hangs_does_not_say_that_it_is_there);
         tcase_add_test(impatient, whoever_waits_for_too_long_is_told_so);
         tcase_add_test(tests, a_sync_does_not_wait_as_long_as_a_policy);
+        tcase_add_test(tests, syncs_leave_room_for_policies);
         tcase_add_test(tests, what_nobody_waits_for_is_not_answered);
         tcase_add_test(impatient, a_peer_that_hangs_is_not_asked_without_bound);
         tcase_add_test(tests, what_did_not_fit_the_socket_is_sent_later_and_in_order);

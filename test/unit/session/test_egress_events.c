@@ -363,7 +363,7 @@ START_TEST(what_is_no_event_is_refused)
         REFUSED(record.reason = _EGRESS_REASON_N);
         REFUSED(record.port = -1);
         REFUSED(record.port = 65536);
-        REFUSED(record.rule_index = -1);
+        REFUSED(record.rule_index = -2);
         REFUSED(record.count = -1);
         REFUSED(record.event_time_usec = -1);
         REFUSED(record.error_number = -1);
