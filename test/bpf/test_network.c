@@ -1,135 +1,33 @@
-/* What a network leaves in the wall's tables, of its policies and names; which names it rations,
- * and how its events are. */
+/* What a network leaves in the wall's tables, of its policies and names, and how its events are. */
 
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <bpf/bpf.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/egress/dns_service.h"
-#include "test/bpf/egress_loop.h"
+#include "test/bpf/asking.h"
 #include "test/lib/suite.h"
 #include "test/unit/egress/fake_upstream.h"
 
 #define ADDRESS   "93.184.216.34"
 #define HOUR_USEC UINT64_C(3600000000)
 
-enum {
-        NEW_NAMES = 3,
-        DNS_A = 1,
-        DNS_MX = 15,
-        DNS_TXT = 16,
-        SERVFAIL = 2,
-        REFUSED = 5,
-        QUERY_BUFFER = 512,
-        STREAMS_MAX = 16, /* of a network */
-        STREAM_IDLE_USEC = 10 * 1000000,
-        TTL_MIN_SEC = 5,
-        GRACE_SEC = 30, /* that an address is good for longer than its record */
-};
-
-static struct fake_upstream upstream;
-static uint32_t ttl_sec; /* of what it answers */
-static int client_fd;    /* of a program in the box */
-
-static void answer_it(const struct asked *asked)
-{
-        static struct packet packet;
-
-        answer_begin(&packet, asked, 0, 1);
-        put_address(&packet, asked->name, ttl_sec, ADDRESS);
-        answer_send(&packet, asked);
-}
-
-static void configure(struct resolver_config *config)
-{
-        fake_upstream_init(&upstream, egress.event);
-        upstream.script = answer_it;
-        config->upstream.servers = upstream.server;
-        config->new_names.interval_usec = HOUR_USEC;
-        config->new_names.burst = NEW_NAMES;
-}
-
-/* Of a program in the box. */
-static int connect_client(int type)
-{
-        const struct sockaddr_in to = { .sin_family = AF_INET,
-                                        .sin_port = htons(53),
-                                        .sin_addr.s_addr = inet_addr("127.0.0.53") };
-        int fd;
-
-        ck_assert_int_eq(setns(f.boxes[0].netns.fd, CLONE_NEWNET), 0);
-        fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
-        ck_assert_int_eq(setns(f.home_fd, CLONE_NEWNET), 0);
-        ck_assert_int_eq(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
-        return fd;
-}
-
-static void setup(void)
-{
-        egress_loop_init(configure);
-        ttl_sec = 60;
-        client_fd = connect_client(SOCK_DGRAM | SOCK_NONBLOCK);
-}
-
-static void teardown(void)
-{
-        (void)close(client_fd);
-        fake_upstream_deinit(&upstream);
-        egress_loop_deinit();
-}
-
-static bool has_answer(const void *userdata)
-{
-        (void)userdata;
-        return recv(client_fd, NULL, 0, MSG_PEEK | MSG_TRUNC) > 0;
-}
-
-/* The answer's code. */
-static unsigned ask_type(const char *name, unsigned type)
-{
-        static struct packet packet;
-        uint8_t bytes[QUERY_BUFFER];
-
-        packet = (struct packet){ 0 };
-        put_query(&packet, name, type);
-        ck_assert_int_eq(send(client_fd, packet.bytes, packet.n_bytes, 0), packet.n_bytes);
-        run_until(has_answer, NULL);
-        ck_assert_int_gt(recv(client_fd, bytes, sizeof(bytes), 0), 12);
-        return get_rcode(bytes);
-}
-
-static unsigned ask_name(const char *name)
-{
-        return ask_type(name, DNS_A);
-}
+enum { GRACE_SEC = 30 /* that an address is good for longer than its record */ };
 
 /* --- what is left ------------------------------------------------------------------------------
  */
-
-static const struct wanted wild = { .n_rules4 = 3, .n_rules6 = 2, .domain = "*.wild.test" };
 
 static void expect_entries(size_t n_prefixes4, size_t n_prefixes6, size_t n_names)
 {
         ck_assert_uint_eq(count_entries(EGRESS_MAP_PREFIXES4), n_prefixes4);
         ck_assert_uint_eq(count_entries(EGRESS_MAP_PREFIXES6), n_prefixes6);
         ck_assert_uint_eq(count_entries(EGRESS_MAP_NAMES), n_names);
-}
-
-static void enforce(uint64_t request, const struct wanted *wanted)
-{
-        ask_for(request, wanted);
-        expect_answer(request, TO_SERVER_ENFORCED);
 }
 
 START_TEST(an_update_leaves_nothing_of_the_policy_before)
@@ -252,11 +150,6 @@ START_TEST(a_refusal_is_told_before_it_is_answered)
 }
 END_TEST
 
-static const struct event *last_event(void)
-{
-        return &egress.events.ring[egress.events.n_pushed % EVENTS_MAX].event;
-}
-
 /* What the wall would not let through is not given out. */
 START_TEST(a_name_for_which_there_is_no_room_fails_and_is_told)
 {
@@ -368,7 +261,7 @@ START_TEST(an_address_is_good_as_long_as_the_longest_of_its_names)
         /* The clock of names counts microseconds. */
         ck_assert_uint_ge(expire_nsec + 1000, before_nsec + (60 + GRACE_SEC) * second_nsec);
         ck_assert_uint_le(expire_nsec, clock_monotonic_nsec() + (60 + GRACE_SEC) * second_nsec);
-        ttl_sec = TTL_MIN_SEC;
+        asking_ttl_sec = TTL_MIN_SEC;
         ck_assert_uint_eq(ask_name("b.wild.test"), 0);
         ck_assert_uint_eq(name_in_wall().expire_nsec, expire_nsec);
 }
@@ -466,232 +359,12 @@ START_TEST(what_a_name_denies_is_not_closed_for_the_others)
 }
 END_TEST
 
-/* --- names that are rationed -------------------------------------------------------------------
- */
-
-static const struct wanted rationed[] = {
-        { .domain = "*.wild.test" },
-        { .is_public = true },
-        { .is_public = true, .domain = "*.wild.test" },
-};
-
-/* What a tunnel would be, also where any name is allowed. */
-START_TEST(new_labels_are_rationed_where_any_may_be_asked_for)
-{
-        char name[64];
-
-        enforce(1, &rationed[_i]);
-        for (unsigned i = 0; i < NEW_NAMES; i++) {
-                (void)snprintf(name, sizeof(name), "%u.wild.test", i);
-                ck_assert_uint_eq(ask_name(name), 0);
-        }
-        ck_assert_uint_eq(upstream.n_udp, NEW_NAMES);
-        ck_assert_uint_eq(ask_name("more.wild.test"), REFUSED);
-        ck_assert_uint_eq(upstream.n_udp, NEW_NAMES);
-        /* One that is not new. */
-        ck_assert_uint_eq(ask_name("0.wild.test"), 0);
-}
-END_TEST
-
-START_TEST(a_name_that_a_rule_has_whole_is_not_rationed)
-{
-        char name[64];
-
-        enforce(1, &(struct wanted){ .is_public = true, .domain = "exact.test" });
-        for (unsigned i = 0; i < NEW_NAMES; i++) {
-                (void)snprintf(name, sizeof(name), "%u.wild.test", i);
-                ck_assert_uint_eq(ask_name(name), 0);
-        }
-        ck_assert_uint_eq(ask_name("more.wild.test"), REFUSED);
-        ck_assert_uint_eq(ask_name("exact.test"), 0);
-}
-END_TEST
-
-/* Each of them, though not each by itself. */
-static uint64_t count_told(uint64_t after)
-{
-        uint64_t n = 0;
-
-        for (uint64_t i = after + 1; i <= egress.events.n_pushed; i++)
-                n += egress.events.ring[i % EVENTS_MAX].event.count;
-        return n;
-}
-
-static uint64_t n_told_before;
-
-static bool is_all_told(const void *userdata)
-{
-        return count_told(n_told_before) >= *(const uint64_t *)userdata;
-}
-
-START_TEST(refusals_that_are_many_are_told_by_their_number)
-{
-        uint64_t n_refused = 50;
-        char name[64];
-
-        enforce(1, &rationed[0]);
-        for (unsigned i = 0; i < NEW_NAMES; i++) {
-                (void)snprintf(name, sizeof(name), "%u.wild.test", i);
-                ck_assert_uint_eq(ask_name(name), 0);
-        }
-        n_told_before = egress.events.n_pushed;
-        for (uint64_t i = 0; i < n_refused; i++)
-                ck_assert_uint_eq(ask_name("more.wild.test"), REFUSED);
-        run_until(is_all_told, &n_refused);
-        ck_assert_uint_eq(count_told(n_told_before), n_refused);
-        ck_assert_uint_lt(egress.events.n_pushed - n_told_before, n_refused);
-        ck_assert_int_eq(last_event()->reason, EGRESS_REASON(RATE));
-}
-END_TEST
-
-/* --- questions by streams ----------------------------------------------------------------------
- */
-
-static bool is_over(int fd)
-{
-        struct pollfd ready = { .fd = fd, .events = POLLIN };
-
-        return poll(&ready, 1, 0) == 1;
-}
-
-static bool is_last_over(const void *userdata)
-{
-        return is_over(*(const int *)userdata);
-}
-
-static bool are_streams(const void *userdata)
-{
-        return network->n_dns_streams == *(const size_t *)userdata;
-}
-
-static void wait_for_streams(size_t n)
-{
-        run_until(are_streams, &n);
-}
-
-/* With its length, as streams have it. Returns its bytes. */
-static size_t make_question(const char *name, uint8_t bytes[static QUERY_BUFFER])
-{
-        static struct packet packet;
-
-        packet = (struct packet){ 0 };
-        put_query(&packet, name, DNS_A);
-        bytes[0] = (uint8_t)(packet.n_bytes >> 8);
-        bytes[1] = (uint8_t)packet.n_bytes;
-        (void)memcpy(bytes + 2, packet.bytes, packet.n_bytes);
-        return packet.n_bytes + 2;
-}
-
-static int stream_fd;
-
-static bool has_bytes(const void *userdata)
-{
-        uint8_t bytes[QUERY_BUFFER];
-
-        return recv(stream_fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT) >=
-               *(const ssize_t *)userdata;
-}
-
-/* The code of the next answer. */
-static unsigned read_stream(void)
-{
-        uint8_t bytes[QUERY_BUFFER];
-        ssize_t n = 2;
-
-        run_until(has_bytes, &n);
-        ck_assert_int_eq(recv(stream_fd, bytes, 2, MSG_WAITALL), 2);
-        n = bytes[0] << 8 | bytes[1];
-        ck_assert_int_gt(n, 12);
-        run_until(has_bytes, &n);
-        ck_assert_int_eq(recv(stream_fd, bytes, (size_t)n, MSG_WAITALL), n);
-        return get_rcode(bytes);
-}
-
-START_TEST(questions_of_a_stream_come_in_any_pieces)
-{
-        uint8_t bytes[3 * QUERY_BUFFER];
-        size_t n, n_half;
-
-        enforce(1, &wild);
-        stream_fd = connect_client(SOCK_STREAM);
-        n = make_question("a.wild.test", bytes);
-        for (size_t i = 0; i < n; i++) {
-                ck_assert_int_eq(send(stream_fd, bytes + i, 1, 0), 1);
-                turn();
-        }
-        ck_assert_uint_eq(read_stream(), 0);
-        /* Two at once, and half of a third one. */
-        n += make_question("other.test", bytes + n);
-        n_half = n + 5;
-        n += make_question("b.wild.test", bytes + n);
-        ck_assert_int_eq(send(stream_fd, bytes, n_half, 0), n_half);
-        ck_assert_uint_eq(read_stream(), 0);
-        ck_assert_uint_eq(read_stream(), REFUSED);
-        ck_assert_int_eq(send(stream_fd, bytes + n_half, n - n_half, 0), n - n_half);
-        ck_assert_uint_eq(read_stream(), 0);
-        (void)close(stream_fd);
-}
-END_TEST
-
-START_TEST(streams_are_bounded_and_make_room_when_they_end)
-{
-        int fds[STREAMS_MAX + 1], more;
-
-        for (size_t i = 0; i < STREAMS_MAX; i++) {
-                fds[i] = connect_client(SOCK_STREAM);
-                wait_for_streams(i + 1);
-        }
-        fds[STREAMS_MAX] = connect_client(SOCK_STREAM);
-        run_until(is_last_over, &fds[STREAMS_MAX]);
-        ck_assert_uint_eq(network->n_dns_streams, STREAMS_MAX);
-        for (size_t i = 0; i < STREAMS_MAX; i++)
-                ck_assert(!is_over(fds[i]));
-        (void)close(fds[0]);
-        wait_for_streams(STREAMS_MAX - 1);
-        more = connect_client(SOCK_STREAM);
-        wait_for_streams(STREAMS_MAX);
-        ck_assert(!is_over(more));
-        (void)close(more);
-        for (size_t i = 1; i < ARRAY_SIZE(fds); i++)
-                (void)close(fds[i]);
-}
-END_TEST
-
-static bool is_time(const void *userdata)
-{
-        return clock_monotonic_usec() >= *(const uint64_t *)userdata;
-}
-
-START_TEST(a_stream_ends_when_nothing_is_asked_for_long)
-{
-        const uint64_t start_usec = clock_monotonic_usec();
-        const uint64_t later_usec = start_usec + STREAM_IDLE_USEC / 2;
-        uint8_t bytes[QUERY_BUFFER];
-        int idle_fd;
-
-        enforce(1, &wild);
-        stream_fd = connect_client(SOCK_STREAM);
-        idle_fd = connect_client(SOCK_STREAM);
-        wait_for_streams(2);
-        run_until(is_time, &later_usec);
-        ck_assert_int_gt(send(stream_fd, bytes, make_question("a.wild.test", bytes), 0), 0);
-        ck_assert_uint_eq(read_stream(), 0);
-        run_until(is_last_over, &idle_fd);
-        ck_assert_uint_ge(clock_monotonic_usec(), start_usec + STREAM_IDLE_USEC);
-        ck_assert_uint_eq(network->n_dns_streams, 1);
-        ck_assert_int_gt(send(stream_fd, bytes, make_question("b.wild.test", bytes), 0), 0);
-        ck_assert_uint_eq(read_stream(), 0);
-        (void)close(idle_fd);
-        (void)close(stream_fd);
-}
-END_TEST
-
 int main(void)
 {
         Suite *suite = suite_create("network");
         TCase *tests = tcase_create("network");
 
-        tcase_add_checked_fixture(tests, setup, teardown);
+        tcase_add_checked_fixture(tests, asking_setup, asking_teardown);
         tcase_set_timeout(tests, 120);
         tcase_add_test(tests, an_update_leaves_nothing_of_the_policy_before);
         tcase_add_test(tests, an_update_that_fails_leaves_nothing_of_itself);
@@ -700,9 +373,6 @@ int main(void)
         tcase_add_test(tests, names_whose_time_is_over_are_not_carried_over);
         tcase_add_test(tests, what_is_refused_without_a_policy_is_unavailable);
         tcase_add_test(tests, a_refusal_is_told_before_it_is_answered);
-        tcase_add_loop_test(tests, new_labels_are_rationed_where_any_may_be_asked_for, 0,
-                            ARRAY_SIZE(rationed));
-        tcase_add_test(tests, a_name_that_a_rule_has_whole_is_not_rationed);
         tcase_add_test(tests, a_name_for_which_there_is_no_room_fails_and_is_told);
         tcase_add_test(tests, a_type_that_is_refused_is_told_with_its_name);
         tcase_add_test(tests, a_type_that_is_allowed_allows_no_other);
@@ -711,10 +381,6 @@ int main(void)
         tcase_add_test(tests, an_address_is_good_as_long_as_the_longest_of_its_names);
         tcase_add_test(tests, ports_of_all_names_of_an_address_are_open_in_the_wall);
         tcase_add_test(tests, what_a_name_denies_is_not_closed_for_the_others);
-        tcase_add_test(tests, refusals_that_are_many_are_told_by_their_number);
-        tcase_add_test(tests, questions_of_a_stream_come_in_any_pieces);
-        tcase_add_test(tests, streams_are_bounded_and_make_room_when_they_end);
-        tcase_add_test(tests, a_stream_ends_when_nothing_is_asked_for_long);
         suite_add_tcase(suite, tests);
         return suite_main(suite);
 }
