@@ -42,7 +42,7 @@ static void check_event(const Hotcell__Egress__V1__Event *message)
         require((unsigned)record->reason < _EGRESS_REASON_N);
         require((unsigned)record->protocol < _EGRESS_PROTOCOL_N);
         require(record->port >= 0 && record->port <= 65535 && record->count > 0);
-        require(record->rule_index >= 0 && record->rule_index < 10000);
+        require(record->rule_index >= -1 && record->rule_index < 10000);
         require(record->event_time_usec > 0 && record->policy_version >= 0 && record->pid >= 0);
         require(record->sent_bytes >= 0 && record->received_bytes >= 0);
         require(record->duration_usec >= 0 && record->error_number >= 0);
