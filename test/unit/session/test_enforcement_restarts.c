@@ -5,6 +5,9 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/macros.h"
+#include "server/session/egress_rules.h"
+#include "server/session/session_private.h"
 #include "test/lib/suite.h"
 #include "test/unit/session/enforcement.h"
 #include "test/unit/session/fixture.h"
@@ -74,6 +77,40 @@ START_TEST(a_relay_that_is_lost_while_it_gets_them_gets_them_again)
         for (size_t i = 0; i < 4; i++) {
                 expect_policy_of(ids[i], loose, 1);
         }
+}
+END_TEST
+
+/* Large ones one in a turn of the loop; small ones together. */
+START_TEST(large_policies_are_restored_in_turns)
+{
+        enum { SANDBOXES = 4, LARGE = 256 };
+        static const struct egress_rule rule = { .action = POLICY_ALLOW,
+                                                 .protocol = POLICY_TCP,
+                                                 .destination = "93.184.216.34" };
+        static struct egress_rule rules[LARGE];
+        struct egress *policy;
+        unsigned most = 0, before = 0;
+
+        for (size_t i = 0; i < LARGE; i++)
+                rules[i] = rule;
+        policy = make_egress(POLICY_DEFAULT_DENY, rules, _i ? LARGE : 1);
+        start_with_egress();
+        for (size_t i = 0; i < SANDBOXES; i++)
+                make_sandbox(policy);
+        fake_egress_restart(f.egress);
+        run_until(is_not_in_force, sandbox_id);
+        script()->hold = true;
+        fake_runtime_egress_ready(f.runtime);
+        while (f.session->restoration.n_asked < SANDBOXES) {
+                run_turns(1);
+                most = MAX(most, f.session->restoration.n_asked - before);
+                before = f.session->restoration.n_asked;
+        }
+        ck_assert_uint_eq(most, _i ? 1 : SANDBOXES);
+        script()->hold = false;
+        fake_egress_release(f.egress);
+        run_until(is_in_force, sandbox_id);
+        egress_release(policy);
 }
 END_TEST
 
@@ -413,6 +450,7 @@ int main(void)
         tcase_add_checked_fixture(tests, set_up, tear_down);
         tcase_add_test(tests, a_relay_that_was_started_anew_gets_all_policies_again);
         tcase_add_loop_test(tests, a_relay_that_is_lost_while_it_gets_them_gets_them_again, 0, 8);
+        tcase_add_loop_test(tests, large_policies_are_restored_in_turns, 0, 2);
         tcase_add_loop_test(tests, an_update_that_is_being_recorded_is_put_in_force_by_itself, 0,
                             2);
         tcase_add_test(tests, what_cannot_be_restored_lets_nothing_out_and_is_tried_again);
