@@ -160,3 +160,25 @@ struct egress_event next_event(const struct fixture *f)
         ring_buffer__free(ring);
         return event;
 }
+
+static int be_refused(const void *data)
+{
+        const struct sockaddr_in to = { .sin_family = AF_INET,
+                                        .sin_port = htons(REFUSED_PORT),
+                                        .sin_addr.s_addr = htonl(0x01020304) };
+
+        for (int i = 0; i < *(const int *)data; i++) {
+                int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+                if (fd < 0 || connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 ||
+                    errno != EPERM)
+                        return 1;
+                (void)close(fd);
+        }
+        return 0;
+}
+
+void refuse_in_box(const struct box *box, int n)
+{
+        ck_assert_int_eq(in_box(box, be_refused, &n), 0);
+}

@@ -39,6 +39,11 @@ typedef int box_body(const void *data);
 
 int in_box(const struct box *box, box_body *body, const void *data);
 
+/* So many connections from the box, which the wall refuses as long as nothing lets them through. */
+enum { REFUSED_PORT = 4711 };
+
+void refuse_in_box(const struct box *box, int n);
+
 /* In a box: where to go, as a socket wants it; @is_mapped: IPv4 through a socket of IPv6. */
 socklen_t fill_address(const char *address, uint16_t port, bool is_mapped,
                        struct sockaddr_storage *storage);

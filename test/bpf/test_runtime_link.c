@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hotcell/egress/v1/egress.pb-c.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -32,7 +31,6 @@
 enum {
         PATIENCE_SEC = 30,
         PACKET_MAX = 128 << 10,
-        PORT = 4711,
         NO_LEAF = 1,
         AGO_USEC = 5 * 1000000,
         CLOCK_SLACK_USEC = 1000000, /* between the clocks of the wall's records and of events */
@@ -268,26 +266,9 @@ static void settle(void)
 /* --- in the box --------------------------------------------------------------------------------
  */
 
-static int be_refused(const void *data)
-{
-        const struct sockaddr_in to = { .sin_family = AF_INET,
-                                        .sin_port = htons(PORT),
-                                        .sin_addr.s_addr = htonl(0x01020304) };
-
-        for (int i = 0; i < *(const int *)data; i++) {
-                int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-                if (fd < 0 || connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 ||
-                    errno != EPERM)
-                        return 1;
-                (void)close(fd);
-        }
-        return 0;
-}
-
 static void refuse(int n)
 {
-        ck_assert_int_eq(in_box(&f.boxes[0], be_refused, &n), 0);
+        refuse_in_box(&f.boxes[0], n);
 }
 
 static int probe(const void *data)
@@ -314,7 +295,7 @@ START_TEST(what_was_refused_before_it_knew_its_networks_is_told)
         say_server();
         wait_packet(TO_SERVER(EVENTS));
         ck_assert_uint_eq(packet->events->n_events, 3);
-        ck_assert_uint_eq(packet->events->events[0]->port, PORT);
+        ck_assert_uint_eq(packet->events->events[0]->port, REFUSED_PORT);
         /* It has no policy yet. */
         ck_assert_int_eq((int)packet->events->events[0]->reason, EGRESS_REASON(UNAVAILABLE));
 }
@@ -400,7 +381,7 @@ START_TEST(a_network_that_goes_with_a_full_queue_loses_nothing_of_the_ring)
                 wait_packet(TO_SERVER(EVENTS));
                 last = packet->events->events[packet->events->n_events - 1];
                 acknowledge(last->number);
-        } while (last->port != PORT);
+        } while (last->port != REFUSED_PORT);
         ck_assert_uint_eq(last->cgroup_id, f.boxes[0].group.id);
         ck_assert_uint_eq(last->count, 3);
 }

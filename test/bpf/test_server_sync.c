@@ -29,7 +29,7 @@
 #include "test/bpf/fixture.h"
 #include "test/lib/suite.h"
 
-enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, PORT = 4711, CLOCKS_USEC = 1000000 };
+enum { PATIENCE_SEC = 30, PACKET_MAX = 128 << 10, CLOCKS_USEC = 1000000 };
 
 #define TO_SERVER(name) HOTCELL__EGRESS__V1__TO_SERVER__BODY_##name
 
@@ -156,26 +156,9 @@ static void teardown(void)
 
 /* --- in the box --- */
 
-static int be_refused(const void *data)
-{
-        const struct sockaddr_in to = { .sin_family = AF_INET,
-                                        .sin_port = htons(PORT),
-                                        .sin_addr.s_addr = htonl(0x01020304) };
-
-        for (int i = 0; i < *(const int *)data; i++) {
-                int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-                if (fd < 0 || connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 ||
-                    errno != EPERM)
-                        return 1;
-                (void)close(fd);
-        }
-        return 0;
-}
-
 static void refuse(int n)
 {
-        ck_assert_int_eq(in_box(&f.boxes[0], be_refused, &n), 0);
+        refuse_in_box(&f.boxes[0], n);
 }
 
 /* --- asking --- */
@@ -268,7 +251,7 @@ START_TEST(the_answer_comes_behind_what_was_in_the_ring)
         ask(7, sandbox_id);
         wait_packet(TO_SERVER(EVENTS));
         ck_assert_uint_eq(packet->events->n_events, 3);
-        ck_assert_uint_eq(packet->events->events[2]->port, PORT);
+        ck_assert_uint_eq(packet->events->events[2]->port, REFUSED_PORT);
         /* When it was refused, by two clocks that are not read at once. */
         ck_assert_int_ge(packet->events->events[0]->time_usec, before_usec - CLOCKS_USEC);
         ck_assert_int_le(packet->events->events[2]->time_usec, time_now_usec() + CLOCKS_USEC);
@@ -398,7 +381,7 @@ START_TEST(the_answer_waits_until_the_events_before_it_may_be_sent)
         ck_assert(!hear());
         acknowledge(packet->events->events[0]->number);
         wait_packet(TO_SERVER(EVENTS));
-        ck_assert_uint_eq(packet->events->events[0]->port, PORT);
+        ck_assert_uint_eq(packet->events->events[0]->port, REFUSED_PORT);
         wait_packet(TO_SERVER(COUNTS));
         for (uint64_t request = 7; request <= 8; request++) {
                 wait_packet(TO_SERVER(SYNCED));
@@ -425,7 +408,7 @@ START_TEST(the_answer_waits_until_the_queue_has_room)
 
                 ck_assert_int_eq(packet->body_case, TO_SERVER(EVENTS));
                 last = packet->events->events[packet->events->n_events - 1];
-                count = last->port == PORT ? last->count : 0;
+                count = last->port == REFUSED_PORT ? last->count : 0;
                 acknowledge(last->number);
         }
         ck_assert_uint_eq(count, 3);
@@ -486,7 +469,7 @@ START_TEST(another_hotcelld_hears_no_answer_of_the_ones_before)
         wait_packet(TO_SERVER(COUNTS));
         acknowledge(last);
         wait_packet(TO_SERVER(EVENTS));
-        ck_assert_uint_eq(packet->events->events[0]->port, PORT);
+        ck_assert_uint_eq(packet->events->events[0]->port, REFUSED_PORT);
         settle();
         ck_assert(!hear());
 }
