@@ -32,7 +32,8 @@ struct option_group egress_options_group(struct egress_options *options)
                   NULL, 0 },
                 { 0, "deny", OPTION_TEXTS, offsetof(struct egress_options, deny), HOST,
                   "never let it through: a deny beats every allow; a name is then not resolved, "
-                  "its addresses stay as they are; may be repeated",
+                  "its addresses stay as they are; with ports it is, and these are refused at its "
+                  "addresses; may be repeated",
                   NULL, 0 },
                 { 0, "dns-type", OPTION_TEXTS, offsetof(struct egress_options, dns_types), "TYPE",
                   "let DNS records of this type be asked for, besides A and AAAA, under all names "
