@@ -94,26 +94,6 @@ Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
         return message;
 }
 
-static Hotcell__V1__SandboxUsage *convert_sandbox_usage(struct arena *arena,
-                                                        const struct sandbox_usage *usage)
-{
-        Hotcell__V1__SandboxUsage *message;
-
-        /* What ran took some time or memory: nothing of both means that nobody measured. */
-        if (usage->cpu_usec == 0 && usage->memory_peak_bytes == 0)
-                return NULL;
-        message = arena_new(arena, Hotcell__V1__SandboxUsage);
-        if (!message)
-                return NULL;
-        hotcell__v1__sandbox_usage__init(message);
-        message->cpu_time = convert_duration(arena, usage->cpu_usec);
-        message->memory_bytes = usage->memory_bytes;
-        message->memory_peak_bytes = usage->memory_peak_bytes;
-        message->disk_bytes = usage->disk_bytes;
-        message->processes = usage->processes;
-        return message;
-}
-
 static void convert_labels(struct arena *arena, const struct pairs *labels,
                            Hotcell__V1__Sandbox *message)
 {
@@ -191,22 +171,6 @@ Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_
         message->state = (Hotcell__V1__ContextState)view->state;
         message->create_time = convert_time(arena, record->create_time_usec);
         message->working_directory = unconst(record->working_directory);
-        return message;
-}
-
-static Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct execution_usage *usage)
-{
-        Hotcell__V1__Usage *message = arena_new(arena, Hotcell__V1__Usage);
-
-        if (!message)
-                return NULL;
-        hotcell__v1__usage__init(message);
-        message->cpu_time = convert_duration(arena, usage->cpu_usec);
-        message->wall_time = convert_duration(arena, usage->wall_usec);
-        message->memory_peak_bytes = usage->memory_peak_bytes;
-        message->stdout_bytes = usage->stdout_bytes;
-        message->stderr_bytes = usage->stderr_bytes;
-        message->rich_bytes = usage->rich_bytes;
         return message;
 }
 

@@ -39,6 +39,16 @@ convert_egress_status(struct arena *arena, const struct sandbox_record *record, 
 /* NULL: they are not known. */
 Hotcell__V1__EgressRefusals *convert_refusals(struct arena *arena,
                                               const struct egress_refusals *refusals);
+
+/* The names of the fields of Usage that are in BIT(enum usage_part)s. */
+char **convert_missing(struct arena *arena, unsigned missing, size_t *ret_n);
+
+/* What is missing in it is named. */
+Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct usage *usage);
+
+/* NULL, too, where nothing was measured. */
+Hotcell__V1__SandboxUsage *convert_sandbox_usage(struct arena *arena,
+                                                 const struct sandbox_usage *usage);
 Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_view *view);
 Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_record *record);
 

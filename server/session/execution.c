@@ -305,7 +305,7 @@ static void on_metered(void *userdata, const Hotcell__Runtime__V1__FromRuntime *
                 return; /* of an interpreter that is gone */
 
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
-                execution->cpu_usec_before = (int64_t)answer->usage->cpu_usec;
+                usage_from_meters(answer->usage, &execution->usage_before);
                 execution->n_asked_before = answer->usage->n_asked;
         }
         execution->is_metered = true;
@@ -317,7 +317,7 @@ void execution_prepare(struct execution *execution, const char *process_id)
         execution->queue_timer = sd_event_source_disable_unref(execution->queue_timer);
         (void)snprintf(execution->process_id, sizeof(execution->process_id), "%s", process_id);
         execution->is_metered = false;
-        execution->cpu_usec_before = 0;
+        execution->usage_before = (struct usage){ 0 };
         execution->n_asked_before = 0;
         if (session_read_usage(execution->session, execution->record.sandbox_id, process_id, true,
                                on_metered, execution)) {

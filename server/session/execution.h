@@ -18,6 +18,7 @@
 #include "server/session/map.h"
 #include "server/session/ring.h"
 #include "server/session/session.h"
+#include "server/session/usage.h"
 
 struct context;
 struct journal;
@@ -91,9 +92,9 @@ struct execution {
         unsigned n_meter_pending;   /* first readings under way; the last one counts */
         bool has_usage;             /* the last reading came with the process's end */
         unsigned n_row_tries;
-        bool is_row_running; /* the row says that it runs */
-        int64_t cpu_usec_before;
-        uint64_t n_asked_before; /* of the network, in its whole sandbox; zero: not known */
+        bool is_row_running;       /* the row says that it runs */
+        struct usage usage_before; /* of its leaf, by the first reading */
+        uint64_t n_asked_before;   /* of the network, in its whole sandbox; zero: not known */
         uint64_t start_monotonic_usec;
 
         /* How it goes. */
@@ -132,7 +133,7 @@ struct execution_saved {
         bool truncate_output;
         int64_t disconnect_grace_usec;
         bool has_usage;
-        int64_t cpu_usec_before;
+        struct usage usage_before;
         uint64_t n_asked_before;
         uint64_t start_monotonic_usec;
         uint32_t number;
@@ -198,6 +199,9 @@ void execution_doom(struct execution *execution, enum cause cause, const char *m
 
 /* Its sandbox ends: no signals, the runtime kills everything. */
 void execution_sandbox_ends(struct execution *execution, enum cause cause);
+
+/* The last reading of its leaf. */
+void execution_take_meters(struct execution *execution, const Hotcell__Runtime__V1__Usage *meters);
 
 /* Its kernel's process is gone and all output was taken. */
 void execution_kernel_over(struct execution *execution, const struct kernel_end *end);

@@ -153,6 +153,28 @@ static void hear_egress(struct execution *execution)
                 egress_heard(execution);
 }
 
+/* What is known by other means than meters stays. */
+static void take_usage(struct execution *execution, const struct usage *now)
+{
+        const struct usage known = execution->record.usage;
+        struct usage *usage = &execution->record.usage;
+
+        execution->has_usage = true;
+        usage_since(now, &execution->usage_before, usage);
+        usage->wall_usec = known.wall_usec;
+        usage->stdout_bytes = known.stdout_bytes;
+        usage->stderr_bytes = known.stderr_bytes;
+        usage->rich_bytes = known.rich_bytes;
+}
+
+void execution_take_meters(struct execution *execution, const Hotcell__Runtime__V1__Usage *meters)
+{
+        struct usage now;
+
+        usage_from_meters(meters, &now);
+        take_usage(execution, &now);
+}
+
 static bool has_asked_nothing(const struct execution *execution,
                               const Hotcell__Runtime__V1__Usage *usage)
 {
@@ -163,17 +185,14 @@ static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRunt
                             struct runtime_fds *fds)
 {
         struct execution *execution = userdata;
-        struct execution_usage *usage = &execution->record.usage;
         bool is_read =
                 answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE;
 
         (void)fds;
         execution->n_pending--;
         if (is_read) {
-                usage->cpu_usec = (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
-                usage->memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes;
                 /* A successor would read what the next one used, too. */
-                execution->has_usage = true;
+                execution_take_meters(execution, answer->usage);
                 journal_save_execution(execution->journal, execution->journal_ring);
         }
         if (is_read && has_asked_nothing(execution, answer->usage))
@@ -394,9 +413,7 @@ static void take_end_facts(struct execution *execution, const struct process_end
                 record->exit_code = end->exit_code;
         }
         if (end->has_usage) {
-                execution->has_usage = true;
-                record->usage.cpu_usec = end->cpu_usec - execution->cpu_usec_before;
-                record->usage.memory_peak_bytes = end->memory_peak_bytes;
+                take_usage(execution, &end->usage);
         }
 }
 

@@ -86,7 +86,7 @@ void execution_append(struct execution *execution, enum execution_event_kind kin
 
 static int64_t n_produced(const struct execution *execution)
 {
-        const struct execution_usage *usage = &execution->record.usage;
+        const struct usage *usage = &execution->record.usage;
 
         return usage->stdout_bytes + usage->stderr_bytes + usage->rich_bytes;
 }
@@ -115,7 +115,7 @@ static void cut(struct execution *execution, int64_t n)
 static int take_scratch(struct execution *execution, enum channel_stream stream, int fd,
                         size_t limit, size_t *ret_n)
 {
-        struct execution_usage *usage = &execution->record.usage;
+        struct usage *usage = &execution->record.usage;
         ssize_t n;
 
         do
@@ -134,7 +134,7 @@ static int take_into_ring(struct execution *execution, enum channel_stream strea
                           size_t limit, size_t *ret_n)
 {
         bool is_stdout = stream == CHANNEL_STDOUT;
-        struct execution_usage *usage = &execution->record.usage;
+        struct usage *usage = &execution->record.usage;
         struct ring_entry entry = {
                 .kind = is_stdout ? EXECUTION_EVENT_STDOUT : EXECUTION_EVENT_STDERR,
                 .stream = is_stdout ? RING_STREAM_STDOUT : RING_STREAM_STDERR,

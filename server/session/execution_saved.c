@@ -21,7 +21,7 @@ void execution_save(const struct execution *execution, struct execution_saved *r
                 .truncate_output = execution->truncate_output,
                 .disconnect_grace_usec = execution->disconnect_grace_usec,
                 .has_usage = execution->has_usage,
-                .cpu_usec_before = execution->cpu_usec_before,
+                .usage_before = execution->usage_before,
                 .n_asked_before = execution->n_asked_before,
                 .start_monotonic_usec = execution->start_monotonic_usec,
                 .number = execution->number,
@@ -63,7 +63,7 @@ static void add(struct execution *execution, enum execution_phase phase)
 static void count_output(struct execution *execution)
 {
         struct ring_totals totals = ring_totals_now(execution->ring);
-        struct execution_usage *usage = &execution->record.usage;
+        struct usage *usage = &execution->record.usage;
 
         usage->stdout_bytes = MAX(usage->stdout_bytes, totals.stdout_bytes);
         usage->stderr_bytes = MAX(usage->stderr_bytes, totals.stderr_bytes);
@@ -81,7 +81,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         execution->truncate_output = saved->truncate_output;
         execution->disconnect_grace_usec = saved->disconnect_grace_usec;
         execution->has_usage = saved->has_usage;
-        execution->cpu_usec_before = saved->cpu_usec_before;
+        execution->usage_before = saved->usage_before;
         execution->n_asked_before = saved->n_asked_before;
         execution->start_monotonic_usec = saved->start_monotonic_usec;
         execution->number = saved->number;

@@ -21,7 +21,7 @@
 #include "server/session/session_private.h"
 
 /* Another layout is another version: rise the number with every change of what is saved. */
-static const uint64_t JOURNAL_MAGIC = 0x346c6e6a63636868; /* "hhccjnl4" */
+static const uint64_t JOURNAL_MAGIC = 0x356c6e6a63636868; /* "hhccjnl5" */
 
 struct journal_file {
         uint64_t magic;

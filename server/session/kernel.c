@@ -19,6 +19,7 @@
 #include "server/session/kernel_request.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
+#include "server/session/usage.h"
 
 enum {
         CLOSED_GRACE_USEC = 1000 * 1000,  /* between a closed channel and the end of its process */
@@ -651,8 +652,7 @@ void kernel_on_process_ended(struct context *context,
 
         if (ended->usage) {
                 end.has_usage = true;
-                end.cpu_usec = (int64_t)ended->usage->cpu_usec;
-                end.memory_peak_bytes = (int64_t)ended->usage->memory_peak_bytes;
+                usage_from_meters(ended->usage, &end.usage);
         }
         finish(context, &end);
 }

@@ -20,8 +20,7 @@ struct process_end {
         int32_t signal;
         bool oom;
         bool has_usage;
-        int64_t cpu_usec;
-        int64_t memory_peak_bytes;
+        struct usage usage; /* of its leaf, since that was made */
 };
 
 struct kernel_end {

@@ -9,6 +9,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/admission.h"
 #include "server/session/calls.h"
+#include "server/session/usage.h"
 
 enum { TAKE_BACK_USEC = 1000 * 1000 }; /* until what failed is tried again */
 
@@ -168,13 +169,7 @@ static void on_usage(void *userdata, const Hotcell__Runtime__V1__FromRuntime *an
         /* A borrowed copy: the record itself holds only what is measured at the end. */
         measured = sandbox->record;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
-                measured.usage = (struct sandbox_usage){
-                        .cpu_usec = (int64_t)answer->usage->cpu_usec,
-                        .memory_bytes = (int64_t)answer->usage->memory_bytes,
-                        .memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes,
-                        .disk_bytes = (int64_t)answer->usage->disk_bytes,
-                        .processes = (int32_t)answer->usage->processes,
-                };
+                sandbox_usage_from_meters(answer->usage, &measured.usage);
         call->on_sandbox(call->userdata, &success, &measured, false);
         call_free(call);
 }

@@ -16,6 +16,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/queue_safe.h"
 #include "server/session/session_private.h"
+#include "server/session/usage.h"
 
 /* Until what failed is tried again, doubled each time. */
 enum { RETRY_FIRST_USEC = 50 * 1000, RETRY_LAST_USEC = 1000 * 1000 };
@@ -59,10 +60,10 @@ static void finish_end(struct sandbox *sandbox)
         struct session *session = sandbox->session;
         struct session_result result = { 0 };
 
-        log_info_of(&sandbox->holder->log,
-                    "a sandbox ended sandbox=%s owner=%s cause=%d cpu_usec=%lld",
-                    sandbox->record.sandbox_id, sandbox->record.owner,
-                    (int)sandbox->record.end_cause, (long long)sandbox->record.usage.cpu_usec);
+        log_info_of(
+                &sandbox->holder->log, "a sandbox ended sandbox=%s owner=%s cause=%d cpu_usec=%lld",
+                sandbox->record.sandbox_id, sandbox->record.owner, (int)sandbox->record.end_cause,
+                (long long)sandbox->record.usage.total.cpu_usec);
         sandbox_enter(sandbox, SANDBOX_ENDED);
         pairs_deinit(&sandbox->record.environment);
         session_on_sandbox_event(session, sandbox->record.owner);
@@ -200,17 +201,10 @@ static void on_sandbox_read(void *userdata, const Hotcell__Runtime__V1__FromRunt
                             struct runtime_fds *fds)
 {
         struct sandbox *sandbox = userdata;
-        struct sandbox_usage *usage = &sandbox->record.usage;
 
         (void)fds;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
-                *usage = (struct sandbox_usage){
-                        .cpu_usec = (int64_t)answer->usage->cpu_usec,
-                        .memory_bytes = (int64_t)answer->usage->memory_bytes,
-                        .memory_peak_bytes = (int64_t)answer->usage->memory_peak_bytes,
-                        .disk_bytes = (int64_t)answer->usage->disk_bytes,
-                        .processes = (int32_t)answer->usage->processes,
-                };
+                sandbox_usage_from_meters(answer->usage, &sandbox->record.usage);
         reading_over(sandbox);
 }
 
@@ -225,11 +219,7 @@ static void on_leaf_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime
         context->n_pending--;
         if (execution && execution->phase == PHASE_RUNNING && answer &&
             answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
-                execution->has_usage = true;
-                execution->record.usage.cpu_usec =
-                        (int64_t)answer->usage->cpu_usec - execution->cpu_usec_before;
-                execution->record.usage.memory_peak_bytes =
-                        (int64_t)answer->usage->memory_peak_bytes;
+                execution_take_meters(execution, answer->usage);
         }
         reading_over(context->sandbox);
 }

@@ -156,13 +156,49 @@ struct sandbox_limits {
         struct execution_limits execution;
 };
 
-/* What a sandbox used, from its cgroup. */
+/* Parts of struct usage that may be missing. The numbers are stored: never change one. */
+enum usage_part {
+        USAGE_PART_MEMORY = 1,  /* all of memory and oom_kills */
+        USAGE_PART_MEMORY_PEAK, /* only that */
+        USAGE_PART_SCHEDULED,   /* scheduled_usec, wait_usec, context_switches, earlier_usec */
+        USAGE_PART_RSS_PEAK,
+        USAGE_PART_TRAFFIC,   /* sent_bytes, received_bytes */
+        USAGE_PART_THROTTLED, /* throttled_periods, throttled_usec */
+        USAGE_PART_WAIT,      /* wait_usec alone */
+        _USAGE_PART_N,
+};
+
+/* What an execution, a sandbox, or a part of its life used. Amounts add up, peaks are the highest.
+ */
+struct usage {
+        int64_t cpu_usec; /* from the cgroup's files */
+        int64_t cpu_user_usec;
+        int64_t cpu_system_usec;
+        int64_t wall_usec;
+        int64_t memory_peak_bytes; /* that the cgroup was charged with */
+        int64_t memory_byte_seconds;
+        int64_t oom_kills;
+        int64_t throttled_periods; /* of the whole sandbox */
+        int64_t throttled_usec;
+        int64_t scheduled_usec; /* by BPF, as all of these: CPU time seen at context switches */
+        int64_t wait_usec;
+        int64_t context_switches;
+        int64_t earlier_usec; /* of threads that were there before the execution began */
+        int64_t rss_peak_bytes;
+        int64_t sent_bytes; /* by hotcell-egress */
+        int64_t received_bytes;
+        int64_t stdout_bytes; /* by hotcelld; only of executions */
+        int64_t stderr_bytes;
+        int64_t rich_bytes;
+        uint32_t missing; /* BIT(enum usage_part) */
+};
+
+/* What a sandbox uses, from its cgroup. */
 struct sandbox_usage {
-        int64_t cpu_usec;
         int64_t memory_bytes;
-        int64_t memory_peak_bytes;
         int64_t disk_bytes;
         int32_t processes;
+        struct usage total; /* since it was made */
 };
 
 /* How its egress policy is held to, as hotcell-egress said last. Not stored: it is to be proven. */
@@ -227,16 +263,6 @@ struct context_record {
         int64_t delete_time_usec; /* zero: it exists */
 };
 
-/* What an execution used. */
-struct execution_usage {
-        int64_t cpu_usec;
-        int64_t wall_usec;
-        int64_t memory_peak_bytes;
-        int64_t stdout_bytes;
-        int64_t stderr_bytes;
-        int64_t rich_bytes;
-};
-
 struct execution_record {
         char execution_id[ID_BUFFER];
         char sandbox_id[ID_BUFFER];
@@ -256,7 +282,7 @@ struct execution_record {
         int32_t signal;
         bool state_lost;
         char message[MESSAGE_BUFFER];
-        struct execution_usage usage;
+        struct usage usage;
         int64_t truncated_bytes;
         int64_t last_sequence;
 };
@@ -281,6 +307,39 @@ struct request_record {
         uint8_t request_sha256[32]; /* of its other fields */
         char object_id[ID_BUFFER];  /* what the answer is about */
         bool created;               /* the request made it */
+};
+
+enum usage_record_type {
+        USAGE_RECORD_EXECUTION = 1, /* at its end */
+        USAGE_RECORD_SANDBOX,       /* what no execution took since the one before */
+        USAGE_RECORD_SANDBOX_END,   /* likewise, the last of a sandbox */
+        _USAGE_RECORD_TYPE_N,
+};
+
+/* A row of the ledger. Owns nothing. */
+struct usage_record {
+        char sandbox_id[ID_BUFFER];
+        int64_t sequence; /* counts from 1 in its sandbox, without holes */
+        enum usage_record_type type;
+        char execution_id[ID_BUFFER]; /* may be empty, as may be */
+        char context_id[ID_BUFFER];
+        char owner[OWNER_BUFFER];
+        int64_t start_time_usec;
+        int64_t end_time_usec;
+        struct usage usage;
+        enum outcome outcome;
+        enum cause cause;
+        bool is_incomplete; /* its last meters could not be read */
+};
+
+/* What was sent to one destination. Owns nothing. */
+struct usage_destination {
+        char name[HOST_NAME_BUFFER];  /* may be empty */
+        char address[ADDRESS_BUFFER]; /* empty: several */
+        int32_t port;
+        int64_t connections;
+        int64_t sent_bytes;
+        int64_t received_bytes;
 };
 
 /* One decision about what a sandbox asked the network for. Owns nothing. */

@@ -271,6 +271,63 @@ typedef void (*store_on_egress_events)(void *userdata, int result, const struct 
 void store_list_egress_events(struct store *store, const struct egress_query *query,
                               store_on_egress_events on_done, void *userdata);
 
+/*
+ * The ledger. A row of an execution is inserted with its end (store_end_execution()), the last one
+ * of a sandbox with its end; so each is there once whatever is killed or told again.
+ */
+
+/* A row with what of @total, all that the sandbox used until @end_time_usec, is in no row yet; none
+ * if that is nothing. */
+void store_bill_sandbox(struct store *store, const char *sandbox_id, int64_t end_time_usec,
+                        const struct usage *total, store_on_done on_done, void *userdata);
+
+struct usage_query {
+        const char *owner;      /* NULL: of all */
+        const char *sandbox_id; /* NULL: of any, as the others */
+        const char *execution_id;
+        const struct pairs *labels; /* all must match; may be NULL */
+        int64_t start_time_usec;    /* those that end then or later */
+        int64_t end_time_usec;      /* those that end before; zero: all */
+        int64_t after_id;           /* rows after this one, in the order in which they came */
+        size_t limit;               /* at most 1,000 */
+};
+
+/* Oldest first. */
+struct usage_list {
+        const struct usage_record *records;
+        size_t n;
+        bool more;
+        int64_t last_id; /* go on after this one */
+};
+
+typedef void (*store_on_usage)(void *userdata, int result, const struct usage_list *list);
+void store_list_usage(struct store *store, const struct usage_query *query, store_on_usage on_done,
+                      void *userdata);
+
+/* What up to some thousand rows after after_id add up to: one step, which holds up others for some
+ * milliseconds only. The caller goes on after last_id while there are more. */
+struct usage_sums {
+        struct usage usage;
+        int64_t n;
+        bool more;
+        int64_t last_id;
+};
+
+typedef void (*store_on_usage_sums)(void *userdata, int result, const struct usage_sums *sums);
+void store_sum_usage(struct store *store, const struct usage_query *query,
+                     store_on_usage_sums on_done, void *userdata);
+
+/* Where connections of a sandbox, or of an execution, went that are over; those with most bytes
+ * first, at most 1,000. */
+typedef void (*store_on_usage_destinations)(void *userdata, int result,
+                                            const struct usage_destination *destinations, size_t n);
+void store_list_usage_destinations(struct store *store, const char *owner, const char *sandbox_id,
+                                   const char *execution_id, store_on_usage_destinations on_done,
+                                   void *userdata);
+
+/* Adds @amount to @sum; peaks become the higher one. */
+void usage_add(struct usage *sum, const struct usage *amount);
+
 /* All that is not over, of all owners: for the start of the server. */
 struct living {
         const struct sandbox_record *sandboxes;

@@ -11,7 +11,7 @@ import tempfile
 import grpc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAMES = ("egress", "egress_service", "execution", "execution_service", "key_service", "sandbox", "sandbox_service", "server_service")
+NAMES = ("egress", "egress_service", "execution", "execution_service", "key_service", "sandbox", "sandbox_service", "server_service", "usage_service")
 
 
 def _generate():

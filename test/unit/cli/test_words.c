@@ -300,7 +300,10 @@ START_TEST(only_the_member_that_is_set_is_shown)
                     "{\"sequence\":9,\"ended\":{\"outcome\":\"OOM\",\"cause\":\"UNSPECIFIED\","
                     "\"signal\":0,\"state_lost\":false,\"message\":\"\",\"usage\":{\"cpu_time\":"
                     "\"1.5s\",\"wall_time\":\"0s\",\"memory_peak_bytes\":0,\"stdout_bytes\":0,"
-                    "\"stderr_bytes\":0,\"rich_bytes\":0},\"truncated_bytes\":0}}");
+                    "\"stderr_bytes\":0,\"rich_bytes\":0,\"context_switches\":0,"
+                    "\"rss_peak_bytes\":0,\"memory_byte_seconds\":0,\"sent_bytes\":0,"
+                    "\"received_bytes\":0,\"oom_kills\":0,\"throttled_periods\":0,"
+                    "\"missing\":[],\"memory_mean_bytes\":0},\"truncated_bytes\":0}}");
         message_free(usage.cpu_time);
         message_free(usage.wall_time);
 }

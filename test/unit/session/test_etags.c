@@ -25,7 +25,7 @@ START_TEST(an_etag_changes_with_what_an_update_can_change)
 
         other.labels.items = turned;
         other.state = SANDBOX_ENDED;
-        other.usage.cpu_usec = 1;
+        other.usage.total.cpu_usec = 1;
         ck_assert_str_eq(etag_of(&other), etag_of(&base));
         other.labels.items = shifted;
         ck_assert_str_ne(etag_of(&other), etag_of(&base));

@@ -189,7 +189,7 @@ START_TEST(delete_succeeds_again_and_work_is_refused_after_it)
         ck_assert_int_eq(answer.result.outcome, 0);
         ck_assert_int_eq(answer.sandbox.state, SANDBOX_ENDED);
         ck_assert_int_eq(answer.sandbox.end_cause, CAUSE_CLIENT);
-        ck_assert_int_gt(answer.sandbox.usage.cpu_usec, 0);
+        ck_assert_int_gt(answer.sandbox.usage.total.cpu_usec, 0);
         ck_assert_int_eq(execute(&request, NULL).result.outcome, SESSION_E_SANDBOX_ENDED);
         ck_assert_int_eq(list_contexts(id).result.outcome, SESSION_E_SANDBOX_ENDED);
         request.sandbox_id = "sbx-none";

@@ -20,7 +20,7 @@ START_TEST(a_sandbox_comes_back_as_it_was)
         in.expire_time_usec = INT64_MAX;
         in.idle_timeout_usec = 7;
         in.limits.execution = (struct execution_limits){ .timeout_usec = 5, .output_bytes = 6 };
-        in.usage.memory_peak_bytes = 1LL << 40;
+        in.usage.total.memory_peak_bytes = 1LL << 40;
         in.is_one_shot = true;
         ck_assert_int_eq(pairs_add(&in.labels, "team", "a \"b\" 'c'; DROP TABLE sandboxes"), 0);
         ck_assert_int_eq(pairs_add(&in.labels, "empty", ""), 0);
@@ -182,7 +182,7 @@ START_TEST(executions_and_contexts_come_back_as_they_were)
         in.exit_code = -3;
         in.state_lost = true;
         (void)strcpy(in.message, "The program exited with status 3.");
-        in.usage = (struct execution_usage){ .cpu_usec = 1, .wall_usec = 2, .rich_bytes = 3 };
+        in.usage = (struct usage){ .cpu_usec = 1, .wall_usec = 2, .rich_bytes = 3 };
         in.last_sequence = 9;
         ck_assert_int_eq(update_execution(&fixture, &in), 0);
 

@@ -1,0 +1,86 @@
+#include "server/session/usage.h"
+
+#include "runtime/base/macros.h"
+
+static const enum usage_part parts[] = {
+        [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_MEMORY] = USAGE_PART_MEMORY,
+        [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_MEMORY_PEAK] = USAGE_PART_MEMORY_PEAK,
+        [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_SCHEDULED] = USAGE_PART_SCHEDULED,
+        [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_RSS_PEAK] = USAGE_PART_RSS_PEAK,
+        [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_TRAFFIC] = USAGE_PART_TRAFFIC,
+        [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_THROTTLED] = USAGE_PART_THROTTLED,
+        [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_WAIT] = USAGE_PART_WAIT,
+};
+static_assert(ARRAY_SIZE(parts) == _USAGE_PART_N, "every part has a row");
+
+static int64_t amount(uint64_t value)
+{
+        return (int64_t)MIN(value, (uint64_t)INT64_MAX);
+}
+
+void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *ret_usage)
+{
+        struct usage usage = {
+                .cpu_usec = amount(meters->cpu_usec),
+                .cpu_user_usec = amount(meters->cpu_user_usec),
+                .cpu_system_usec = amount(meters->cpu_system_usec),
+                .memory_peak_bytes = amount(meters->memory_peak_bytes),
+                .memory_byte_seconds = amount(meters->memory_byte_seconds),
+                .oom_kills = meters->oom_kills,
+                .throttled_periods = amount(meters->n_throttled),
+                .throttled_usec = amount(meters->throttled_usec),
+                .scheduled_usec = amount(meters->scheduled_usec),
+                .wait_usec = amount(meters->wait_usec),
+                .context_switches = amount(meters->n_switches),
+                .earlier_usec = amount(meters->earlier_usec),
+                .rss_peak_bytes = amount(meters->rss_peak_bytes),
+                .sent_bytes = amount(meters->sent_bytes),
+                .received_bytes = amount(meters->received_bytes),
+        };
+
+        for (size_t i = 0; i < meters->n_missing; i++) {
+                unsigned part = (unsigned)meters->missing[i];
+
+                if (part > 0 && part < ARRAY_SIZE(parts)) /* a newer runtime may know more */
+                        usage.missing |= BIT(parts[part]);
+        }
+        *ret_usage = usage;
+}
+
+static int64_t since(int64_t now, int64_t before)
+{
+        return MAX(now - before, 0);
+}
+
+void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage)
+{
+        struct usage usage = *now;
+
+        usage.cpu_usec = since(now->cpu_usec, before->cpu_usec);
+        usage.cpu_user_usec = since(now->cpu_user_usec, before->cpu_user_usec);
+        usage.cpu_system_usec = since(now->cpu_system_usec, before->cpu_system_usec);
+        usage.wall_usec = since(now->wall_usec, before->wall_usec);
+        usage.memory_byte_seconds = since(now->memory_byte_seconds, before->memory_byte_seconds);
+        usage.oom_kills = since(now->oom_kills, before->oom_kills);
+        usage.throttled_periods = since(now->throttled_periods, before->throttled_periods);
+        usage.throttled_usec = since(now->throttled_usec, before->throttled_usec);
+        usage.scheduled_usec = since(now->scheduled_usec, before->scheduled_usec);
+        usage.wait_usec = since(now->wait_usec, before->wait_usec);
+        usage.context_switches = since(now->context_switches, before->context_switches);
+        usage.earlier_usec = since(now->earlier_usec, before->earlier_usec);
+        usage.sent_bytes = since(now->sent_bytes, before->sent_bytes);
+        usage.received_bytes = since(now->received_bytes, before->received_bytes);
+        usage.missing = now->missing | before->missing;
+        *ret_usage = usage;
+}
+
+void sandbox_usage_from_meters(const Hotcell__Runtime__V1__Usage *meters,
+                               struct sandbox_usage *ret_usage)
+{
+        *ret_usage = (struct sandbox_usage){
+                .memory_bytes = amount(meters->memory_bytes),
+                .disk_bytes = amount(meters->disk_bytes),
+                .processes = (int32_t)MIN(meters->processes, (uint32_t)INT32_MAX),
+        };
+        usage_from_meters(meters, &ret_usage->total);
+}
