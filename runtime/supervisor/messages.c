@@ -248,7 +248,7 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
-void messages_process_ended(struct supervisor *supervisor, const struct process *process)
+void messages_process_ended(struct supervisor *supervisor, struct process *process)
 {
         Hotcell__Runtime__V1__Usage usage;
         Hotcell__Runtime__V1__ProcessEnded ended;
@@ -257,6 +257,7 @@ void messages_process_ended(struct supervisor *supervisor, const struct process 
 
         hotcell__runtime__v1__process_ended__init(&ended);
         process_fill_usage(&process->usage, &usage);
+        traffic_fill_process(process, &usage);
         ended.sandbox_id = unconst(process->sandbox->id);
         ended.process_id = unconst(process->id);
         ended.exit_code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 0;

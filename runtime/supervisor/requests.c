@@ -331,14 +331,17 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
                 return;
         if (!process_is_alive(process)) {
                 process_fill_usage(&process->usage, &usage);
+                traffic_fill_process(process, &usage);
                 answer_usage(supervisor, ticket, 0, process->sandbox, &usage);
                 return;
         }
         r = cgroup_read_usage(&process->leaf, &meters);
         if (!r && request->reset_peak)
                 (void)cgroup_reset_peak(&process->leaf);
-        if (!r)
+        if (!r) {
                 process_fill_usage(&meters, &usage);
+                traffic_fill_process(process, &usage);
+        }
         answer_usage(supervisor, ticket, r, process->sandbox, &usage);
 }
 

@@ -131,6 +131,7 @@ static void ended(struct sandbox *sandbox)
         struct sandbox gone;
 
         sandbox->is_oom = count_oom_kills(sandbox) > 0;
+        traffic_close_sandbox(sandbox);
         stop_watching_oom(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
@@ -365,8 +366,10 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
                         r = socket_guard_start(sandbox);
                 if (!r)
                         r = admit(sandbox);
-                if (!r)
+                if (!r) {
+                        traffic_open(sandbox->host, sandbox->group.id, &sandbox->traffic);
                         return 0;
+                }
                 stop_watching_oom(sandbox);
                 if (sandbox->has_init_leaf)
                         (void)cgroup_remove(&sandbox->init_leaf);
@@ -514,6 +517,7 @@ static int begin_creation(struct sandbox *sandbox, const struct sandbox_spec *sp
         if (r) {
                 describe_refusal(r, &found, ret_failure);
                 stop_watching_oom(sandbox);
+                traffic_close_sandbox(sandbox);
                 netns_close(&sandbox->netns);
                 remove_groups(sandbox);
                 return 1;
@@ -587,5 +591,6 @@ int sandbox_read_usage(struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *ret
         ret_usage->oom_kills = count_oom_kills(sandbox);
         ret_usage->processes = usage.processes;
         ret_usage->disk_bytes = disk_bytes;
+        traffic_fill_sandbox(sandbox, ret_usage);
         return 0;
 }

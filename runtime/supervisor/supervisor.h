@@ -46,6 +46,7 @@ struct supervisor {
         char spawner_missing[160]; /* why there is none; empty: there is */
         struct id_ranges ids;
         struct direct *direct; /* NULL: no direct mode */
+        struct traffic_table *traffic;
         struct netns_pool netns;
         struct reaper *reaper;
         struct sweeper *sweeper;

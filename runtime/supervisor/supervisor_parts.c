@@ -20,12 +20,14 @@
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/leftover.h"
 #include "runtime/channel/channel.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/requests.h"
 #include "runtime/supervisor/service.h"
 #include "runtime/supervisor/sweeper.h"
+#include "runtime/supervisor/traffic.h"
 
 enum {
         ABANDONED_TIMEOUT_MSEC = 5000,
@@ -229,6 +231,8 @@ static int make_parts(struct supervisor *supervisor)
                                     options->egress != NULL, supervisor->direct);
         if (!r)
                 r = terminals_read(options->sandboxes_max, &supervisor->terminals);
+        if (!r)
+                r = traffic_table_new(traffic_places(options->sandboxes_max), &supervisor->traffic);
         if (r)
                 return error_fold(r);
         supervisor->host = (struct sandbox_host){
@@ -237,6 +241,7 @@ static int make_parts(struct supervisor *supervisor)
                 .cgroups = &supervisor->cgroups,
                 .netns = &supervisor->netns,
                 .egress = supervisor->egress,
+                .traffic = supervisor->traffic,
                 .ids = &supervisor->ids,
                 .sweeper = supervisor->sweeper,
                 .terminals = supervisor->terminals.n_sandbox,
@@ -332,6 +337,7 @@ void supervisor_deinit(struct supervisor *supervisor)
         supervisor->direct = direct_free(supervisor->direct);
         supervisor->egress = egress_wall_free(supervisor->egress);
         template_store_deinit(&supervisor->templates);
+        supervisor->traffic = traffic_table_free(supervisor->traffic);
         supervisor->sweeper = sweeper_free(supervisor->sweeper);
         if (supervisor->cgroups.n_parents) {
                 r = cgroup_tree_remove(&supervisor->cgroups);
