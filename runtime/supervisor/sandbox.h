@@ -14,6 +14,7 @@
 #include "runtime/base/dns_label.h"
 #include "runtime/cgroup/group.h"
 #include "runtime/supervisor/failure.h"
+#include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/reaper.h"
 #include "runtime/supervisor/traffic.h"
@@ -60,6 +61,7 @@ struct sandbox_host {
         sd_event *event;
         struct reaper *reaper;
         const struct cgroup_tree *cgroups;
+        struct metering *metering;
         struct spawner *spawner;    /* NULL while there is none */
         struct egress_wall *egress; /* NULL when there is none: then no sandbox is made */
         struct netns_pool *netns;
@@ -84,6 +86,10 @@ struct sandbox {
         struct cgroup group;
         struct cgroup init_leaf;
         bool has_init_leaf;
+        struct sandbox_meter meter;
+        struct leaf_meter init_meter;
+        struct metered usage; /* at its end */
+        bool has_usage;       /* that could be read */
         uint32_t id_base;
         uint32_t open_files;
         uint64_t memory_bytes; /* its limit */
@@ -132,7 +138,7 @@ struct sandbox *sandbox_free(struct sandbox *sandbox);
 void sandbox_end(struct sandbox *sandbox, const char *detail);
 
 /* Of all of it, disk included. */
-int sandbox_read_usage(struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *ret_usage);
+int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_message);
 
 const char *sandbox_state_name(enum sandbox_state state);
 

@@ -23,6 +23,7 @@
 struct channel;
 struct direct;
 struct egress_wall;
+struct metering;
 struct relay;
 struct service;
 
@@ -47,6 +48,7 @@ struct supervisor {
         struct id_ranges ids;
         struct direct *direct; /* NULL: no direct mode */
         struct traffic_table *traffic;
+        struct metering *metering;
         struct netns_pool netns;
         struct reaper *reaper;
         struct sweeper *sweeper;

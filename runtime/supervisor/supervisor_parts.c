@@ -23,6 +23,7 @@
 #include "runtime/channel/traffic_table.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/direct.h"
+#include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/requests.h"
 #include "runtime/supervisor/service.h"
@@ -214,6 +215,17 @@ static int make_direct(struct supervisor *supervisor)
         return direct_new(&config, &supervisor->direct);
 }
 
+static int make_metering(struct supervisor *supervisor)
+{
+        const struct metering_config config = {
+                .cgroups = &supervisor->cgroups,
+                .n_slots = supervisor->options->meter_slots,
+                .has_programs = supervisor->options->has_meter_programs,
+        };
+
+        return metering_new(supervisor->event, &config, &supervisor->metering);
+}
+
 static int make_parts(struct supervisor *supervisor)
 {
         const struct options *options = supervisor->options;
@@ -224,6 +236,8 @@ static int make_parts(struct supervisor *supervisor)
                 r = reaper_new(supervisor->event, &supervisor->reaper);
         if (!r)
                 r = sweeper_new(supervisor->event, &supervisor->ids, &supervisor->sweeper);
+        if (!r)
+                r = make_metering(supervisor);
         if (!r)
                 r = make_direct(supervisor);
         if (!r)
@@ -239,6 +253,7 @@ static int make_parts(struct supervisor *supervisor)
                 .event = supervisor->event,
                 .reaper = supervisor->reaper,
                 .cgroups = &supervisor->cgroups,
+                .metering = supervisor->metering,
                 .netns = &supervisor->netns,
                 .egress = supervisor->egress,
                 .traffic = supervisor->traffic,
@@ -336,6 +351,8 @@ void supervisor_deinit(struct supervisor *supervisor)
         netns_pool_deinit(&supervisor->netns);
         supervisor->direct = direct_free(supervisor->direct);
         supervisor->egress = egress_wall_free(supervisor->egress);
+        if (!supervisor->sandboxes)
+                supervisor->metering = metering_free(supervisor->metering);
         template_store_deinit(&supervisor->templates);
         supervisor->traffic = traffic_table_free(supervisor->traffic);
         supervisor->sweeper = sweeper_free(supervisor->sweeper);

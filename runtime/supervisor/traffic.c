@@ -3,6 +3,7 @@
 #include "bpf/egress.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/sandbox.h"
 #include "runtime/supervisor/tables.h"
@@ -129,33 +130,27 @@ bool traffic_read_sandbox(struct sandbox *sandbox, struct traffic_amount *ret_am
 /* --- for messages ------------------------------------------------------------------------------
  */
 
-static void fill(const struct traffic_amount *amount, bool is_whole,
-                 Hotcell__Runtime__V1__Usage *usage)
+static void fill(const struct traffic_amount *amount, bool is_whole, struct usage_message *message)
 {
-        static Hotcell__Runtime__V1__MeterPart missing[] = {
-                HOTCELL__RUNTIME__V1__METER_PART__METER_PART_TRAFFIC
-        };
-
-        usage->sent_bytes = amount->sent_bytes;
-        usage->received_bytes = amount->received_bytes;
-        if (is_whole)
-                return;
-        usage->missing = missing;
-        usage->n_missing = ARRAY_SIZE(missing);
+        message->usage.sent_bytes = amount->sent_bytes;
+        message->usage.received_bytes = amount->received_bytes;
+        if (!is_whole)
+                message->missing[message->usage.n_missing++] =
+                        HOTCELL__RUNTIME__V1__METER_PART__METER_PART_TRAFFIC;
 }
 
-void traffic_fill_process(struct process *process, Hotcell__Runtime__V1__Usage *usage)
+void traffic_fill_process(struct process *process, struct usage_message *message)
 {
         struct traffic_amount amount;
         bool is_whole = traffic_read_process(process, &amount);
 
-        fill(&amount, is_whole, usage);
+        fill(&amount, is_whole, message);
 }
 
-void traffic_fill_sandbox(struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *usage)
+void traffic_fill_sandbox(struct sandbox *sandbox, struct usage_message *message)
 {
         struct traffic_amount amount;
         bool is_whole = traffic_read_sandbox(sandbox, &amount);
 
-        fill(&amount, is_whole, usage);
+        fill(&amount, is_whole, message);
 }

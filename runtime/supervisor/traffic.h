@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include <hotcell/runtime/v1/runtime.pb-c.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,6 +13,7 @@
 struct process;
 struct sandbox;
 struct sandbox_host;
+struct usage_message;
 
 struct traffic_amount {
         uint64_t sent_bytes;
@@ -44,5 +44,5 @@ bool traffic_read_process(struct process *process, struct traffic_amount *ret_am
 bool traffic_read_sandbox(struct sandbox *sandbox, struct traffic_amount *ret_amount);
 
 /* Fills these fields, and what is missing of them. */
-void traffic_fill_process(struct process *process, Hotcell__Runtime__V1__Usage *usage);
-void traffic_fill_sandbox(struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *usage);
+void traffic_fill_process(struct process *process, struct usage_message *message);
+void traffic_fill_sandbox(struct sandbox *sandbox, struct usage_message *message);
