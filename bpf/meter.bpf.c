@@ -45,6 +45,7 @@ struct percpu_counter {
 };
 
 struct mm_struct {
+        unsigned long hiwater_rss;
         struct percpu_counter rss_stat[4];
 };
 
@@ -96,6 +97,7 @@ enum {
 /* --- tables ----------------------------------------------------------------------------------- */
 
 const volatile __u32 n_cpus = 1; /* that there can be */
+const volatile __u32 sees_memory = 0;
 /* Depth of all leaves in the whole cgroup2 tree; zero: no thread of one was seen yet. */
 __u32 leaf_level = 0;
 
@@ -141,6 +143,137 @@ static __always_inline struct meter_slot *slot_of(const struct meter_running *ru
         return slot && slot->leaf_id == run->leaf_id ? slot : NULL;
 }
 
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static __always_inline __s64 plain_pages(const struct mm_struct *mm)
+{
+        const struct mm_struct___plain *plain = (const void *)mm;
+
+        return plain->rss_stat.count[MM_FILEPAGES].counter +
+               plain->rss_stat.count[MM_ANONPAGES].counter +
+               plain->rss_stat.count[MM_SHMEMPAGES].counter;
+}
+
+static __always_inline bool is_plain(const struct mm_struct *mm)
+{
+        return bpf_core_field_exists(((const struct mm_struct___plain *)mm)->rss_stat.count);
+}
+
+/* What CPUs have added up. */
+static __always_inline __s64 seen_pages(const struct mm_struct *mm)
+{
+        return is_plain(mm) ? plain_pages(mm)
+                            : mm->rss_stat[MM_FILEPAGES].count + mm->rss_stat[MM_ANONPAGES].count +
+                                      mm->rss_stat[MM_SHMEMPAGES].count;
+}
+
+static __always_inline __s64 part(const __s32 *counters, __u64 offset)
+{
+        __s32 value = 0;
+
+        (void)bpf_probe_read_kernel(&value, sizeof(value), (const char *)counters + offset);
+        return value;
+}
+
+/* What they have not. */
+static __always_inline __s64 unseen_pages(const struct mm_struct *mm)
+{
+        const __s32 *file, *anonymous, *shared;
+        __s64 pages = 0;
+
+        if (is_plain(mm) || !&__per_cpu_offset)
+                return 0;
+        file = mm->rss_stat[MM_FILEPAGES].counters;
+        anonymous = mm->rss_stat[MM_ANONPAGES].counters;
+        shared = mm->rss_stat[MM_SHMEMPAGES].counters;
+        for (__u32 i = 0; i < METER_CPUS_MAX && i < n_cpus; i++) {
+                __u64 offset = 0;
+
+                if (bpf_probe_read_kernel(&offset, sizeof(offset),
+                                          (const __u64 *)&__per_cpu_offset + i))
+                        break;
+                pages += part(file, offset) + part(anonymous, offset) + part(shared, offset);
+        }
+        return pages;
+}
+
+/* Another CPU may raise it at the same time: then it is tried once more. */
+static __always_inline void raise_to(__u64 *peak, __u64 value)
+{
+        for (int i = 0; i < 4; i++) {
+                __u64 before = *peak;
+
+                if (value <= before || __sync_val_compare_and_swap(peak, before, value) == before)
+                        return;
+        }
+}
+
+/*
+ * Whether the highest that the kernel noted of a process is of this epoch: it never falls, unless
+ * the process itself has it begin anew. Of one that was born before it that is known of the main
+ * one alone, from what was noted when the epoch began.
+ */
+static __always_inline bool is_of_epoch(struct meter_slot *slot, const struct task_struct *task,
+                                        __u64 highest)
+{
+        if (task->group_leader->start_time >= slot->epoch_nsec)
+                return true;
+        if ((__u32)task->tgid != slot->main_pid)
+                return false;
+        if (slot->base_epoch_nsec != slot->epoch_nsec || highest < slot->base_pages) {
+                slot->base_pages = highest;
+                slot->base_epoch_nsec = slot->epoch_nsec;
+        }
+        return highest > slot->base_pages;
+}
+
+static __always_inline void note_highest(struct meter_slot *slot, const struct task_struct *task,
+                                         __u64 highest)
+{
+        if (is_of_epoch(slot, task, highest))
+                raise_to(&slot->rss_peak_pages, highest);
+}
+
+/*
+ * What a process has now, and the highest that the kernel noted of it, which it does before it
+ * takes memory away. A CPU adds to the sum of all only when it has some tens of pages to add; only
+ * then it is worth while to look at what each of them has. Where that cannot be seen, the peak is
+ * wrong by as much.
+ */
+static __always_inline void look_at_memory(struct meter_slot *slot, const struct task_struct *task)
+{
+        const struct mm_struct *mm = task->mm;
+        __s64 seen;
+
+        if (!mm)
+                return;
+        note_highest(slot, task, mm->hiwater_rss);
+        seen = seen_pages(mm);
+        if (seen <= (__s64)slot->rss_seen_pages)
+                return;
+        raise_to(&slot->rss_seen_pages, seen);
+        seen += unseen_pages(mm);
+        if (seen > 0)
+                raise_to(&slot->rss_peak_pages, seen);
+}
+
+/*
+ * At each tick, and whenever another timer ends. The tracepoint rss_stat would miss nothing, but
+ * costs some hundredths of each page that any program on the host touches.
+ */
+SEC("tp_btf/hrtimer_expire_entry")
+int meter_rss(const __u64 *arguments)
+{
+        const struct task_struct *task = bpf_get_current_task_btf();
+        const struct meter_running *run = this_cpu();
+        struct meter_slot *slot = run ? slot_of(run) : NULL;
+
+        (void)arguments;
+        if (slot && run->pid == (__u32)task->pid)
+                look_at_memory(slot, task);
+        return 0;
+}
+
 /* --- CPUs ------------------------------------------------------------------------------------- */
 
 static __always_inline __u64 waited(const struct task_struct *task)
@@ -170,6 +303,8 @@ static __always_inline void add_stint(struct meter_slot *slot, const struct mete
         if (wait_nsec)
                 __sync_fetch_and_add(&slot->wait_nsec, wait_nsec);
         __sync_fetch_and_add(&slot->n_switches, 1);
+        if (sees_memory)
+                look_at_memory(slot, task);
 }
 
 static __always_inline void leave(struct meter_running *run, const struct task_struct *task)
@@ -242,6 +377,8 @@ static __always_inline void come(struct meter_running *run, const struct task_st
                 return;
         if (!slot->main_pid)
                 slot->main_pid = task->pid;
+        if (sees_memory && slot->base_epoch_nsec != slot->epoch_nsec && task->mm)
+                note_highest(slot, task, task->mm->hiwater_rss);
         run->leaf_id = leaf_id;
         run->born_nsec = born(slot, task);
         run->exec_nsec = task->se.sum_exec_runtime;
@@ -274,96 +411,6 @@ int meter_switch(const __u64 *arguments)
         return 0;
 }
 
-/* --- memory ----------------------------------------------------------------------------------- */
-
-static __always_inline __s64 plain_pages(const struct mm_struct *mm)
-{
-        const struct mm_struct___plain *plain = (const void *)mm;
-
-        return plain->rss_stat.count[MM_FILEPAGES].counter +
-               plain->rss_stat.count[MM_ANONPAGES].counter +
-               plain->rss_stat.count[MM_SHMEMPAGES].counter;
-}
-
-static __always_inline bool is_plain(const struct mm_struct *mm)
-{
-        return bpf_core_field_exists(((const struct mm_struct___plain *)mm)->rss_stat.count);
-}
-
-/* What CPUs have added up. */
-static __always_inline __s64 seen_pages(const struct mm_struct *mm)
-{
-        return is_plain(mm) ? plain_pages(mm)
-                            : mm->rss_stat[MM_FILEPAGES].count + mm->rss_stat[MM_ANONPAGES].count +
-                                      mm->rss_stat[MM_SHMEMPAGES].count;
-}
-
-static __always_inline __s64 part(const __s32 *counters, __u64 offset)
-{
-        __s32 value = 0;
-
-        (void)bpf_probe_read_kernel(&value, sizeof(value), (const char *)counters + offset);
-        return value;
-}
-
-/* What they have not. */
-static __always_inline __s64 unseen_pages(const struct mm_struct *mm)
-{
-        const __s32 *file, *anonymous, *shared;
-        __s64 pages = 0;
-
-        if (is_plain(mm) || !&__per_cpu_offset)
-                return 0;
-        file = mm->rss_stat[MM_FILEPAGES].counters;
-        anonymous = mm->rss_stat[MM_ANONPAGES].counters;
-        shared = mm->rss_stat[MM_SHMEMPAGES].counters;
-        for (__u32 i = 0; i < METER_CPUS_MAX && i < n_cpus; i++) {
-                __u64 offset = 0;
-
-                if (bpf_probe_read_kernel(&offset, sizeof(offset),
-                                          (const __u64 *)&__per_cpu_offset + i))
-                        break;
-                pages += part(file, offset) + part(anonymous, offset) + part(shared, offset);
-        }
-        return pages;
-}
-
-/* Another CPU may raise it at the same time: then it is tried once more. */
-static __always_inline void raise_to(__u64 *peak, __u64 value)
-{
-        for (int i = 0; i < 4; i++) {
-                __u64 before = *peak;
-
-                if (value <= before || __sync_val_compare_and_swap(peak, before, value) == before)
-                        return;
-        }
-}
-
-/*
- * A CPU adds to the sum of all only when it has some tens of pages to add; only then it is worth
- * while to look at what each of them has. Where that cannot be seen, the peak is wrong by as much.
- */
-SEC("tp_btf/rss_stat")
-int meter_rss(const __u64 *arguments)
-{
-        const struct mm_struct *mm = (const struct mm_struct *)arguments[0];
-        const struct meter_running *run = this_cpu();
-        struct meter_slot *slot = run ? slot_of(run) : NULL;
-        __s64 seen;
-
-        /* A process that is made has a memory that is not yet its own. */
-        if (!slot || bpf_get_current_task_btf()->mm != mm)
-                return 0;
-        seen = seen_pages(mm);
-        if (seen <= (__s64)slot->rss_seen_pages)
-                return 0;
-        raise_to(&slot->rss_seen_pages, seen);
-        seen += unseen_pages(mm);
-        if (seen > 0)
-                raise_to(&slot->rss_peak_pages, seen);
-        return 0;
-}
-
 /* --- victims ---------------------------------------------------------------------------------- */
 
 /* Of several, which the kernel killed together, the largest. */
@@ -375,9 +422,13 @@ int meter_exit(const __u64 *arguments)
         struct meter_slot *slot = run ? slot_of(run) : NULL;
         __u64 pages;
 
-        if (!slot || !task->signal->oom_mm || task->signal->live.counter > 0)
+        if (!slot || task->signal->live.counter > 0)
                 return 0;
         pages = task->signal->maxrss;
+        if (sees_memory)
+                note_highest(slot, task, pages);
+        if (!task->signal->oom_mm)
+                return 0;
         if (slot->victim_pid && pages <= slot->victim_pages)
                 return 0;
         slot->victim_pages = pages;

@@ -78,6 +78,7 @@ static int prepare(struct meter_bpf *skeleton, const struct meter *meter, unsign
         for (unsigned i = 0; i < _METER_PROGRAM_N && !r; i++)
                 r = bpf_program__set_autoload(find_program(skeleton, i), programs & BIT(i));
         skeleton->rodata->n_cpus = meter->n_cpus;
+        skeleton->rodata->sees_memory = (programs & BIT(METER_RSS)) != 0;
         return r;
 }
 

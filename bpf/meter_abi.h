@@ -29,7 +29,9 @@ struct meter_slot {
         __u32 victim_pid;     /* zero: there was none */
         __u32 main_pid;       /* the first in the leaf, whose threads' children all others are */
         char victim_command[METER_COMMAND_BYTES];
-        __u64 unused[4]; /* two lines of a cache */
+        __u64 base_epoch_nsec; /* the epoch at whose begin base_pages was noted */
+        __u64 base_pages;      /* the highest that the main process ever had, then */
+        __u64 unused[2];       /* two lines of a cache */
 };
 _Static_assert(sizeof(struct meter_slot) == 128, "shared with BPF");
 

@@ -91,7 +91,7 @@ void messages_answer_done(struct supervisor *supervisor, struct ticket ticket)
 }
 
 void messages_answer_destroyed(struct supervisor *supervisor, struct ticket ticket,
-                               const struct sandbox *sandbox)
+                               struct sandbox *sandbox)
 {
         struct usage_message usage;
         Hotcell__Runtime__V1__Done done;
@@ -99,6 +99,7 @@ void messages_answer_destroyed(struct supervisor *supervisor, struct ticket tick
 
         hotcell__runtime__v1__done__init(&done);
         metering_fill(&sandbox->usage, &usage);
+        traffic_fill_sandbox(sandbox, &usage);
         if (sandbox->has_usage)
                 done.usage = &usage.usage;
         message.done = &done;
@@ -275,7 +276,7 @@ static void fill_victim(const struct meter_victim *found, Hotcell__Runtime__V1__
         ret_victim->command.len = strlen(found->command);
 }
 
-void messages_process_ended(struct supervisor *supervisor, const struct process *process)
+void messages_process_ended(struct supervisor *supervisor, struct process *process)
 {
         const struct meter_victim *found = &process->usage.programs.victim;
         struct usage_message usage;
@@ -286,6 +287,7 @@ void messages_process_ended(struct supervisor *supervisor, const struct process 
 
         hotcell__runtime__v1__process_ended__init(&ended);
         metering_fill(&process->usage, &usage);
+        traffic_fill_process(process, &usage);
         ended.sandbox_id = unconst(process->sandbox->id);
         ended.process_id = unconst(process->id);
         ended.exit_code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 0;
@@ -300,7 +302,7 @@ void messages_process_ended(struct supervisor *supervisor, const struct process 
         send_event(supervisor, &message);
 }
 
-void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox *sandbox)
+void messages_sandbox_ended(struct supervisor *supervisor, struct sandbox *sandbox)
 {
         struct usage_message usage;
         Hotcell__Runtime__V1__SandboxEnded ended;
@@ -308,6 +310,7 @@ void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox 
 
         hotcell__runtime__v1__sandbox_ended__init(&ended);
         metering_fill(&sandbox->usage, &usage);
+        traffic_fill_sandbox(sandbox, &usage);
         if (sandbox->has_usage)
                 ended.usage = &usage.usage;
         ended.sandbox_id = unconst(sandbox->id);

@@ -15,7 +15,7 @@ void messages_answer(struct supervisor *supervisor, struct ticket ticket,
 void messages_answer_done(struct supervisor *supervisor, struct ticket ticket);
 /* It has ended. */
 void messages_answer_destroyed(struct supervisor *supervisor, struct ticket ticket,
-                               const struct sandbox *sandbox);
+                               struct sandbox *sandbox);
 void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
                              const struct failure *failure);
 void messages_answer_created(struct supervisor *supervisor, const struct sandbox *sandbox);
@@ -31,8 +31,8 @@ void messages_answer_meters(struct supervisor *supervisor, struct ticket ticket,
                             const char *after_sandbox_id);
 
 /* Events: only for a hotcelld that has said Hello. */
-void messages_process_ended(struct supervisor *supervisor, const struct process *process);
-void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox *sandbox);
+void messages_process_ended(struct supervisor *supervisor, struct process *process);
+void messages_sandbox_ended(struct supervisor *supervisor, struct sandbox *sandbox);
 
 /* hotcell-egress was started, or hotcelld is a new one: it gets a socket to speak to it. */
 void messages_egress_ready(struct supervisor *supervisor);

@@ -35,6 +35,7 @@ static void add_process(struct part *part, struct process *process)
                 return;
         hotcell__runtime__v1__process_meters__init(message);
         metering_fill(&metered, usage);
+        traffic_fill_process(process, usage);
         message->process_id = process->id;
         message->usage = &usage->usage;
         part->pointers[part->n_processes++] = message;

@@ -120,6 +120,7 @@ static void finish(struct process *process)
                             sandbox->id, process->id, strerrorname_np(-r));
         if (process->is_oom_killed && process->usage.files.oom_kills == 0)
                 process->usage.files.oom_kills = 1; /* by us, not by the kernel */
+        traffic_close_process(process);
         leaf = process->leaf;
         process_enter(process, PROCESS_ENDED);
         sandbox->n_processes_alive--;
@@ -419,8 +420,10 @@ static int make_leaf(struct process *process, struct failure *ret_failure)
 
         (void)snprintf(name, sizeof(name), "process-%s", process->id);
         r = cgroup_create_leaf(&process->leaf, &process->sandbox->group, name);
-        if (r == 0)
+        if (r == 0) {
+                traffic_open(process->sandbox->host, process->leaf.id, &process->traffic);
                 return 0;
+        }
         if (r == CGROUP_E_EXISTS)
                 failure_set(ret_failure, FAILURE(EXISTS), 0, "process %s exists", process->id);
         else
@@ -457,6 +460,7 @@ int process_start(struct sandbox *sandbox, const Hotcell__Runtime__V1__StartProc
                 struct metered nothing;
 
                 (void)metering_end_leaf(&process->meter, &nothing);
+                traffic_close_process(process);
                 sweeper_add_leaf(sandbox->host->sweeper, &process->leaf);
                 free(process);
                 return 1;

@@ -47,6 +47,7 @@ struct process {
         struct failure failure; /* why it could not be started; reason zero: nothing */
         bool is_oom_killed;     /* v1: its leaf was killed for want of memory */
         struct metered usage;   /* at its end */
+        struct traffic traffic;
 };
 
 /* CONTROL-checked input, sandbox running. 0, or 1 with @ret_failure. */

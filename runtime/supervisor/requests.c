@@ -331,6 +331,7 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
                 return;
         if (!process_is_alive(process)) {
                 metering_fill(&process->usage, &usage);
+                traffic_fill_process(process, &usage);
                 answer_usage(supervisor, ticket, 0, process->sandbox, &usage);
                 return;
         }
@@ -339,6 +340,7 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
         if (!r && request->reset_peak)
                 metering_begin_peak(&process->meter, process->child.pid);
         metering_fill(&metered, &usage);
+        traffic_fill_process(process, &usage);
         answer_usage(supervisor, ticket, r, process->sandbox, &usage);
 }
 

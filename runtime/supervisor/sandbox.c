@@ -142,6 +142,7 @@ static void ended(struct sandbox *sandbox)
         struct sandbox gone;
 
         read_last_usage(sandbox);
+        traffic_close_sandbox(sandbox);
         stop_watching_oom(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
@@ -377,6 +378,7 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
                 if (!r)
                         r = admit(sandbox);
                 if (!r) {
+                        traffic_open(sandbox->host, sandbox->group.id, &sandbox->traffic);
                         metering_begin_sandbox(sandbox->host->metering, &sandbox->meter,
                                                &sandbox->group);
                         metering_begin_leaf(&sandbox->meter, &sandbox->init_meter,
@@ -531,6 +533,7 @@ static int begin_creation(struct sandbox *sandbox, const struct sandbox_spec *sp
                 describe_refusal(r, &found, ret_failure);
                 read_last_usage(sandbox);
                 stop_watching_oom(sandbox);
+                traffic_close_sandbox(sandbox);
                 netns_close(&sandbox->netns);
                 remove_groups(sandbox);
                 return 1;
@@ -604,5 +607,6 @@ int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_messag
         metering_fill(&metered, ret_message);
         ret_message->usage.processes = metered.files.processes;
         ret_message->usage.disk_bytes = disk_bytes;
+        traffic_fill_sandbox(sandbox, ret_message);
         return 0;
 }

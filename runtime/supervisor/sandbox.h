@@ -17,6 +17,7 @@
 #include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/reaper.h"
+#include "runtime/supervisor/traffic.h"
 
 struct egress_wall;
 struct id_ranges;
@@ -64,6 +65,7 @@ struct sandbox_host {
         struct spawner *spawner;    /* NULL while there is none */
         struct egress_wall *egress; /* NULL when there is none: then no sandbox is made */
         struct netns_pool *netns;
+        struct traffic_table *traffic;
         struct id_ranges *ids;
         struct sweeper *sweeper;
         uint32_t terminals; /* each sandbox's */
@@ -94,6 +96,9 @@ struct sandbox {
         int template_fd;       /* of its root, locked: nobody removes it while it is in use */
 
         struct netns netns; /* its sockets, for hotcell-egress; the namespace is the init's */
+
+        struct traffic traffic;                    /* of what no process of its took */
+        struct traffic_amount traffic_of_the_gone; /* of processes that ended */
 
         struct child init;
         bool is_init_reaped;

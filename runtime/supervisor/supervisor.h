@@ -47,6 +47,7 @@ struct supervisor {
         char spawner_missing[160]; /* why there is none; empty: there is */
         struct id_ranges ids;
         struct direct *direct; /* NULL: no direct mode */
+        struct traffic_table *traffic;
         struct metering *metering;
         struct netns_pool netns;
         struct reaper *reaper;

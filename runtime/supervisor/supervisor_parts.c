@@ -20,6 +20,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/leftover.h"
 #include "runtime/channel/channel.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/metering.h"
@@ -27,6 +28,7 @@
 #include "runtime/supervisor/requests.h"
 #include "runtime/supervisor/service.h"
 #include "runtime/supervisor/sweeper.h"
+#include "runtime/supervisor/traffic.h"
 
 enum {
         ABANDONED_TIMEOUT_MSEC = 5000,
@@ -243,6 +245,8 @@ static int make_parts(struct supervisor *supervisor)
                                     options->egress != NULL, supervisor->direct);
         if (!r)
                 r = terminals_read(options->sandboxes_max, &supervisor->terminals);
+        if (!r)
+                r = traffic_table_new(traffic_places(options->sandboxes_max), &supervisor->traffic);
         if (r)
                 return error_fold(r);
         supervisor->host = (struct sandbox_host){
@@ -252,6 +256,7 @@ static int make_parts(struct supervisor *supervisor)
                 .metering = supervisor->metering,
                 .netns = &supervisor->netns,
                 .egress = supervisor->egress,
+                .traffic = supervisor->traffic,
                 .ids = &supervisor->ids,
                 .sweeper = supervisor->sweeper,
                 .terminals = supervisor->terminals.n_sandbox,
@@ -349,6 +354,7 @@ void supervisor_deinit(struct supervisor *supervisor)
         if (!supervisor->sandboxes)
                 supervisor->metering = metering_free(supervisor->metering);
         template_store_deinit(&supervisor->templates);
+        supervisor->traffic = traffic_table_free(supervisor->traffic);
         supervisor->sweeper = sweeper_free(supervisor->sweeper);
         if (supervisor->cgroups.n_parents) {
                 r = cgroup_tree_remove(&supervisor->cgroups);

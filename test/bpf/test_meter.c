@@ -359,23 +359,46 @@ static uint64_t own_peak_bytes(void)
         return kibibytes << 10;
 }
 
-static int touch_and_free(size_t n_bytes)
+/* What a process that is on a CPU has now may not have been looked at. */
+static void await_sleep(pid_t pid)
+{
+        char path[32], line[128], state = '?';
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        while (state != 'S') {
+                FILE *file = fopen(path, "re");
+
+                ck_assert_ptr_nonnull(file);
+                ck_assert_ptr_nonnull(fgets(line, sizeof(line), file));
+                (void)fclose(file);
+                ck_assert_int_eq(sscanf(strrchr(line, ')'), ") %c", &state), 1);
+                (void)sched_yield();
+        }
+}
+
+static char *touch(size_t n_bytes)
 {
         char *bytes =
                 mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-        if (bytes == MAP_FAILED)
-                return 1;
-        for (size_t i = 0; i < n_bytes; i += 4096)
+        for (size_t i = 0; bytes != MAP_FAILED && i < n_bytes; i += 4096)
                 bytes[i] = 1;
-        return munmap(bytes, n_bytes);
+        return bytes == MAP_FAILED ? NULL : bytes;
 }
 
-/* Tells its peak before and after the parent spoke. */
+static int touch_and_free(size_t n_bytes)
+{
+        char *bytes = touch(n_bytes);
+
+        return bytes ? munmap(bytes, n_bytes) : 1;
+}
+
+/* Tells its peak, and has less when the parent has spoken: until it speaks again. */
 static int touch_twice(const void *data)
 {
         const struct talk *talk = data;
         uint64_t peak;
+        char *bytes;
 
         if (touch_and_free(MIB(300)))
                 return 1;
@@ -383,7 +406,11 @@ static int touch_twice(const void *data)
         if (write(talk->to_parent[1], &peak, sizeof(peak)) != sizeof(peak))
                 return 1;
         hear(talk->to_child[0]);
-        return touch_and_free(MIB(100));
+        bytes = touch(MIB(100));
+        if (!bytes || write(talk->to_parent[1], &peak, sizeof(peak)) != sizeof(peak))
+                return 1;
+        hear(talk->to_child[0]);
+        return munmap(bytes, MIB(100));
 }
 
 static void check_same_memory(uint64_t ours, uint64_t theirs)
@@ -404,12 +431,52 @@ START_TEST(the_peak_of_resident_memory_is_that_of_the_process)
         pid = leaf_start(&w.leaves[0], touch_twice, &talk);
         ck_assert_int_eq(read(talk.to_parent[0], &peak, sizeof(peak)), sizeof(peak));
         ck_assert_uint_ge(peak, MIB(300));
+        await_sleep(pid);
         check_same_memory(world_read(&w, 0).rss_peak_bytes, peak);
         meter_begin_epoch(w.meter, w.slots[0], MIB(1));
         ck_assert_uint_eq(world_read(&w, 0).rss_peak_bytes, MIB(1));
         tell(talk.to_child[1]);
+        ck_assert_int_eq(read(talk.to_parent[0], &peak, sizeof(peak)), sizeof(peak));
+        await_sleep(pid);
+        tell(talk.to_child[1]);
         ck_assert_int_eq(leaf_wait(pid), 0);
         check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(101));
+        close_talk(&talk);
+}
+END_TEST
+
+/* Children are gone before anything but the kernel has seen what they had. */
+static int have_a_child_that_touches(const void *data)
+{
+        const struct talk *talk = data;
+        int status = 1;
+        pid_t pid;
+
+        if (touch_and_free(MIB(50)))
+                return 1;
+        tell(talk->to_parent[1]);
+        hear(talk->to_child[0]);
+        pid = fork();
+        if (pid == 0)
+                _exit(touch_and_free(MIB(80)));
+        (void)waitpid(pid, &status, 0);
+        return status;
+}
+
+START_TEST(a_peak_is_seen_however_short_it_is)
+{
+        struct talk talk;
+        pid_t pid;
+
+        make_talk(&talk);
+        pid = leaf_start(&w.leaves[0], have_a_child_that_touches, &talk);
+        hear(talk.to_parent[0]);
+        await_sleep(pid);
+        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(51));
+        meter_begin_epoch(w.meter, w.slots[0], MIB(1));
+        tell(talk.to_child[1]);
+        ck_assert_int_eq(leaf_wait(pid), 0);
+        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(81));
         close_talk(&talk);
 }
 END_TEST
@@ -529,6 +596,7 @@ int main(void)
         tcase_add_test(tc, waits_are_those_of_all_threads);
         tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
         tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
+        tcase_add_test(tc, a_peak_is_seen_however_short_it_is);
         tcase_add_test(tc, the_victim_of_a_want_of_memory_is_named);
         tcase_add_test(tc, who_is_killed_otherwise_is_no_victim);
         tcase_add_test(tc, a_program_that_is_refused_is_named_and_the_others_count);
