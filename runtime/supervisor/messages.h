@@ -27,6 +27,8 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
 
 /* Events: only for a hotcelld that has said Hello. */
 void messages_process_ended(struct supervisor *supervisor, struct process *process);
+void messages_pressure(struct supervisor *supervisor, const struct sandbox *sandbox,
+                       const struct pressure_level *level);
 void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox *sandbox);
 
 /* hotcell-egress was started, or hotcelld is a new one: it gets a socket to speak to it. */
