@@ -32,7 +32,7 @@ enum {
         RETRY_FIRST_USEC = 50 * 1000,
         RETRY_LAST_USEC = 2 * 1000 * 1000,
         PROTOCOL_OLDEST = 1,
-        PROTOCOL_NEWEST = 3,
+        PROTOCOL_NEWEST = 4,
         PROTOCOL_EGRESS = 3, /* the first one with EgressReady */
 };
 
@@ -308,6 +308,8 @@ static void on_event_packet(struct runtime_client *client,
                 client->observer->on_sandbox_ended(client->userdata, packet->sandbox_ended);
         else if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_EGRESS_READY)
                 on_egress_ready(client, fds);
+        else if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PRESSURE)
+                client->observer->on_pressure(client->userdata, packet->pressure);
 }
 
 static void on_packet(struct runtime_client *client,
