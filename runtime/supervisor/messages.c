@@ -320,6 +320,23 @@ void messages_sandbox_ended(struct supervisor *supervisor, struct sandbox *sandb
         send_event(supervisor, &message);
 }
 
+void messages_pressure(struct supervisor *supervisor, const struct sandbox *sandbox,
+                       const struct pressure_level *level)
+{
+        Hotcell__Runtime__V1__Pressure pressure;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PRESSURE));
+
+        if (supervisor->protocol < CONTROL_PROTOCOL_PRESSURE)
+                return;
+        hotcell__runtime__v1__pressure__init(&pressure);
+        pressure.sandbox_id = unconst(sandbox->id);
+        pressure.kind = level->kind;
+        pressure.used = level->used;
+        pressure.limit = level->limit;
+        message.pressure = &pressure;
+        send_event(supervisor, &message);
+}
+
 void messages_repeat_ends(struct supervisor *supervisor)
 {
         struct sandbox *sandbox;

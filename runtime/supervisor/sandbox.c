@@ -82,6 +82,7 @@ static void stop_watching_oom(struct sandbox *sandbox)
         sandbox->oom_recheck = sd_event_source_disable_unref(sandbox->oom_recheck);
         sandbox->socket_guard = sd_event_source_disable_unref(sandbox->socket_guard);
         sandbox->oom_fd = close_fd(sandbox->oom_fd);
+        pressure_stop(sandbox);
 }
 
 static void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
@@ -375,6 +376,8 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
                         r = watch_oom(sandbox);
                 if (!r)
                         r = socket_guard_start(sandbox);
+                if (!r)
+                        r = pressure_start(sandbox);
                 if (!r)
                         r = admit(sandbox);
                 if (!r) {

@@ -114,6 +114,7 @@ struct execution {
         bool is_cut;             /* output was thrown away: all that follows is, too */
         int64_t bundle_sequence; /* of the last bundle, zero when it is not in the ring */
         struct execution_egress egress;
+        int64_t n_pressures; /* that were told */
         LIST_HEAD(, execution_reader) readers;
         size_t n_readers;
         bool is_wake_pending;

@@ -9,6 +9,7 @@
 #include "server/session/context.h"
 #include "server/session/execution.h"
 #include "server/session/journal.h"
+#include "server/session/pressure.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
@@ -101,6 +102,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         journal->holders[ring] = execution;
         count_output(execution);
         execution_restore_egress(execution);
+        execution_restore_pressures(execution);
         add(execution, saved->phase);
         if (saved->phase == PHASE_RUNNING)
                 context->current = execution;

@@ -17,6 +17,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/journal.h"
+#include "server/session/pressure.h"
 #include "server/session/session_private.h"
 
 static void session_freep(struct session **session)
@@ -186,12 +187,18 @@ static void on_egress_ready(void *userdata, int fd)
         session_on_egress_ready(session);
 }
 
+static void on_pressure(void *userdata, const Hotcell__Runtime__V1__Pressure *pressure)
+{
+        session_on_pressure(userdata, pressure);
+}
+
 static const struct runtime_client_observer runtime_observer = {
         .on_connected = on_connected,
         .on_lost = on_lost,
         .on_process_ended = on_process_ended,
         .on_sandbox_ended = on_sandbox_ended,
         .on_egress_ready = on_egress_ready,
+        .on_pressure = on_pressure,
 };
 
 /* hotcell-egress. */

@@ -295,6 +295,23 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
         fake_send_message(runtime, 0, &message, NULL, 0);
 }
 
+void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, int kind,
+                        uint64_t used, uint64_t limit)
+{
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Pressure pressure;
+
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__pressure__init(&pressure);
+        pressure.sandbox_id = (char *)(uintptr_t)sandbox_id;
+        pressure.kind = (Hotcell__Runtime__V1__PressureKind)kind;
+        pressure.used = used;
+        pressure.limit = limit;
+        message.body_case = FROM(PRESSURE);
+        message.pressure = &pressure;
+        fake_send_message(runtime, 0, &message, NULL, 0);
+}
+
 struct fake_runtime *fake_runtime_free(struct fake_runtime *runtime)
 {
         if (!runtime)

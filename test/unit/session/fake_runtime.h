@@ -63,6 +63,10 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
 void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_id,
                               const char *process_id);
 
+/* Something is short in it. */
+void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, int kind,
+                        uint64_t used, uint64_t limit);
+
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */
 size_t fake_runtime_n_living(const struct fake_runtime *runtime);    /* processes */
