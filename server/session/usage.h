@@ -8,10 +8,6 @@
 /* All that was used since the cgroup was made. Beyond INT64_MAX it is that. */
 void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *ret_usage);
 
-/* What came after @before: amounts are differences (never below zero), peaks are those of @now;
- * missing is what one of them misses. */
-void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage);
-
 /* Of a whole sandbox. */
 void sandbox_usage_from_meters(const Hotcell__Runtime__V1__Usage *meters,
                                struct sandbox_usage *ret_usage);
