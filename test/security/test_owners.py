@@ -16,7 +16,7 @@ import scenario
 import stubs
 from google.protobuf import descriptor_pb2, duration_pb2, timestamp_pb2
 from stubs import egress_service as egress, execution, execution_service as executions, key_service as keys, sandbox_service as sandboxes
-from stubs import server_service as server
+from stubs import server_service as server, usage_service as usage
 
 OWN = object()  # no ids of others; test_lists_and_watches… or another test looks at it
 OPERATOR = object()  # of keys: for the operator only
@@ -48,6 +48,7 @@ METHODS = {
     "hotcell.v1.ExecutionService/GetExecution": lambda i: executions.GetExecutionRequest(execution_id=i.execution),
     "hotcell.v1.ExecutionService/ListExecutions": lambda i: executions.ListExecutionsRequest(sandbox_id=i.sandbox, context_id=i.context),
     "hotcell.v1.EgressService/ListEgressEvents": lambda i: egress.ListEgressEventsRequest(sandbox_id=i.sandbox, execution_id=i.execution),
+    "hotcell.v1.UsageService/WatchUsage": lambda i: usage.WatchUsageRequest(sandbox_id=i.sandbox),
     "hotcell.v1.ServerService/GetServerInfo": OWN,
     "hotcell.v1.KeyService/CreateKey": OPERATOR,
     "hotcell.v1.KeyService/ListKeys": OPERATOR,
@@ -72,7 +73,8 @@ HARMLESS = {
 }
 
 # Streams of what is there: reading, although they cannot be marked as NO_SIDE_EFFECTS.
-READING = {"hotcell.v1.SandboxService/WatchSandboxes", "hotcell.v1.ExecutionService/AttachExecution"}
+READING = {"hotcell.v1.SandboxService/WatchSandboxes", "hotcell.v1.ExecutionService/AttachExecution",
+           "hotcell.v1.UsageService/WatchUsage"}
 
 
 def described():
@@ -93,7 +95,8 @@ class Actor:
     def call(self, method, message, timeout=60):
         service, name = method.split("/")
         stub = {"SandboxService": self.client.sandboxes, "ExecutionService": self.client.executions,
-                "ServerService": self.client.server, "KeyService": self.client.keys, "EgressService": self.client.egress}[service.rsplit(".", 1)[1]]
+                "ServerService": self.client.server, "KeyService": self.client.keys, "EgressService": self.client.egress,
+                "UsageService": self.client.usage}[service.rsplit(".", 1)[1]]
         return getattr(stub, name)(message, metadata=self.metadata, timeout=timeout)
 
     def create(self, **fields):
@@ -289,7 +292,7 @@ class Matrix(unittest.TestCase):
 
 
 class Scopes(unittest.TestCase):
-    NAMES = ("sandboxes:read", "sandboxes:write", "executions:read", "executions:write", "server:read")
+    NAMES = ("sandboxes:read", "sandboxes:write", "executions:read", "executions:write", "server:read", "usage:read")
 
     def test_a_new_key_has_all_that_keys_can_have(self):
         key, _ = make_key("all-scopes")
@@ -298,7 +301,8 @@ class Scopes(unittest.TestCase):
 
     @classmethod
     def scope_of(cls, name, method):
-        service = {"SandboxService": "sandboxes", "ExecutionService": "executions", "EgressService": "executions", "ServerService": "server"}
+        service = {"SandboxService": "sandboxes", "ExecutionService": "executions", "EgressService": "executions", "ServerService": "server",
+                   "UsageService": "usage"}
         reads = method.options.idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS or name in READING
         return f"{service[name.split('/')[0].rsplit('.', 1)[1]]}:{'read' if reads else 'write'}"
 
