@@ -59,6 +59,8 @@ static const struct api_method methods[] = {
         { "/hotcell.v1.EgressService/ListEgressEvents",
           &hotcell__v1__list_egress_events_request__descriptor, api_list_egress_events,
           SCOPE_EXECUTIONS_READ, NULL, false },
+        { USAGE "GetUsage", &hotcell__v1__get_usage_request__descriptor, api_get_usage,
+          SCOPE_USAGE_READ, NULL, false },
         { USAGE "WatchUsage", &hotcell__v1__watch_usage_request__descriptor, api_watch_usage,
           SCOPE_USAGE_READ, NULL, true },
         { "/hotcell.v1.ServerService/GetServerInfo",

@@ -13,7 +13,7 @@ struct sandbox_watch;
 struct usage_stream;
 
 enum {
-        API_METHODS_N = 21,
+        API_METHODS_N = 22,
         API_SERVICES_N = 3, /* our own methods, health, reflection */
 };
 
@@ -55,6 +55,7 @@ void api_interrupt_execution(struct api_call *call, const void *request);
 void api_get_execution(struct api_call *call, const void *request);
 void api_list_executions(struct api_call *call, const void *request);
 void api_list_egress_events(struct api_call *call, const void *request);
+void api_get_usage(struct api_call *call, const void *request);
 void api_watch_usage(struct api_call *call, const void *request);
 void api_get_server_info(struct api_call *call, const void *request);
 void api_create_key(struct api_call *call, const void *request);

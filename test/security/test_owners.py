@@ -48,6 +48,7 @@ METHODS = {
     "hotcell.v1.ExecutionService/GetExecution": lambda i: executions.GetExecutionRequest(execution_id=i.execution),
     "hotcell.v1.ExecutionService/ListExecutions": lambda i: executions.ListExecutionsRequest(sandbox_id=i.sandbox, context_id=i.context),
     "hotcell.v1.EgressService/ListEgressEvents": lambda i: egress.ListEgressEventsRequest(sandbox_id=i.sandbox, execution_id=i.execution),
+    "hotcell.v1.UsageService/GetUsage": OWN,
     "hotcell.v1.UsageService/WatchUsage": lambda i: usage.WatchUsageRequest(sandbox_id=i.sandbox),
     "hotcell.v1.ServerService/GetServerInfo": OWN,
     "hotcell.v1.KeyService/CreateKey": OPERATOR,
@@ -67,6 +68,7 @@ HARMLESS = {
     "hotcell.v1.SandboxService/CreateSandbox": MISSING_TEMPLATE,
     "hotcell.v1.SandboxService/ListSandboxes": sandboxes.ListSandboxesRequest(),
     "hotcell.v1.ServerService/GetServerInfo": server.GetServerInfoRequest(),
+    "hotcell.v1.UsageService/GetUsage": usage.GetUsageRequest(),
     "hotcell.v1.KeyService/CreateKey": keys.CreateKeyRequest(name="UPPER CASE"),
     "hotcell.v1.KeyService/ListKeys": keys.ListKeysRequest(),
     "hotcell.v1.KeyService/RevokeKey": keys.RevokeKeyRequest(key_id="key-none"),
@@ -266,6 +268,29 @@ class Matrix(unittest.TestCase):
                     seen = self.seen_until_end_of(stream, mine)
                     self.assertIn(mine, seen)
                     self.assertFalse(seen & others)
+
+    def test_the_ledger_is_everybodys_own_and_the_operators(self):
+        method, none = "hotcell.v1.UsageService/GetUsage", usage.GetUsageResponse(sums=execution.Usage()).sums
+        for name, actor in actors.items():
+            mine = actor.call(method, usage.GetUsageRequest(page_size=1000))
+            self.assertIn(ended[name].sandbox, {record.sandbox_id for record in mine.records})
+            if name != "operator":
+                self.assertEqual(len({record.owner for record in mine.records}), 1)
+            for other in set(actors) - {name}:
+                for ids in (living[other], ended[other]):
+                    for fields in ({"sandbox_id": ids.sandbox}, {"execution_id": ids.execution}, {"sandbox_id": ids.sandbox, "destinations": True}):
+                        answer = actor.call(method, usage.GetUsageRequest(**fields))
+                        self.assertEqual(bool(answer.records), name == "operator", fields)
+                        if name != "operator":
+                            self.assertEqual((answer.records_total, answer.sums.cpu_time, answer.sums.stdout_bytes), (0, none.cpu_time, 0))
+                others = actors[other].call(method, usage.GetUsageRequest(sandbox_id=ended[other].sandbox)).records[0].owner
+                if name == "operator":
+                    found = actor.call(method, usage.GetUsageRequest(owner=others))
+                    self.assertEqual({record.owner for record in found.records}, {others})
+                    continue
+                with self.assertRaises(grpc.RpcError) as caught:
+                    actor.call(method, usage.GetUsageRequest(owner=others))
+                self.assertEqual((caught.exception.code().name, stubs.reason(caught.exception)), ("PERMISSION_DENIED", "OPERATOR_ONLY"))
 
     @staticmethod
     def come_and_go(actor):
