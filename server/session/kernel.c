@@ -17,6 +17,7 @@
 #include "server/session/context.h"
 #include "server/session/journal.h"
 #include "server/session/kernel_request.h"
+#include "server/session/outcome.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 #include "server/session/usage.h"
@@ -653,6 +654,10 @@ void kernel_on_process_ended(struct context *context,
         if (ended->usage) {
                 end.has_usage = true;
                 usage_from_meters(ended->usage, &end.usage);
+        }
+        if (ended->victim) {
+                end.has_victim = true;
+                outcome_take_victim(ended->victim, &end.victim);
         }
         finish(context, &end);
 }
