@@ -263,6 +263,7 @@ void messages_process_ended(struct supervisor *supervisor, const struct process 
         ended.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
         ended.oom = process->usage.oom_kills > 0;
         ended.usage = &usage;
+        ended.with_sandbox = process->ended_with_sandbox && !ended.oom;
         message.process_ended = &ended;
         send_event(supervisor, &message);
 }

@@ -44,6 +44,7 @@ struct process {
         size_t n_kept;
 
         struct failure failure;    /* why it could not be started; reason zero: nothing */
+        bool ended_with_sandbox;   /* it went with the init */
         bool is_oom_killed;        /* v1: its leaf was killed for want of memory */
         struct cgroup_usage usage; /* at its end */
 };

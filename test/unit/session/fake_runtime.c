@@ -112,6 +112,7 @@ void fake_send_process_ended(struct process *process)
         ended.oom = process->oom;
         ended.victim = process->oom && process->runtime->script.has_victim ? &victim : NULL;
         ended.usage = &usage;
+        ended.with_sandbox = process->with_sandbox;
         message.body_case = FROM(PROCESS_ENDED);
         message.process_ended = &ended;
         fake_send_message(process->runtime, 0, &message, NULL, 0);
@@ -291,7 +292,16 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
 {
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__SandboxEnded ended;
+        struct process *process;
 
+        LIST_FOREACH(process, &runtime->processes, link)
+        {
+                if (strcmp(process->sandbox_id, sandbox_id) != 0 || process->pid == 0)
+                        continue;
+                process->with_sandbox = true;
+                process->status = SIGKILL;
+                fake_send_process_ended(process);
+        }
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__sandbox_ended__init(&ended);
         ended.sandbox_id = (char *)(uintptr_t)sandbox_id;

@@ -411,6 +411,30 @@ START_TEST(the_end_of_a_sandbox_ends_its_executions)
 }
 END_TEST
 
+/* The kernel kills its processes first, so their ends are told before that of the sandbox. */
+static void check_death_of_init(bool is_oom, enum cause cause)
+{
+        struct answer sandbox = new_sandbox();
+        struct execute_request request =
+                execute_request(sandbox.sandbox.sandbox_id, "out x\nsleep");
+        struct seen seen = { 0 };
+
+        execute(&request, &seen);
+        wait_for_text(&seen, "stdout:x");
+        fake_runtime_end_sandbox(f.runtime, sandbox.sandbox.sandbox_id, is_oom);
+        wait_for_end(&seen);
+        check_end(&seen, OUTCOME_SANDBOX_ENDED, cause, true);
+        ck_assert_int_gt(seen.ended.usage.cpu_usec, 0);
+        ck_assert_int_eq(get_sandbox(sandbox.sandbox.sandbox_id).sandbox.end_cause, cause);
+}
+
+START_TEST(the_death_of_a_sandboxs_init_is_no_signal_to_the_code)
+{
+        check_death_of_init(false, CAUSE_PROGRAM);
+        check_death_of_init(true, CAUSE_LIMIT);
+}
+END_TEST
+
 START_TEST(the_loss_of_the_runtime_loses_the_execution)
 {
         struct answer sandbox = new_sandbox();
@@ -482,6 +506,7 @@ int main(void)
                 &a_client_that_never_came_counts_as_left,
                 &an_execution_may_wait_only_so_long,
                 &the_end_of_a_sandbox_ends_its_executions,
+                &the_death_of_a_sandboxs_init_is_no_signal_to_the_code,
                 &the_loss_of_the_runtime_loses_the_execution,
                 &a_broken_protocol_is_a_kill,
                 &foreign_and_unknown_frames_are_dropped,
