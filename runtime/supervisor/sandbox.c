@@ -30,6 +30,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/direct.h"
+#include "runtime/supervisor/exiting.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/socket_guard.h"
@@ -273,6 +274,17 @@ static void on_exit_of_init(struct child *child, int status)
                 begin_ending(sandbox);
         }
         sandbox_process_over(sandbox);
+}
+
+/*
+ * The kernel kills and awaits all processes of a pid namespace while its init exits, so they are
+ * reaped before it; but its flags tell already then.
+ */
+bool sandbox_is_going(const struct sandbox *sandbox)
+{
+        return !sandbox->is_unwanted &&
+               (sandbox->state == SANDBOX_ENDING || sandbox->is_init_reaped ||
+                pid_is_exiting(sandbox->init.pid));
 }
 
 static void check_oom(struct sandbox *sandbox)

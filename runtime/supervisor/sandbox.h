@@ -146,5 +146,8 @@ int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_messag
 
 const char *sandbox_state_name(enum sandbox_state state);
 
+/* For process.c: its init exits, though nobody asked for that. */
+bool sandbox_is_going(const struct sandbox *sandbox);
+
 /* For process.c: one of its processes is over. */
 void sandbox_process_over(struct sandbox *sandbox);

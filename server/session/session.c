@@ -164,6 +164,8 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
 {
         struct session *session = userdata;
         struct sandbox *sandbox = session_find_sandbox(session, NULL, ended->sandbox_id);
+        const struct sandbox_end_row *row =
+                outcome_of_sandbox(ended->oom ? SANDBOX_END_OOM : SANDBOX_END_INIT);
         static struct log_quota strangers;
 
         log_warning_of(sandbox ? &sandbox->holder->log : &strangers,
@@ -172,8 +174,7 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
         if (session_reconcile_hear_sandbox(session, ended))
                 return;
         if (sandbox)
-                sandbox_end(sandbox, ended->oom ? CAUSE_LIMIT : CAUSE_PROGRAM,
-                            ended->oom ? "It ran out of memory." : "Its first process ended.");
+                sandbox_end(sandbox, row->cause, row->sentence);
         else if (session->phase == SESSION_SERVING)
                 (void)session_destroy_sandbox(session, ended->sandbox_id, NULL, NULL);
 }
