@@ -22,7 +22,7 @@ enum {
 enum {
         CONTROL_PROTOCOL_OLDEST = 1, /* versions that we speak */
         CONTROL_PROTOCOL_EGRESS = 3, /* the first with EgressReady */
-        CONTROL_PROTOCOL_NEWEST = 3,
+        CONTROL_PROTOCOL_NEWEST = 4,
         CONTROL_PACKET_MAX = 128 << 10, /* bytes */
         CONTROL_ARENA_MAX = 2 << 20,    /* bytes that unpacking one packet may take */
         CONTROL_ARGV_MAX = 256,         /* words */
@@ -36,6 +36,8 @@ enum {
         CONTROL_PROCESSES_MAX = 1 << 22, /* the kernel's PID_MAX_LIMIT */
         CONTROL_OPEN_FILES_MIN = 16,
         CONTROL_OPEN_FILES_MAX = 1 << 20,
+        CONTROL_CPU_WEIGHT_MAX = 10000,
+        CONTROL_DISK_INODES_MAX = 1 << 30,
 };
 
 #define CONTROL_MEMORY_MAX ((uint64_t)1 << 44)  /* 16 TiB */

@@ -32,7 +32,7 @@ enum {
         RETRY_FIRST_USEC = 50 * 1000,
         RETRY_LAST_USEC = 2 * 1000 * 1000,
         PROTOCOL_OLDEST = 1,
-        PROTOCOL_NEWEST = 3,
+        PROTOCOL_NEWEST = 4,
         PROTOCOL_EGRESS = 3, /* the first one with EgressReady */
 };
 
