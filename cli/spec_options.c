@@ -24,6 +24,12 @@ struct option_group spec_options_group(struct spec_options *options)
                   "of its files; at least 64M below --memory", NULL, 0 },
                 { 0, "open-files", OPTION_COUNT, FIELD(open_files), "N", "of each process", NULL,
                   INT32_MAX },
+                { 0, "cpu-weight", OPTION_COUNT, FIELD(cpu_weight), "N",
+                  "its part of the CPUs when there are too few; usual: 100", NULL, INT32_MAX },
+                { 0, "inodes", OPTION_COUNT, FIELD(inodes), "N",
+                  "files, directories and links that it makes", NULL, INT32_MAX },
+                { 0, "io-rate", OPTION_BYTES, FIELD(io_rate), "BYTES",
+                  "a second, of reading the disk of the templates; 0: any", NULL, 0 },
                 { 0, "ttl", OPTION_DURATION, FIELD(ttl), "DURATION",
                   "end it after so long, such as 1h; " DURATION_HELP, NULL, 0 },
                 { 0, "idle-timeout", OPTION_DURATION, FIELD(idle_timeout), "DURATION",
@@ -60,6 +66,19 @@ static Hotcell__V1__SandboxLimits *limits_message(const struct spec_options *opt
         if (options->open_files.is_set) {
                 limits->_open_files_case = HOTCELL__V1__SANDBOX_LIMITS___OPEN_FILES_OPEN_FILES;
                 limits->open_files = (int32_t)options->open_files.value;
+        }
+        if (options->cpu_weight.is_set) {
+                limits->_cpu_weight_case = HOTCELL__V1__SANDBOX_LIMITS___CPU_WEIGHT_CPU_WEIGHT;
+                limits->cpu_weight = (int32_t)options->cpu_weight.value;
+        }
+        if (options->inodes.is_set) {
+                limits->_disk_inodes_case = HOTCELL__V1__SANDBOX_LIMITS___DISK_INODES_DISK_INODES;
+                limits->disk_inodes = options->inodes.value;
+        }
+        if (options->io_rate.is_set) {
+                limits->_io_bytes_per_second_case =
+                        HOTCELL__V1__SANDBOX_LIMITS___IO_BYTES_PER_SECOND_IO_BYTES_PER_SECOND;
+                limits->io_bytes_per_second = options->io_rate.value;
         }
         return limits;
 }

@@ -13,6 +13,9 @@ struct spec_options {
         struct option_number processes;
         struct option_number disk;
         struct option_number open_files;
+        struct option_number cpu_weight;
+        struct option_number inodes;
+        struct option_number io_rate;
         struct option_number ttl;
         struct option_number idle_timeout;
         struct option_pairs labels;

@@ -29,6 +29,9 @@ struct config {
         int64_t processes_default, processes_max;
         int64_t disk_default_bytes, disk_max_bytes;
         int64_t open_files_default, open_files_max;
+        int64_t cpu_weight_default, cpu_weight_max;
+        int64_t disk_inodes_max;
+        int64_t io_default_bytes, io_max_bytes;
         int64_t timeout_default_usec, timeout_max_usec;
         int64_t output_default_bytes, output_max_bytes;
         bool allow_no_timeout;

@@ -71,6 +71,16 @@ const struct setting settings[] = {
         SETTING(open_files_default, COUNT, open_files_default, "1024", 32, 1000000,
                 "Open files of each process."),
         SETTING(open_files_max, COUNT, open_files_max, "65536", 32, 1000000, "Its highest value."),
+        SETTING(cpu_weight_default, COUNT, cpu_weight_default, "100", 1, 10000,
+                "Its part of the CPUs when sandboxes want more than there is."),
+        SETTING(cpu_weight_max, COUNT, cpu_weight_max, "1000", 1, 10000, "Its highest value."),
+        SETTING(disk_inodes_max, COUNT, disk_inodes_max, "1048576", 1024, 1 << 30,
+                "Highest number of files, directories and links that it makes. One that sets none "
+                "gets one for each 4 KiB of its disk."),
+        SETTING(io_default, BYTES, io_default_bytes, "0", 0, TIB_,
+                "Bytes a second that it may read from the disk of the templates, and write to it. "
+                "0: no bound; anything else needs the io controller of cgroups."),
+        SETTING(io_max, BYTES, io_max_bytes, "64GiB", MIB_, TIB_, "Its highest value."),
 
         TITLED("Limits of an execution", timeout_default, DURATION, timeout_default_usec, "1m", 0,
                365 * DAY, "How long it may run. 0: as long as it likes, if allow_no_timeout."),

@@ -174,6 +174,7 @@ static const struct {
         [SESSION_E_STREAM_LIMIT] = { REASON_STREAM_LIMIT, NULL, NULL },
         [SESSION_E_UPDATE_RATE] = { REASON_UPDATE_RATE, NULL, NULL },
         [SESSION_E_EGRESS_LIMIT] = { REASON_EGRESS_LIMIT, NULL, NULL },
+        [SESSION_E_LIMIT] = { REASON_LIMIT_NOT_POSSIBLE, NULL, NULL },
 };
 
 static void set_exhausted(struct status *status, const char *whose)

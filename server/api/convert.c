@@ -91,6 +91,13 @@ Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
         message->_open_files_case = HOTCELL__V1__SANDBOX_LIMITS___OPEN_FILES_OPEN_FILES;
         message->open_files = limits->open_files;
         message->execution = convert_limits(arena, &limits->execution);
+        message->_cpu_weight_case = HOTCELL__V1__SANDBOX_LIMITS___CPU_WEIGHT_CPU_WEIGHT;
+        message->cpu_weight = limits->cpu_weight;
+        message->_disk_inodes_case = HOTCELL__V1__SANDBOX_LIMITS___DISK_INODES_DISK_INODES;
+        message->disk_inodes = limits->disk_inodes;
+        message->_io_bytes_per_second_case =
+                HOTCELL__V1__SANDBOX_LIMITS___IO_BYTES_PER_SECOND_IO_BYTES_PER_SECOND;
+        message->io_bytes_per_second = limits->io_bytes_per_second;
         return message;
 }
 

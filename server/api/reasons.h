@@ -86,6 +86,8 @@
         X(EXECUTION_ENDED, RPC_FAILED_PRECONDITION, "The execution is over; it can only be read.")  \
         X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \
           "A wall between sandboxes and the host does not hold, so none is made.")                  \
+        X(LIMIT_NOT_POSSIBLE, RPC_FAILED_PRECONDITION,                                              \
+          "More is used now than the limit would allow, or the host has nothing that holds it.")    \
         X(EGRESS_UNAVAILABLE, RPC_FAILED_PRECONDITION,                                              \
           "Nothing keeps egress to the policy here, so it is not made or not changed.")             \
         X(KERNEL_FAILED, RPC_FAILED_PRECONDITION,                                                   \

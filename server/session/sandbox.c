@@ -408,19 +408,12 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
 
 static int request_creation(struct sandbox *sandbox)
 {
-        const struct sandbox_limits *limits = &sandbox->record.limits;
         Hotcell__Runtime__V1__ToRuntime request;
         Hotcell__Runtime__V1__CreateSandbox create;
-        Hotcell__Runtime__V1__SandboxLimits wire;
+        Hotcell__Runtime__V1__SandboxLimits wire = limits_to_runtime(&sandbox->record.limits);
 
         hotcell__runtime__v1__to_runtime__init(&request);
         hotcell__runtime__v1__create_sandbox__init(&create);
-        hotcell__runtime__v1__sandbox_limits__init(&wire);
-        wire.memory_bytes = (uint64_t)limits->memory_bytes;
-        wire.cpu_millis = (uint32_t)limits->cpu_millis;
-        wire.processes = (uint32_t)limits->processes;
-        wire.disk_bytes = (uint64_t)limits->disk_bytes;
-        wire.open_files = (uint32_t)limits->open_files;
         create.sandbox_id = sandbox->record.sandbox_id;
         create.template_digest = sandbox->record.template_digest;
         create.hostname = sandbox->record.sandbox_id;

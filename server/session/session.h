@@ -49,6 +49,7 @@ enum {
         SESSION_E_STREAM_LIMIT,      /* as many streams are open as may be */
         SESSION_E_UPDATE_RATE,       /* more updates than the owner may make in that time */
         SESSION_E_EGRESS_LIMIT,      /* as many bytes of egress rules are kept as may be */
+        SESSION_E_LIMIT,             /* such a limit cannot be put in force: message says why */
 };
 
 /* How a call went. @message is one sentence for people about what happened to which object; empty
@@ -251,9 +252,27 @@ void session_get_sandbox(struct session *session, const char *owner, const char 
                          session_on_sandbox on_done, void *userdata);
 
 /* Tells apart the values of what an update can change: labels, expire time, idle timeout, egress
- * policy. */
+ * policy, limits. */
 enum { ETAG_BUFFER = 17 };
 void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG_BUFFER]);
+
+/* What of struct sandbox_limits an update sets. */
+enum sandbox_limit {
+        SANDBOX_LIMIT_MEMORY,
+        SANDBOX_LIMIT_CPU,
+        SANDBOX_LIMIT_PROCESSES,
+        SANDBOX_LIMIT_OPEN_FILES,
+        SANDBOX_LIMIT_DISK,
+        SANDBOX_LIMIT_INODES,
+        SANDBOX_LIMIT_WEIGHT,
+        SANDBOX_LIMIT_IO,
+        SANDBOX_LIMIT_TIMEOUT,
+        SANDBOX_LIMIT_OUTPUT,
+        _SANDBOX_LIMIT_N,
+};
+
+/* Files count as memory: so much of that must stay beside them. */
+enum { SESSION_DISK_HEADROOM_BYTES = 64 << 20 };
 
 struct sandbox_update {
         const char *etag; /* only if it is still this; NULL or empty: in any case */
@@ -266,6 +285,8 @@ struct sandbox_update {
         int64_t idle_timeout_usec;
         bool set_egress;
         struct egress *egress; /* as in a request */
+        unsigned set_limits;   /* BIT(enum sandbox_limit) */
+        struct sandbox_limits limits;
 };
 
 void session_update_sandbox(struct session *session, const char *owner, const char *sandbox_id,

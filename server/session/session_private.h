@@ -100,6 +100,7 @@ struct session_result result_of_store(int result, const char *what);
 /* The runtime: each comes back as SESSION_E_… and a sentence. @what: such as `sandbox sbx-1`. */
 struct session_result result_of_runtime(const Hotcell__Runtime__V1__FromRuntime *answer,
                                         const char *what);
+Hotcell__Runtime__V1__SandboxLimits limits_to_runtime(const struct sandbox_limits *limits);
 int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *request,
                     runtime_on_answer on_answer, void *userdata);
 int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,

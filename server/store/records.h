@@ -154,6 +154,9 @@ struct sandbox_limits {
         int64_t disk_bytes;
         int32_t open_files;
         struct execution_limits execution;
+        int32_t cpu_weight;
+        int64_t disk_inodes;
+        int64_t io_bytes_per_second; /* zero: no bound */
 };
 
 /* Parts of struct usage that may be missing. The numbers are stored: never change one. */

@@ -66,6 +66,9 @@ static const struct field sandbox_fields[] = {
         SANDBOX_AS(BOOL, "egress_counted", egress_refusals.is_known),
         SANDBOX_AS(INT64, "egress_logged", egress_refusals.logged),
         SANDBOX_AS(INT64, "egress_dropped", egress_refusals.dropped),
+        SANDBOX_AS(INT32, "limit_cpu_weight", limits.cpu_weight),
+        SANDBOX_AS(INT64, "limit_disk_inodes", limits.disk_inodes),
+        SANDBOX_AS(INT64, "limit_io_bytes_per_second", limits.io_bytes_per_second),
 };
 
 #define CONTEXT(kind, member) FIELD(kind, context_record, #member, member)

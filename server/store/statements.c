@@ -17,7 +17,8 @@
         "limit_memory_bytes, limit_cpu_millis, limit_processes, limit_disk_bytes, "                \
         "limit_open_files, limit_timeout_usec, limit_output_bytes, used_cpu_usec, "                \
         "used_memory_bytes, used_memory_peak_bytes, used_disk_bytes, used_processes, cgroup_id, "  \
-        "boot_id, is_one_shot, egress_version, egress_counted, egress_logged, egress_dropped"
+        "boot_id, is_one_shot, egress_version, egress_counted, egress_logged, egress_dropped, "    \
+        "limit_cpu_weight, limit_disk_inodes, limit_io_bytes_per_second"
 
 #define CONTEXT_COLUMNS                                                                            \
         "context_id, sandbox_id, owner, language, working_directory, is_default, generation, "     \
@@ -91,7 +92,7 @@ static const char *const statement_sql[] = {
         [STATEMENT_INSERT_SANDBOX] =
                 "INSERT INTO sandboxes (" SANDBOX_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
                 "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, "
-                "?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)",
+                "?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
         [STATEMENT_UPDATE_SANDBOX] =
                 "UPDATE sandboxes SET name = ?3, state = ?4, template_name = ?5, "
                 "template_digest = ?6, expire_time_usec = ?8, idle_timeout_usec = ?9, "
@@ -101,7 +102,9 @@ static const char *const statement_sql[] = {
                 "limit_output_bytes = ?19, used_cpu_usec = ?20, used_memory_bytes = ?21, "
                 "used_memory_peak_bytes = ?22, used_disk_bytes = ?23, used_processes = ?24, "
                 "cgroup_id = ?25, boot_id = ?26, is_one_shot = ?27, egress_version = ?28, "
-                "egress_counted = ?29, egress_logged = ?30, egress_dropped = ?31 "
+                "egress_counted = ?29, egress_logged = ?30, egress_dropped = ?31, "
+                "limit_cpu_weight = ?32, limit_disk_inodes = ?33, "
+                "limit_io_bytes_per_second = ?34 "
                 "WHERE sandbox_id = ?1 AND owner = ?2",
         [STATEMENT_SANDBOX] = "SELECT " SANDBOX_COLUMNS " FROM sandboxes "
                               "WHERE sandbox_id = :id AND (:owner IS NULL OR owner = :owner)",
