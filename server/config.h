@@ -40,6 +40,7 @@ struct config {
         int64_t sandboxes_per_owner_max;
         int64_t creations_max;
         int64_t memory_total_bytes, memory_reserve_bytes, memory_overcommit_percent;
+        int64_t cpu_total_millis, cpu_overcommit_percent;
         int64_t updates_per_second;
         int64_t egress_rules_total_bytes;
         int64_t owner_percent, operator_percent;

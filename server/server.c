@@ -83,12 +83,20 @@ static int64_t memory_total(const struct config *config)
         return (machine - reserve) / 100 * config->memory_overcommit_percent;
 }
 
+static int64_t cpu_total(const struct config *config)
+{
+        if (config->cpu_total_millis > 0)
+                return config->cpu_total_millis;
+        return sysconf(_SC_NPROCESSORS_ONLN) * 1000 / 100 * config->cpu_overcommit_percent;
+}
+
 static struct session_share_rules share_rules(const struct config *config)
 {
         return (struct session_share_rules){
                 .total = {
                         [SESSION_SHARE_SANDBOXES] = config->sandboxes_max,
                         [SESSION_SHARE_MEMORY] = memory_total(config),
+                        [SESSION_SHARE_CPU] = cpu_total(config),
                         [SESSION_SHARE_CREATIONS] = config->creations_max,
                         [SESSION_SHARE_EXECUTIONS] = config->executions_max,
                         [SESSION_SHARE_QUEUED] = config->executions_queued_max,

@@ -105,6 +105,12 @@ const struct setting settings[] = {
         SETTING(memory_overcommit, COUNT, memory_overcommit_percent, "400", 1, 100000,
                 "How much of the rest is promised, in percent: 100 promises only what there is, "
                 "more relies on sandboxes that do not use all they may."),
+        SETTING(cpu_millis_total, COUNT, cpu_total_millis, "0", 0, INT64_C(1000000000),
+                "The sum of the CPU limits of those that live, in thousandths of a CPU. 0: the "
+                "machine's CPUs, times cpu_overcommit."),
+        SETTING(cpu_overcommit, COUNT, cpu_overcommit_percent, "20000", 1, 1000000,
+                "How much of the machine's CPUs is promised, in percent. Most sandboxes are idle; "
+                "those that are not share them by their weights."),
         SETTING(updates_per_second, COUNT, updates_per_second, "50", 1, 100000,
                 "How many updates of sandboxes one owner may make, twice as many at once."),
         SETTING(egress_rules_total_max, BYTES, egress_rules_total_bytes, "64MiB", 0, TIB_,

@@ -93,7 +93,7 @@ int cgroup_memory_in_use(const struct cgroup *group, uint64_t *ret_bytes);
 
 /* Sets the soft limit of all processes in a leaf that have @present as theirs, or more than
  * @wanted; up to their hard limit, which stays. */
-void cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted);
+int cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted);
 
 /* The disk that @fd's file system is on, as io limits name it; CGROUP_E_ABSENT: it is on none. */
 int cgroup_io_device_of(int fd, dev_t *ret_device);

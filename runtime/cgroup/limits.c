@@ -338,48 +338,58 @@ static bool is_member(const struct cgroup *group, pid_t pid)
         return io_read_file(AT_FDCWD, path, text, sizeof(text), NULL) == 0 && strstr(text, wanted);
 }
 
-/* Who set a lower one for itself keeps that. True: it was changed. */
-static bool limit_one(const struct cgroup *group, pid_t pid, rlim_t present, rlim_t wanted)
+/* Who set a lower one for itself keeps that. 1: it was changed. */
+static int limit_one(const struct cgroup *group, pid_t pid, rlim_t present, rlim_t wanted)
 {
         struct rlimit limit;
+        rlim_t target;
 
         if (prlimit(pid, RLIMIT_NOFILE, NULL, &limit) < 0)
-                return false;
-        if (limit.rlim_cur <= wanted && limit.rlim_cur != present)
-                return false;
-        if (limit.rlim_cur == MIN(wanted, limit.rlim_max) || !is_member(group, pid))
-                return false;
-        limit.rlim_cur = MIN(wanted, limit.rlim_max);
-        return prlimit(pid, RLIMIT_NOFILE, &limit, NULL) == 0;
+                return errno == ESRCH ? 0 : error_origin(-errno);
+        target = MIN(wanted, limit.rlim_max);
+        if ((limit.rlim_cur <= wanted && limit.rlim_cur != present) || limit.rlim_cur == target ||
+            !is_member(group, pid))
+                return 0;
+        limit.rlim_cur = target;
+        if (prlimit(pid, RLIMIT_NOFILE, &limit, NULL) < 0)
+                return errno == ESRCH ? 0 : error_origin(-errno);
+        return 1;
 }
 
-static bool limit_all(const struct cgroup *group, rlim_t present, rlim_t wanted)
+/* 1: some were changed. */
+static int limit_all(const struct cgroup *group, rlim_t present, rlim_t wanted)
 {
         _cleanup_(fclosep) FILE *file = NULL;
         char path[FILE_PATH_MAX], line[32];
         bool has_changed = false;
-        int fd;
+        int fd, r;
 
-        if (file_path(group, "cgroup.procs", path))
-                return false;
+        r = file_path(group, "cgroup.procs", path);
+        if (r)
+                return r;
         fd = openat(parent_fd(group, 0), path, O_RDONLY | O_CLOEXEC);
         file = fd >= 0 ? fdopen(fd, "r") : NULL;
         if (!file) {
                 (void)close_fd(fd);
-                return false;
+                return error_origin(-errno);
         }
         while (fgets(line, sizeof(line), file)) {
                 pid_t pid = (pid_t)strtol(line, NULL, 10);
 
-                if (pid > 0 && limit_one(group, pid, present, wanted))
-                        has_changed = true;
+                r = pid > 0 ? limit_one(group, pid, present, wanted) : 0;
+                if (r < 0)
+                        return r;
+                has_changed |= r > 0;
         }
         return has_changed;
 }
 
 /* Who is forked while they are looked at has its parent's: so once more, until nobody had. */
-void cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted)
+int cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted)
 {
-        for (unsigned i = 0; i < OPEN_FILES_LOOKS && limit_all(group, present, wanted); i++)
-                ;
+        int r = 1;
+
+        for (unsigned i = 0; i < OPEN_FILES_LOOKS && r > 0; i++)
+                r = limit_all(group, present, wanted);
+        return MIN(r, 0);
 }

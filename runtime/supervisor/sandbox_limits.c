@@ -9,10 +9,13 @@
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -249,20 +252,54 @@ static int change_group(const struct sandbox *sandbox, const struct sandbox_limi
         return r ? 1 : 0;
 }
 
-/* Those that live; whoever is started from now on begins with it. */
-static void limit_open_files(const struct sandbox *sandbox, const struct sandbox_limits *limits)
+/* In a child: with all power over the sandbox's user namespace, and none over any other. */
+_Noreturn static void limit_open_files_inside(const struct sandbox *sandbox,
+                                              const struct sandbox_limits *limits)
 {
         struct process *process;
         struct process *following;
 
-        if (limits->open_files == sandbox->limits.open_files)
-                return;
+        if (prctl(PR_SET_DUMPABLE, 0) < 0 || setns(sandbox->init_pidfd, CLONE_NEWUSER) < 0)
+                _exit(errno);
         HASH_ITER(hh, sandbox->processes, process, following)
         {
-                if (process_is_alive(process))
-                        cgroup_limit_open_files(&process->leaf, sandbox->limits.open_files,
-                                                limits->open_files);
+                int r = process_is_alive(process)
+                                ? cgroup_limit_open_files(&process->leaf,
+                                                          sandbox->limits.open_files,
+                                                          limits->open_files)
+                                : 0;
+
+                if (r)
+                        _exit(-r);
         }
+        _exit(0);
+}
+
+/*
+ * Of those that live; whoever is started from now on begins with it. Other users' limits need
+ * CAP_SYS_RESOURCE over their user namespace. Whoever enters that has it, also on hosts on which
+ * the runtime itself has not.
+ */
+static int limit_open_files(const struct sandbox *sandbox, const struct sandbox_limits *limits,
+                            struct failure *ret_failure)
+{
+        int status = 0, r = 0;
+        pid_t pid;
+
+        if (limits->open_files == sandbox->limits.open_files || sandbox->n_processes_alive == 0)
+                return 0;
+        pid = fork();
+        if (pid == 0)
+                limit_open_files_inside(sandbox, limits);
+        if (pid < 0)
+                r = -errno;
+        else if (TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) < 0 || !WIFEXITED(status))
+                r = -ECHILD;
+        else
+                r = -WEXITSTATUS(status);
+        return r ? refuse_error("cannot limit the open files of processes that live", r,
+                                ret_failure)
+                 : 0;
 }
 
 /* What was in force a moment ago can be again, unless the sandbox filled it meanwhile. */
@@ -293,11 +330,12 @@ int limits_update(struct sandbox *sandbox, const struct sandbox_limits *limits,
         r = resize_disk(sandbox, limits, ret_failure);
         if (!r)
                 r = resize_shm(sandbox, limits, ret_failure);
+        if (!r)
+                r = limit_open_files(sandbox, limits, ret_failure);
         if (r) {
                 put_back(sandbox, limits);
                 return r;
         }
-        limit_open_files(sandbox, limits);
         sandbox->limits = *limits;
         return 0;
 }

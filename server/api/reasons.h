@@ -58,6 +58,8 @@
           "As many executions, or as much code, wait in the context or its sandbox as may.")        \
         X(MEMORY_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                     \
           "The memory limits of all sandboxes, or of the owner's, add up to what may be promised.") \
+        X(CPU_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                        \
+          "The CPU limits of all sandboxes, or of the owner's, add up to what may be promised.")    \
         X(CREATION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                   \
           "As many sandboxes are being made as may be at once.")                                    \
         X(EXECUTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                  \

@@ -7,7 +7,8 @@
 #include "runtime/base/text.h"
 #include "server/session/session_private.h"
 
-enum { PROTOCOL_KEEPS = 2 }; /* first version of the runtime's protocol with KeepDescriptors */
+/* First versions of the runtime's protocol with KeepDescriptors, and with UpdateLimits. */
+enum { PROTOCOL_KEEPS = 2, PROTOCOL_LIMITS = 4 };
 
 static const int outcomes_of_reasons[] = {
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_UNSPECIFIED] =
@@ -124,6 +125,13 @@ bool session_can_keep(const struct session *session)
         const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
 
         return welcome && welcome->protocol >= PROTOCOL_KEEPS;
+}
+
+bool session_can_limit(const struct session *session)
+{
+        const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+
+        return welcome && welcome->protocol >= PROTOCOL_LIMITS;
 }
 
 int session_keep(struct session *session, const char *sandbox_id, const char *process_id,

@@ -206,6 +206,7 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 map_remove(&sandbox->session->names, &sandbox->by_name);
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
         (void)sd_event_source_disable_unref(sandbox->idle_timer);
+        (void)sd_event_source_disable_unref(sandbox->limiting.retry);
         free(sandbox->request);
         sandbox_give_shares(sandbox);
         sandbox_record_deinit(&sandbox->record);
@@ -392,6 +393,7 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
         if (answer &&
             answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_CREATED) {
                 sandbox->is_in_runtime = true;
+                limiting_made(sandbox);
                 add_cgroup(sandbox, answer->sandbox_created->cgroup_id);
                 if (enforcement_is_needed(sandbox))
                         put_policy_in_force(sandbox);

@@ -49,6 +49,7 @@ enum {
         SESSION_E_STREAM_LIMIT,      /* as many streams are open as may be */
         SESSION_E_UPDATE_RATE,       /* more updates than the owner may make in that time */
         SESSION_E_EGRESS_LIMIT,      /* as many bytes of egress rules are kept as may be */
+        SESSION_E_CPU_LIMIT,         /* as much CPU time is promised as may be */
         SESSION_E_LIMIT,             /* such a limit cannot be put in force: message says why */
 };
 
@@ -65,6 +66,7 @@ struct session_result {
 enum session_share {
         SESSION_SHARE_SANDBOXES,
         SESSION_SHARE_MEMORY,       /* bytes: the limits of those that live */
+        SESSION_SHARE_CPU,          /* thousandths of CPUs: likewise */
         SESSION_SHARE_CREATIONS,    /* sandboxes that are being made */
         SESSION_SHARE_EXECUTIONS,   /* one of each context that has any: it runs, or is the next */
         SESSION_SHARE_QUEUED,       /* executions behind those */

@@ -109,6 +109,7 @@ void session_signal_process(struct session *session, const char *sandbox_id, con
                             int signal);
 /* The runtime keeps descriptors, so that a successor can take a process over. */
 bool session_can_keep(const struct session *session);
+bool session_can_limit(const struct session *session);
 int session_keep(struct session *session, const char *sandbox_id, const char *process_id,
                  const int *fds, size_t n_fds, runtime_on_answer on_answer, void *userdata);
 int session_take_process(struct session *session, const char *sandbox_id, const char *process_id,

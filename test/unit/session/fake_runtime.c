@@ -362,6 +362,16 @@ void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept)
                 abort();
 }
 
+uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime)
+{
+        return runtime->memory_bytes;
+}
+
+size_t fake_runtime_n_limits(const struct fake_runtime *runtime)
+{
+        return runtime->n_limits;
+}
+
 size_t fake_runtime_n_started(const struct fake_runtime *runtime)
 {
         return runtime->n_started;

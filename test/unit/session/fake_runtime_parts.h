@@ -57,6 +57,8 @@ struct fake_runtime {
         LIST_HEAD(, held) held;
         size_t n_started;
         size_t n_created;
+        size_t n_limits;
+        uint64_t memory_bytes;
         uint64_t cpu_usec;
 };
 
