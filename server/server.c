@@ -90,8 +90,32 @@ static int64_t cpu_total(const struct config *config)
         return sysconf(_SC_NPROCESSORS_ONLN) * 1000 / 100 * config->cpu_overcommit_percent;
 }
 
-static struct session_share_rules share_rules(const struct config *config)
+/* Of the keys that the owner has. Before they are read nobody comes with one. */
+static int64_t quota_of(void *userdata, const char *owner, enum session_share share)
 {
+        const struct server *server = userdata;
+        const struct key_quotas *quotas = server->auth ? auth_quotas_of(server->auth, owner) : NULL;
+
+        if (!quotas)
+                return 0;
+        switch ((int)share) {
+        case SESSION_SHARE_SANDBOXES:
+                return quotas->sandboxes;
+        case SESSION_SHARE_MEMORY:
+                return quotas->memory_bytes;
+        case SESSION_SHARE_CPU:
+                return quotas->cpu_millis;
+        case SESSION_SHARE_EXECUTIONS:
+                return quotas->executions;
+        default:
+                return 0;
+        }
+}
+
+static struct session_share_rules share_rules(struct server *server)
+{
+        const struct config *config = &server->config;
+
         return (struct session_share_rules){
                 .total = {
                         [SESSION_SHARE_SANDBOXES] = config->sandboxes_max,
@@ -107,6 +131,8 @@ static struct session_share_rules share_rules(const struct config *config)
                         [SESSION_SHARE_EGRESS_RULES] = SESSION_EGRESS_RULES_MAX,
                 },
                 .owner_max = { [SESSION_SHARE_SANDBOXES] = config->sandboxes_per_owner_max },
+                .quota_of = quota_of,
+                .userdata = server,
                 .owner_percent = (int)config->owner_percent,
                 .operator_percent = (int)config->operator_percent,
         };
@@ -117,7 +143,7 @@ static int start_session(struct server *server)
         const struct config *config = &server->config;
         const struct session_config session_config = {
                 .runtime_socket = config->runtime_socket,
-                .shares = share_rules(config),
+                .shares = share_rules(server),
                 .updates_per_second = config->updates_per_second,
                 .queue_max = (size_t)config->queue_max,
                 .queued_bytes_max = (size_t)config->queued_bytes_max,

@@ -12,7 +12,7 @@ struct event_stream;
 struct sandbox_watch;
 
 enum {
-        API_METHODS_N = 20,
+        API_METHODS_N = 21,
         API_SERVICES_N = 3, /* our own methods, health, reflection */
 };
 
@@ -55,6 +55,7 @@ void api_list_egress_events(struct api_call *call, const void *request);
 void api_get_server_info(struct api_call *call, const void *request);
 void api_create_key(struct api_call *call, const void *request);
 void api_list_keys(struct api_call *call, const void *request);
+void api_update_key(struct api_call *call, const void *request);
 void api_revoke_key(struct api_call *call, const void *request);
 
 /* Answers to retries of the methods that change something. */

@@ -214,7 +214,8 @@ static void describe_result(struct status *status, const struct api_call *call,
         if (field)
                 status_add_field(status, field, "%s", status->message);
         if (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED) {
-                status_set_quota(status, *result->quota ? result->quota : "server", "%s",
+                status_set_quota(status, *result->quota ? result->quota : "server", "%s%s%s",
+                                 result->limit ? result->limit : "", result->limit ? ": " : "",
                                  *result->message ? result->message
                                                   : reason_info(reason)->sentence);
                 status_set_retry(status, RETRY_USEC);

@@ -80,6 +80,7 @@ static struct session_result refuse(struct session *session, const char *owner,
                                    session->shares.used[share], shares[share].what,
                                    rules->total[share]);
         }
+        result.limit = shares[share].name;
         result.retry_usec = shares[share].retry_usec;
         log_refusal(session, owner, shares[share].name);
         return result;

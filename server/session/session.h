@@ -58,6 +58,7 @@ enum {
 struct session_result {
         int outcome;              /* 0 or SESSION_E_; negative errno: an error of our own */
         char quota[OWNER_BUFFER]; /* whose limit it was: an id; empty: the server's */
+        const char *limit;        /* its name, as `memory_bytes`; NULL: it has none */
         int64_t retry_usec;       /* when to ask again; zero: nobody knows */
         char message[MESSAGE_BUFFER];
 };
@@ -89,6 +90,9 @@ enum { SESSION_EGRESS_RULES_MAX = (1 << 19) - 4096 };
 struct session_share_rules {
         int64_t total[_SESSION_SHARE_N];
         int64_t owner_max[_SESSION_SHARE_N]; /* of one who is no operator; zero: only by part */
+        /* What one owner may have by a quota of its own; zero: no quota. NULL: nobody has any. */
+        int64_t (*quota_of)(void *userdata, const char *owner, enum session_share share);
+        void *userdata;
         int owner_percent;    /* what one such owner may have while no other has any; to 100 */
         int operator_percent; /* what is kept for operators; below 100 */
 };

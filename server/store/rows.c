@@ -129,6 +129,10 @@ static const struct field key_fields[] = {
         KEY(INT64, scopes),
         KEY(INT64, expire_time_usec),
         KEY(INT64, last_used_time_usec),
+        FIELD(INT64, key_record, "quota_sandboxes", quotas.sandboxes),
+        FIELD(INT64, key_record, "quota_memory_bytes", quotas.memory_bytes),
+        FIELD(INT64, key_record, "quota_cpu_millis", quotas.cpu_millis),
+        FIELD(INT64, key_record, "quota_executions", quotas.executions),
 };
 
 #define REQUEST(kind, member) FIELD(kind, request_record, #member, member)

@@ -33,7 +33,15 @@
 
 #define KEY_COLUMNS                                                                                \
         "key_id, name, secret_sha256, create_time_usec, revoke_time_usec, owner, scopes, "         \
-        "expire_time_usec, last_used_time_usec"
+        "expire_time_usec, last_used_time_usec, quota_sandboxes, quota_memory_bytes, "             \
+        "quota_cpu_millis, quota_executions"
+
+/* The owner's, if it has another key, else the new one's own. */
+#define KEY_QUOTA(column, own)                                                                     \
+        "coalesce((SELECT " column " FROM api_keys WHERE owner = ?6 LIMIT 1), " own ")"
+
+#define KEY_NEW_QUOTA(column, bit)                                                                 \
+        "quota_" column " = iif(:set >> " bit " & 1, :" column ", quota_" column ")"
 
 #define KEY_IS_GOOD(time)                                                                          \
         "revoke_time_usec = 0 AND (expire_time_usec = 0 OR expire_time_usec > " time ")"
@@ -248,8 +256,13 @@ static const char *const statement_sql[] = {
         /* No row when a key that is good as the new one is made has its name. */
         [STATEMENT_INSERT_KEY] =
                 "INSERT INTO api_keys (" KEY_COLUMNS ") "
-                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS "
-                "(SELECT 1 FROM api_keys WHERE name = ?2 AND " KEY_IS_GOOD("?4") ")",
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, " KEY_QUOTA("quota_sandboxes", "?10") ", " KEY_QUOTA(
+                        "quota_memory_bytes",
+                        "?11") ", " KEY_QUOTA("quota_cpu_millis",
+                                              "?12") ", " KEY_QUOTA("quota_executions",
+                                                                    "?13") " WHERE NOT EXISTS "
+                                                                           "(SELECT 1 FROM api_keys WHERE name = ?2 AND " KEY_IS_GOOD(
+                                                                                   "?4") ")",
         [STATEMENT_FORGET_ENDED_KEYS] = "DELETE FROM api_keys WHERE NOT (" KEY_IS_GOOD(
                 ":now") ") AND key_id IN ("
                         "SELECT key_id FROM api_keys ORDER BY " KEY_IS_GOOD(
@@ -260,6 +273,11 @@ static const char *const statement_sql[] = {
         [STATEMENT_REVOKE_KEY] =
                 "UPDATE api_keys SET revoke_time_usec = "
                 "iif(revoke_time_usec = 0, :time, revoke_time_usec) WHERE key_id = :id",
+        [STATEMENT_SET_QUOTAS] = "UPDATE api_keys SET " KEY_NEW_QUOTA("sandboxes", "0") ", " KEY_NEW_QUOTA(
+                "memory_bytes",
+                "1") ", " KEY_NEW_QUOTA("cpu_millis",
+                                        "2") ", " KEY_NEW_QUOTA("executions",
+                                                                "3") " WHERE owner = (SELECT owner FROM api_keys WHERE key_id = :id)",
         [STATEMENT_TOUCH_KEY] = "UPDATE api_keys SET last_used_time_usec = :time "
                                 "WHERE key_id = :id",
 
