@@ -1,4 +1,4 @@
-/* key create, ls, revoke. */
+/* key create, ls, update, revoke. */
 
 #include <stddef.h>
 #include <stdio.h>
@@ -24,14 +24,46 @@
 
 static const ProtobufCServiceDescriptor *const service = &hotcell__v1__key_service__descriptor;
 
-/* Of all three commands; each shows only its own. */
+/* Of all commands; each shows only its own. */
 struct key_options {
         int format;
         struct option_texts scopes;
         struct option_number expires;
         const char *owner;
         bool delete_sandboxes;
+        struct option_number max_sandboxes, max_memory, max_cpus, max_executions;
 };
+
+/* NULL: none was given. With @mask, the paths of those that were. */
+static Hotcell__V1__KeyQuotas *quotas_message(const struct key_options *options,
+                                              Google__Protobuf__FieldMask *mask)
+{
+        Hotcell__V1__KeyQuotas *quotas = message_new(&hotcell__v1__key_quotas__descriptor);
+        const struct {
+                const struct option_number *option;
+                int64_t *quota;
+                const char *path;
+        } rows[] = {
+                { &options->max_sandboxes, &quotas->sandboxes, "quotas.sandboxes" },
+                { &options->max_memory, &quotas->memory_bytes, "quotas.memory_bytes" },
+                { &options->max_cpus, &quotas->cpu_millis, "quotas.cpu_millis" },
+                { &options->max_executions, &quotas->executions, "quotas.executions" },
+        };
+        bool is_any = false;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                if (!rows[i].option->is_set)
+                        continue;
+                is_any = true;
+                *rows[i].quota = rows[i].option->value;
+                if (mask)
+                        message_add_path(mask, rows[i].path);
+        }
+        if (is_any)
+                return quotas;
+        message_free(quotas);
+        return NULL;
+}
 
 /* What a key should be; an exit code when its owner cannot be found. */
 static int describe(struct client *client, const struct key_options *options,
@@ -44,6 +76,7 @@ static int describe(struct client *client, const struct key_options *options,
                 ask->lifetime_case = HOTCELL__V1__CREATE_KEY_REQUEST__LIFETIME_TTL;
                 ask->ttl = message_duration(options->expires.value);
         }
+        ask->quotas = quotas_message(options, NULL);
         return options->owner ? resolve_key(client, options->owner, &ask->owner_key_id) : 0;
 }
 
@@ -128,6 +161,33 @@ static int list(struct client *client, const char *operand, const struct key_opt
         return 0;
 }
 
+static int update_key(struct client *client, const char *text, const struct key_options *options)
+{
+        enum output_format format = (enum output_format)options->format;
+        _cleanup_(message_freep) Hotcell__V1__UpdateKeyRequest *ask =
+                message_new(&hotcell__v1__update_key_request__descriptor);
+        _cleanup_(message_freep) Hotcell__V1__UpdateKeyResponse *answer = NULL;
+        int r;
+
+        ask->update_mask = message_new(&google__protobuf__field_mask__descriptor);
+        ask->quotas = quotas_message(options, ask->update_mask);
+        if (!ask->quotas) {
+                say_of("key update",
+                       "give --max-sandboxes, --max-memory, --max-cpus or --max-executions");
+                return EXIT_OURS;
+        }
+        r = resolve_key(client, text, &ask->key_id);
+        if (r == 0)
+                r = request(client, service, "UpdateKey", ask, "asking", &answer);
+        if (r)
+                return r;
+        if (format == OUTPUT_TEXT)
+                (void)printf("%s\n", ask->key_id);
+        else if (answer->key)
+                output_message(format, answer->key);
+        return 0;
+}
+
 static int revoke_key(struct client *client, const char *text, const struct key_options *options)
 {
         enum output_format format = (enum output_format)options->format;
@@ -161,26 +221,42 @@ static int ask_server(key_verb *verb, const struct operands *operands,
         return r ? r : verb(client, operands->n ? operands->items[0] : NULL, options);
 }
 
+#define FIELD(name) offsetof(struct key_options, name)
+
+static const struct option_row quota_rows[] = {
+        { 0, "max-sandboxes", OPTION_COUNT, FIELD(max_sandboxes), "N", "that live", NULL,
+          INT32_MAX },
+        { 0, "max-memory", OPTION_BYTES, FIELD(max_memory), "BYTES",
+          "of the memory limits of all of them together, such as 16G", NULL, 0 },
+        { 0, "max-cpus", OPTION_CPUS, FIELD(max_cpus), "CPUS",
+          "of the CPU limits of all of them together", NULL, INT32_MAX },
+        { 0, "max-executions", OPTION_COUNT, FIELD(max_executions), "N",
+          "contexts that have something to run", NULL, INT32_MAX },
+};
+
 /* @rows are of struct key_options. */
 static int run(const struct usage *usage, const struct option_row *rows, size_t n_rows,
                key_verb *verb, int argc, char **argv)
 {
         struct key_options options = { 0 };
         const struct option_group groups[] = {
-                { .title = "Options", .rows = rows, .n_rows = n_rows, .into = &options }
+                { .title = "Options", .rows = rows, .n_rows = n_rows, .into = &options },
+                OPTION_GROUP(
+                        "What its owner may have at once, with all keys that share it; 0: as the "
+                        "server allows",
+                        quota_rows, &options),
         };
+        size_t n_groups = verb == create || verb == update_key ? 2 : 1;
         struct operands operands;
-        int r = options_parse(usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);
+        int r = options_parse(usage, groups, n_groups, argc, argv, &operands);
 
         if (r == 0)
                 r = ask_server(verb, &operands, &options);
         else
                 r = r == OPTIONS_E_HELP ? 0 : EXIT_OURS;
-        options_release(groups, ARRAY_SIZE(groups));
+        options_release(groups, n_groups);
         return r;
 }
-
-#define FIELD(name) offsetof(struct key_options, name)
 
 static int key_create(int argc, char **argv)
 {
@@ -202,6 +278,7 @@ static int key_create(int argc, char **argv)
                 .text = "What is made with a key belongs to the key, or to the key that --owner "
                         "names: so a key can be replaced. No key can make, list or revoke keys.",
                 .examples = "  (umask 077; hotcell key create ci > ci.key)\n"
+                            "  hotcell key create team --max-sandboxes 20 --max-memory 16G\n"
                             "  hotcell --target 127.0.0.1:7070 --api-key-file ci.key run -c '1+1'\n"
                             "  hotcell key create watcher --owner ci --expires 30d --scope "
                             "sandboxes:read --scope executions:read\n",
@@ -223,6 +300,24 @@ static int key_ls(int argc, char **argv)
         };
 
         return run(&usage, rows, ARRAY_SIZE(rows), list, argc, argv);
+}
+
+static int key_update(int argc, char **argv)
+{
+        static const struct option_row rows[] = { OUTPUT_ROW(FIELD(format)) };
+        static const struct usage usage = {
+                .command = "key update",
+                .operands = "[OPTIONS] KEY",
+                .summary =
+                        "Changes what the owner of an API key may have, with all its keys together.",
+                .text = "Of what is there nothing ends; above a quota new things are refused.",
+                .examples = "  hotcell key update --max-sandboxes 50 --max-executions 10 team\n"
+                            "  hotcell key update --max-memory 0 team\n",
+                .operands_min = 1,
+                .operands_max = 1,
+        };
+
+        return run(&usage, rows, ARRAY_SIZE(rows), update_key, argc, argv);
 }
 
 static int key_revoke(int argc, char **argv)
@@ -252,6 +347,7 @@ int cmd_key(int argc, char **argv)
         static const struct command commands[] = {
                 { "create", key_create, "make a key" },
                 { "ls", key_ls, "list keys" },
+                { "update", key_update, "change what its owner may have" },
                 { "revoke", key_revoke, "make a key useless" },
                 { NULL, NULL, NULL },
         };

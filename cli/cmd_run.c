@@ -149,6 +149,7 @@ int cmd_run(int argc, char **argv)
         const struct option_group groups[] = { code_options_group(&run.code),
                                                show_options_group(&run.show),
                                                spec_options_group(&run.spec),
+                                               limit_options_group(&run.spec.limits),
                                                egress_options_group(&run.egress) };
         struct operands operands;
         int r = options_parse(&usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);

@@ -32,20 +32,21 @@ struct create_options {
         struct egress_options egress;
 };
 
-/* What its executions get that set no limits of their own. */
-static void apply_execution_limits(const struct create_options *create,
+/* What executions get that set no limits of their own. */
+static void apply_execution_limits(const struct option_number *timeout,
+                                   const struct option_number *output_limit,
                                    Hotcell__V1__SandboxLimits *limits)
 {
         Hotcell__V1__Limits *execution;
 
-        if (!create->timeout.is_set && !create->output_limit.is_set)
+        if (!timeout->is_set && !output_limit->is_set)
                 return;
         execution = message_new(&hotcell__v1__limits__descriptor);
-        if (create->timeout.is_set)
-                execution->timeout = message_duration(create->timeout.value);
-        if (create->output_limit.is_set) {
+        if (timeout->is_set)
+                execution->timeout = message_duration(timeout->value);
+        if (output_limit->is_set) {
                 execution->_output_bytes_case = HOTCELL__V1__LIMITS___OUTPUT_BYTES_OUTPUT_BYTES;
-                execution->output_bytes = create->output_limit.value;
+                execution->output_bytes = output_limit->value;
         }
         limits->execution = execution;
 }
@@ -65,7 +66,7 @@ static int create(const struct create_options *options, const struct spec_option
         if (r)
                 return r;
         create->get_or_create = options->get_or_create;
-        apply_execution_limits(options, create->spec->limits);
+        apply_execution_limits(&options->timeout, &options->output_limit, create->spec->limits);
         message_set_map(create->spec, "environment", &options->environment);
         r = request(client, service, "CreateSandbox", create, "making the sandbox", &answer);
         if (r)
@@ -117,6 +118,7 @@ static int sandbox_create(int argc, char **argv)
         struct create_options options = { 0 };
         struct spec_options spec = { 0 };
         const struct option_group groups[] = { spec_options_group(&spec),
+                                               limit_options_group(&spec.limits),
                                                egress_options_group(&options.egress),
                                                OPTION_GROUP("More", rows, &options) };
         struct operands operands;
@@ -225,33 +227,37 @@ struct update_options {
         bool no_labels;
         struct option_number ttl;
         struct option_number idle_timeout;
+        struct option_number timeout;
+        struct option_number output_limit;
+        struct limit_options limits;
         struct egress_options egress;
 };
-
-static void add_path(Google__Protobuf__FieldMask *mask, const char *path)
-{
-        mask->paths = reallocate(mask->paths, mask->n_paths + 1, sizeof(*mask->paths));
-        mask->paths[mask->n_paths++] = duplicate(path);
-}
 
 static void fill_update(const struct update_options *options,
                         Hotcell__V1__UpdateSandboxRequest *update)
 {
         update->update_mask = message_new(&google__protobuf__field_mask__descriptor);
         if (options->labels.n || options->no_labels)
-                add_path(update->update_mask, "labels");
+                message_add_path(update->update_mask, "labels");
         message_set_map(update, "labels", &options->labels);
         if (options->ttl.is_set) {
-                add_path(update->update_mask, "ttl");
+                message_add_path(update->update_mask, "ttl");
                 update->lifetime_case = HOTCELL__V1__UPDATE_SANDBOX_REQUEST__LIFETIME_TTL;
                 update->ttl = message_duration(options->ttl.value);
         }
         if (options->idle_timeout.is_set) {
-                add_path(update->update_mask, "idle_timeout");
+                message_add_path(update->update_mask, "idle_timeout");
                 update->idle_timeout = message_duration(options->idle_timeout.value);
         }
         if (update->egress)
-                add_path(update->update_mask, "egress");
+                message_add_path(update->update_mask, "egress");
+        update->limits = limit_options_message(&options->limits);
+        limit_options_mask(&options->limits, update->update_mask);
+        apply_execution_limits(&options->timeout, &options->output_limit, update->limits);
+        if (options->timeout.is_set)
+                message_add_path(update->update_mask, "limits.execution.timeout");
+        if (options->output_limit.is_set)
+                message_add_path(update->update_mask, "limits.execution.output_bytes");
 }
 
 static int update(const struct update_options *options, const char *text)
@@ -267,8 +273,10 @@ static int update(const struct update_options *options, const char *text)
                 return r;
         fill_update(options, change);
         if (change->update_mask->n_paths == 0 || (options->labels.n && options->no_labels)) {
-                say_of("sandbox update", "give --label or --no-labels, --ttl, --idle-timeout, or "
-                                         "--allow, --deny, --dns-type or --egress-default");
+                say_of("sandbox update",
+                       "give --label or --no-labels, --ttl, --idle-timeout, a limit "
+                       "such as --memory, or --allow, --deny, --dns-type or "
+                       "--egress-default");
                 return EXIT_OURS;
         }
         r = connect_open(&client);
@@ -290,11 +298,14 @@ static int sandbox_update(int argc, char **argv)
         static const struct usage usage = {
                 .command = "sandbox update",
                 .operands = "[OPTIONS] SANDBOX",
-                .summary = "Changes labels, lifetime or what may leave it. Labels are replaced as "
-                           "a whole, and so is\nwhat may leave it: give all of --allow, --deny, "
-                           "--dns-type and --egress-default that\nare to hold.",
+                .summary =
+                        "Changes labels, lifetime, limits or what may leave it. Labels are replaced "
+                        "as a whole, and\nso is what may leave it: give all of --allow, --deny, "
+                        "--dns-type and --egress-default\nthat are to hold. Of limits those "
+                        "change that are given, while programs run.",
                 .examples =
                         "  hotcell sandbox update --ttl 2h my-box\n"
+                        "  hotcell sandbox update --memory 2G --cpus 2 my-box\n"
                         "  hotcell sandbox update --label job=18 --label owner=me my-box\n"
                         "  hotcell sandbox update --egress-default deny my-box\n"
                         "  hotcell sandbox update --allow '*.example.org' --dns-type SRV my-box\n",
@@ -310,10 +321,15 @@ static int sandbox_update(int argc, char **argv)
                   "end it so long from now; " DURATION_HELP, NULL, 0 },
                 { 0, "idle-timeout", OPTION_DURATION, offsetof(struct update_options, idle_timeout),
                   "DURATION", "end it when idle for so long; " DURATION_HELP, NULL, 0 },
+                { 0, "timeout", OPTION_DURATION, offsetof(struct update_options, timeout),
+                  "DURATION", "of each later execution that sets none; " DURATION_HELP, NULL, 0 },
+                { 0, "output-limit", OPTION_BYTES, offsetof(struct update_options, output_limit),
+                  "BYTES", "of each later execution that sets none", NULL, 0 },
                 OUTPUT_ROW(offsetof(struct update_options, format)),
         };
         struct update_options options = { 0 };
         const struct option_group groups[] = { OPTION_GROUP("Options", rows, &options),
+                                               limit_options_group(&options.limits),
                                                egress_options_group(&options.egress) };
         struct operands operands;
         int r = options_parse(&usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);
@@ -332,7 +348,8 @@ int cmd_sandbox(int argc, char **argv)
                 { "create", sandbox_create, "make a sandbox" },
                 { "ls", sandbox_ls, "list one's sandboxes" },
                 { "inspect", sandbox_inspect, "show all about some" },
-                { "update", sandbox_update, "change labels, lifetime or what may leave it" },
+                { "update", sandbox_update,
+                  "change labels, lifetime, limits or what may leave it" },
                 { "rm", sandbox_rm, "end some" },
                 { NULL, NULL, NULL },
         };

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "google/protobuf/duration.pb-c.h"
+#include "google/protobuf/field_mask.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
 #include "cli/memory.h"
@@ -96,4 +97,10 @@ const char *message_time(const Google__Protobuf__Timestamp *timestamp,
 double message_seconds(const Google__Protobuf__Duration *duration)
 {
         return duration ? (double)duration->seconds + duration->nanos / 1e9 : 0;
+}
+
+void message_add_path(Google__Protobuf__FieldMask *mask, const char *path)
+{
+        mask->paths = reallocate(mask->paths, mask->n_paths + 1, sizeof(*mask->paths));
+        mask->paths[mask->n_paths++] = duplicate(path);
 }

@@ -6,6 +6,7 @@
 #include <protobuf-c/protobuf-c.h>
 
 struct Google__Protobuf__Duration;
+struct Google__Protobuf__FieldMask;
 struct Google__Protobuf__Timestamp;
 struct option_pairs;
 
@@ -33,3 +34,6 @@ const char *message_time(const struct Google__Protobuf__Timestamp *timestamp,
 
 /* In seconds; 0 when NULL. */
 double message_seconds(const struct Google__Protobuf__Duration *duration);
+
+/* Of an update: one more field that it changes. */
+void message_add_path(struct Google__Protobuf__FieldMask *mask, const char *path);

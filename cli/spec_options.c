@@ -15,15 +15,6 @@ struct option_group spec_options_group(struct spec_options *options)
                   NULL, 0 },
                 { 0, "template", OPTION_TEXT, FIELD(template), "NAME",
                   "what it starts from; `hotcell version` lists them", NULL, 0 },
-                { 'm', "memory", OPTION_BYTES, FIELD(memory), "BYTES",
-                  "of everything in it, its files included, such as 512M", NULL, 0 },
-                { 0, "cpus", OPTION_CPUS, FIELD(cpus), "CPUS", "such as 1.5", NULL, INT32_MAX },
-                { 0, "processes", OPTION_COUNT, FIELD(processes), "N", "processes and threads",
-                  NULL, INT32_MAX },
-                { 0, "disk", OPTION_BYTES, FIELD(disk), "BYTES",
-                  "of its files; at least 64M below --memory", NULL, 0 },
-                { 0, "open-files", OPTION_COUNT, FIELD(open_files), "N", "of each process", NULL,
-                  INT32_MAX },
                 { 0, "ttl", OPTION_DURATION, FIELD(ttl), "DURATION",
                   "end it after so long, such as 1h; " DURATION_HELP, NULL, 0 },
                 { 0, "idle-timeout", OPTION_DURATION, FIELD(idle_timeout), "DURATION",
@@ -34,34 +25,6 @@ struct option_group spec_options_group(struct spec_options *options)
         };
 
         return (struct option_group)OPTION_GROUP("Sandbox", rows, options);
-}
-
-static Hotcell__V1__SandboxLimits *limits_message(const struct spec_options *options)
-{
-        Hotcell__V1__SandboxLimits *limits = message_new(&hotcell__v1__sandbox_limits__descriptor);
-
-        if (options->memory.is_set) {
-                limits->_memory_bytes_case =
-                        HOTCELL__V1__SANDBOX_LIMITS___MEMORY_BYTES_MEMORY_BYTES;
-                limits->memory_bytes = options->memory.value;
-        }
-        if (options->cpus.is_set) {
-                limits->_cpu_millis_case = HOTCELL__V1__SANDBOX_LIMITS___CPU_MILLIS_CPU_MILLIS;
-                limits->cpu_millis = (int32_t)options->cpus.value;
-        }
-        if (options->processes.is_set) {
-                limits->_processes_case = HOTCELL__V1__SANDBOX_LIMITS___PROCESSES_PROCESSES;
-                limits->processes = (int32_t)options->processes.value;
-        }
-        if (options->disk.is_set) {
-                limits->_disk_bytes_case = HOTCELL__V1__SANDBOX_LIMITS___DISK_BYTES_DISK_BYTES;
-                limits->disk_bytes = options->disk.value;
-        }
-        if (options->open_files.is_set) {
-                limits->_open_files_case = HOTCELL__V1__SANDBOX_LIMITS___OPEN_FILES_OPEN_FILES;
-                limits->open_files = (int32_t)options->open_files.value;
-        }
-        return limits;
 }
 
 Hotcell__V1__SandboxSpec *spec_options_message(const struct spec_options *options)
@@ -78,7 +41,7 @@ Hotcell__V1__SandboxSpec *spec_options_message(const struct spec_options *option
         }
         if (options->idle_timeout.is_set)
                 spec->idle_timeout = message_duration(options->idle_timeout.value);
-        spec->limits = limits_message(options);
+        spec->limits = limit_options_message(&options->limits);
         message_set_map(spec, "labels", &options->labels);
         return spec;
 }

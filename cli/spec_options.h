@@ -1,6 +1,7 @@
 /* The options of `run` and `sandbox create` that say what the sandbox is. */
 #pragma once
 
+#include "cli/limit_options.h"
 #include "cli/options.h"
 
 struct Hotcell__V1__SandboxSpec;
@@ -8,11 +9,7 @@ struct Hotcell__V1__SandboxSpec;
 struct spec_options {
         const char *name;
         const char *template;
-        struct option_number memory;
-        struct option_number cpus;
-        struct option_number processes;
-        struct option_number disk;
-        struct option_number open_files;
+        struct limit_options limits; /* with a group of their own */
         struct option_number ttl;
         struct option_number idle_timeout;
         struct option_pairs labels;

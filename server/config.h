@@ -29,6 +29,9 @@ struct config {
         int64_t processes_default, processes_max;
         int64_t disk_default_bytes, disk_max_bytes;
         int64_t open_files_default, open_files_max;
+        int64_t cpu_weight_default, cpu_weight_max;
+        int64_t disk_inodes_max;
+        int64_t io_default_bytes, io_max_bytes;
         int64_t timeout_default_usec, timeout_max_usec;
         int64_t output_default_bytes, output_max_bytes;
         bool allow_no_timeout;
@@ -37,6 +40,7 @@ struct config {
         int64_t sandboxes_per_owner_max;
         int64_t creations_max;
         int64_t memory_total_bytes, memory_reserve_bytes, memory_overcommit_percent;
+        int64_t cpu_total_millis, cpu_overcommit_percent;
         int64_t updates_per_second;
         int64_t egress_rules_total_bytes;
         int64_t owner_percent, operator_percent;

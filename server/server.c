@@ -83,12 +83,44 @@ static int64_t memory_total(const struct config *config)
         return (machine - reserve) / 100 * config->memory_overcommit_percent;
 }
 
-static struct session_share_rules share_rules(const struct config *config)
+static int64_t cpu_total(const struct config *config)
 {
+        if (config->cpu_total_millis > 0)
+                return config->cpu_total_millis;
+        return sysconf(_SC_NPROCESSORS_ONLN) * 1000 / 100 * config->cpu_overcommit_percent;
+}
+
+/* Of the keys that the owner has. Before they are read nobody comes with one. */
+static int64_t quota_of(void *userdata, const char *owner, enum session_share share)
+{
+        const struct server *server = userdata;
+        const struct key_quotas *quotas = server->auth ? auth_quotas_of(server->auth, owner) : NULL;
+
+        if (!quotas)
+                return 0;
+        switch ((int)share) {
+        case SESSION_SHARE_SANDBOXES:
+                return quotas->sandboxes;
+        case SESSION_SHARE_MEMORY:
+                return quotas->memory_bytes;
+        case SESSION_SHARE_CPU:
+                return quotas->cpu_millis;
+        case SESSION_SHARE_EXECUTIONS:
+                return quotas->executions;
+        default:
+                return 0;
+        }
+}
+
+static struct session_share_rules share_rules(struct server *server)
+{
+        const struct config *config = &server->config;
+
         return (struct session_share_rules){
                 .total = {
                         [SESSION_SHARE_SANDBOXES] = config->sandboxes_max,
                         [SESSION_SHARE_MEMORY] = memory_total(config),
+                        [SESSION_SHARE_CPU] = cpu_total(config),
                         [SESSION_SHARE_CREATIONS] = config->creations_max,
                         [SESSION_SHARE_EXECUTIONS] = config->executions_max,
                         [SESSION_SHARE_QUEUED] = config->executions_queued_max,
@@ -99,6 +131,8 @@ static struct session_share_rules share_rules(const struct config *config)
                         [SESSION_SHARE_EGRESS_RULES] = SESSION_EGRESS_RULES_MAX,
                 },
                 .owner_max = { [SESSION_SHARE_SANDBOXES] = config->sandboxes_per_owner_max },
+                .quota_of = quota_of,
+                .userdata = server,
                 .owner_percent = (int)config->owner_percent,
                 .operator_percent = (int)config->operator_percent,
         };
@@ -109,7 +143,7 @@ static int start_session(struct server *server)
         const struct config *config = &server->config;
         const struct session_config session_config = {
                 .runtime_socket = config->runtime_socket,
-                .shares = share_rules(config),
+                .shares = share_rules(server),
                 .updates_per_second = config->updates_per_second,
                 .queue_max = (size_t)config->queue_max,
                 .queued_bytes_max = (size_t)config->queued_bytes_max,
@@ -134,6 +168,8 @@ static struct api_limits api_limits_of(const struct config *config)
                         .processes = (int32_t)config->processes_default,
                         .disk_bytes = config->disk_default_bytes,
                         .open_files = (int32_t)config->open_files_default,
+                        .cpu_weight = (int32_t)config->cpu_weight_default,
+                        .io_bytes_per_second = config->io_default_bytes,
                         .execution = { .timeout_usec = config->timeout_default_usec,
                                        .output_bytes = config->output_default_bytes },
                 },
@@ -143,6 +179,9 @@ static struct api_limits api_limits_of(const struct config *config)
                         .processes = (int32_t)config->processes_max,
                         .disk_bytes = config->disk_max_bytes,
                         .open_files = (int32_t)config->open_files_max,
+                        .cpu_weight = (int32_t)config->cpu_weight_max,
+                        .disk_inodes = config->disk_inodes_max,
+                        .io_bytes_per_second = config->io_max_bytes,
                         .execution = { .timeout_usec = config->timeout_max_usec,
                                        .output_bytes = config->output_max_bytes },
                 },

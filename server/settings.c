@@ -71,6 +71,16 @@ const struct setting settings[] = {
         SETTING(open_files_default, COUNT, open_files_default, "1024", 32, 1000000,
                 "Open files of each process."),
         SETTING(open_files_max, COUNT, open_files_max, "65536", 32, 1000000, "Its highest value."),
+        SETTING(cpu_weight_default, COUNT, cpu_weight_default, "100", 1, 10000,
+                "Its part of the CPUs when sandboxes want more than there is."),
+        SETTING(cpu_weight_max, COUNT, cpu_weight_max, "1000", 1, 10000, "Its highest value."),
+        SETTING(disk_inodes_max, COUNT, disk_inodes_max, "1048576", 1024, 1 << 30,
+                "Highest number of files, directories and links that it makes. One that sets none "
+                "gets one for each 4 KiB of its disk."),
+        SETTING(io_default, BYTES, io_default_bytes, "0", 0, TIB_,
+                "Bytes a second that it may read from the disk of the templates, and write to it. "
+                "0: no bound; anything else needs the io controller of cgroups."),
+        SETTING(io_max, BYTES, io_max_bytes, "64GiB", MIB_, TIB_, "Its highest value."),
 
         TITLED("Limits of an execution", timeout_default, DURATION, timeout_default_usec, "1m", 0,
                365 * DAY, "How long it may run. 0: as long as it likes, if allow_no_timeout."),
@@ -95,6 +105,12 @@ const struct setting settings[] = {
         SETTING(memory_overcommit, COUNT, memory_overcommit_percent, "400", 1, 100000,
                 "How much of the rest is promised, in percent: 100 promises only what there is, "
                 "more relies on sandboxes that do not use all they may."),
+        SETTING(cpu_millis_total, COUNT, cpu_total_millis, "0", 0, INT64_C(1000000000),
+                "The sum of the CPU limits of those that live, in thousandths of a CPU. 0: the "
+                "machine's CPUs, times cpu_overcommit."),
+        SETTING(cpu_overcommit, COUNT, cpu_overcommit_percent, "20000", 1, 1000000,
+                "How much of the machine's CPUs is promised, in percent. Most sandboxes are idle; "
+                "those that are not share them by their weights."),
         SETTING(updates_per_second, COUNT, updates_per_second, "50", 1, 100000,
                 "How many updates of sandboxes one owner may make, twice as many at once."),
         SETTING(egress_rules_total_max, BYTES, egress_rules_total_bytes, "64MiB", 0, TIB_,

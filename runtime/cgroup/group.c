@@ -1,13 +1,9 @@
 /*
- * The dialects are one table: what a value is called in v1 and in v2. Where the formats differ, the
- * function that writes it says so.
+ * The dialects are one table: what a value is called in v1 and in v2.
  */
-#include "runtime/cgroup/group.h"
+#include "runtime/cgroup/group_private.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -20,19 +16,10 @@
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/values.h"
 
-enum {
-        CPU_PERIOD_USEC = 100000,
-        SOCKET_MEMORY_MIN = 4 << 20,
-        SOCKET_MEMORY_MAX = 32 << 20,
-        FILE_PATH_MAX = CGROUP_GROUP_PATH_MAX + 64,
-};
-
 #define SOCKETS_FILE     "memory.kmem.tcp.limit_in_bytes"
 #define SOCKETS_NOW_FILE "memory.kmem.tcp.usage_in_bytes"
 
 enum group_file {
-        FILE_MEMORY_LIMIT,
-        FILE_PIDS_LIMIT,
         FILE_PIDS_NOW,
         _FILE_N,
 };
@@ -42,8 +29,6 @@ static const struct {
         const char *v1;
         const char *v2;
 } group_files[] = {
-        [FILE_MEMORY_LIMIT] = { CGROUP_MEMORY, "memory.limit_in_bytes", "memory.max" },
-        [FILE_PIDS_LIMIT] = { CGROUP_PIDS, "pids.max", "pids.max" },
         [FILE_PIDS_NOW] = { CGROUP_PIDS, "pids.current", "pids.current" },
 };
 static_assert(ARRAY_SIZE(group_files) == _FILE_N, "every file has a row");
@@ -64,36 +49,6 @@ static_assert(ARRAY_SIZE(meters) == _CGROUP_METER_N, "every meter has a row");
                 [0 ... _CGROUP_METER_N - 1] = -1                                                   \
         }
 
-static int file_path(const struct cgroup *group, const char *file,
-                     char ret_path[static FILE_PATH_MAX])
-{
-        int n = snprintf(ret_path, FILE_PATH_MAX, "%s/%s", group->path, file);
-
-        return n >= 0 && n < FILE_PATH_MAX ? 0 : error_origin(-ENAMETOOLONG);
-}
-
-static int parent_fd(const struct cgroup *group, size_t parent)
-{
-        return group->tree->parents[parent].fd;
-}
-
-static int write_at(const struct cgroup *group, size_t parent, const char *file, const char *text)
-{
-        char path[FILE_PATH_MAX];
-        int r = file_path(group, file, path);
-
-        return r ? r : io_write_file(parent_fd(group, parent), path, text);
-}
-
-static int read_at(const struct cgroup *group, size_t parent, const char *file, char *buffer,
-                   size_t size)
-{
-        char path[FILE_PATH_MAX];
-        int r = file_path(group, file, path);
-
-        return r ? r : io_read_file(parent_fd(group, parent), path, buffer, size, NULL);
-}
-
 /* -ENOENT when this group has no such file: its controller is absent or not counted here. */
 static int resolve(const struct cgroup *group, enum group_file file, size_t *ret_parent,
                    const char **ret_name)
@@ -107,19 +62,6 @@ static int resolve(const struct cgroup *group, enum group_file file, size_t *ret
         *ret_parent = parent;
         *ret_name = dialect == CGROUP_V1 ? group_files[file].v1 : group_files[file].v2;
         return 0;
-}
-
-static int write_number(const struct cgroup *group, enum group_file file, uint64_t value)
-{
-        char text[CGROUP_VALUE_MAX];
-        const char *name;
-        size_t parent;
-        int r = resolve(group, file, &parent, &name);
-
-        if (r)
-                return error_origin(r);
-        (void)snprintf(text, sizeof(text), "%" PRIu64, value);
-        return write_at(group, parent, name, text);
 }
 
 /* A file that is not there reads as zero: memory.peak is missing before Linux 5.19. */
@@ -137,107 +79,6 @@ static int read_number(const struct cgroup *group, enum group_file file, uint64_
         if (r)
                 return r == -ENOENT ? 0 : error_origin(r);
         return cgroup_parse_number(text, ret_value);
-}
-
-/* Without swap accounting there is no such file, and then memory.swappiness keeps v1 from it. */
-static int forbid_swap(const struct cgroup *group, uint64_t memory_bytes)
-{
-        size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
-        char text[CGROUP_VALUE_MAX];
-        int r;
-
-        if (group->tree->controllers[CGROUP_MEMORY].dialect == CGROUP_V2) {
-                r = write_at(group, parent, "memory.swap.max", "0");
-                return r == -ENOENT ? 0 : r;
-        }
-        (void)snprintf(text, sizeof(text), "%" PRIu64, memory_bytes);
-        r = write_at(group, parent, "memory.memsw.limit_in_bytes", text);
-        return r == -ENOENT ? write_at(group, parent, "memory.swappiness", "0") : r;
-}
-
-/*
- * v1 does not count what sockets hold as memory. It has a counter of its own for them, which counts
- * only in groups in which it was ever written: hence also in leaves. Kernels without it are told
- * of with the walls (cgroup_limits_sockets()).
- */
-static int limit_sockets(const struct cgroup *group, uint64_t bytes)
-{
-        size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
-        char text[CGROUP_VALUE_MAX];
-        int r;
-
-        if (group->tree->controllers[CGROUP_MEMORY].dialect != CGROUP_V1)
-                return 0;
-        (void)snprintf(text, sizeof(text), "%" PRIu64, bytes);
-        r = write_at(group, parent, SOCKETS_FILE, text);
-        return r == -ENOENT ? 0 : r;
-}
-
-uint64_t cgroup_socket_bytes(uint64_t memory_bytes)
-{
-        return MIN(MAX(memory_bytes / 8, SOCKET_MEMORY_MIN), SOCKET_MEMORY_MAX);
-}
-
-static int limit_memory(const struct cgroup *group, uint64_t memory_bytes)
-{
-        int r = write_number(group, FILE_MEMORY_LIMIT, memory_bytes);
-
-        if (!r)
-                r = forbid_swap(group, memory_bytes);
-        return r ? r : limit_sockets(group, cgroup_socket_bytes(memory_bytes));
-}
-
-static int limit_cpu(const struct cgroup *group, uint32_t cpu_millis)
-{
-        size_t parent = group->tree->controllers[CGROUP_CPU].parent;
-        uint64_t quota_usec = (uint64_t)cpu_millis * CPU_PERIOD_USEC / 1000;
-        char text[CGROUP_VALUE_MAX];
-        int r;
-
-        if (group->tree->controllers[CGROUP_CPU].dialect == CGROUP_V2) {
-                (void)snprintf(text, sizeof(text), "%" PRIu64 " %d", quota_usec, CPU_PERIOD_USEC);
-                return write_at(group, parent, "cpu.max", text);
-        }
-        (void)snprintf(text, sizeof(text), "%d", CPU_PERIOD_USEC);
-        r = write_at(group, parent, "cpu.cfs_period_us", text);
-        if (r)
-                return r;
-        (void)snprintf(text, sizeof(text), "%" PRIu64, quota_usec);
-        return write_at(group, parent, "cpu.cfs_quota_us", text);
-}
-
-static bool has(const struct cgroup *group, enum cgroup_controller controller)
-{
-        return group->tree->controllers[controller].dialect != CGROUP_ABSENT;
-}
-
-/* An absent controller is not this function's to refuse: the walls are, before it comes to this. */
-int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *limits)
-{
-        int r = 0;
-
-        if (has(group, CGROUP_MEMORY))
-                r = limit_memory(group, limits->memory_bytes);
-        if (!r && has(group, CGROUP_CPU))
-                r = limit_cpu(group, limits->cpu_millis);
-        if (!r && has(group, CGROUP_PIDS))
-                r = write_number(group, FILE_PIDS_LIMIT, limits->processes);
-        return r ? error_fold(r) : 0;
-}
-
-bool cgroup_limits_sockets(const struct cgroup_tree *tree)
-{
-        size_t parent = tree->controllers[CGROUP_MEMORY].parent;
-
-        switch (tree->controllers[CGROUP_MEMORY].dialect) {
-        case CGROUP_V1:
-                return faccessat(tree->parents[parent].fd, SOCKETS_FILE, F_OK, 0) == 0;
-        case CGROUP_V2:
-                return true;
-        case CGROUP_ABSENT:
-        default:
-                return false;
-        }
 }
 
 int cgroup_id_of(int fd, uint64_t *ret_id)
@@ -286,7 +127,7 @@ int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const ch
         memcpy(made.path, name, made.n_sandbox + 1);
         r = make_directories(&made, ~0U);
         if (!r)
-                r = cgroup_apply_limits(&made, limits);
+                r = limits_begin(&made, limits);
         if (!r)
                 r = pass_memory_on(&made);
         if (r) {
@@ -317,7 +158,7 @@ int cgroup_create_leaf(struct cgroup *leaf, const struct cgroup *sandbox, const 
                 r = write_at(&made, 0, "memory.oom.group", "1");
         /* The sandbox's own limit is lower or the same; here it only starts the counter. */
         if (!r)
-                r = limit_sockets(&made, SOCKET_MEMORY_MAX);
+                r = limits_set_sockets(&made, cgroup_socket_bytes(UINT64_MAX));
         if (r) {
                 (void)cgroup_remove(&made);
                 return r;

@@ -12,12 +12,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "runtime/cgroup/tree.h"
 
 enum {
         CGROUP_E_EXISTS = 1, /* the name is in use */
         CGROUP_E_BUSY,       /* something is still in it: try again later */
+        CGROUP_E_IN_USE,     /* more memory than that is used now */
+        CGROUP_E_ABSENT,     /* the controller, or the device, that could limit it is not there */
 };
 
 enum {
@@ -28,7 +31,10 @@ enum {
 struct cgroup_limits {
         uint64_t memory_bytes; /* v2 counts sockets in it; v1 by themselves, an eighth of this */
         uint32_t cpu_millis;   /* CPU time a second, in thousandths of a CPU */
+        uint32_t cpu_weight;   /* as cgroup2's cpu.weight */
         uint32_t processes;
+        uint64_t io_bytes_per_second; /* of reads, and of writes; zero: no bound */
+        dev_t io_device;              /* a whole disk; zero: there is none to limit */
 };
 
 struct cgroup_usage {
@@ -76,12 +82,35 @@ struct cgroup_entry {
 /* The id of the group of cgroup2 that @fd is open on, as BPF knows it. */
 int cgroup_id_of(int fd, uint64_t *ret_id);
 
-/* Makes a sandbox's group with its limits in force, or nothing. */
+/* Makes a sandbox's group with its limits in force, or nothing. CGROUP_E_EXISTS, CGROUP_E_ABSENT.
+ */
 int cgroup_create(struct cgroup *group, const struct cgroup_tree *tree, const char *name,
                   const struct cgroup_limits *limits);
 
-/* Puts other limits in force. */
-int cgroup_apply_limits(const struct cgroup *group, const struct cgroup_limits *limits);
+/*
+ * Puts @limits in force instead of @present, or changes nothing. CGROUP_E_IN_USE: by v1, which
+ * finds out only then; under v2, which would kill, cgroup_memory_in_use() is to be asked before.
+ * CGROUP_E_ABSENT.
+ */
+int cgroup_change_limits(const struct cgroup *group, const struct cgroup_limits *present,
+                         const struct cgroup_limits *limits);
+
+/* What the kernel could not take back by itself: all that is charged but pages of files on disks.
+ */
+int cgroup_memory_in_use(const struct cgroup *group, uint64_t *ret_bytes);
+
+/* Sets the soft limit of all processes in a leaf that have @present as theirs, or more than
+ * @wanted; up to their hard limit, which stays. */
+int cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted);
+
+/* The disk that @fd's file system is on, as io limits name it; CGROUP_E_ABSENT: it is on none. */
+int cgroup_io_device_of(int fd, dev_t *ret_device);
+
+/* Whether reads and writes of disks are limited here. */
+bool cgroup_limits_io(const struct cgroup_tree *tree);
+
+/* What cgroup v1's cpu.shares is called as a weight of cgroup2. */
+uint64_t cgroup_shares_of_weight(uint32_t weight);
 
 /* What sockets may hold where they are not charged as memory: a small part that comes on top. */
 uint64_t cgroup_socket_bytes(uint64_t memory_bytes);

@@ -8,10 +8,14 @@
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 
-static const char *const controller_names[] = {
-        [CGROUP_MEMORY] = "memory",
-        [CGROUP_CPU] = "cpu",
-        [CGROUP_PIDS] = "pids",
+static const struct {
+        const char *v2;
+        const char *v1;
+} controller_names[] = {
+        [CGROUP_MEMORY] = { "memory", "memory" },
+        [CGROUP_CPU] = { "cpu", "cpu" },
+        [CGROUP_PIDS] = { "pids", "pids" },
+        [CGROUP_IO] = { "io", "blkio" },
 };
 static_assert(ARRAY_SIZE(controller_names) == _CGROUP_CONTROLLER_N, "every controller has a name");
 
@@ -25,7 +29,7 @@ struct mount_line {
 
 const char *cgroup_controller_name(enum cgroup_controller controller)
 {
-        return controller_names[controller];
+        return controller_names[controller].v2;
 }
 
 static unsigned controllers_from_list(char *list)
@@ -36,7 +40,7 @@ static unsigned controllers_from_list(char *list)
         for (char *name = strtok_r(list, ",", &position); name;
              name = strtok_r(NULL, ",", &position))
                 for (size_t i = 0; i < ARRAY_SIZE(controller_names); i++)
-                        if (strcmp(name, controller_names[i]) == 0)
+                        if (strcmp(name, controller_names[i].v1) == 0)
                                 controllers |= BIT(i);
         return controllers;
 }

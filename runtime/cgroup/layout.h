@@ -14,6 +14,7 @@ enum cgroup_controller {
         CGROUP_MEMORY,
         CGROUP_CPU,
         CGROUP_PIDS,
+        CGROUP_IO, /* of v1: blkio */
         _CGROUP_CONTROLLER_N,
 };
 
@@ -38,7 +39,7 @@ struct cgroup_layout {
         size_t n_hierarchies;
 };
 
-/* Such as `memory`. */
+/* Such as `memory`, as cgroup2 calls it. */
 const char *cgroup_controller_name(enum cgroup_controller controller);
 
 int cgroup_layout_parse(FILE *mountinfo, FILE *self_cgroup, struct cgroup_layout *ret_layout);

@@ -88,11 +88,17 @@ static struct occupants count_occupants(int dir_fd)
         return occupants;
 }
 
+/* What sandboxes can do without is taken where it is to be had, and nothing is moved for it. */
+static bool is_optional(enum cgroup_controller controller)
+{
+        return controller == CGROUP_IO;
+}
+
 /* As many controllers as no v1 hierarchy carries, and as are here to be had. */
 static bool needs_enabling(const struct cgroup_tree *tree, int root_fd, int base_fd)
 {
         for (enum cgroup_controller c = 0; c < _CGROUP_CONTROLLER_N; c++)
-                if (tree->controllers[c].dialect == CGROUP_ABSENT &&
+                if (!is_optional(c) && tree->controllers[c].dialect == CGROUP_ABSENT &&
                     list_has(root_fd, "cgroup.controllers", cgroup_controller_name(c)) &&
                     !list_has(base_fd, "cgroup.subtree_control", cgroup_controller_name(c)))
                         return true;

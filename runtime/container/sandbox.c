@@ -27,19 +27,13 @@
 #include "runtime/container/procfs.h"
 #include "runtime/container/spawn.h"
 #include "runtime/container/stage.h"
+#include "runtime/container/tmpfs.h"
 #include "runtime/container/user_namespace.h"
 
 #define SCRATCH_UPPER STAGE_SCRATCH "/upper"
 #define SCRATCH_WORK  STAGE_SCRATCH "/work"
 
 enum { TTY_GID = 5 }; /* of group tty, in Debian and elsewhere */
-
-/* A file costs kernel memory even when it is empty: one for every 4 KiB of the limit, not fewer
- * than a small system needs. */
-static uint64_t inodes_for(uint64_t bytes)
-{
-        return MAX(bytes / 4096, 1024U);
-}
 
 /* --- in the spawner --- */
 
@@ -66,11 +60,13 @@ static int map_template(struct spawn *spawn)
 static int mount_scratch(struct spawn *spawn)
 {
         uint32_t id = spawn->header->id_base;
+        uint64_t inodes = spawn->header->disk_inodes;
         char options[128];
 
+        if (inodes == 0)
+                inodes = tmpfs_inodes_for(spawn->header->disk_bytes);
         (void)snprintf(options, sizeof(options), "mode=0755,size=%llu,nr_inodes=%llu",
-                       (unsigned long long)spawn->header->disk_bytes,
-                       (unsigned long long)inodes_for(spawn->header->disk_bytes));
+                       (unsigned long long)spawn->header->disk_bytes, (unsigned long long)inodes);
         if (mount("scratch", STAGE_SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0)
                 return -errno;
         if (mkdir(SCRATCH_UPPER, 0755) < 0 || mkdir(SCRATCH_WORK, 0755) < 0)
@@ -78,7 +74,9 @@ static int mount_scratch(struct spawn *spawn)
         /* tmpfs cannot be idmapped before Linux 6.3, so the owner is written down. */
         if (chown(SCRATCH_UPPER, id, id) < 0 || chown(SCRATCH_WORK, id, id) < 0)
                 return -errno;
-        return 0;
+        /* Who has it can change the limits; nothing in the sandbox can name it. */
+        spawn->scratch_fd = open(STAGE_SCRATCH, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return spawn->scratch_fd < 0 ? -errno : 0;
 }
 
 /*
@@ -205,7 +203,7 @@ static int mount_shared_memory(struct spawn *spawn)
 
         (void)snprintf(options, sizeof(options), "mode=1777,size=%llu,nr_inodes=%llu,uid=%u,gid=%u",
                        (unsigned long long)header->shm_bytes,
-                       (unsigned long long)inodes_for(header->shm_bytes), header->id_base,
+                       (unsigned long long)tmpfs_inodes_for(header->shm_bytes), header->id_base,
                        header->id_base);
         return mount("shm", STAGE_ROOT "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
                      options) < 0

@@ -34,6 +34,7 @@ struct spawn {
 
         int user_namespace_fd; /* sandbox: made here */
         int root_fd;           /* sandbox: the overlay, a detached mount */
+        int scratch_fd;        /* sandbox: the tmpfs below it, to be handed over */
 };
 
 /* Returns 0 or a negative errno. */

@@ -38,6 +38,7 @@ struct spawn_header {
         uint32_t n_variables;
         uint32_t terminals;
         uint64_t disk_bytes;
+        uint64_t disk_inodes;
         uint64_t shm_bytes;
 };
 
@@ -50,7 +51,9 @@ struct spawn_packet {
         char text[SPAWN_TEXT_MAX];
 };
 
-/* Carries the pidfd when error_number is zero. */
+enum { SPAWN_ANSWER_FDS_MAX = 2 };
+
+/* Carries the pidfd when error_number is zero, and behind it a sandbox's scratch space. */
 struct spawn_answer {
         int32_t pid;
         struct spawn_failure failure;

@@ -39,18 +39,18 @@ static void status_pipe_deinit(int (*ends)[2])
 }
 
 static int wait_answer(const struct spawner *spawner, struct spawn_answer *ret_answer,
-                       int *ret_pidfd)
+                       int ret_fds[static SPAWN_ANSWER_FDS_MAX])
 {
         struct pollfd poll_fd = { .fd = spawner->socket_fd, .events = POLLIN };
         size_t n_answer = sizeof(*ret_answer);
-        size_t n_fds = 1;
+        size_t n_fds = SPAWN_ANSWER_FDS_MAX;
         int r;
 
         while (poll(&poll_fd, 1, -1) < 0) {
                 if (errno != EINTR)
                         return error_origin(-errno);
         }
-        r = io_receive_packet(spawner->socket_fd, ret_answer, &n_answer, ret_pidfd, &n_fds);
+        r = io_receive_packet(spawner->socket_fd, ret_answer, &n_answer, ret_fds, &n_fds);
         if (r == IO_E_END || r == -ECONNRESET)
                 return SPAWNER_E_DEAD;
         if (r == IO_E_TOO_BIG) { /* the two ends are one program, so it is a want of descriptors */
@@ -68,7 +68,7 @@ static int exchange(struct spawner *spawner, size_t n_packet, const int *fds, si
                     struct spawned *ret_spawned, struct spawn_failure *ret_failure)
 {
         struct spawn_answer answer = { 0 };
-        int pidfd = -1;
+        int answer_fds[SPAWN_ANSWER_FDS_MAX] = { -1, -1 };
         int r;
 
         r = io_send_packet(spawner->socket_fd, &spawner->packet, n_packet, fds, n_fds);
@@ -76,7 +76,7 @@ static int exchange(struct spawner *spawner, size_t n_packet, const int *fds, si
                 return SPAWNER_E_DEAD;
         if (r)
                 return error_fold(r);
-        r = wait_answer(spawner, &answer, &pidfd);
+        r = wait_answer(spawner, &answer, answer_fds);
         if (r)
                 return r < 0 ? error_fold(r) : r;
         if (answer.failure.error_number) {
@@ -84,7 +84,8 @@ static int exchange(struct spawner *spawner, size_t n_packet, const int *fds, si
                 return SPAWNER_E_STEP;
         }
         ret_spawned->pid = answer.pid;
-        ret_spawned->pidfd = pidfd;
+        ret_spawned->pidfd = answer_fds[0];
+        ret_spawned->scratch_fd = answer_fds[1];
         return 0;
 }
 
@@ -145,6 +146,7 @@ int spawner_start_sandbox(struct spawner *spawner, const struct spawn_sandbox *s
                 .id_base = sandbox->id_base,
                 .terminals = sandbox->terminals,
                 .disk_bytes = sandbox->disk_bytes,
+                .disk_inodes = sandbox->disk_inodes,
                 .shm_bytes = sandbox->shm_bytes,
                 .n_tasks = (uint32_t)sandbox->cgroup.n_tasks,
                 .n_arguments = 1, /* the host name */
@@ -251,8 +253,8 @@ static _Noreturn void become_spawner(pid_t runtime, int socket_fd, int init_fd)
 static int wait_ready(const struct spawner *spawner)
 {
         struct spawn_answer ready = { 0 };
-        int no_fd;
-        int r = wait_answer(spawner, &ready, &no_fd);
+        int no_fds[SPAWN_ANSWER_FDS_MAX];
+        int r = wait_answer(spawner, &ready, no_fds);
 
         if (r)
                 return error_fold(r);

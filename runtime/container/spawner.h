@@ -43,10 +43,11 @@ struct spawn_sandbox {
         const char *sandbox_id;
         const char *template_root; /* absolute path on the host of the immutable root */
         const char *hostname;
-        uint32_t id_base;    /* first of its SPAWN_IDS ids on the host */
-        uint64_t disk_bytes; /* size of the tmpfs that takes what it writes */
-        uint64_t shm_bytes;  /* size of /dev/shm */
-        uint32_t terminals;  /* that it may have open; the kernel has a number of them for all */
+        uint32_t id_base;     /* first of its SPAWN_IDS ids on the host */
+        uint64_t disk_bytes;  /* size of the tmpfs that takes what it writes */
+        uint64_t disk_inodes; /* zero: as fit the size */
+        uint64_t shm_bytes;   /* size of /dev/shm */
+        uint32_t terminals;   /* that it may have open; the kernel has a number of them for all */
         int netns_fd; /* a parked network namespace, `lo` up, owned by the initial user namespace */
         struct spawn_cgroup cgroup;
 };
@@ -96,6 +97,7 @@ struct spawned {
         pid_t pid; /* in the caller's pid namespace; a child of the caller */
         int pidfd;
         int status_fd;
+        int scratch_fd; /* of a sandbox: the mount that its disk limits are of; else -1 */
 };
 
 /*

@@ -144,13 +144,15 @@ static int collect_strings(struct spawn *spawn, size_t text_size)
 }
 
 static int carry_out(const struct spawn_workshop *workshop, size_t n_packet, const int *fds,
-                     size_t n_fds, struct spawn_answer *ret_answer, int *ret_pidfd)
+                     size_t n_fds, struct spawn_answer *ret_answer,
+                     int ret_fds[static SPAWN_ANSWER_FDS_MAX])
 {
         struct spawn spawn = {
                 .workshop = workshop,
                 .header = &packet.header,
                 .user_namespace_fd = -1,
                 .root_fd = -1,
+                .scratch_fd = -1,
         };
         const struct spawn_plan *plan =
                 packet.header.kind == SPAWN_SANDBOX ? &sandbox_plan : &process_plan;
@@ -162,13 +164,16 @@ static int carry_out(const struct spawn_workshop *workshop, size_t n_packet, con
         if (r)
                 ret_answer->failure.error_number = -r;
         else
-                r = spawn_run(&spawn, plan, &ret_answer->pid, ret_pidfd, &ret_answer->failure);
-        if (r == 0)
+                r = spawn_run(&spawn, plan, &ret_answer->pid, &ret_fds[0], &ret_answer->failure);
+        if (r == 0) {
                 ret_answer->failure = (struct spawn_failure){ 0 };
+                ret_fds[1] = take_fd(&spawn.scratch_fd);
+        }
 
         free(spawn.strings);
         (void)close_fd(spawn.user_namespace_fd);
         (void)close_fd(spawn.root_fd);
+        (void)close_fd(spawn.scratch_fd);
         return r;
 }
 
@@ -188,7 +193,8 @@ static int serve(const struct spawn_workshop *workshop)
         int fds[SPAWN_PACKET_FDS_MAX];
         size_t n_packet = sizeof(packet);
         size_t n_fds = ARRAY_SIZE(fds);
-        int pidfd = -1;
+        int answer_fds[SPAWN_ANSWER_FDS_MAX] = { -1, -1 };
+        size_t n_answer_fds = 0;
         int r;
 
         if (poll(&poll_fd, 1, -1) < 0)
@@ -201,11 +207,14 @@ static int serve(const struct spawn_workshop *workshop)
                 answer.failure = (struct spawn_failure){ .error_number = EMFILE,
                                                          .step = "read the request" };
         else
-                r = carry_out(workshop, n_packet, fds, n_fds, &answer, &pidfd);
+                r = carry_out(workshop, n_packet, fds, n_fds, &answer, answer_fds);
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);
-        r = io_send_packet(workshop->socket_fd, &answer, sizeof(answer), &pidfd, r == 0 ? 1 : 0);
-        (void)close_fd(pidfd);
+        while (n_answer_fds < ARRAY_SIZE(answer_fds) && answer_fds[n_answer_fds] >= 0)
+                n_answer_fds++;
+        r = io_send_packet(workshop->socket_fd, &answer, sizeof(answer), answer_fds, n_answer_fds);
+        for (size_t i = 0; i < ARRAY_SIZE(answer_fds); i++)
+                (void)close_fd(answer_fds[i]);
         reap_children();
         return r;
 }

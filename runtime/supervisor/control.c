@@ -68,6 +68,10 @@ static int check_limits(const Hotcell__Runtime__V1__SandboxLimits *limits, struc
                 { "limits.disk_bytes", limits->disk_bytes, 1, CONTROL_MEMORY_MAX },
                 { "limits.open_files", limits->open_files, CONTROL_OPEN_FILES_MIN,
                   CONTROL_OPEN_FILES_MAX },
+                { "limits.cpu_weight", limits->cpu_weight, 0, CONTROL_CPU_WEIGHT_MAX },
+                { "limits.disk_inodes", limits->disk_inodes, 0, CONTROL_DISK_INODES_MAX },
+                { "limits.io_bytes_per_second", limits->io_bytes_per_second, 0,
+                  CONTROL_MEMORY_MAX },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
@@ -97,6 +101,14 @@ static int check_create_sandbox(const Hotcell__Runtime__V1__ToRuntime *message,
         if (!dns_label_is_valid(create->hostname))
                 return invalid(failure, "hostname", "must be a DNS label");
         return check_limits(create->limits, failure);
+}
+
+static int check_update_limits(const Hotcell__Runtime__V1__ToRuntime *message,
+                               struct failure *failure)
+{
+        int r = check_sandbox_id(message->update_limits->sandbox_id, failure);
+
+        return r ? r : check_limits(message->update_limits->limits, failure);
 }
 
 static int check_destroy_sandbox(const Hotcell__Runtime__V1__ToRuntime *message,
@@ -252,6 +264,7 @@ static const struct {
         { BODY(KEEP_DESCRIPTORS), check_keep_descriptors },
         { BODY(TAKE_PROCESS), check_take_process },
         { BODY(READ_METERS), check_read_meters },
+        { BODY(UPDATE_LIMITS), check_update_limits },
 };
 
 static int check_body(const Hotcell__Runtime__V1__ToRuntime *message, struct failure *failure)

@@ -37,6 +37,8 @@ enum {
         CONTROL_PROCESSES_MAX = 1 << 22, /* the kernel's PID_MAX_LIMIT */
         CONTROL_OPEN_FILES_MIN = 16,
         CONTROL_OPEN_FILES_MAX = 1 << 20,
+        CONTROL_CPU_WEIGHT_MAX = 10000,
+        CONTROL_DISK_INODES_MAX = 1 << 30,
 };
 
 #define CONTROL_MEMORY_MAX ((uint64_t)1 << 44)  /* 16 TiB */

@@ -323,6 +323,7 @@ static struct process *process_new(struct sandbox *sandbox, const char *id)
         process->sandbox = sandbox;
         process->status_fd = -1;
         (void)snprintf(process->id, sizeof(process->id), "%s", id);
+        process->open_files = sandbox->limits.open_files;
         return process;
 }
 
@@ -395,7 +396,7 @@ static int spawn(struct process *process, const Hotcell__Runtime__V1__StartProce
                 .argv = words.argv,
                 .environment = words.environment,
                 .working_directory = request->working_directory,
-                .open_files = sandbox->open_files,
+                .open_files = process->open_files,
                 .n_fds = pipes.n_theirs,
                 .cgroup = spawn_cgroup_from(&entry),
         };

@@ -31,7 +31,8 @@ struct process {
         struct child child;
         int wait_status;
 
-        int status_fd;                  /* while starting */
+        uint32_t open_files; /* its limit when it was started, which stays its hard one */
+        int status_fd;       /* while starting */
         sd_event_source *status_source; /* likewise */
         sd_event_source *timer;         /* starting: for how long; draining: when to look again */
         unsigned n_looks;

@@ -97,12 +97,26 @@ static const struct template *find_template(struct supervisor *supervisor, struc
         return template;
 }
 
+/* Nobody can set a higher one than the host lets the runtime have. */
+static int check_open_files(const Hotcell__Runtime__V1__SandboxLimits *limits,
+                            struct failure *failure)
+{
+        struct rlimit open_files = { 0 };
+
+        (void)getrlimit(RLIMIT_NOFILE, &open_files);
+        if (limits->open_files <= open_files.rlim_max)
+                return 0;
+        failure_set(failure, FAILURE(INVALID), 0,
+                    "limits.open_files is above this host's limit of %llu",
+                    (unsigned long long)open_files.rlim_max);
+        return 1;
+}
+
 /* What must be so before anything is made. */
 static int check_create(struct supervisor *supervisor,
                         const Hotcell__Runtime__V1__CreateSandbox *create, struct failure *failure)
 {
         const struct wall *missing = walls_missing(&supervisor->walls);
-        struct rlimit open_files = { 0 };
 
         if (supervisor->is_stopping) {
                 failure_set(failure, FAILURE(EXHAUSTED), 0, "the runtime is stopping");
@@ -119,14 +133,7 @@ static int check_create(struct supervisor *supervisor,
                 failure_set(failure, FAILURE(EXISTS), 0, "sandbox %s exists", create->sandbox_id);
                 return 1;
         }
-        (void)getrlimit(RLIMIT_NOFILE, &open_files);
-        if (create->limits->open_files > open_files.rlim_max) {
-                failure_set(failure, FAILURE(INVALID), 0,
-                            "limits.open_files is above this host's limit of %llu",
-                            (unsigned long long)open_files.rlim_max);
-                return 1;
-        }
-        return 0;
+        return check_open_files(create->limits, failure);
 }
 
 static void handle_create_sandbox(struct supervisor *supervisor, struct ticket ticket,
@@ -178,6 +185,27 @@ static void handle_destroy_sandbox(struct supervisor *supervisor, struct ticket 
         }
         sandbox->destroy_ticket = ticket;
         sandbox_end(sandbox, "destroyed");
+}
+
+static void handle_update_limits(struct supervisor *supervisor, struct ticket ticket,
+                                 const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        const Hotcell__Runtime__V1__UpdateLimits *update = message->update_limits;
+        const struct sandbox_limits limits = limits_from_message(update->limits);
+        struct sandbox *sandbox = find_sandbox(supervisor, ticket, update->sandbox_id);
+        struct failure failure;
+
+        if (!sandbox)
+                return;
+        if (sandbox->state != SANDBOX_RUNNING) {
+                refuse(supervisor, ticket, FAILURE(SANDBOX_ENDED), 0, "sandbox %s is %s",
+                       sandbox->id, sandbox_state_name(sandbox->state));
+                return;
+        }
+        if (check_open_files(update->limits, &failure) || limits_update(sandbox, &limits, &failure))
+                messages_answer_failure(supervisor, ticket, &failure);
+        else
+                messages_answer_done(supervisor, ticket);
 }
 
 static void handle_start_process(struct supervisor *supervisor, struct ticket ticket,
@@ -407,6 +435,7 @@ static const struct {
         { BODY(PROBE_WALLS), handle_probe_walls },
         { BODY(TAKE_PROCESS), handle_take_process },
         { BODY(READ_METERS), handle_read_meters },
+        { BODY(UPDATE_LIMITS), handle_update_limits },
 };
 
 static void dispatch(struct supervisor *supervisor, struct ticket ticket,

@@ -44,8 +44,6 @@ enum {
         OOM_RECHECKS_MAX = 8,
 };
 
-#define SHM_BYTES_MAX ((uint64_t)64 << 20)
-
 static const struct {
         const char *name;
         unsigned next;
@@ -148,6 +146,7 @@ static void ended(struct sandbox *sandbox)
         stop_watching_oom(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
+        sandbox->scratch_fd = close_fd(sandbox->scratch_fd);
         netns_close(&sandbox->netns);
         sandbox_enter(sandbox, SANDBOX_ENDED);
         gone = *sandbox;
@@ -364,21 +363,20 @@ static int admit(struct sandbox *sandbox)
         return egress_wall_admit(sandbox->host->egress, sandbox->group.id, &entry);
 }
 
-static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__SandboxLimits *limits,
-                       struct failure *ret_failure)
+static int make_groups(struct sandbox *sandbox, struct failure *ret_failure)
 {
-        const struct cgroup_limits cgroup_limits = {
-                .memory_bytes = limits->memory_bytes,
-                .cpu_millis = limits->cpu_millis,
-                .processes = limits->processes + 1, /* the init's */
-        };
+        const struct cgroup_limits limits = limits_of_group(&sandbox->limits, sandbox->io_device);
         char name[CGROUP_NAME_MAX];
         int r;
 
         (void)snprintf(name, sizeof(name), "sandbox-%s", sandbox->id);
-        r = cgroup_create(&sandbox->group, sandbox->host->cgroups, name, &cgroup_limits);
+        r = cgroup_create(&sandbox->group, sandbox->host->cgroups, name, &limits);
         if (r == CGROUP_E_EXISTS) {
                 failure_set(ret_failure, FAILURE(EXISTS), 0, "sandbox %s exists", sandbox->id);
+                return 1;
+        }
+        if (r == CGROUP_E_ABSENT) {
+                limits_refuse_io(sandbox, ret_failure);
                 return 1;
         }
         if (!r) {
@@ -410,12 +408,6 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
         return 1;
 }
 
-/* Half of what files leave of the memory, so that full disk and full /dev/shm are no OOM yet. */
-static uint64_t shm_bytes(const Hotcell__Runtime__V1__SandboxLimits *limits)
-{
-        return MIN((limits->memory_bytes - limits->disk_bytes) / 2, SHM_BYTES_MAX);
-}
-
 /* 0, or a negative errno with the step in @found, or SPAWNER_E_DEAD or SPAWNER_E_STEP. */
 static int spawn(struct sandbox *sandbox, const struct sandbox_spec *spec, struct spawned *spawned,
                  struct spawn_failure *found)
@@ -443,8 +435,9 @@ static int spawn(struct sandbox *sandbox, const struct sandbox_spec *spec, struc
                 .template_root = spec->template->root,
                 .hostname = spec->request->hostname,
                 .id_base = sandbox->id_base,
-                .disk_bytes = spec->request->limits->disk_bytes,
-                .shm_bytes = shm_bytes(spec->request->limits),
+                .disk_bytes = sandbox->limits.disk_bytes,
+                .disk_inodes = sandbox->limits.disk_inodes,
+                .shm_bytes = limits_shm_bytes(&sandbox->limits),
                 .terminals = sandbox->host->terminals,
                 .netns_fd = sandbox->netns.fd,
                 .cgroup = spawn_cgroup_from(&entry),
@@ -476,6 +469,7 @@ static void adopt(struct sandbox *sandbox, const struct spawned *spawned)
         sandbox->init = (struct child){ .pid = spawned->pid, .on_exit = on_exit_of_init };
         sandbox->init_pidfd = spawned->pidfd;
         sandbox->status_fd = spawned->status_fd;
+        sandbox->scratch_fd = spawned->scratch_fd;
         reaper_watch(sandbox->host->reaper, &sandbox->init);
         r = sd_event_add_io(event, &sandbox->status_source, sandbox->status_fd, EPOLLIN, on_status,
                             sandbox);
@@ -498,9 +492,9 @@ static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandb
         sandbox->host = host;
         sandbox->created_nsec = clock_monotonic_nsec();
         sandbox->create_ticket = spec->ticket;
-        sandbox->open_files = spec->request->limits->open_files;
-        sandbox->memory_bytes = spec->request->limits->memory_bytes;
+        sandbox->limits = limits_from_message(spec->request->limits);
         sandbox->init_pidfd = sandbox->status_fd = sandbox->oom_fd = sandbox->template_fd = -1;
+        sandbox->scratch_fd = -1;
         sandbox->netns = NETNS_NONE;
         (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", spec->request->sandbox_id);
         return sandbox;
@@ -511,8 +505,10 @@ static int lock_template(struct sandbox *sandbox, const struct template *templat
                          struct failure *ret_failure)
 {
         sandbox->template_fd = open(template->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (sandbox->template_fd >= 0 && flock(sandbox->template_fd, LOCK_SH | LOCK_NB) == 0)
+        if (sandbox->template_fd >= 0 && flock(sandbox->template_fd, LOCK_SH | LOCK_NB) == 0) {
+                (void)cgroup_io_device_of(sandbox->template_fd, &sandbox->io_device);
                 return 0;
+        }
         if (failure_reason_of(errno) == FAILURE(EXHAUSTED))
                 failure_set(ret_failure, FAILURE(EXHAUSTED), errno,
                             "cannot open the root of template %s: %s", template->message.digest,
@@ -539,7 +535,7 @@ static int begin_creation(struct sandbox *sandbox, const struct sandbox_spec *sp
                             "all %u id ranges of sandboxes are in use", host->ids->n_ranges);
                 return 1;
         }
-        if (make_groups(sandbox, spec->request->limits, ret_failure)) {
+        if (make_groups(sandbox, ret_failure)) {
                 id_ranges_release(host->ids, sandbox->id_base);
                 return 1;
         }

@@ -18,6 +18,7 @@
 #include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/pressure.h"
 #include "runtime/supervisor/reaper.h"
+#include "runtime/supervisor/sandbox_limits.h"
 #include "runtime/supervisor/traffic.h"
 
 struct egress_wall;
@@ -94,9 +95,10 @@ struct sandbox {
         struct metered usage; /* at its end */
         bool has_usage;       /* that could be read */
         uint32_t id_base;
-        uint32_t open_files;
-        uint64_t memory_bytes; /* its limit */
-        int template_fd;       /* of its root, locked: nobody removes it while it is in use */
+        struct sandbox_limits limits; /* in force */
+        dev_t io_device;              /* that its template is on; zero: none */
+        int template_fd; /* of its root, locked: nobody removes it while it is in use */
+        int scratch_fd;  /* of the mount that its disk limits are of */
 
         struct netns netns; /* its sockets, for hotcell-egress; the namespace is the init's */
 

@@ -147,7 +147,7 @@ static uint64_t count_waiting(const struct sandbox *sandbox, const char *table)
 
 static uint64_t waiting_max(const struct sandbox *sandbox)
 {
-        return MAX(TOLERATED * cgroup_socket_bytes(sandbox->memory_bytes) / WAITING_BYTES,
+        return MAX(TOLERATED * cgroup_socket_bytes(sandbox->limits.memory_bytes) / WAITING_BYTES,
                    (uint64_t)WAITING_MIN);
 }
 

@@ -186,6 +186,24 @@ static bool has_cgroup_pids(const struct wall_context *context, struct wall *wal
         return has_controller(context, wall, CGROUP_PIDS);
 }
 
+static bool has_cgroup_io(const struct wall_context *context, struct wall *wall)
+{
+        _cleanup_(closep) int fd = -1;
+        dev_t device;
+
+        if (!has_controller(context, wall, CGROUP_IO))
+                return false;
+        if (!cgroup_limits_io(context->cgroups)) {
+                say(wall, "the kernel has no throttling of block devices");
+                return false;
+        }
+        fd = open(a_lower_directory(context), O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0 && cgroup_io_device_of(fd, &device) == 0)
+                return true;
+        say(wall, "the template store is on no block device that can be limited");
+        return false;
+}
+
 static bool has_seccomp(const struct wall_context *context, struct wall *wall)
 {
         (void)context;
@@ -372,6 +390,7 @@ static int start_sandbox(const struct wall_context *context, const struct cgroup
                 r = -ECHILD;
         (void)close(spawned.status_fd);
         (void)close(spawned.pidfd);
+        (void)close(spawned.scratch_fd);
         return r;
 }
 
@@ -450,6 +469,9 @@ static const struct wall_row rows[] = {
         { "cgroup_pids", true, has_cgroup_pids,
           "enable the pids controller (systemd: Delegate=yes), or name another group with "
           "--cgroup-parent" },
+        { "cgroup_io", false, has_cgroup_io,
+          "sandboxes with io_bytes_per_second are refused; others need nothing of it: enable the io "
+          "controller (systemd: Delegate=yes), and put the template store on a disk" },
         { "seccomp", true, has_seccomp, FIX_KERNEL },
         { WALL_EGRESS, true, has_egress,
           "run a kernel of version 6.1 or later with BPF in cgroups (CONFIG_CGROUP_BPF), and "

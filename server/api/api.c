@@ -70,6 +70,8 @@ static const struct api_method methods[] = {
           SCOPE_OPERATOR, NULL, false },
         { KEY "ListKeys", &hotcell__v1__list_keys_request__descriptor, api_list_keys,
           SCOPE_OPERATOR, NULL, false },
+        { KEY "UpdateKey", &hotcell__v1__update_key_request__descriptor, api_update_key,
+          SCOPE_OPERATOR, NULL, false },
         { KEY "RevokeKey", &hotcell__v1__revoke_key_request__descriptor, api_revoke_key,
           SCOPE_OPERATOR, NULL, false },
 };

@@ -13,7 +13,7 @@ struct sandbox_watch;
 struct usage_stream;
 
 enum {
-        API_METHODS_N = 22,
+        API_METHODS_N = 23,
         API_SERVICES_N = 3, /* our own methods, health, reflection */
 };
 
@@ -60,6 +60,7 @@ void api_watch_usage(struct api_call *call, const void *request);
 void api_get_server_info(struct api_call *call, const void *request);
 void api_create_key(struct api_call *call, const void *request);
 void api_list_keys(struct api_call *call, const void *request);
+void api_update_key(struct api_call *call, const void *request);
 void api_revoke_key(struct api_call *call, const void *request);
 
 /* Answers to retries of the methods that change something. */

@@ -174,6 +174,8 @@ static const struct {
         [SESSION_E_STREAM_LIMIT] = { REASON_STREAM_LIMIT, NULL, NULL },
         [SESSION_E_UPDATE_RATE] = { REASON_UPDATE_RATE, NULL, NULL },
         [SESSION_E_EGRESS_LIMIT] = { REASON_EGRESS_LIMIT, NULL, NULL },
+        [SESSION_E_CPU_LIMIT] = { REASON_CPU_LIMIT, NULL, NULL },
+        [SESSION_E_LIMIT] = { REASON_LIMIT_NOT_POSSIBLE, NULL, NULL },
 };
 
 static void set_exhausted(struct status *status, const char *whose)
@@ -212,7 +214,8 @@ static void describe_result(struct status *status, const struct api_call *call,
         if (field)
                 status_add_field(status, field, "%s", status->message);
         if (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED) {
-                status_set_quota(status, *result->quota ? result->quota : "server", "%s",
+                status_set_quota(status, *result->quota ? result->quota : "server", "%s%s%s",
+                                 result->limit ? result->limit : "", result->limit ? ": " : "",
                                  *result->message ? result->message
                                                   : reason_info(reason)->sentence);
                 status_set_retry(status, RETRY_USEC);

@@ -1,7 +1,3 @@
-/*
- * Limits come as optional fields and are resolved against the operator's defaults and maxima: what
- * is unset gets the default, what is above the maximum is refused, never clamped.
- */
 #include "server/api/check.h"
 
 #include <inttypes.h>
@@ -10,14 +6,15 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "server/api/amount.h"
 #include "server/api/api_private.h"
 #include "server/api/check_egress.h"
+#include "server/api/check_limits.h"
 
 enum {
         USEC_PER_SEC = 1000000,
         NSEC_PER_USEC = 1000,
         NSEC_PER_SEC = 1000000000,
-        FIELD_PATH = 192,
         LABELS_MAX = 64,
         LABEL_KEY_MAX = 63,
         LABEL_VALUE_MAX = 1024,
@@ -27,60 +24,8 @@ enum {
         PAGE_SIZE_MAX = 1000,
 };
 
-/* Files count as memory; below this room a full disk would end the interpreter for want of memory.
- */
-static const int64_t disk_headroom_bytes = 64 << 20;
-
-/* Largest first. */
-struct amount_unit {
-        int64_t size;
-        const char *name;
-};
-
-static const struct amount_unit byte_units[] = {
-        { INT64_C(1) << 40, "TiB" }, { 1 << 30, "GiB" }, { 1 << 20, "MiB" },
-        { 1 << 10, "KiB" },          { 1, "B" },
-};
-
-static const struct amount_unit time_units[] = {
-        { INT64_C(86400) * USEC_PER_SEC, "d" },
-        { INT64_C(3600) * USEC_PER_SEC, "h" },
-        { INT64_C(60) * USEC_PER_SEC, "min" },
-        { USEC_PER_SEC, "s" },
-        { 1000, "ms" },
-        { 1, "us" },
-};
-
 /* Longest representable duration that we take (10,000 years, as google.protobuf.Duration). */
 static const int64_t duration_max_seconds = 315576000000;
-
-enum { AMOUNT_TEXT = 40 };
-
-/* `96 MiB`, `30 d`: in the largest unit of which it is a whole number; the last one is 1. */
-static const char *show_amount(int64_t amount, const struct amount_unit *units,
-                               char ret_text[static AMOUNT_TEXT])
-{
-        while (units->size > 1 && (amount == 0 || amount % units->size != 0))
-                units++;
-        (void)snprintf(ret_text, AMOUNT_TEXT, "%" PRId64 " %s", amount / units->size, units->name);
-        return ret_text;
-}
-
-static const char *show_bytes(int64_t n_bytes, char ret_text[static AMOUNT_TEXT])
-{
-        return show_amount(n_bytes, byte_units, ret_text);
-}
-
-static const char *show_duration(int64_t usec, char ret_text[static AMOUNT_TEXT])
-{
-        return show_amount(usec, time_units, ret_text);
-}
-
-/* Prefixes and names are ours, and short. */
-static void join_path(char ret_path[static FIELD_PATH], const char *prefix, const char *name)
-{
-        (void)snprintf(ret_path, FIELD_PATH, "%.120s.%.60s", prefix, name);
-}
 
 /* A duration of zero or more, in microseconds. */
 static bool check_duration(struct api_call *call, const char *field,
@@ -123,7 +68,7 @@ bool check_ruled_duration(struct api_call *call, const char *field,
 
                 api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field,
                                "is above this server's maximum of %s",
-                               show_duration(rule->max_usec, max));
+                               amount_show_duration(rule->max_usec, max));
                 return false;
         }
         return true;
@@ -166,7 +111,7 @@ bool check_expire_time(struct api_call *call, const char *field,
 
                 api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field,
                                "is further away than this server's longest lifetime of %s",
-                               show_duration(limits->ttl_max_usec, max));
+                               amount_show_duration(limits->ttl_max_usec, max));
                 return false;
         }
         return true;
@@ -296,180 +241,6 @@ bool check_working_directory(struct api_call *call, const char *field, const cha
         return false;
 }
 
-enum limit_unit {
-        LIMIT_COUNT,
-        LIMIT_BYTES,
-        LIMIT_CPU_MILLIS,
-};
-
-/* One optional integer limit. */
-struct limit_field {
-        const char *prefix;
-        const char *name;
-        bool is_set;
-        int64_t value;
-        int64_t min;
-        int64_t max;
-        int64_t fallback;
-        enum limit_unit unit;
-};
-
-/* People think in CPUs and MiB, the field counts in thousandths and bytes: both are told. */
-static void blame_range(struct api_call *call, const char *path, const struct limit_field *field)
-{
-        char min[AMOUNT_TEXT], max[AMOUNT_TEXT];
-
-        switch (field->unit) {
-        case LIMIT_COUNT:
-                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, path,
-                               "must be from %" PRId64 " to %" PRId64, field->min, field->max);
-                break;
-        case LIMIT_BYTES:
-                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, path,
-                               "must be from %s to %s (%" PRId64 " to %" PRId64 " bytes)",
-                               show_bytes(field->min, min), show_bytes(field->max, max), field->min,
-                               field->max);
-                break;
-        case LIMIT_CPU_MILLIS:
-                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, path,
-                               "must be from %g to %g CPUs (%" PRId64 " to %" PRId64
-                               " thousandths of one)",
-                               (double)field->min / 1000, (double)field->max / 1000, field->min,
-                               field->max);
-                break;
-        }
-}
-
-static bool check_limit(struct api_call *call, const struct limit_field *field, int64_t *ret_value)
-{
-        char path[FIELD_PATH];
-
-        *ret_value = field->is_set ? field->value : field->fallback;
-        if (!field->is_set || (field->value >= field->min && field->value <= field->max))
-                return true;
-        join_path(path, field->prefix, field->name);
-        blame_range(call, path, field);
-        return false;
-}
-
-bool check_execution_limits(struct api_call *call, const char *prefix,
-                            const Hotcell__V1__Limits *limits,
-                            const struct execution_limits *fallback,
-                            struct execution_limits *ret_limits)
-{
-        const struct api_limits *rules = &call->api->limits;
-        const struct execution_limits *max = &rules->sandbox_max.execution;
-        struct duration_rule timeout = { fallback->timeout_usec, max->timeout_usec,
-                                         rules->allow_no_execution_timeout };
-        struct limit_field output = { prefix,
-                                      "output_bytes",
-                                      .min = 1,
-                                      .max = max->output_bytes,
-                                      .fallback = fallback->output_bytes,
-                                      .unit = LIMIT_BYTES };
-        char path[FIELD_PATH];
-        bool good;
-
-        if (!limits) {
-                *ret_limits = *fallback;
-                return true;
-        }
-        output.is_set = limits->_output_bytes_case != HOTCELL__V1__LIMITS___OUTPUT_BYTES__NOT_SET;
-        output.value = limits->output_bytes;
-        join_path(path, prefix, "timeout");
-        good = check_ruled_duration(call, path, limits->timeout, &timeout,
-                                    &ret_limits->timeout_usec);
-        return check_limit(call, &output, &ret_limits->output_bytes) && good;
-}
-
-/* The smallest sandbox that can start an interpreter, start at all. */
-enum {
-        MEMORY_MIN_BYTES = 96 << 20,
-        DISK_MIN_BYTES = 1 << 20,
-        PROCESSES_MIN = 8,
-        OPEN_FILES_MIN = 32,
-        CPU_MIN_MILLIS = 10,
-};
-
-static void check_disk_below_memory(struct api_call *call, const char *prefix,
-                                    const struct sandbox_limits *limits)
-{
-        char path[FIELD_PATH], other[AMOUNT_TEXT];
-
-        if (limits->disk_bytes <= limits->memory_bytes - disk_headroom_bytes)
-                return;
-        join_path(path, prefix, "disk_bytes");
-        api_call_blame(call, REASON_LIMITS_CONFLICT, path,
-                       "must be at least 64 MiB below memory_bytes, which is %s, since files count "
-                       "as memory",
-                       show_bytes(limits->memory_bytes, other));
-        join_path(path, prefix, "memory_bytes");
-        api_call_blame(call, REASON_LIMITS_CONFLICT, path,
-                       "must be at least 64 MiB above disk_bytes, which is %s",
-                       show_bytes(limits->disk_bytes, other));
-}
-
-/* An unset disk limit gives way to a set memory limit: half of it, if the default does not fit. */
-static int64_t disk_fallback(const struct sandbox_limits *defaults, int64_t memory_bytes)
-{
-        int64_t room = memory_bytes - disk_headroom_bytes;
-
-        return defaults->disk_bytes <= room ? defaults->disk_bytes
-                                            : MAX(room / 2, (int64_t)DISK_MIN_BYTES);
-}
-
-static bool check_sandbox_limits(struct api_call *call, const char *prefix,
-                                 const Hotcell__V1__SandboxLimits *limits,
-                                 struct sandbox_limits *ret_limits)
-{
-        const struct sandbox_limits *defaults = &call->api->limits.sandbox_default;
-        const struct sandbox_limits *max = &call->api->limits.sandbox_max;
-        static const Hotcell__V1__SandboxLimits unset = HOTCELL__V1__SANDBOX_LIMITS__INIT;
-        const Hotcell__V1__SandboxLimits *l = limits ? limits : &unset;
-        int64_t cpu, processes, open_files;
-        char path[FIELD_PATH];
-        bool good = true;
-
-        good &= check_limit(call,
-                            &(struct limit_field){ prefix, "memory_bytes",
-                                                   l->_memory_bytes_case != 0, l->memory_bytes,
-                                                   MEMORY_MIN_BYTES, max->memory_bytes,
-                                                   defaults->memory_bytes, LIMIT_BYTES },
-                            &ret_limits->memory_bytes);
-        good &= check_limit(call,
-                            &(struct limit_field){ prefix, "cpu_millis", l->_cpu_millis_case != 0,
-                                                   l->cpu_millis, CPU_MIN_MILLIS, max->cpu_millis,
-                                                   defaults->cpu_millis, LIMIT_CPU_MILLIS },
-                            &cpu);
-        good &= check_limit(call,
-                            &(struct limit_field){ prefix, "processes", l->_processes_case != 0,
-                                                   l->processes, PROCESSES_MIN, max->processes,
-                                                   defaults->processes, LIMIT_COUNT },
-                            &processes);
-        good &= check_limit(call,
-                            &(struct limit_field){ prefix, "open_files", l->_open_files_case != 0,
-                                                   l->open_files, OPEN_FILES_MIN, max->open_files,
-                                                   defaults->open_files, LIMIT_COUNT },
-                            &open_files);
-        good &= check_limit(
-                call,
-                &(struct limit_field){ prefix, "disk_bytes", l->_disk_bytes_case != 0,
-                                       l->disk_bytes, DISK_MIN_BYTES, max->disk_bytes,
-                                       disk_fallback(defaults, ret_limits->memory_bytes),
-                                       LIMIT_BYTES },
-                &ret_limits->disk_bytes);
-        join_path(path, prefix, "execution");
-        good &= check_execution_limits(call, path, l->execution, &defaults->execution,
-                                       &ret_limits->execution);
-        if (!good)
-                return false;
-        ret_limits->cpu_millis = (int32_t)cpu;
-        ret_limits->processes = (int32_t)processes;
-        ret_limits->open_files = (int32_t)open_files;
-        check_disk_below_memory(call, prefix, ret_limits);
-        return !api_call_has_blame(call);
-}
-
 static bool check_lifetime(struct api_call *call, const char *prefix,
                            const Hotcell__V1__SandboxSpec *spec,
                            struct sandbox_request *ret_request)
@@ -533,6 +304,26 @@ bool check_spec(struct api_call *call, const char *prefix, const Hotcell__V1__Sa
         if (check_egress(call, path, spec->egress))
                 ret_spec->request.egress = call->egress;
         return !api_call_has_blame(call) && !call->arena.failed;
+}
+
+static int64_t check_quota(struct api_call *call, const char *field, int64_t quota)
+{
+        if (quota < 0)
+                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field,
+                               "must not be negative; zero is no quota");
+        return quota;
+}
+
+struct key_quotas check_quotas(struct api_call *call, const Hotcell__V1__KeyQuotas *quotas)
+{
+        if (!quotas)
+                return (struct key_quotas){ 0 };
+        return (struct key_quotas){
+                .sandboxes = check_quota(call, "quotas.sandboxes", quotas->sandboxes),
+                .memory_bytes = check_quota(call, "quotas.memory_bytes", quotas->memory_bytes),
+                .cpu_millis = check_quota(call, "quotas.cpu_millis", quotas->cpu_millis),
+                .executions = check_quota(call, "quotas.executions", quotas->executions),
+        };
 }
 
 bool check_page_size(struct api_call *call, int32_t page_size, size_t *ret_limit)

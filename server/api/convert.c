@@ -91,6 +91,13 @@ Hotcell__V1__SandboxLimits *convert_sandbox_limits(struct arena *arena,
         message->_open_files_case = HOTCELL__V1__SANDBOX_LIMITS___OPEN_FILES_OPEN_FILES;
         message->open_files = limits->open_files;
         message->execution = convert_limits(arena, &limits->execution);
+        message->_cpu_weight_case = HOTCELL__V1__SANDBOX_LIMITS___CPU_WEIGHT_CPU_WEIGHT;
+        message->cpu_weight = limits->cpu_weight;
+        message->_disk_inodes_case = HOTCELL__V1__SANDBOX_LIMITS___DISK_INODES_DISK_INODES;
+        message->disk_inodes = limits->disk_inodes;
+        message->_io_bytes_per_second_case =
+                HOTCELL__V1__SANDBOX_LIMITS___IO_BYTES_PER_SECOND_IO_BYTES_PER_SECOND;
+        message->io_bytes_per_second = limits->io_bytes_per_second;
         return message;
 }
 
@@ -256,6 +263,20 @@ Hotcell__V1__EgressEvent *convert_egress_event(struct arena *arena,
         return message;
 }
 
+static Hotcell__V1__KeyQuotas *convert_quotas(struct arena *arena, const struct key_quotas *quotas)
+{
+        Hotcell__V1__KeyQuotas *message = arena_new(arena, Hotcell__V1__KeyQuotas);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__key_quotas__init(message);
+        message->sandboxes = quotas->sandboxes;
+        message->memory_bytes = quotas->memory_bytes;
+        message->cpu_millis = quotas->cpu_millis;
+        message->executions = quotas->executions;
+        return message;
+}
+
 Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record)
 {
         Hotcell__V1__Key *message = arena_new(arena, Hotcell__V1__Key);
@@ -271,6 +292,7 @@ Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *reco
         message->last_used_time = convert_time(arena, record->last_used_time_usec);
         message->state = (Hotcell__V1__KeyState)key_state(record, time_now_usec());
         message->owner = unconst(record->owner);
+        message->quotas = convert_quotas(arena, &record->quotas);
         message->scopes = arena_new_array(arena, char *, _SCOPE_KEY_N);
         for (int i = 0; message->scopes && i < _SCOPE_KEY_N; i++)
                 if (record->scopes & BIT(i))

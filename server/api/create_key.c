@@ -80,6 +80,11 @@ void api_create_key(struct api_call *call, const void *message)
                 (void)check_name(call, "name", request->name);
         key.scopes = read_scopes(call, request);
         key.expire_time_usec = read_lifetime(call, request);
+        key.quotas = check_quotas(call, request->quotas);
+        if (request->quotas && *request->owner_key_id)
+                api_call_blame(
+                        call, REASON_INVALID_FIELD, "quotas",
+                        "are those of the owner that the key shares; UpdateKey changes them");
         if (api_call_has_blame(call)) {
                 api_call_fail_blamed(call);
                 return;

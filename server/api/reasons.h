@@ -58,6 +58,8 @@
           "As many executions, or as much code, wait in the context or its sandbox as may.")        \
         X(MEMORY_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                     \
           "The memory limits of all sandboxes, or of the owner's, add up to what may be promised.") \
+        X(CPU_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                        \
+          "The CPU limits of all sandboxes, or of the owner's, add up to what may be promised.")    \
         X(CREATION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                   \
           "As many sandboxes are being made as may be at once.")                                    \
         X(EXECUTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                  \
@@ -86,6 +88,8 @@
         X(EXECUTION_ENDED, RPC_FAILED_PRECONDITION, "The execution is over; it can only be read.")  \
         X(WALL_MISSING, RPC_FAILED_PRECONDITION,                                                    \
           "A wall between sandboxes and the host does not hold, so none is made.")                  \
+        X(LIMIT_NOT_POSSIBLE, RPC_FAILED_PRECONDITION,                                              \
+          "More is used now than the limit would allow, or the host has nothing that holds it.")    \
         X(EGRESS_UNAVAILABLE, RPC_FAILED_PRECONDITION,                                              \
           "Nothing keeps egress to the policy here, so it is not made or not changed.")             \
         X(KERNEL_FAILED, RPC_FAILED_PRECONDITION,                                                   \

@@ -4,6 +4,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/check_egress.h"
+#include "server/api/check_limits.h"
 #include "server/api/convert.h"
 #include "server/api/request_id.h"
 
@@ -92,9 +93,11 @@ static void read_path(struct api_call *call, const char *path,
                 (void)update_fields[i].read(call, request, update, labels);
                 return;
         }
+        if (check_limits_path(call, path, request->limits, update))
+                return;
         api_call_blame(call, REASON_INVALID_FIELD, "update_mask",
                        "has an unknown path; known are labels, expire_time, ttl, idle_timeout, "
-                       "egress");
+                       "egress, limits and what is in them, such as limits.memory_bytes");
 }
 
 static void on_done(void *userdata, const struct session_result *result,

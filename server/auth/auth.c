@@ -336,6 +336,7 @@ struct change {
         auth_on_key on_done;
         void *userdata;
         struct key_record key;
+        unsigned set_quotas;
         char secret[SECRET_BUFFER];
 };
 
@@ -349,6 +350,7 @@ static void change_freep(struct change **change)
 static void on_key_inserted(void *userdata, int result)
 {
         _cleanup_(change_freep) struct change *change = userdata;
+        const struct key_quotas *shared;
 
         change->auth->n_creating--;
         if (result == STORE_E_NAME_IN_USE)
@@ -359,6 +361,10 @@ static void on_key_inserted(void *userdata, int result)
                 change->on_done(change->userdata, result, NULL, NULL);
                 return;
         }
+        /* They may have changed since it was asked for. */
+        shared = auth_quotas_of(change->auth, change->key.owner);
+        if (shared)
+                change->key.quotas = *shared;
         add_newest(change->auth, &change->key);
         plan_expiry(change->auth, time_now_usec());
         log_info("an api key was created key_id=%s", change->key.key_id);
@@ -374,7 +380,8 @@ static int make_key(const struct key_request *request, const struct key_record *
         assert((request->scopes & ~(unsigned)SCOPES_OF_KEYS) == 0);
         *ret_key = (struct key_record){ .create_time_usec = time_now_usec(),
                                         .scopes = request->scopes,
-                                        .expire_time_usec = request->expire_time_usec };
+                                        .expire_time_usec = request->expire_time_usec,
+                                        .quotas = shared ? shared->quotas : request->quotas };
         if (n_name >= sizeof(ret_key->name))
                 return error_origin(-ENAMETOOLONG);
         (void)memcpy(ret_key->name, request->name, n_name + 1);
@@ -473,4 +480,71 @@ const struct key_record *auth_list(const struct auth *auth, size_t *ret_n)
 {
         *ret_n = auth->n_keys;
         return auth->keys;
+}
+
+static void merge_quotas(struct key_quotas *quotas, unsigned set, const struct key_quotas *wanted)
+{
+        if (set & BIT(KEY_QUOTA_SANDBOXES))
+                quotas->sandboxes = wanted->sandboxes;
+        if (set & BIT(KEY_QUOTA_MEMORY))
+                quotas->memory_bytes = wanted->memory_bytes;
+        if (set & BIT(KEY_QUOTA_CPU))
+                quotas->cpu_millis = wanted->cpu_millis;
+        if (set & BIT(KEY_QUOTA_EXECUTIONS))
+                quotas->executions = wanted->executions;
+}
+
+/* As the store did it, and in the same order. */
+static void on_quotas_set(void *userdata, int result)
+{
+        _cleanup_(change_freep) struct change *change = userdata;
+        struct auth *auth = change->auth;
+        struct key_record *key = find_by_id(auth, change->key.key_id);
+
+        if (result == STORE_E_NOT_FOUND || (result == 0 && !key))
+                result = AUTH_E_NOT_FOUND;
+        if (result) {
+                change->on_done(change->userdata, result, NULL, NULL);
+                return;
+        }
+        for (size_t i = 0; i < auth->n_keys; i++)
+                if (strcmp(auth->keys[i].owner, key->owner) == 0)
+                        merge_quotas(&auth->keys[i].quotas, change->set_quotas,
+                                     &change->key.quotas);
+        log_info("the quotas of an owner were changed key_id=%s owner=%s", key->key_id, key->owner);
+        change->on_done(change->userdata, 0, key, NULL);
+}
+
+void auth_update_key(struct auth *auth, const char *key_id, unsigned set,
+                     const struct key_quotas *quotas, auth_on_key on_done, void *userdata)
+{
+        const struct key_record *key = find_by_id(auth, key_id);
+        struct change *change;
+
+        if (!key) {
+                on_done(userdata, AUTH_E_NOT_FOUND, NULL, NULL);
+                return;
+        }
+        change = calloc(1, sizeof(*change));
+        if (!change) {
+                on_done(userdata, error_origin(-ENOMEM), NULL, NULL);
+                return;
+        }
+        *change = (struct change){
+                .auth = auth,
+                .on_done = on_done,
+                .userdata = userdata,
+                .key = *key,
+                .set_quotas = set,
+        };
+        change->key.quotas = *quotas;
+        store_set_quotas(auth->store, key->key_id, set, quotas, on_quotas_set, change);
+}
+
+const struct key_quotas *auth_quotas_of(const struct auth *auth, const char *owner)
+{
+        for (size_t i = 0; i < auth->n_keys; i++)
+                if (strcmp(auth->keys[i].owner, owner) == 0)
+                        return &auth->keys[i].quotas;
+        return NULL;
 }

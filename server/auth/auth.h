@@ -76,6 +76,7 @@ struct key_request {
         unsigned scopes;          /* BIT(enum scope), of SCOPES_OF_KEYS */
         int64_t expire_time_usec; /* zero: never */
         const char *owner_key_id; /* the key, good or not, whose owner it shares; "": its own */
+        struct key_quotas quotas; /* of an owner of its own; else those that its owner has */
 };
 
 /* AUTH_E_NAME_IN_USE, AUTH_E_KEY_LIMIT; AUTH_E_NOT_FOUND: there is no such key to share with. */
@@ -85,6 +86,13 @@ void auth_create_key(struct auth *auth, const struct key_request *request, auth_
 /* From the callback on, the key lets nobody in, and the observer was told. Revoking again succeeds.
  * AUTH_E_NOT_FOUND. */
 void auth_revoke_key(struct auth *auth, const char *key_id, auth_on_key on_done, void *userdata);
+
+/* Sets those in @set (BIT(enum key_quota)) for all keys that share its owner. AUTH_E_NOT_FOUND. */
+void auth_update_key(struct auth *auth, const char *key_id, unsigned set,
+                     const struct key_quotas *quotas, auth_on_key on_done, void *userdata);
+
+/* NULL: no key has that owner. */
+const struct key_quotas *auth_quotas_of(const struct auth *auth, const char *owner);
 
 enum key_state key_state(const struct key_record *key, int64_t now_usec);
 

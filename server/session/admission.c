@@ -25,6 +25,8 @@ static const struct {
         [SESSION_SHARE_SANDBOXES] = { "sandboxes", "sandboxes", SESSION_E_SANDBOX_LIMIT, 1000000 },
         [SESSION_SHARE_MEMORY] = { "memory_bytes", "bytes of memory promised",
                                    SESSION_E_MEMORY_LIMIT, 1000000 },
+        [SESSION_SHARE_CPU] = { "cpu_millis", "thousandths of CPUs promised", SESSION_E_CPU_LIMIT,
+                                1000000 },
         [SESSION_SHARE_CREATIONS] = { "creations", "sandboxes being made", SESSION_E_CREATION_LIMIT,
                                       200000 },
         [SESSION_SHARE_EXECUTIONS] = { "executions", "contexts with work",
@@ -78,6 +80,7 @@ static struct session_result refuse(struct session *session, const char *owner,
                                    session->shares.used[share], shares[share].what,
                                    rules->total[share]);
         }
+        result.limit = shares[share].name;
         result.retry_usec = shares[share].retry_usec;
         log_refusal(session, owner, shares[share].name);
         return result;
@@ -185,8 +188,41 @@ struct session_result admit_room(struct session *session, const struct sandbox_r
                 result = admit_share(session, request->owner, SESSION_SHARE_MEMORY,
                                      request->limits.memory_bytes);
         if (result.outcome == 0)
+                result = admit_share(session, request->owner, SESSION_SHARE_CPU,
+                                     request->limits.cpu_millis);
+        if (result.outcome == 0)
                 result = admit_share(session, request->owner, SESSION_SHARE_CREATIONS, 1);
         return result;
+}
+
+struct session_result admit_promise(const struct sandbox *sandbox,
+                                    const struct sandbox_limits *limits)
+{
+        const struct sandbox_limits *promised = &sandbox->limiting.promised;
+        const char *owner = sandbox->record.owner;
+        struct session_result result = { 0 };
+
+        /* Whoever has less than before is welcome, however much others have. */
+        if (limits->memory_bytes > promised->memory_bytes)
+                result = admit_share(sandbox->session, owner, SESSION_SHARE_MEMORY,
+                                     limits->memory_bytes - promised->memory_bytes);
+        if (result.outcome == 0 && limits->cpu_millis > promised->cpu_millis)
+                result = admit_share(sandbox->session, owner, SESSION_SHARE_CPU,
+                                     limits->cpu_millis - promised->cpu_millis);
+        return result;
+}
+
+void sandbox_promise(struct sandbox *sandbox, const struct sandbox_limits *limits)
+{
+        struct sandbox_limits *promised = &sandbox->limiting.promised;
+
+        if (!sandbox->holder)
+                return;
+        share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY,
+                         limits->memory_bytes - promised->memory_bytes);
+        share_owner_take(sandbox->holder, SESSION_SHARE_CPU,
+                         limits->cpu_millis - promised->cpu_millis);
+        *promised = *limits;
 }
 
 int sandbox_take_shares(struct sandbox *sandbox)
@@ -197,7 +233,7 @@ int sandbox_take_shares(struct sandbox *sandbox)
         if (!sandbox->holder)
                 return -ENOMEM;
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, 1);
-        share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY, record->limits.memory_bytes);
+        sandbox_promise(sandbox, &record->limits);
         take_egress_shares(sandbox->holder, record->egress, NULL);
         if (record->state == SANDBOX_CREATING)
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, 1);
@@ -212,8 +248,7 @@ void sandbox_give_shares(struct sandbox *sandbox)
         if (sandbox->record.state == SANDBOX_CREATING) /* not begun */
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
-        share_owner_take(sandbox->holder, SESSION_SHARE_MEMORY,
-                         -sandbox->record.limits.memory_bytes);
+        sandbox_promise(sandbox, &(struct sandbox_limits){ 0 });
         take_egress_shares(sandbox->holder, NULL, sandbox->record.egress);
         sandbox->holder = share_owner_release(sandbox->holder);
 }

@@ -38,6 +38,10 @@ struct session_result admit_rules_on_way(const struct sandbox *sandbox,
 /* Now these are of the sandbox's; zero: it has none on their way any more. */
 void sandbox_set_rules_on_way(struct sandbox *sandbox, int64_t n_rules);
 
+/* Outcome 0: the owner may be charged with these limits of the sandbox. */
+struct session_result admit_promise(const struct sandbox *sandbox,
+                                    const struct sandbox_limits *limits);
+
 /* It may be updated; counts. */
 struct session_result admit_update(struct sandbox *sandbox);
 

@@ -26,6 +26,8 @@ void call_free(struct call *call)
         struct session *session = call->session;
 
         sandbox_record_deinit(&call->before);
+        pairs_deinit(&call->wanted_labels);
+        (void)egress_release(call->wanted.egress);
         (void)sd_event_source_disable_unref(call->retry);
         free(call);
         session->n_pending--;

@@ -16,8 +16,13 @@ struct call {
         void *userdata;
         /* How a failure is told to its callback. */
         void (*fail)(struct call *call, const struct session_result *result);
-        struct sandbox_record before;  /* of an update: what to go back to */
-        uint64_t update;               /* which of the sandbox's updates it is */
+        struct sandbox_record before; /* of an update: what to go back to */
+        uint64_t update;              /* which of the sandbox's updates it is */
+        bool sets_limits;             /* it is about limits, which the runtime was asked for: */
+        struct sandbox_limits limits; /* these; meanwhile all of it is kept */
+        struct sandbox_update wanted;
+        struct pairs wanted_labels;
+        char etag[ETAG_BUFFER];
         bool sets_egress;              /* it is about the policy, */
         bool has_new_egress;           /* and replaces it */
         struct request_record request; /* to be forgotten if it fails */
@@ -35,3 +40,10 @@ void call_fail_without_sandbox(struct call *call);
 
 /* Fails the call now, and frees it. */
 void call_fail(struct call *call, const struct session_result *result);
+
+/* One about a sandbox; NULL: @on_done was told that there is no memory. */
+struct call *sandbox_call(struct session *session, const char *owner, const char *id,
+                          session_on_sandbox on_done, void *userdata);
+
+/* Whether it is still as the client saw it; NULL or empty: it does not care. */
+struct session_result admit_etag(const struct sandbox *sandbox, const char *etag);

@@ -38,6 +38,20 @@ static uint64_t sum_labels(const struct pairs *labels)
         return sum;
 }
 
+static uint64_t add_limits(uint64_t hash, const struct sandbox_limits *limits)
+{
+        hash = add_number(hash, (uint64_t)limits->memory_bytes);
+        hash = add_number(hash, (uint64_t)limits->cpu_millis);
+        hash = add_number(hash, (uint64_t)limits->cpu_weight);
+        hash = add_number(hash, (uint64_t)limits->processes);
+        hash = add_number(hash, (uint64_t)limits->disk_bytes);
+        hash = add_number(hash, (uint64_t)limits->disk_inodes);
+        hash = add_number(hash, (uint64_t)limits->open_files);
+        hash = add_number(hash, (uint64_t)limits->io_bytes_per_second);
+        hash = add_number(hash, (uint64_t)limits->execution.timeout_usec);
+        return add_number(hash, (uint64_t)limits->execution.output_bytes);
+}
+
 void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG_BUFFER])
 {
         uint64_t hash = add_number(basis, sum_labels(&record->labels));
@@ -45,5 +59,6 @@ void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG
         hash = add_number(hash, (uint64_t)record->expire_time_usec);
         hash = add_number(hash, (uint64_t)record->idle_timeout_usec);
         hash = add_number(hash, (uint64_t)record->egress_version);
+        hash = add_limits(hash, &record->limits);
         (void)snprintf(ret_etag, ETAG_BUFFER, "%016" PRIx64, hash);
 }

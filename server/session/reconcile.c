@@ -22,6 +22,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "server/session/limiting.h"
 #include "server/session/living_copy.h"
 #include "server/session/reconcile_private.h"
 
@@ -369,6 +370,7 @@ static void settle(struct reconciliation *reconciliation)
         deliver_heard(reconciliation);
         reconciliation_hold(reconciliation);
         session_restore_all(reconciliation->session, on_policies_restored, reconciliation);
+        session_restore_limits(reconciliation->session);
         reconciliation->session->has_adopted = true;
         egress_client_resume(reconciliation->session->egress_client);
 }

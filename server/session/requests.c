@@ -7,7 +7,8 @@
 #include "runtime/base/text.h"
 #include "server/session/session_private.h"
 
-enum { PROTOCOL_KEEPS = 2 }; /* first version of the runtime's protocol with KeepDescriptors */
+/* First versions of the runtime's protocol with KeepDescriptors, and with UpdateLimits. */
+enum { PROTOCOL_KEEPS = 2, PROTOCOL_LIMITS = 4 };
 
 static const int outcomes_of_reasons[] = {
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_UNSPECIFIED] =
@@ -22,6 +23,7 @@ static const int outcomes_of_reasons[] = {
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_WALL_MISSING] =
                 SESSION_E_WALL_MISSING,
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EGRESS] = SESSION_E_EGRESS,
+        [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_LIMIT] = SESSION_E_LIMIT,
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_EXHAUSTED] = SESSION_E_HOST_EXHAUSTED,
         [HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_SANDBOX_ENDED] =
                 SESSION_E_SANDBOX_ENDED,
@@ -51,6 +53,22 @@ struct session_result result_of_runtime(const Hotcell__Runtime__V1__FromRuntime 
         if ((unsigned)failure->reason < ARRAY_SIZE(outcomes_of_reasons))
                 outcome = outcomes_of_reasons[failure->reason];
         return result_of(outcome, "The runtime refused %s: %.160s", what, failure->message);
+}
+
+Hotcell__Runtime__V1__SandboxLimits limits_to_runtime(const struct sandbox_limits *limits)
+{
+        Hotcell__Runtime__V1__SandboxLimits wire;
+
+        hotcell__runtime__v1__sandbox_limits__init(&wire);
+        wire.memory_bytes = (uint64_t)limits->memory_bytes;
+        wire.cpu_millis = (uint32_t)limits->cpu_millis;
+        wire.processes = (uint32_t)limits->processes;
+        wire.disk_bytes = (uint64_t)limits->disk_bytes;
+        wire.open_files = (uint32_t)limits->open_files;
+        wire.cpu_weight = (uint32_t)limits->cpu_weight;
+        wire.disk_inodes = (uint64_t)limits->disk_inodes;
+        wire.io_bytes_per_second = (uint64_t)limits->io_bytes_per_second;
+        return wire;
 }
 
 static int outcome_of_client(int r)
@@ -107,6 +125,13 @@ bool session_can_keep(const struct session *session)
         const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
 
         return welcome && welcome->protocol >= PROTOCOL_KEEPS;
+}
+
+bool session_can_limit(const struct session *session)
+{
+        const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+
+        return welcome && welcome->protocol >= PROTOCOL_LIMITS;
 }
 
 int session_keep(struct session *session, const char *sandbox_id, const char *process_id,

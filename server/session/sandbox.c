@@ -206,6 +206,7 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 map_remove(&sandbox->session->names, &sandbox->by_name);
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
         (void)sd_event_source_disable_unref(sandbox->idle_timer);
+        (void)sd_event_source_disable_unref(sandbox->limiting.retry);
         free(sandbox->request);
         sandbox_give_shares(sandbox);
         sandbox_record_deinit(&sandbox->record);
@@ -392,6 +393,7 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
         if (answer &&
             answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_SANDBOX_CREATED) {
                 sandbox->is_in_runtime = true;
+                limiting_made(sandbox);
                 add_cgroup(sandbox, answer->sandbox_created->cgroup_id);
                 if (enforcement_is_needed(sandbox))
                         put_policy_in_force(sandbox);
@@ -408,19 +410,12 @@ static void on_runtime_created(void *userdata, const Hotcell__Runtime__V1__FromR
 
 static int request_creation(struct sandbox *sandbox)
 {
-        const struct sandbox_limits *limits = &sandbox->record.limits;
         Hotcell__Runtime__V1__ToRuntime request;
         Hotcell__Runtime__V1__CreateSandbox create;
-        Hotcell__Runtime__V1__SandboxLimits wire;
+        Hotcell__Runtime__V1__SandboxLimits wire = limits_to_runtime(&sandbox->record.limits);
 
         hotcell__runtime__v1__to_runtime__init(&request);
         hotcell__runtime__v1__create_sandbox__init(&create);
-        hotcell__runtime__v1__sandbox_limits__init(&wire);
-        wire.memory_bytes = (uint64_t)limits->memory_bytes;
-        wire.cpu_millis = (uint32_t)limits->cpu_millis;
-        wire.processes = (uint32_t)limits->processes;
-        wire.disk_bytes = (uint64_t)limits->disk_bytes;
-        wire.open_files = (uint32_t)limits->open_files;
         create.sandbox_id = sandbox->record.sandbox_id;
         create.template_digest = sandbox->record.template_digest;
         create.hostname = sandbox->record.sandbox_id;

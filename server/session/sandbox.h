@@ -10,6 +10,7 @@
 #include "server/session/context.h"
 #include "server/session/egress_runs.h"
 #include "server/session/enforcement.h"
+#include "server/session/limiting.h"
 #include "server/session/map.h"
 #include "server/session/pressure.h"
 #include "server/session/session.h"
@@ -64,6 +65,7 @@ struct sandbox {
         struct session_result failure; /* of the creation */
         bool was_ending;               /* a predecessor had begun its end */
         struct enforcement enforcement;
+        struct limiting limiting;
         struct egress_runs egress_runs;
         struct pressures pressures;
         bool is_egress_pending;   /* an update is about its policy */
@@ -71,7 +73,8 @@ struct sandbox {
         bool is_egress_recording; /* and that is not recorded yet */
         struct {
                 uint64_t last; /* number of the update that came last */
-                uint64_t labels, expire_time, idle_timeout; /* and of those that set these last */
+                /* and of those that set these last */
+                uint64_t labels, expire_time, idle_timeout, limits;
         } updates;
         int64_t last_egress_version; /* no version comes twice, also if one was not recorded */
         struct usage_now now;
@@ -96,6 +99,9 @@ void sandbox_create(struct sandbox *sandbox);
 
 /* What it holds of the shares, from its first moment to its last. -ENOMEM. */
 int sandbox_take_shares(struct sandbox *sandbox);
+
+/* What its owner is charged with for its limits is now so much. */
+void sandbox_promise(struct sandbox *sandbox, const struct sandbox_limits *limits);
 void sandbox_give_shares(struct sandbox *sandbox);
 
 /* Begins the end; the first cause stays. */

@@ -49,6 +49,8 @@ enum {
         SESSION_E_STREAM_LIMIT,      /* as many streams are open as may be */
         SESSION_E_UPDATE_RATE,       /* more updates than the owner may make in that time */
         SESSION_E_EGRESS_LIMIT,      /* as many bytes of egress rules are kept as may be */
+        SESSION_E_CPU_LIMIT,         /* as much CPU time is promised as may be */
+        SESSION_E_LIMIT,             /* such a limit cannot be put in force: message says why */
 };
 
 /* How a call went. @message is one sentence for people about what happened to which object; empty
@@ -56,6 +58,7 @@ enum {
 struct session_result {
         int outcome;              /* 0 or SESSION_E_; negative errno: an error of our own */
         char quota[OWNER_BUFFER]; /* whose limit it was: an id; empty: the server's */
+        const char *limit;        /* its name, as `memory_bytes`; NULL: it has none */
         int64_t retry_usec;       /* when to ask again; zero: nobody knows */
         char message[MESSAGE_BUFFER];
 };
@@ -64,6 +67,7 @@ struct session_result {
 enum session_share {
         SESSION_SHARE_SANDBOXES,
         SESSION_SHARE_MEMORY,       /* bytes: the limits of those that live */
+        SESSION_SHARE_CPU,          /* thousandths of CPUs: likewise */
         SESSION_SHARE_CREATIONS,    /* sandboxes that are being made */
         SESSION_SHARE_EXECUTIONS,   /* one of each context that has any: it runs, or is the next */
         SESSION_SHARE_QUEUED,       /* executions behind those */
@@ -86,6 +90,9 @@ enum { SESSION_EGRESS_RULES_MAX = (1 << 19) - 4096 };
 struct session_share_rules {
         int64_t total[_SESSION_SHARE_N];
         int64_t owner_max[_SESSION_SHARE_N]; /* of one who is no operator; zero: only by part */
+        /* What one owner may have by a quota of its own; zero: no quota. NULL: nobody has any. */
+        int64_t (*quota_of)(void *userdata, const char *owner, enum session_share share);
+        void *userdata;
         int owner_percent;    /* what one such owner may have while no other has any; to 100 */
         int operator_percent; /* what is kept for operators; below 100 */
 };
@@ -251,9 +258,27 @@ void session_get_sandbox(struct session *session, const char *owner, const char 
                          session_on_sandbox on_done, void *userdata);
 
 /* Tells apart the values of what an update can change: labels, expire time, idle timeout, egress
- * policy. */
+ * policy, limits. */
 enum { ETAG_BUFFER = 17 };
 void sandbox_etag(const struct sandbox_record *record, char ret_etag[static ETAG_BUFFER]);
+
+/* What of struct sandbox_limits an update sets. */
+enum sandbox_limit {
+        SANDBOX_LIMIT_MEMORY,
+        SANDBOX_LIMIT_CPU,
+        SANDBOX_LIMIT_PROCESSES,
+        SANDBOX_LIMIT_OPEN_FILES,
+        SANDBOX_LIMIT_DISK,
+        SANDBOX_LIMIT_INODES,
+        SANDBOX_LIMIT_WEIGHT,
+        SANDBOX_LIMIT_IO,
+        SANDBOX_LIMIT_TIMEOUT,
+        SANDBOX_LIMIT_OUTPUT,
+        _SANDBOX_LIMIT_N,
+};
+
+/* Files count as memory: so much of that must stay beside them. */
+enum { SESSION_DISK_HEADROOM_BYTES = 64 << 20 };
 
 struct sandbox_update {
         const char *etag; /* only if it is still this; NULL or empty: in any case */
@@ -266,6 +291,8 @@ struct sandbox_update {
         int64_t idle_timeout_usec;
         bool set_egress;
         struct egress *egress; /* as in a request */
+        unsigned set_limits;   /* BIT(enum sandbox_limit) */
+        struct sandbox_limits limits;
 };
 
 void session_update_sandbox(struct session *session, const char *owner, const char *sandbox_id,

@@ -102,6 +102,7 @@ struct session_result result_of_store(int result, const char *what);
 /* The runtime: each comes back as SESSION_E_… and a sentence. @what: such as `sandbox sbx-1`. */
 struct session_result result_of_runtime(const Hotcell__Runtime__V1__FromRuntime *answer,
                                         const char *what);
+Hotcell__Runtime__V1__SandboxLimits limits_to_runtime(const struct sandbox_limits *limits);
 int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *request,
                     runtime_on_answer on_answer, void *userdata);
 int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,
@@ -110,6 +111,7 @@ void session_signal_process(struct session *session, const char *sandbox_id, con
                             int signal);
 /* The runtime keeps descriptors, so that a successor can take a process over. */
 bool session_can_keep(const struct session *session);
+bool session_can_limit(const struct session *session);
 int session_keep(struct session *session, const char *sandbox_id, const char *process_id,
                  const int *fds, size_t n_fds, runtime_on_answer on_answer, void *userdata);
 int session_take_process(struct session *session, const char *sandbox_id, const char *process_id,

@@ -70,6 +70,18 @@ static int64_t free_for_keys(const struct shares *shares, enum session_share sha
         return MAX(total - of_keys - MAX(of_operators, reserve), (int64_t)0);
 }
 
+/* The lowest of what is said of the owner alone; zero: nothing is. */
+static int64_t most_of(const struct shares *shares, const char *name, enum session_share share)
+{
+        const struct session_share_rules *rules = &shares->rules;
+        int64_t most = rules->owner_max[share];
+        int64_t quota = rules->quota_of ? rules->quota_of(rules->userdata, name, share) : 0;
+
+        if (quota > 0 && (most == 0 || quota < most))
+                most = quota;
+        return most;
+}
+
 int shares_check(const struct shares *shares, const char *name, enum session_share share,
                  int64_t amount)
 {
@@ -77,12 +89,14 @@ int shares_check(const struct shares *shares, const char *name, enum session_sha
         int64_t held = held_by(shares, name, share);
         int64_t left = rules->total[share] - shares->used[share];
         double part = (double)rules->owner_percent;
+        int64_t most;
 
         if (amount > left)
                 return SHARES_E_TOTAL;
         if (owner_is_operator(name))
                 return 0;
-        if (rules->owner_max[share] > 0 && amount > rules->owner_max[share] - held)
+        most = most_of(shares, name, share);
+        if (most > 0 && amount > most - held)
                 return SHARES_E_OWNER;
         left = free_for_keys(shares, share);
         if (amount > left)
@@ -100,15 +114,16 @@ int64_t shares_limit_of(const struct shares *shares, const char *name, enum sess
         int64_t held = held_by(shares, name, share);
         int64_t left = free_for_keys(shares, share);
         double part = (double)rules->owner_percent / 100;
-        int64_t limit;
+        int64_t limit, most;
 
         if (owner_is_operator(name))
                 return rules->total[share] - (shares->used[share] - held);
         /* The highest that shares_check lets through. */
         limit = (int64_t)(part * ((double)left + (double)held + 1));
         limit = MIN(limit, held + left);
-        if (rules->owner_max[share] > 0)
-                limit = MIN(limit, rules->owner_max[share]);
+        most = most_of(shares, name, share);
+        if (most > 0)
+                limit = MIN(limit, most);
         return MAX(limit, held);
 }
 

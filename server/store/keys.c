@@ -12,6 +12,7 @@
 struct key_change {
         struct change_job change;
         struct key_record record;
+        unsigned set_quotas; /* BIT(enum key_quota) */
 };
 
 static int insert_work(struct database *database, struct job *job)
@@ -46,6 +47,23 @@ static int revoke_work(struct database *database, struct job *job)
         return r == 0 && sqlite3_changes(database->connection) == 0 ? STORE_E_NOT_FOUND : r;
 }
 
+static int quotas_work(struct database *database, struct job *job)
+{
+        struct key_change *change = CONTAINER_OF(job, struct key_change, change.job);
+        sqlite3_stmt *set = database->statements[STATEMENT_SET_QUOTAS];
+        const struct key_quotas *quotas = &change->record.quotas;
+        int r;
+
+        row_bind_text(set, ":id", change->record.key_id);
+        row_bind_int64(set, ":set", change->set_quotas);
+        row_bind_int64(set, ":sandboxes", quotas->sandboxes);
+        row_bind_int64(set, ":memory_bytes", quotas->memory_bytes);
+        row_bind_int64(set, ":cpu_millis", quotas->cpu_millis);
+        row_bind_int64(set, ":executions", quotas->executions);
+        r = row_run(set);
+        return r == 0 && sqlite3_changes(database->connection) == 0 ? STORE_E_NOT_FOUND : r;
+}
+
 static int touch_work(struct database *database, struct job *job)
 {
         struct key_change *change = CONTAINER_OF(job, struct key_change, change.job);
@@ -66,6 +84,12 @@ static const struct job_class insert_class = {
 static const struct job_class revoke_class = {
         .is_write = true,
         .work = revoke_work,
+        .deliver = change_deliver,
+};
+
+static const struct job_class quotas_class = {
+        .is_write = true,
+        .work = quotas_work,
         .deliver = change_deliver,
 };
 
@@ -106,6 +130,19 @@ void store_revoke_key(struct store *store, const char *key_id, int64_t revoke_ti
 
         set_id(&record, key_id);
         submit_change(store, &revoke_class, &record, on_done, userdata);
+}
+
+void store_set_quotas(struct store *store, const char *key_id, unsigned set,
+                      const struct key_quotas *quotas, store_on_done on_done, void *userdata)
+{
+        struct key_change *change = job_new(store, &quotas_class, sizeof(*change), userdata);
+
+        change->change.on_done = on_done;
+        change->change.job.is_durable = true;
+        change->set_quotas = set;
+        change->record.quotas = *quotas;
+        set_id(&change->record, key_id);
+        job_submit(&change->change.job);
 }
 
 void store_touch_key(struct store *store, const char *key_id, int64_t used_time_usec,

@@ -154,6 +154,9 @@ struct sandbox_limits {
         int64_t disk_bytes;
         int32_t open_files;
         struct execution_limits execution;
+        int32_t cpu_weight;
+        int64_t disk_inodes;
+        int64_t io_bytes_per_second; /* zero: no bound */
 };
 
 /* Parts of struct usage that may be missing. The numbers are stored: never change one. */
@@ -293,6 +296,22 @@ struct execution_record {
         int64_t last_sequence;
 };
 
+/* Of an owner of keys: all its keys have the same. Zero: no quota. */
+struct key_quotas {
+        int64_t sandboxes;
+        int64_t memory_bytes;
+        int64_t cpu_millis;
+        int64_t executions;
+};
+
+enum key_quota {
+        KEY_QUOTA_SANDBOXES,
+        KEY_QUOTA_MEMORY,
+        KEY_QUOTA_CPU,
+        KEY_QUOTA_EXECUTIONS,
+        _KEY_QUOTA_N,
+};
+
 struct key_record {
         char key_id[ID_BUFFER];
         char name[ID_BUFFER];
@@ -303,6 +322,7 @@ struct key_record {
         int64_t scopes;              /* bits of enum scope */
         int64_t expire_time_usec;    /* zero: never */
         int64_t last_used_time_usec; /* zero: never */
+        struct key_quotas quotas;
 };
 
 /* A request with a request_id, and what came of it. */

@@ -84,6 +84,9 @@ static const struct field sandbox_fields[] = {
         SANDBOX_AS(INT64, "used_stderr_bytes", usage.total.stderr_bytes),
         SANDBOX_AS(INT64, "used_rich_bytes", usage.total.rich_bytes),
         SANDBOX_AS(INT32, "used_missing", usage.total.missing),
+        SANDBOX_AS(INT32, "limit_cpu_weight", limits.cpu_weight),
+        SANDBOX_AS(INT64, "limit_disk_inodes", limits.disk_inodes),
+        SANDBOX_AS(INT64, "limit_io_bytes_per_second", limits.io_bytes_per_second),
 };
 
 #define CONTEXT(kind, member) FIELD(kind, context_record, #member, member)
@@ -158,6 +161,10 @@ static const struct field key_fields[] = {
         KEY(INT64, scopes),
         KEY(INT64, expire_time_usec),
         KEY(INT64, last_used_time_usec),
+        FIELD(INT64, key_record, "quota_sandboxes", quotas.sandboxes),
+        FIELD(INT64, key_record, "quota_memory_bytes", quotas.memory_bytes),
+        FIELD(INT64, key_record, "quota_cpu_millis", quotas.cpu_millis),
+        FIELD(INT64, key_record, "quota_executions", quotas.executions),
 };
 
 #define REQUEST(kind, member) FIELD(kind, request_record, #member, member)

@@ -23,7 +23,8 @@
         "used_throttled_usec, used_scheduled_usec, used_wait_usec, "                               \
         "used_context_switches, used_earlier_usec, used_rss_peak_bytes, used_sent_bytes, "         \
         "used_received_bytes, used_stdout_bytes, used_stderr_bytes, used_rich_bytes, "             \
-        "used_missing"
+        "used_missing, "                                                                           \
+        "limit_cpu_weight, limit_disk_inodes, limit_io_bytes_per_second"
 
 #define CONTEXT_COLUMNS                                                                            \
         "context_id, sandbox_id, owner, language, working_directory, is_default, generation, "     \
@@ -42,7 +43,15 @@
 
 #define KEY_COLUMNS                                                                                \
         "key_id, name, secret_sha256, create_time_usec, revoke_time_usec, owner, scopes, "         \
-        "expire_time_usec, last_used_time_usec"
+        "expire_time_usec, last_used_time_usec, quota_sandboxes, quota_memory_bytes, "             \
+        "quota_cpu_millis, quota_executions"
+
+/* The owner's, if it has another key, else the new one's own. */
+#define KEY_QUOTA(column, own)                                                                     \
+        "coalesce((SELECT " column " FROM api_keys WHERE owner = ?6 LIMIT 1), " own ")"
+
+#define KEY_NEW_QUOTA(column, bit)                                                                 \
+        "quota_" column " = iif(:set >> " bit " & 1, :" column ", quota_" column ")"
 
 #define KEY_IS_GOOD(time)                                                                          \
         "revoke_time_usec = 0 AND (expire_time_usec = 0 OR expire_time_usec > " time ")"
@@ -136,7 +145,7 @@ static const char *const statement_sql[] = {
                 "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, "
                 "?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, "
                 "?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42, ?43, ?44, ?45, ?46, ?47, "
-                "?48, ?49)",
+                "?48, ?49, ?50, ?51, ?52)",
         [STATEMENT_UPDATE_SANDBOX] =
                 "UPDATE sandboxes SET name = ?3, state = ?4, template_name = ?5, "
                 "template_digest = ?6, expire_time_usec = ?8, idle_timeout_usec = ?9, "
@@ -153,7 +162,9 @@ static const char *const statement_sql[] = {
                 "used_scheduled_usec = ?39, used_wait_usec = ?40, used_context_switches = ?41, "
                 "used_earlier_usec = ?42, used_rss_peak_bytes = ?43, used_sent_bytes = ?44, "
                 "used_received_bytes = ?45, used_stdout_bytes = ?46, used_stderr_bytes = ?47, "
-                "used_rich_bytes = ?48, used_missing = ?49 "
+                "used_rich_bytes = ?48, used_missing = ?49, "
+                "limit_cpu_weight = ?50, limit_disk_inodes = ?51, "
+                "limit_io_bytes_per_second = ?52 "
                 "WHERE sandbox_id = ?1 AND owner = ?2",
         [STATEMENT_SANDBOX] = "SELECT " SANDBOX_COLUMNS " FROM sandboxes "
                               "WHERE sandbox_id = :id AND (:owner IS NULL OR owner = :owner)",
@@ -360,8 +371,13 @@ static const char *const statement_sql[] = {
         /* No row when a key that is good as the new one is made has its name. */
         [STATEMENT_INSERT_KEY] =
                 "INSERT INTO api_keys (" KEY_COLUMNS ") "
-                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS "
-                "(SELECT 1 FROM api_keys WHERE name = ?2 AND " KEY_IS_GOOD("?4") ")",
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, " KEY_QUOTA("quota_sandboxes", "?10") ", " KEY_QUOTA(
+                        "quota_memory_bytes",
+                        "?11") ", " KEY_QUOTA("quota_cpu_millis",
+                                              "?12") ", " KEY_QUOTA("quota_executions",
+                                                                    "?13") " WHERE NOT EXISTS "
+                                                                           "(SELECT 1 FROM api_keys WHERE name = ?2 AND " KEY_IS_GOOD(
+                                                                                   "?4") ")",
         [STATEMENT_FORGET_ENDED_KEYS] = "DELETE FROM api_keys WHERE NOT (" KEY_IS_GOOD(
                 ":now") ") AND key_id IN ("
                         "SELECT key_id FROM api_keys ORDER BY " KEY_IS_GOOD(
@@ -372,6 +388,11 @@ static const char *const statement_sql[] = {
         [STATEMENT_REVOKE_KEY] =
                 "UPDATE api_keys SET revoke_time_usec = "
                 "iif(revoke_time_usec = 0, :time, revoke_time_usec) WHERE key_id = :id",
+        [STATEMENT_SET_QUOTAS] = "UPDATE api_keys SET " KEY_NEW_QUOTA("sandboxes", "0") ", " KEY_NEW_QUOTA(
+                "memory_bytes",
+                "1") ", " KEY_NEW_QUOTA("cpu_millis",
+                                        "2") ", " KEY_NEW_QUOTA("executions",
+                                                                "3") " WHERE owner = (SELECT owner FROM api_keys WHERE key_id = :id)",
         [STATEMENT_TOUCH_KEY] = "UPDATE api_keys SET last_used_time_usec = :time "
                                 "WHERE key_id = :id",
 

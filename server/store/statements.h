@@ -102,6 +102,7 @@ enum statement_id {
         STATEMENT_FORGET_ENDED_KEYS,
         STATEMENT_KEYS,
         STATEMENT_REVOKE_KEY,
+        STATEMENT_SET_QUOTAS,
         STATEMENT_TOUCH_KEY,
 
         /* Retention. */

@@ -372,6 +372,11 @@ void store_list_keys(struct store *store, store_on_keys on_done, void *userdata)
 void store_revoke_key(struct store *store, const char *key_id, int64_t revoke_time_usec,
                       store_on_done on_done, void *userdata);
 
+/* Of all keys that share the owner of this one: those in @set (BIT(enum key_quota)).
+ * STORE_E_NOT_FOUND. */
+void store_set_quotas(struct store *store, const char *key_id, unsigned set,
+                      const struct key_quotas *quotas, store_on_done on_done, void *userdata);
+
 /* Notes that a key was used; unlike other changes of keys, a loss of power may undo it. */
 void store_touch_key(struct store *store, const char *key_id, int64_t used_time_usec,
                      store_on_done on_done, void *userdata);

@@ -292,6 +292,7 @@ void box_end(struct box *box)
         must(kill(box->init.pid, SIGKILL) == 0);
         must(waitpid(box->init.pid, NULL, 0) == box->init.pid);
         box->init.pidfd = close_fd(box->init.pidfd);
+        box->init.scratch_fd = close_fd(box->init.scratch_fd);
 }
 
 struct spawn_process fixture_process(struct fixture *f, const struct box *box)

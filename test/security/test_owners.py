@@ -54,6 +54,7 @@ METHODS = {
     "hotcell.v1.KeyService/CreateKey": OPERATOR,
     "hotcell.v1.KeyService/ListKeys": OPERATOR,
     "hotcell.v1.KeyService/RevokeKey": OPERATOR,
+    "hotcell.v1.KeyService/UpdateKey": OPERATOR,
     "grpc.health.v1.Health/Check": OPEN,
     "grpc.health.v1.Health/Watch": OPEN,
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": OPEN,
@@ -72,6 +73,7 @@ HARMLESS = {
     "hotcell.v1.KeyService/CreateKey": keys.CreateKeyRequest(name="UPPER CASE"),
     "hotcell.v1.KeyService/ListKeys": keys.ListKeysRequest(),
     "hotcell.v1.KeyService/RevokeKey": keys.RevokeKeyRequest(key_id="key-none"),
+    "hotcell.v1.KeyService/UpdateKey": keys.UpdateKeyRequest(key_id="key-none", update_mask={"paths": ["quotas"]}),
 }
 
 # Streams of what is there: reading, although they cannot be marked as NO_SIDE_EFFECTS.

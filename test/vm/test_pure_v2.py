@@ -129,6 +129,29 @@ class Groups(Case):
                                  "cpu.max": "50000 100000",
                                  "pids.max": "41"})  # the init's is one more
 
+    def test_changed_limits_are_in_the_files_of_cgroup2(self):
+        sandbox = self.sandbox()
+        update = stubs.sandbox_service.UpdateSandboxRequest(sandbox_id=sandbox)
+        for name, value in {"memory_bytes": 300 * MIB, "cpu_millis": 700, "cpu_weight": 33, "processes": 50, "io_bytes_per_second": 5 * MIB,
+                            "disk_bytes": 80 * MIB, "disk_inodes": 3000}.items():
+            setattr(update.limits, name, value)
+            update.update_mask.paths.append(f"limits.{name}")
+        client.sandboxes.UpdateSandbox(update, timeout=60 * daemons.PATIENCE)
+        group = self.group(sandbox)
+        names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
+        found = {name: (group / name).read_text().strip() for name in names}
+        self.assertEqual(found, {"memory.max": str(300 * MIB), "memory.swap.max": "0", "cpu.max": "70000 100000", "cpu.weight": "33", "pids.max": "51"})
+        self.assertRegex((group / "io.max").read_text(), rf"^\d+:\d+ rbps={5 * MIB} wbps={5 * MIB} ")
+        self.assertEqual(self.inside(sandbox, "import os; s = os.statvfs('/'); s.f_blocks * s.f_frsize, s.f_files").text, f"({80 * MIB}, 3000)")
+        # cgroup2 would take it, and kill.
+        run = self.inside(sandbox, f"b = bytearray({200 * MIB})\nfor i in range(0, len(b), 4096): b[i] = 1")
+        self.assertEqual(run.outcome, "OK")
+        update = stubs.sandbox_service.UpdateSandboxRequest(sandbox_id=sandbox, update_mask={"paths": ["limits.memory_bytes"]},
+                                                            limits={"memory_bytes": 150 * MIB})
+        error = scenario.error_of(client.sandboxes.UpdateSandbox, update)
+        self.assertEqual(stubs.reason(error), "LIMIT_NOT_POSSIBLE")
+        self.assertEqual(self.inside(sandbox, "len(b)").text, str(200 * MIB))
+
 
 class Limits(Case):
     def test_memory_ends_as_oom_and_the_sandbox_answers(self):

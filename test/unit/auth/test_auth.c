@@ -190,6 +190,49 @@ START_TEST(a_revoked_key_lets_nobody_in_also_after_a_restart)
 }
 END_TEST
 
+static struct key_answer update_key(const char *key_id, unsigned set, struct key_quotas quotas)
+{
+        struct key_answer answer = { 0 };
+
+        auth_update_key(auth, key_id, set, &quotas, on_key, &answer);
+        wait_for(&fixture, &answer.n_calls, 1);
+        return answer;
+}
+
+START_TEST(quotas_are_the_owners_and_kept)
+{
+        struct key_request request = request_of("ci");
+        struct key_answer first, second, updated;
+
+        request.quotas = (struct key_quotas){ 1, 2, 3, 4 };
+        first = create(&request);
+        request = request_of("second");
+        request.owner_key_id = first.key.key_id;
+        second = create(&request);
+        ck_assert_int_eq(second.key.quotas.executions, 4);
+        ck_assert_int_eq(create_key("other").key.quotas.sandboxes, 0);
+
+        updated = update_key(second.key.key_id, BIT(KEY_QUOTA_SANDBOXES),
+                             (struct key_quotas){ 9, 9, 9, 9 });
+        ck_assert_int_eq(updated.result, 0);
+        ck_assert_int_eq(updated.key.quotas.sandboxes, 9);
+        for (int i = 0; i < 2; i++) {
+                const struct key_quotas *quotas = auth_quotas_of(auth, first.key.key_id);
+
+                ck_assert_ptr_nonnull(quotas);
+                ck_assert_int_eq(quotas->sandboxes, 9);
+                ck_assert_int_eq(quotas->memory_bytes, 2);
+                ck_assert_int_eq(quotas->cpu_millis, 3);
+                ck_assert_int_eq(quotas->executions, 4);
+                close_auth();
+                open_auth();
+        }
+        ck_assert_ptr_null(auth_quotas_of(auth, "key-none"));
+        ck_assert_int_eq(update_key("key-none", 1, (struct key_quotas){ 0 }).result,
+                         AUTH_E_NOT_FOUND);
+}
+END_TEST
+
 START_TEST(a_key_has_its_scopes_and_no_others)
 {
         struct key_request request = request_of("ci");
@@ -441,6 +484,7 @@ int main(void)
                 a_key_lets_in_by_either_header_as_itself,
                 what_is_no_good_key_is_invalid_everywhere,
                 a_revoked_key_lets_nobody_in_also_after_a_restart,
+                quotas_are_the_owners_and_kept,
                 a_key_has_its_scopes_and_no_others,
                 scopes_have_names_that_people_are_told,
                 a_key_can_share_the_owner_of_an_older_one,

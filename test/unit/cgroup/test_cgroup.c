@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "runtime/base/io.h"
@@ -449,6 +450,9 @@ START_TEST(meters_that_are_gone_are_no_zero)
 }
 END_TEST
 
+/* What a group has that was just made. */
+static const struct cgroup_limits none;
+
 START_TEST(limits_are_written_in_v1)
 {
         static const char *const names[] = { "id", "memory", "cpu", "pids" };
@@ -468,7 +472,7 @@ START_TEST(limits_are_written_in_v1)
                 ck_assert_int_eq(mkdirat(tree.parents[i].fd, "g", 0700), 0);
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
                 put(files[i], "");
-        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        ck_assert_int_eq(cgroup_change_limits(&group, &none, &limits), 0);
         expect_file(files[0], "268435456");
         expect_file(files[1], "268435456");
         expect_file(files[2], "100000");
@@ -476,11 +480,11 @@ START_TEST(limits_are_written_in_v1)
         expect_file(files[4], "33");
         expect_file(files[5], "33554432");
         limits.memory_bytes = 96 << 20;
-        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        ck_assert_int_eq(cgroup_change_limits(&group, &none, &limits), 0);
         expect_file(files[5], "12582912");
         /* A kernel without that counter has no such file. */
         ck_assert_int_eq(unlinkat(tree.parents[1].fd, "g/memory.kmem.tcp.limit_in_bytes", 0), 0);
-        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        ck_assert_int_eq(cgroup_change_limits(&group, &none, &limits), 0);
         remove_tree();
 }
 END_TEST
@@ -499,14 +503,152 @@ START_TEST(limits_are_written_in_v2)
         ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
                 put(files[i], "");
-        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        ck_assert_int_eq(cgroup_change_limits(&group, &none, &limits), 0);
         expect_file(files[0], "268435456");
         expect_file(files[1], "0");
         expect_file(files[2], "50000 100000");
         expect_file(files[3], "33");
         /* A kernel without swap has no such file, and nothing to forbid. */
         (void)unlinkat(tree.parents[0].fd, "g/memory.swap.max", 0);
-        ck_assert_int_eq(cgroup_apply_limits(&group, &limits), 0);
+        ck_assert_int_eq(cgroup_change_limits(&group, &none, &limits), 0);
+        remove_tree();
+}
+END_TEST
+
+static void put_all(const char *const *files, size_t n)
+{
+        for (size_t i = 0; i < tree.n_parents; i++)
+                ck_assert_int_eq(mkdirat(tree.parents[i].fd, "g", 0700), 0);
+        for (size_t i = 0; i < n; i++)
+                put(files[i], "");
+}
+
+/* As kernel/sched/sched.h converts them: 100 is 1024, rounded to the nearest. */
+START_TEST(weights_are_shares_in_v1)
+{
+        ck_assert_uint_eq(cgroup_shares_of_weight(1), 10);
+        ck_assert_uint_eq(cgroup_shares_of_weight(99), 1014);
+        ck_assert_uint_eq(cgroup_shares_of_weight(100), 1024);
+        ck_assert_uint_eq(cgroup_shares_of_weight(10000), 102400);
+}
+END_TEST
+
+START_TEST(a_change_writes_only_what_is_other_in_v1)
+{
+        static const char *const names[] = { "id", "memory", "cpu", "pids", "io" };
+        static const char *const files[] = { "memory/g/memory.limit_in_bytes",
+                                             "memory/g/memory.memsw.limit_in_bytes",
+                                             "cpu/g/cpu.cfs_quota_us",
+                                             "cpu/g/cpu.shares",
+                                             "pids/g/pids.max",
+                                             "io/g/blkio.throttle.read_bps_device",
+                                             "io/g/blkio.throttle.write_bps_device" };
+        const struct cgroup_limits before = { .memory_bytes = 1 << 28,
+                                              .cpu_millis = 1500,
+                                              .processes = 33 };
+        struct cgroup_limits after = before;
+        struct cgroup group = a_group(0x1f);
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V1);
+        put_all(files, ARRAY_SIZE(files));
+        after.cpu_weight = 200;
+        after.io_bytes_per_second = 5000000;
+        after.io_device = makedev(8, 16);
+        ck_assert_int_eq(cgroup_change_limits(&group, &before, &after), 0);
+        expect_file(files[0], "");
+        expect_file(files[2], "");
+        expect_file(files[3], "2048");
+        expect_file(files[4], "");
+        expect_file(files[5], "8:16 5000000");
+        expect_file(files[6], "8:16 5000000");
+        remove_tree();
+}
+END_TEST
+
+START_TEST(weights_and_disks_are_limited_in_v2)
+{
+        static const char *const names[] = { "id" };
+        static const char *const files[] = { "id/g/memory.max", "id/g/memory.swap.max",
+                                             "id/g/cpu.max",    "id/g/pids.max",
+                                             "id/g/cpu.weight", "id/g/io.max" };
+        struct cgroup_limits limits = { .memory_bytes = 1 << 28,
+                                        .cpu_millis = 500,
+                                        .cpu_weight = 7,
+                                        .processes = 33,
+                                        .io_bytes_per_second = 4096,
+                                        .io_device = makedev(254, 0) };
+        struct cgroup_limits free_io = limits;
+        struct cgroup group = a_group(0x1);
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        put_all(files, ARRAY_SIZE(files));
+        ck_assert_int_eq(cgroup_change_limits(&group, &none, &limits), 0);
+        expect_file(files[4], "7");
+        expect_file(files[5], "254:0 rbps=4096 wbps=4096");
+        free_io.io_bytes_per_second = 0;
+        put(files[5], "");
+        ck_assert_int_eq(cgroup_change_limits(&group, &limits, &free_io), 0);
+        expect_file(files[5], "254:0 rbps=max wbps=max");
+        /* Without a disk there is nothing that could be limited, and nothing is changed. */
+        limits.io_device = 0;
+        limits.processes = 34;
+        ck_assert_int_eq(cgroup_change_limits(&group, &free_io, &limits), CGROUP_E_ABSENT);
+        expect_file(files[3], "33");
+        remove_tree();
+}
+END_TEST
+
+START_TEST(a_change_that_fails_puts_back_what_was)
+{
+        static const char *const names[] = { "id" };
+        static const char *const files[] = { "id/g/memory.max", "id/g/memory.swap.max",
+                                             "id/g/cpu.max" }; /* pids.max is missing */
+        const struct cgroup_limits before = { .memory_bytes = 1 << 28,
+                                              .cpu_millis = 500,
+                                              .processes = 33 };
+        const struct cgroup_limits after = { .memory_bytes = 1 << 27,
+                                             .cpu_millis = 700,
+                                             .processes = 66 };
+        struct cgroup group = a_group(0x1);
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        put_all(files, ARRAY_SIZE(files));
+        ck_assert_int_eq(cgroup_change_limits(&group, &before, &after), -ENOENT);
+        expect_file(files[0], "268435456");
+        expect_file(files[2], "50000 100000");
+        remove_tree();
+}
+END_TEST
+
+START_TEST(pages_of_files_are_not_memory_in_use_in_v1)
+{
+        static const char *const names[] = { "id", "memory" };
+        struct cgroup group = a_group(0x3);
+        uint64_t used;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V1);
+        put_all(NULL, 0);
+        put("memory/g/memory.usage_in_bytes", "5000\n");
+        put("memory/g/memory.stat", "active_file 1\ntotal_active_file 1000\n"
+                                    "total_inactive_file 500\n");
+        ck_assert_int_eq(cgroup_memory_in_use(&group, &used), 0);
+        ck_assert_uint_eq(used, 3500);
+        remove_tree();
+}
+END_TEST
+
+START_TEST(pages_of_files_are_not_memory_in_use_in_v2)
+{
+        static const char *const names[] = { "id" };
+        struct cgroup group = a_group(0x1);
+        uint64_t used;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        put_all(NULL, 0);
+        put("id/g/memory.current", "5000\n");
+        put("id/g/memory.stat", "anon 9\ninactive_file 5000\nactive_file 1000\n");
+        ck_assert_int_eq(cgroup_memory_in_use(&group, &used), 0);
+        ck_assert_uint_eq(used, 0);
         remove_tree();
 }
 END_TEST
@@ -537,6 +679,12 @@ static Suite *cgroup_suite(void)
         tcase_add_test(groups, meters_that_are_gone_are_no_zero);
         tcase_add_test(groups, limits_are_written_in_v1);
         tcase_add_test(groups, limits_are_written_in_v2);
+        tcase_add_test(groups, weights_are_shares_in_v1);
+        tcase_add_test(groups, a_change_writes_only_what_is_other_in_v1);
+        tcase_add_test(groups, weights_and_disks_are_limited_in_v2);
+        tcase_add_test(groups, a_change_that_fails_puts_back_what_was);
+        tcase_add_test(groups, pages_of_files_are_not_memory_in_use_in_v1);
+        tcase_add_test(groups, pages_of_files_are_not_memory_in_use_in_v2);
         suite_add_tcase(suite, layout);
         suite_add_tcase(suite, values);
         suite_add_tcase(suite, groups);

@@ -401,6 +401,16 @@ size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime)
         return runtime->n_read_meters;
 }
 
+uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime)
+{
+        return runtime->memory_bytes;
+}
+
+size_t fake_runtime_n_limits(const struct fake_runtime *runtime)
+{
+        return runtime->n_limits;
+}
+
 size_t fake_runtime_n_started(const struct fake_runtime *runtime)
 {
         return runtime->n_started;

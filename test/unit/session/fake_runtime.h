@@ -18,6 +18,7 @@ enum { FAKE_CGROUP_FIRST = 77, FAKE_LEAF_FIRST = 1000 };
 struct fake_runtime_script {
         int fail_create; /* FailureReason; 0: none */
         int fail_start;  /* likewise */
+        int fail_limits; /* likewise */
         const char *fail_message;
         const char *kernel_mode; /* of fake_kernel_run */
         bool wall_missing;
@@ -71,6 +72,10 @@ void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_
 /* Something is short in it. */
 void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, int kind,
                         uint64_t used, uint64_t limit);
+
+/* Of the limits that it was asked to put in force last, and did; and how often it was asked. */
+uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime);
+size_t fake_runtime_n_limits(const struct fake_runtime *runtime);
 
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */

@@ -59,6 +59,8 @@ struct fake_runtime {
         size_t n_started;
         size_t n_created;
         size_t n_read_meters;
+        size_t n_limits;
+        uint64_t memory_bytes;
         uint64_t cpu_usec;
 };
 

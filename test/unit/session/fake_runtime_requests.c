@@ -458,6 +458,18 @@ static void on_acknowledge(struct fake_runtime *runtime, uint64_t request,
         fake_send_done(runtime, request);
 }
 
+static void on_update_limits(struct fake_runtime *runtime, uint64_t request,
+                             const Hotcell__Runtime__V1__UpdateLimits *update)
+{
+        runtime->n_limits++;
+        if (runtime->script.fail_limits) {
+                fake_send_failure(runtime, request, runtime->script.fail_limits);
+                return;
+        }
+        runtime->memory_bytes = update->limits->memory_bytes;
+        fake_send_done(runtime, request);
+}
+
 void fake_runtime_answer(struct fake_runtime *runtime,
                          const Hotcell__Runtime__V1__ToRuntime *message, const int *fds,
                          size_t n_fds)
@@ -484,6 +496,8 @@ void fake_runtime_answer(struct fake_runtime *runtime,
                 on_probe(runtime, message->request);
         else if (message->body_case == TO(KEEP_DESCRIPTORS))
                 on_keep(runtime, message->request, message->keep_descriptors, fds, n_fds);
+        else if (message->body_case == TO(UPDATE_LIMITS))
+                on_update_limits(runtime, message->request, message->update_limits);
         else if (message->body_case == TO(TAKE_PROCESS))
                 on_take(runtime, message->request, message->take_process);
 }

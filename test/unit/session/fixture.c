@@ -186,6 +186,7 @@ void fixture_setup(void)
                         .total = {
                                 [SESSION_SHARE_SANDBOXES] = 8,
                                 [SESSION_SHARE_MEMORY] = INT64_C(16) << 30,
+                                [SESSION_SHARE_CPU] = 64 * 1000,
                                 [SESSION_SHARE_CREATIONS] = 8,
                                 [SESSION_SHARE_EXECUTIONS] = 100,
                                 [SESSION_SHARE_QUEUED] = 100,
@@ -234,6 +235,8 @@ struct sandbox_request sandbox_request(void)
                         .processes = 64,
                         .disk_bytes = 64 << 20,
                         .open_files = 256,
+                        .cpu_weight = 100,
+                        .disk_inodes = 16384,
                         .execution = { .timeout_usec = 30 * 1000 * 1000,
                                        .output_bytes = 1 << 30 },
                 },

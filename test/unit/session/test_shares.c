@@ -421,6 +421,119 @@ START_TEST(no_output_is_retained_when_there_is_no_room)
 }
 END_TEST
 
+static struct key_quotas quotas; /* of key-a */
+
+static int64_t quota_of_key_a(void *userdata, const char *owner, enum session_share share)
+{
+        (void)userdata;
+        if (strcmp(owner, "key-a") != 0)
+                return 0;
+        return share == SESSION_SHARE_SANDBOXES    ? quotas.sandboxes
+               : share == SESSION_SHARE_MEMORY     ? quotas.memory_bytes
+               : share == SESSION_SHARE_CPU        ? quotas.cpu_millis
+               : share == SESSION_SHARE_EXECUTIONS ? quotas.executions
+                                                   : 0;
+}
+
+static void start_with_quotas(struct key_quotas wanted)
+{
+        quotas = wanted;
+        stop_session();
+        f.config.shares.quota_of = quota_of_key_a;
+        start_session();
+        run_until(session_serves, NULL);
+}
+
+START_TEST(an_owner_may_have_its_quotas)
+{
+        static const struct {
+                struct key_quotas quotas;
+                int outcome;
+                const char *limit;
+        } bounds[] = {
+                { { .sandboxes = 2 }, SESSION_E_SANDBOX_LIMIT, "sandboxes" },
+                { { .memory_bytes = INT64_C(2) << 30 }, SESSION_E_MEMORY_LIMIT, "memory_bytes" },
+                { { .cpu_millis = 2999 }, SESSION_E_CPU_LIMIT, "cpu_millis" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
+                struct answer answer;
+
+                start_with_quotas(bounds[i].quotas);
+                for (unsigned k = 0; k < 2; k++) {
+                        answer = create_for("key-a", INT64_C(1) << 30);
+                        ck_assert_int_eq(answer.result.outcome, 0);
+                }
+                answer = create_for("key-a", INT64_C(1) << 30);
+                assert_refused(&answer.result, bounds[i].outcome, "key-a");
+                ck_assert_str_eq(answer.result.limit, bounds[i].limit);
+                ck_assert_int_eq(create_for("key-b", INT64_C(1) << 30).result.outcome, 0);
+        }
+        /* A lower one ends nothing; without one there is room again. */
+        quotas = (struct key_quotas){ .sandboxes = 1 };
+        ck_assert_int_eq(create_for("key-a", INT64_C(1) << 30).result.outcome,
+                         SESSION_E_SANDBOX_LIMIT);
+        ck_assert_int_eq(quota("key-a", SESSION_SHARE_SANDBOXES).owner_used, 2);
+        quotas = (struct key_quotas){ 0 };
+        ck_assert_int_eq(create_for("key-a", INT64_C(1) << 30).result.outcome, 0);
+}
+END_TEST
+
+static void delete_of(const char *owner, const char *sandbox_id)
+{
+        struct answer answer = { 0 };
+
+        session_delete_sandbox(f.session, owner, sandbox_id, NULL, CAUSE_CLIENT, on_sandbox_answer,
+                               &answer);
+        run_until_true(&answer.is_done);
+        ck_assert_int_eq(answer.result.outcome, 0);
+}
+
+static bool nobody_has_any(void *userdata)
+{
+        (void)userdata;
+        return quota("key-a", SESSION_SHARE_SANDBOXES).owner_used == 0;
+}
+
+static void assert_used(const char *owner, int64_t n_sandboxes)
+{
+        ck_assert_int_eq(quota(owner, SESSION_SHARE_SANDBOXES).owner_used, n_sandboxes);
+        ck_assert_int_eq(quota(owner, SESSION_SHARE_MEMORY).owner_used, n_sandboxes << 30);
+        ck_assert_int_eq(quota(owner, SESSION_SHARE_CPU).owner_used, n_sandboxes * 1000);
+        ck_assert_int_eq(quota(owner, SESSION_SHARE_CREATIONS).owner_used, 0);
+        ck_assert_int_eq(quota(owner, SESSION_SHARE_EXECUTIONS).owner_used, 0);
+}
+
+/* Of what fails nothing stays charged, and after a crash it is what is there. */
+START_TEST(what_is_used_is_what_is_there)
+{
+        struct answer kept, gone = { 0 };
+
+        start_with_quotas((struct key_quotas){ .sandboxes = 2 });
+        fake_runtime_script(f.runtime)->fail_create =
+                HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_SYSTEM;
+        for (unsigned i = 0; i < 5; i++)
+                ck_assert_int_ne(create_for("key-a", INT64_C(1) << 30).result.outcome, 0);
+        fake_runtime_script(f.runtime)->fail_create = 0;
+        run_until(nobody_has_any, NULL); /* its end is still recorded when that is answered */
+        assert_used("key-a", 0);
+        kept = create_for("key-a", INT64_C(1) << 30);
+        for (unsigned i = 0; i < 5; i++) {
+                gone = create_for("key-a", INT64_C(1) << 30);
+                ck_assert_int_eq(gone.result.outcome, 0);
+                delete_of("key-a", gone.sandbox.sandbox_id);
+        }
+        assert_used("key-a", 1);
+        crash_server();
+        start_session();
+        run_until(session_serves, NULL);
+        assert_used("key-a", 1);
+        ck_assert_uint_eq(fake_runtime_n_sandboxes(f.runtime), 1);
+        delete_of("key-a", kept.sandbox.sandbox_id);
+        assert_used("key-a", 0);
+}
+END_TEST
+
 int main(void)
 {
         static const TTest *const *const tests[] = {
@@ -435,6 +548,8 @@ int main(void)
                 &only_so_many_streams_are_open,
                 &outputs_of_one_owner_do_not_push_out_anothers,
                 &no_output_is_retained_when_there_is_no_room,
+                &an_owner_may_have_its_quotas,
+                &what_is_used_is_what_is_there,
         };
         const TTest *all[ARRAY_SIZE(tests)];
 

@@ -158,6 +158,18 @@ static bool nothing_lives(void *userdata)
         return info.sandboxes_active == 0 && fake_runtime_n_sandboxes(f.runtime) == 0;
 }
 
+/* Of what its owner may have, none is taken for good by what failed. */
+static void expect_charged(int64_t n_sandboxes)
+{
+        struct session_info info;
+
+        session_info(f.session, "uid:1", &info);
+        ck_assert_int_eq(info.quotas[SESSION_SHARE_SANDBOXES].owner_used, n_sandboxes);
+        ck_assert_int_eq(info.quotas[SESSION_SHARE_MEMORY].owner_used, n_sandboxes * (256 << 20));
+        ck_assert_int_eq(info.quotas[SESSION_SHARE_CPU].owner_used, n_sandboxes * 1000);
+        ck_assert_int_eq(info.quotas[SESSION_SHARE_CREATIONS].owner_used, 0);
+}
+
 START_TEST(a_sandbox_that_is_not_recorded_is_destroyed)
 {
         struct sandbox_request request = sandbox_request();
@@ -167,11 +179,14 @@ START_TEST(a_sandbox_that_is_not_recorded_is_destroyed)
         n_failures[UPDATE_SANDBOX] = 1;
         ck_assert_int_eq(create_sandbox(&request).result.outcome, SESSION_E_STORE_UNAVAILABLE);
         run_until(nothing_lives, NULL);
+        expect_charged(0);
 
         n_failures[UPDATE_SANDBOX] = 1; /* that it runs */
         ck_assert_int_eq(create_sandbox(&request).result.outcome, SESSION_E_STORE_UNAVAILABLE);
         run_until(nothing_lives, NULL);
+        expect_charged(0);
         ck_assert_int_eq(create_sandbox(&request).result.outcome, 0);
+        expect_charged(1);
 }
 END_TEST
 
@@ -203,6 +218,35 @@ START_TEST(an_update_that_is_not_recorded_does_not_count)
         answer = get_sandbox(sandbox.sandbox.sandbox_id);
         ck_assert_int_eq(answer.sandbox.idle_timeout_usec, 0);
         ck_assert_int_eq(answer.sandbox.state, SANDBOX_RUNNING);
+}
+END_TEST
+
+static bool has_old_memory(void *userdata)
+{
+        (void)userdata;
+        return fake_runtime_memory_bytes(f.runtime) == 256 << 20;
+}
+
+/* They were in force when that failed: what was before is put back. */
+START_TEST(limits_that_are_not_recorded_do_not_count)
+{
+        struct sandbox_update update = { .set_limits = BIT(SANDBOX_LIMIT_MEMORY),
+                                         .limits = { .memory_bytes = 512 << 20 } };
+        struct answer sandbox;
+
+        stop_session();
+        fake_runtime_script(f.runtime)->protocol = 4;
+        start_session();
+        run_until(session_serves, NULL);
+        sandbox = new_sandbox();
+        n_failures[UPDATE_SANDBOX] = 1;
+        ck_assert_int_eq(update_sandbox(sandbox.sandbox.sandbox_id, &update).result.outcome,
+                         SESSION_E_STORE_UNAVAILABLE);
+        run_until(has_old_memory, NULL);
+        ck_assert_uint_eq(fake_runtime_n_limits(f.runtime), 2);
+        ck_assert_int_eq(get_sandbox(sandbox.sandbox.sandbox_id).sandbox.limits.memory_bytes,
+                         256 << 20);
+        expect_charged(1);
 }
 END_TEST
 
@@ -374,6 +418,7 @@ int main(void)
                 &a_sandbox_that_is_not_recorded_is_destroyed,
                 &the_end_of_a_sandbox_is_recorded_once_the_database_works_again,
                 &an_update_that_is_not_recorded_does_not_count,
+                &limits_that_are_not_recorded_do_not_count,
                 &a_policy_that_is_not_recorded_does_not_count,
                 &a_context_that_cannot_be_looked_up_is_not_said_to_be_deleted,
                 &code_that_is_not_recorded_does_not_run,

@@ -20,6 +20,9 @@ START_TEST(a_sandbox_comes_back_as_it_was)
         in.expire_time_usec = INT64_MAX;
         in.idle_timeout_usec = 7;
         in.limits.execution = (struct execution_limits){ .timeout_usec = 5, .output_bytes = 6 };
+        in.limits.cpu_weight = 7;
+        in.limits.disk_inodes = 8;
+        in.limits.io_bytes_per_second = 9;
         in.usage.total.memory_peak_bytes = 1LL << 40;
         in.is_one_shot = true;
         ck_assert_int_eq(pairs_add(&in.labels, "team", "a \"b\" 'c'; DROP TABLE sandboxes"), 0);

@@ -1,0 +1,39 @@
+/* What a sandbox may use, and how that is changed while it runs. */
+#pragma once
+
+#include <hotcell/runtime/v1/runtime.pb-c.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "runtime/cgroup/group.h"
+
+struct failure;
+struct sandbox;
+
+/* All set: nothing is left to a default. */
+struct sandbox_limits {
+        uint64_t memory_bytes;
+        uint32_t cpu_millis;
+        uint32_t cpu_weight;
+        uint32_t processes;
+        uint64_t disk_bytes;
+        uint64_t disk_inodes;
+        uint32_t open_files;
+        uint64_t io_bytes_per_second; /* zero: no bound */
+};
+
+struct sandbox_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLimits *message);
+
+/* @io_device: zero when there is none that could be limited. */
+struct cgroup_limits limits_of_group(const struct sandbox_limits *limits, dev_t io_device);
+
+/* Size of /dev/shm. */
+uint64_t limits_shm_bytes(const struct sandbox_limits *limits);
+
+/* The host has nothing that would hold io_bytes_per_second. */
+void limits_refuse_io(const struct sandbox *sandbox, struct failure *ret_failure);
+
+/* Of a sandbox that runs: all of them are in force, or (1, with @ret_failure) nothing was changed.
+ */
+int limits_update(struct sandbox *sandbox, const struct sandbox_limits *limits,
+                  struct failure *ret_failure);

@@ -1,0 +1,251 @@
+/* Limits that are changed on a sandbox that runs: in force, recorded, charged, and taken back. */
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/macros.h"
+#include "test/lib/suite.h"
+#include "test/unit/session/fake_runtime_parts.h"
+#include "test/unit/session/fixture.h"
+
+#define SIZE_MIB(n) ((int64_t)(n) << 20)
+
+/* The fixture's runtime speaks an older version unless it is told. */
+static void setup(void)
+{
+        fixture_setup();
+        stop_session();
+        fake_runtime_script(f.runtime)->protocol = 4;
+        start_session();
+        run_until(session_serves, NULL);
+}
+
+static struct sandbox_update memory_update(int64_t memory_bytes)
+{
+        return (struct sandbox_update){ .set_limits = BIT(SANDBOX_LIMIT_MEMORY),
+                                        .limits = { .memory_bytes = memory_bytes } };
+}
+
+static struct answer a_sandbox_of(const char *owner)
+{
+        struct sandbox_request request = sandbox_request();
+
+        request.owner = owner;
+        return create_sandbox(&request);
+}
+
+static int64_t used(const char *owner, enum session_share share)
+{
+        struct session_info info;
+
+        session_info(f.session, owner, &info);
+        return info.quotas[share].owner_used;
+}
+
+START_TEST(changed_limits_are_in_force_recorded_and_charged)
+{
+        struct answer made = new_sandbox(), answer;
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+        char before[ETAG_BUFFER], after[ETAG_BUFFER];
+
+        sandbox_etag(&made.sandbox, before);
+        update.set_limits |= BIT(SANDBOX_LIMIT_CPU) | BIT(SANDBOX_LIMIT_TIMEOUT);
+        update.limits.cpu_millis = 2500;
+        update.limits.execution.timeout_usec = 7;
+        answer = update_sandbox(made.sandbox.sandbox_id, &update);
+        ck_assert_int_eq(answer.result.outcome, 0);
+        ck_assert_uint_eq(fake_runtime_memory_bytes(f.runtime), SIZE_MIB(512));
+        ck_assert_int_eq(answer.sandbox.limits.memory_bytes, SIZE_MIB(512));
+        ck_assert_int_eq(answer.sandbox.limits.cpu_millis, 2500);
+        ck_assert_int_eq(answer.sandbox.limits.execution.timeout_usec, 7);
+        ck_assert_int_eq(answer.sandbox.limits.processes, made.sandbox.limits.processes);
+        sandbox_etag(&answer.sandbox, after);
+        ck_assert_str_ne(before, after);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(512));
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_CPU), 2500);
+
+        update = memory_update(SIZE_MIB(128));
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome, 0);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(128));
+        ck_assert_int_eq(delete_sandbox(made.sandbox.sandbox_id).result.outcome, 0);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), 0);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_CPU), 0);
+}
+END_TEST
+
+START_TEST(what_the_runtime_refuses_changes_nothing)
+{
+        struct answer made = new_sandbox(), answer;
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+
+        update.set_idle_timeout = true;
+        update.idle_timeout_usec = 5;
+        fake_runtime_script(f.runtime)->fail_limits = REASON(LIMIT);
+        answer = update_sandbox(made.sandbox.sandbox_id, &update);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_LIMIT);
+        answer = get_sandbox(made.sandbox.sandbox_id);
+        ck_assert_int_eq(answer.sandbox.limits.memory_bytes, SIZE_MIB(256));
+        ck_assert_int_eq(answer.sandbox.idle_timeout_usec, 0);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(256));
+        /* It is over: others may change them. */
+        fake_runtime_script(f.runtime)->fail_limits = 0;
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome, 0);
+}
+END_TEST
+
+START_TEST(nobody_raises_limits_beyond_its_share)
+{
+        struct answer made = a_sandbox_of("key-a"), answer = { 0 };
+        struct sandbox_update update = memory_update(INT64_C(9) << 30);
+
+        session_update_sandbox(f.session, "key-a", made.sandbox.sandbox_id, &update,
+                               on_sandbox_answer, &answer);
+        run_until_true(&answer.is_done);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_MEMORY_LIMIT);
+        ck_assert_str_eq(answer.result.quota, "key-a");
+        update = (struct sandbox_update){ .set_limits = BIT(SANDBOX_LIMIT_CPU),
+                                          .limits = { .cpu_millis = 40000 } };
+        answer = (struct answer){ 0 };
+        session_update_sandbox(f.session, "key-a", made.sandbox.sandbox_id, &update,
+                               on_sandbox_answer, &answer);
+        run_until_true(&answer.is_done);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_CPU_LIMIT);
+        ck_assert_uint_eq(fake_runtime_n_limits(f.runtime), 0);
+}
+END_TEST
+
+START_TEST(the_disk_stays_below_the_memory)
+{
+        struct answer made = new_sandbox();
+        struct sandbox_update update = { .set_limits = BIT(SANDBOX_LIMIT_DISK),
+                                         .limits = { .disk_bytes = SIZE_MIB(193) } };
+
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome,
+                         SESSION_E_LIMIT);
+        update.limits.disk_bytes = SIZE_MIB(192);
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome, 0);
+}
+END_TEST
+
+START_TEST(limits_are_changed_by_one_at_a_time)
+{
+        struct answer made = new_sandbox(), first = { 0 }, second = { 0 };
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+        const char *id = made.sandbox.sandbox_id;
+
+        session_update_sandbox(f.session, "uid:1", id, &update, on_sandbox_answer, &first);
+        ck_assert(!first.is_done);
+        update = memory_update(SIZE_MIB(300));
+        session_update_sandbox(f.session, "uid:1", id, &update, on_sandbox_answer, &second);
+        ck_assert(second.is_done);
+        ck_assert_int_eq(second.result.outcome, SESSION_E_CONFLICT);
+        run_until_true(&first.is_done);
+        ck_assert_int_eq(first.result.outcome, 0);
+        ck_assert_int_eq(update_sandbox(id, &update).result.outcome, 0);
+}
+END_TEST
+
+static bool has_memory(void *userdata)
+{
+        return fake_runtime_memory_bytes(f.runtime) == (uint64_t) * (int64_t *)userdata;
+}
+
+/* Its etag was good when it came, and is not any more once the limits are in force. */
+START_TEST(who_was_overtaken_has_its_limits_taken_back)
+{
+        struct answer made = new_sandbox(), first = { 0 };
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+        struct sandbox_update other = { .set_idle_timeout = true, .idle_timeout_usec = 77000000 };
+        int64_t before = SIZE_MIB(256);
+        char etag[ETAG_BUFFER];
+
+        sandbox_etag(&made.sandbox, etag);
+        update.etag = etag;
+        session_update_sandbox(f.session, "uid:1", made.sandbox.sandbox_id, &update,
+                               on_sandbox_answer, &first);
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &other).result.outcome, 0);
+        run_until_true(&first.is_done);
+        ck_assert_int_eq(first.result.outcome, SESSION_E_CONFLICT);
+        run_until(has_memory, &before);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(256));
+        ck_assert_int_eq(get_sandbox(made.sandbox.sandbox_id).sandbox.limits.memory_bytes,
+                         SIZE_MIB(256));
+}
+END_TEST
+
+/* The runtime has them, the row has not: what was not answered for does not count. */
+START_TEST(after_a_crash_the_row_is_the_truth)
+{
+        struct answer made = new_sandbox(), answer = { 0 };
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+        int64_t wanted = SIZE_MIB(512), before = SIZE_MIB(256);
+
+        session_update_sandbox(f.session, "uid:1", made.sandbox.sandbox_id, &update,
+                               on_sandbox_answer, &answer);
+        run_until(has_memory, &wanted);
+        crash_server();
+        fake_runtime_script(f.runtime)->fail_limits = _i ? REASON(LIMIT) : 0;
+        start_session();
+        run_until(session_serves, NULL);
+        run_turns(50);
+        fake_runtime_script(f.runtime)->fail_limits = 0; /* what was refused is tried again */
+        run_until(has_memory, &before);
+        ck_assert_uint_eq(fake_runtime_n_limits(f.runtime), _i ? 3 : 2);
+        ck_assert_int_eq(get_sandbox(made.sandbox.sandbox_id).sandbox.limits.memory_bytes,
+                         SIZE_MIB(256));
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(256));
+}
+END_TEST
+
+START_TEST(what_was_answered_for_is_there_after_a_crash)
+{
+        struct answer made = new_sandbox();
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome, 0);
+        crash_server();
+        start_session();
+        run_until(session_serves, NULL);
+        ck_assert_int_eq(get_sandbox(made.sandbox.sandbox_id).sandbox.limits.memory_bytes,
+                         SIZE_MIB(512));
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(512));
+        ck_assert_uint_eq(fake_runtime_memory_bytes(f.runtime), SIZE_MIB(512));
+}
+END_TEST
+
+START_TEST(an_older_runtime_changes_no_limits)
+{
+        struct answer made;
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+
+        stop_session();
+        fake_runtime_script(f.runtime)->protocol = 3;
+        start_session();
+        run_until(session_serves, NULL);
+        made = new_sandbox();
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome,
+                         SESSION_E_RUNTIME_UNAVAILABLE);
+        ck_assert_uint_eq(fake_runtime_n_limits(f.runtime), 0);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(256));
+}
+END_TEST
+
+int main(void)
+{
+        Suite *suite = suite_create("limits");
+        TCase *tests = tcase_create("limits");
+
+        tcase_add_checked_fixture(tests, setup, fixture_teardown);
+        tcase_set_timeout(tests, 60);
+        tcase_add_test(tests, changed_limits_are_in_force_recorded_and_charged);
+        tcase_add_test(tests, what_the_runtime_refuses_changes_nothing);
+        tcase_add_test(tests, nobody_raises_limits_beyond_its_share);
+        tcase_add_test(tests, the_disk_stays_below_the_memory);
+        tcase_add_test(tests, limits_are_changed_by_one_at_a_time);
+        tcase_add_test(tests, who_was_overtaken_has_its_limits_taken_back);
+        tcase_add_loop_test(tests, after_a_crash_the_row_is_the_truth, 0, 2);
+        tcase_add_test(tests, what_was_answered_for_is_there_after_a_crash);
+        tcase_add_test(tests, an_older_runtime_changes_no_limits);
+        suite_add_tcase(suite, tests);
+        return suite_main(suite);
+}
