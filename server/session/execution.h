@@ -96,6 +96,7 @@ struct execution {
         struct usage usage_before; /* of its leaf, by the first reading */
         uint64_t n_asked_before;   /* of the network, in its whole sandbox; zero: not known */
         uint64_t start_monotonic_usec;
+        struct usage_now now; /* of its leaf */
 
         /* How it goes. */
         uint32_t number; /* of its frames */

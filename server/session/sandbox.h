@@ -12,6 +12,7 @@
 #include "server/session/enforcement.h"
 #include "server/session/map.h"
 #include "server/session/session.h"
+#include "server/session/usage.h"
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
 
@@ -71,6 +72,7 @@ struct sandbox {
                 uint64_t labels, expire_time, idle_timeout; /* and of those that set these last */
         } updates;
         int64_t last_egress_version; /* no version comes twice, also if one was not recorded */
+        struct usage_now now;
         /* While ENDING: */
         bool is_end_wanted;
         bool is_destroyed;     /* nothing of it runs any more */

@@ -29,6 +29,8 @@ struct fake_runtime_script {
         bool fail_keep;             /* descriptors are not kept */
         unsigned n_fail_list;       /* so many lists are refused first */
         const char *end_on_list;    /* this sandbox ends right after it was listed; NULL: none */
+        size_t meters_page;         /* sandboxes in an answer to ReadMeters; 0: 64 */
+        bool hold_meters;           /* ReadMeters is heard and not answered */
         bool deaf_destroy;          /* requests to destroy are neither heard nor answered */
         struct fake_egress *egress; /* told of after Hello, with version 3; NULL: there is none */
 };
@@ -72,4 +74,5 @@ void fake_runtime_signal(struct fake_runtime *runtime, int signal);
 
 /* One of the descriptors that it keeps with each process is no more what it was. */
 void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept);
+size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime); /* requests */
 size_t fake_runtime_n_started(const struct fake_runtime *runtime);

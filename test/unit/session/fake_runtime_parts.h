@@ -57,6 +57,7 @@ struct fake_runtime {
         LIST_HEAD(, held) held;
         size_t n_started;
         size_t n_created;
+        size_t n_read_meters;
         uint64_t cpu_usec;
 };
 
