@@ -557,7 +557,9 @@ int cgroup_read_throttling(const struct cgroup *sandbox, struct cgroup_throttlin
                 return -EOPNOTSUPP;
         r = read_at(sandbox, parent, "cpu.stat", text, sizeof(text));
         if (!r)
-                r = cgroup_parse_key(text, "nr_throttled", &throttling.n);
+                r = cgroup_parse_key(text, "nr_periods", &throttling.n_periods);
+        if (!r)
+                r = cgroup_parse_key(text, "nr_throttled", &throttling.n_throttled);
         if (!r && dialect == CGROUP_V2)
                 r = cgroup_parse_key(text, "throttled_usec", &throttling.usec);
         else if (!r)

@@ -41,10 +41,10 @@ struct cgroup_usage {
         uint32_t processes; /* of a leaf of v1: zero */
 };
 
-/* How often, and how long in all, the limit of CPU time was used up. */
 struct cgroup_throttling {
-        uint64_t n;
-        uint64_t usec;
+        uint64_t n_periods;   /* in which it wanted to run */
+        uint64_t n_throttled; /* those in which its limit of CPU time was used up */
+        uint64_t usec;        /* that it had to wait for that */
 };
 
 /* Files that say what a group uses. */

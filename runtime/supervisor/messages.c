@@ -294,6 +294,7 @@ void messages_process_ended(struct supervisor *supervisor, struct process *proce
         ended.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
         ended.oom = process->usage.files.oom_kills > 0;
         ended.usage = &usage.usage;
+        ended.with_sandbox = process->ended_with_sandbox && !ended.oom;
         if (ended.oom && found->pid > 0) {
                 fill_victim(found, &victim);
                 ended.victim = &victim;
@@ -317,6 +318,23 @@ void messages_sandbox_ended(struct supervisor *supervisor, struct sandbox *sandb
         ended.oom = sandbox->is_oom;
         ended.detail = unconst(sandbox->detail);
         message.sandbox_ended = &ended;
+        send_event(supervisor, &message);
+}
+
+void messages_pressure(struct supervisor *supervisor, const struct sandbox *sandbox,
+                       const struct pressure_level *level)
+{
+        Hotcell__Runtime__V1__Pressure pressure;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PRESSURE));
+
+        if (supervisor->protocol < CONTROL_PROTOCOL_PRESSURE)
+                return;
+        hotcell__runtime__v1__pressure__init(&pressure);
+        pressure.sandbox_id = unconst(sandbox->id);
+        pressure.kind = level->kind;
+        pressure.used = level->used;
+        pressure.limit = level->limit;
+        message.pressure = &pressure;
         send_event(supervisor, &message);
 }
 

@@ -32,6 +32,8 @@ void messages_answer_meters(struct supervisor *supervisor, struct ticket ticket,
 
 /* Events: only for a hotcelld that has said Hello. */
 void messages_process_ended(struct supervisor *supervisor, struct process *process);
+void messages_pressure(struct supervisor *supervisor, const struct sandbox *sandbox,
+                       const struct pressure_level *level);
 void messages_sandbox_ended(struct supervisor *supervisor, struct sandbox *sandbox);
 
 /* hotcell-egress was started, or hotcelld is a new one: it gets a socket to speak to it. */

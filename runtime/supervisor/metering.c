@@ -441,7 +441,7 @@ void metering_fill(const struct metered *metered, struct usage_message *ret_mess
         usage->memory_peak_bytes = metered->files.memory_peak_bytes;
         usage->memory_byte_seconds = metered->memory_byte_seconds;
         usage->oom_kills = metered->files.oom_kills;
-        usage->n_throttled = metered->throttling.n;
+        usage->n_throttled = metered->throttling.n_throttled;
         usage->throttled_usec = metered->throttling.usec;
         usage->scheduled_usec = programs->cpu_nsec / 1000;
         usage->wait_usec = programs->wait_nsec / 1000;

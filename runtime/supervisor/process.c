@@ -277,6 +277,8 @@ static void on_exit_of_process(struct child *child, int status)
         struct process *process = CONTAINER_OF(child, struct process, child);
 
         process->wait_status = status;
+        process->ended_with_sandbox = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+                                      sandbox_is_going(process->sandbox);
         if (process->state == PROCESS_STARTING)
                 settle_start(process);
         drain(process);

@@ -503,9 +503,15 @@ static void on_process_ended(struct process *process)
         messages_process_ended(process->sandbox->host->userdata, process);
 }
 
+static void on_pressure(struct sandbox *sandbox, const struct pressure_level *level)
+{
+        messages_pressure(sandbox->host->userdata, sandbox, level);
+}
+
 const struct sandbox_observer requests_observer = {
         .on_created = on_created,
         .on_ended = on_ended,
         .on_process_started = on_process_started,
         .on_process_ended = on_process_ended,
+        .on_pressure = on_pressure,
 };

@@ -30,6 +30,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/direct.h"
+#include "runtime/supervisor/exiting.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/socket_guard.h"
@@ -82,6 +83,7 @@ static void stop_watching_oom(struct sandbox *sandbox)
         sandbox->oom_recheck = sd_event_source_disable_unref(sandbox->oom_recheck);
         sandbox->socket_guard = sd_event_source_disable_unref(sandbox->socket_guard);
         sandbox->oom_fd = close_fd(sandbox->oom_fd);
+        pressure_stop(sandbox);
 }
 
 static void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
@@ -274,6 +276,17 @@ static void on_exit_of_init(struct child *child, int status)
         sandbox_process_over(sandbox);
 }
 
+/*
+ * The kernel kills and awaits all processes of a pid namespace while its init exits, so they are
+ * reaped before it; but its flags tell already then.
+ */
+bool sandbox_is_going(const struct sandbox *sandbox)
+{
+        return !sandbox->is_unwanted &&
+               (sandbox->state == SANDBOX_ENDING || sandbox->is_init_reaped ||
+                pid_is_exiting(sandbox->init.pid));
+}
+
 static void check_oom(struct sandbox *sandbox)
 {
         struct process *process;
@@ -375,6 +388,8 @@ static int make_groups(struct sandbox *sandbox, const Hotcell__Runtime__V1__Sand
                         r = watch_oom(sandbox);
                 if (!r)
                         r = socket_guard_start(sandbox);
+                if (!r)
+                        r = pressure_start(sandbox);
                 if (!r)
                         r = admit(sandbox);
                 if (!r) {

@@ -16,6 +16,7 @@
 #include "runtime/supervisor/failure.h"
 #include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/netns.h"
+#include "runtime/supervisor/pressure.h"
 #include "runtime/supervisor/reaper.h"
 #include "runtime/supervisor/traffic.h"
 
@@ -54,6 +55,8 @@ struct sandbox_observer {
         void (*on_process_started)(struct process *process, const struct failure *failure);
         /* Nothing of it runs any more. The observer frees it, now or later. */
         void (*on_process_ended)(struct process *process);
+        /* Something is short in it. */
+        void (*on_pressure)(struct sandbox *sandbox, const struct pressure_level *level);
 };
 
 /* What the runtime lends to all of its sandboxes. */
@@ -111,6 +114,7 @@ struct sandbox {
         sd_event_source *oom_recheck;
         unsigned n_oom_rechecks;
         sd_event_source *socket_guard;
+        struct pressure pressure;
 
         struct process *processes; /* by id */
         unsigned n_processes_alive;
@@ -141,6 +145,9 @@ void sandbox_end(struct sandbox *sandbox, const char *detail);
 int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_message);
 
 const char *sandbox_state_name(enum sandbox_state state);
+
+/* For process.c: its init exits, though nobody asked for that. */
+bool sandbox_is_going(const struct sandbox *sandbox);
 
 /* For process.c: one of its processes is over. */
 void sandbox_process_over(struct sandbox *sandbox);

@@ -327,7 +327,7 @@ START_TEST(throttling_is_read_in_v1)
         ck_assert_int_eq(mkdirat(tree.parents[2].fd, "g", 0700), 0);
         put("cpu/g/cpu.stat", "nr_periods 9\nnr_throttled 3\nthrottled_time 2000999\n");
         ck_assert_int_eq(cgroup_read_throttling(&group, &throttling), 0);
-        ck_assert_uint_eq(throttling.n, 3);
+        ck_assert_uint_eq(throttling.n_throttled, 3);
         ck_assert_uint_eq(throttling.usec, 2000);
         ck_assert(cgroup_counts_peak(&tree));
         tree.controllers[CGROUP_CPU].dialect = CGROUP_ABSENT;
@@ -344,9 +344,9 @@ START_TEST(throttling_is_read_in_v2)
 
         make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
         ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
-        put("id/g/cpu.stat", "usage_usec 9\nnr_throttled 4\nthrottled_usec 5\n");
+        put("id/g/cpu.stat", "usage_usec 9\nnr_periods 7\nnr_throttled 4\nthrottled_usec 5\n");
         ck_assert_int_eq(cgroup_read_throttling(&group, &throttling), 0);
-        ck_assert_uint_eq(throttling.n, 4);
+        ck_assert_uint_eq(throttling.n_throttled, 4);
         ck_assert_uint_eq(throttling.usec, 5);
         ck_assert(!cgroup_counts_peak(&tree));
         put("id/memory.peak", "1\n");

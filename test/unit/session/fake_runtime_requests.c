@@ -332,7 +332,14 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
                 fake_send_process_ended(process);
 }
 
-static void on_usage(struct fake_runtime *runtime, uint64_t request)
+static bool ends_with(const char *text, const char *end)
+{
+        size_t n = strlen(text);
+
+        return end && n >= strlen(end) && strcmp(text + n - strlen(end), end) == 0;
+}
+
+static void on_usage(struct fake_runtime *runtime, uint64_t request, const char *process_id)
 {
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__Usage usage;
@@ -340,6 +347,7 @@ static void on_usage(struct fake_runtime *runtime, uint64_t request)
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__usage__init(&usage);
         fake_fill_usage(runtime, &usage);
+        usage.oom_kills = ends_with(process_id, runtime->script.oom_leaf) ? 1 : 0;
         message.body_case = FROM(USAGE);
         message.usage = &usage;
         fake_send_message(runtime, request, &message, NULL, 0);
@@ -467,7 +475,7 @@ void fake_runtime_answer(struct fake_runtime *runtime,
         else if (message->body_case == TO(ACKNOWLEDGE_END))
                 on_acknowledge(runtime, message->request, message->acknowledge_end);
         else if (message->body_case == TO(READ_USAGE))
-                on_usage(runtime, message->request);
+                on_usage(runtime, message->request, message->read_usage->process_id);
         else if (message->body_case == TO(READ_METERS))
                 on_read_meters(runtime, message->request, message->read_meters);
         else if (message->body_case == TO(LIST_SANDBOXES))
