@@ -41,8 +41,10 @@ static int open_account(struct database *database, const char *sandbox_id,
                         struct usage_account *ret_account)
 {
         sqlite3_stmt *open = database->statements[STATEMENT_OPEN_USAGE_ACCOUNT];
-        int r;
+        int r = read_account(database, sandbox_id, ret_account);
 
+        if (r != STORE_E_NOT_FOUND)
+                return r;
         row_bind_text(open, ":id", sandbox_id);
         r = row_run(open);
         return r ? r : read_account(database, sandbox_id, ret_account);

@@ -35,6 +35,9 @@ struct fake_runtime_script {
         const char *end_on_list;    /* this sandbox ends right after it was listed; NULL: none */
         size_t meters_page;         /* sandboxes in an answer to ReadMeters; 0: 64 */
         bool hold_meters;           /* ReadMeters is heard and not answered */
+        bool tells_last;            /* the last meters of a sandbox, with its end */
+        unsigned n_fail_leaves;     /* so many readings of processes are refused first */
+        unsigned n_readings;        /* counts those of sandboxes */
         bool deaf_destroy;          /* requests to destroy are neither heard nor answered */
         struct fake_egress *egress; /* told of after Hello, with version 3; NULL: there is none */
 };
@@ -76,6 +79,9 @@ void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, in
 /* Of the limits that it was asked to put in force last, and did; and how often it was asked. */
 uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_limits(const struct fake_runtime *runtime);
+
+/* What the sandbox that was destroyed last had used. */
+uint64_t fake_runtime_last_cpu_usec(const struct fake_runtime *runtime);
 
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */
