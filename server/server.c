@@ -119,6 +119,7 @@ static int start_session(struct server *server)
                 .interrupt_second_usec = config->interrupt_kill_usec,
                 .kernel_start_timeout_usec = config->kernel_start_timeout_usec,
                 .egress_answer_usec = EGRESS_ANSWER_USEC,
+                .ledger_period_usec = config->ledger_period_usec,
                 .rich_part_max_bytes = (size_t)config->rich_part_max_bytes,
         };
 

@@ -176,6 +176,9 @@ const struct setting settings[] = {
                 "and not run again."),
         SETTING(request_ids_max, COUNT, request_ids_max, "10000", 0, INT64_C(1000000000),
                 "How many of them, of each owner; the oldest go first."),
+        SETTING(ledger_period, DURATION, ledger_period_usec, "1m", SEC, DAY,
+                "How often a row is written into the ledger for each living sandbox, with what it "
+                "used beside its executions."),
         SETTING(ledger_retention, DURATION, ledger_retention_usec, "400d", 0, 3650 * DAY,
                 "How long rows of the ledger are kept: what was used, whatever becomes of the "
                 "sandboxes and executions that used it."),

@@ -12,6 +12,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/billing.h"
 #include "server/session/context.h"
 #include "server/session/journal.h"
 #include "server/session/sandbox.h"
@@ -160,6 +161,7 @@ struct execution *execution_free(struct execution *execution)
                 execution_reader_orphan(LIST_FIRST(&execution->readers));
         if (execution->is_wake_pending)
                 LIST_REMOVE(execution, wake_link);
+        billing_drop(execution);
         execution_drop_timers(execution);
         execution_drop_request(execution);
         assert(!execution->journal);
@@ -175,6 +177,7 @@ static void abandon(struct execution *execution)
         struct context *context = execution->context;
         struct sandbox *sandbox = context->sandbox;
 
+        billing_drop(execution);
         execution_enter(execution, PHASE_ENDED);
         execution_drop_request(execution);
         execution->is_abandoned = true;
@@ -306,6 +309,7 @@ static void on_metered(void *userdata, const Hotcell__Runtime__V1__FromRuntime *
 
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE) {
                 usage_from_meters(answer->usage, &execution->usage_before);
+                billing_add(execution);
                 execution->n_asked_before = answer->usage->n_asked;
         }
         execution->is_metered = true;
@@ -316,7 +320,7 @@ void execution_prepare(struct execution *execution, const char *process_id)
 {
         execution->queue_timer = sd_event_source_disable_unref(execution->queue_timer);
         (void)snprintf(execution->process_id, sizeof(execution->process_id), "%s", process_id);
-        execution->is_metered = false;
+        execution_unprepare(execution);
         execution->usage_before = (struct usage){ 0 };
         execution->n_asked_before = 0;
         if (session_read_usage(execution->session, execution->record.sandbox_id, process_id, true,
@@ -336,6 +340,7 @@ bool execution_is_prepared(const struct execution *execution)
 
 void execution_unprepare(struct execution *execution)
 {
+        billing_drop(execution);
         execution->is_metered = false;
 }
 

@@ -51,6 +51,13 @@ struct execution_stop {
         bool is_killed; /* SIGKILL was sent */
 };
 
+/* Of its leaf, while its sandbox is billed. */
+enum execution_reading {
+        READING_NONE = 0,
+        READING_ASKED,
+        READING_TAKEN,
+};
+
 struct execution {
         struct map_node by_id;                         /* in session's map, by execution_id */
         TAILQ_ENTRY(execution) queue_link;             /* in its context's queue */
@@ -90,10 +97,14 @@ struct execution {
         char process_id[ID_BUFFER]; /* whose leaf it runs in */
         bool is_metered;            /* the first reading is there */
         unsigned n_meter_pending;   /* first readings under way; the last one counts */
-        bool has_usage;             /* the last reading came with the process's end */
+        bool has_usage;             /* the last reading is there */
         unsigned n_row_tries;
         bool is_row_running;       /* the row says that it runs */
         struct usage usage_before; /* of its leaf, by the first reading */
+        bool is_unbilled;          /* that is there, and its row is not */
+        LIST_ENTRY(execution) unbilled_link;
+        enum execution_reading reading;
+        struct usage usage_so_far; /* once that was taken */
         uint64_t n_asked_before;   /* of the network, in its whole sandbox; zero: not known */
         uint64_t start_monotonic_usec;
         struct usage_now now; /* of its leaf */
@@ -135,6 +146,7 @@ struct execution_saved {
         int64_t disconnect_grace_usec;
         bool has_usage;
         struct usage usage_before;
+        bool is_unbilled; /* that is there */
         uint64_t n_asked_before;
         uint64_t start_monotonic_usec;
         uint32_t number;

@@ -16,6 +16,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/billing.h"
 #include "server/session/context.h"
 #include "server/session/journal.h"
 #include "server/session/sandbox.h"
@@ -57,6 +58,8 @@ static void record_end(struct execution *execution)
         }
         execution->record.last_sequence = ring_next_sequence(execution->ring);
         execution->record.state = EXECUTION_ENDED;
+        execution->record.is_usage_incomplete =
+                execution->record.start_time_usec > 0 && !execution->has_usage;
         execution->n_row_tries++;
         execution->n_pending++;
         store_end_execution(execution->session->store, &execution->record, &blob, on_recorded,
@@ -107,6 +110,7 @@ static void finish(struct execution *execution)
         struct sandbox *sandbox = context->sandbox;
         bool ends_sandbox = execution->ends_sandbox;
 
+        billing_drop(execution);
         execution_drop_timers(execution);
         execution_append(execution, EXECUTION_EVENT_ENDED, 0, NULL, 0);
         execution_enter(execution, PHASE_ENDED);
@@ -153,12 +157,15 @@ static void hear_egress(struct execution *execution)
                 egress_heard(execution);
 }
 
-/* What is known by other means than meters stays. */
+/* What is known by other means than meters stays. Without the first reading it cannot be told from
+ * what others used in the leaf before: that is the sandbox's. */
 static void take_usage(struct execution *execution, const struct usage *now)
 {
         const struct usage known = execution->record.usage;
         struct usage *usage = &execution->record.usage;
 
+        if (!execution->is_unbilled)
+                return;
         execution->has_usage = true;
         usage_since(now, &execution->usage_before, usage);
         usage->wall_usec = known.wall_usec;
@@ -412,9 +419,8 @@ static void take_end_facts(struct execution *execution, const struct process_end
                 record->has_exit_code = end->signal == 0;
                 record->exit_code = end->exit_code;
         }
-        if (end->has_usage) {
+        if (end->has_usage)
                 take_usage(execution, &end->usage);
-        }
 }
 
 void execution_kernel_over(struct execution *execution, const struct kernel_end *end)

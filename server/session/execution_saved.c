@@ -6,6 +6,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "server/session/billing.h"
 #include "server/session/context.h"
 #include "server/session/execution.h"
 #include "server/session/journal.h"
@@ -22,6 +23,7 @@ void execution_save(const struct execution *execution, struct execution_saved *r
                 .disconnect_grace_usec = execution->disconnect_grace_usec,
                 .has_usage = execution->has_usage,
                 .usage_before = execution->usage_before,
+                .is_unbilled = execution->is_unbilled,
                 .n_asked_before = execution->n_asked_before,
                 .start_monotonic_usec = execution->start_monotonic_usec,
                 .number = execution->number,
@@ -101,6 +103,8 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         journal->holders[ring] = execution;
         count_output(execution);
         execution_restore_egress(execution);
+        if (saved->is_unbilled)
+                billing_add(execution);
         add(execution, saved->phase);
         if (saved->phase == PHASE_RUNNING)
                 context->current = execution;

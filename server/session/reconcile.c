@@ -24,6 +24,7 @@
 #include "runtime/base/text.h"
 #include "server/session/living_copy.h"
 #include "server/session/reconcile_private.h"
+#include "server/session/usage.h"
 
 enum {
         RETRY_USEC = 1000 * 1000,
@@ -361,6 +362,7 @@ static void settle(struct reconciliation *reconciliation)
         enter(reconciliation, RECONCILE_SETTLED);
         decide_sandboxes(reconciliation);
         decide_executions(reconciliation);
+        write_lost_sandboxes(reconciliation);
         takeover_go_on(&reconciliation->takeover);
         end_unwanted(reconciliation);
         deliver_heard(reconciliation);
@@ -664,7 +666,9 @@ bool session_reconcile_hear_sandbox(struct session *session,
                 return true; /* it will be said that the runtime does not have it */
         reconciliation->heard_sandboxes = heard;
         heard += reconciliation->n_heard_sandboxes++;
-        *heard = (struct heard_sandbox){ .oom = ended->oom };
+        *heard = (struct heard_sandbox){ .oom = ended->oom, .has_usage = ended->usage };
+        if (ended->usage)
+                sandbox_usage_from_meters(ended->usage, &heard->usage);
         (void)snprintf(heard->sandbox_id, sizeof(heard->sandbox_id), "%s", ended->sandbox_id);
         return true;
 }

@@ -123,6 +123,14 @@ static enum cause explain_loss(const struct reconciliation *reconciliation,
         return CAUSE_RUNTIME_LOST;
 }
 
+/* As the runtime told, or as far as it was recorded. */
+static void fill_usage(struct sandbox_record *record, const struct heard_sandbox *heard)
+{
+        record->is_usage_incomplete = !heard || !heard->has_usage;
+        if (!record->is_usage_incomplete)
+                record->usage = heard->usage;
+}
+
 void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record)
 {
         struct loss *loss = add_loss(reconciliation);
@@ -140,10 +148,21 @@ void record_loss(struct reconciliation *reconciliation, const struct sandbox_rec
         loss->sandbox.end_cause = cause;
         loss->sandbox.end_time_usec = time_now_usec();
         loss->sandbox.environment = (struct pairs){ 0 };
+        fill_usage(&loss->sandbox, find_heard(reconciliation, record->sandbox_id));
         if (message != record->end_message)
                 (void)snprintf(loss->sandbox.end_message, sizeof(loss->sandbox.end_message), "%s",
                                message);
-        write_loss(loss);
+}
+
+void write_lost_sandboxes(struct reconciliation *reconciliation)
+{
+        struct loss *loss;
+
+        LIST_FOREACH(loss, &reconciliation->losses, link)
+        {
+                if (loss->is_sandbox)
+                        write_loss(loss);
+        }
 }
 
 void record_execution_loss(struct reconciliation *reconciliation,
@@ -162,6 +181,7 @@ void record_execution_loss(struct reconciliation *reconciliation,
         loss->execution.outcome = outcome;
         loss->execution.cause = cause;
         loss->execution.state_lost = true;
+        loss->execution.is_usage_incomplete = record->state == EXECUTION_RUNNING;
         loss->execution.end_time_usec = time_now_usec();
         (void)snprintf(loss->execution.message, sizeof(loss->execution.message), "%s", message);
         write_loss(loss);

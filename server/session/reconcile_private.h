@@ -23,6 +23,8 @@ struct found {
 struct heard_sandbox {
         char sandbox_id[ID_BUFFER];
         bool oom;
+        bool has_usage;
+        struct sandbox_usage usage;
 };
 
 /* A process that the runtime is to hand over. */
@@ -91,8 +93,10 @@ void reconciliation_check(struct reconciliation *reconciliation);
 const struct heard_sandbox *find_heard(const struct reconciliation *reconciliation,
                                        const char *sandbox_id);
 
-/* Losses, each recorded with the reason. */
+/* Losses, each recorded with the reason: sandboxes by write_lost_sandboxes, after the executions
+ * that went with them. */
 void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record);
+void write_lost_sandboxes(struct reconciliation *reconciliation);
 void record_execution_loss(struct reconciliation *reconciliation,
                            const struct execution_record *record, enum outcome outcome,
                            enum cause cause, const char *message);

@@ -13,6 +13,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/billing.h"
 #include "server/session/queue_safe.h"
 #include "server/session/session_private.h"
 
@@ -75,6 +76,7 @@ static struct sandbox *allocate(struct session *session)
         sandbox->session = session;
         TAILQ_INIT(&sandbox->contexts);
         LIST_INIT(&sandbox->readers);
+        LIST_INIT(&sandbox->unbilled);
         STAILQ_INIT(&sandbox->create_waiters);
         STAILQ_INIT(&sandbox->end_waiters);
         return sandbox;
@@ -206,6 +208,7 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
                 map_remove(&sandbox->session->names, &sandbox->by_name);
         (void)sd_event_source_disable_unref(sandbox->expire_timer);
         (void)sd_event_source_disable_unref(sandbox->idle_timer);
+        billing_stop(sandbox);
         free(sandbox->request);
         sandbox_give_shares(sandbox);
         sandbox_record_deinit(&sandbox->record);
@@ -496,6 +499,7 @@ void sandbox_arm_timers(struct sandbox *sandbox)
                 return;
         arm_expiry(sandbox);
         sandbox_arm_idle(sandbox);
+        billing_start(sandbox);
 }
 
 void sandbox_on_runtime_lost(struct sandbox *sandbox)

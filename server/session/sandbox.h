@@ -45,12 +45,15 @@ struct sandbox {
         const Hotcell__Runtime__V1__Template *template; /* NULL: the runtime has it no more */
         struct context_list contexts;
         size_t n_contexts;
-        size_t n_active;      /* executions that are not recorded as ended */
-        size_t waiting_bytes; /* of code and environments that were not sent yet */
+        size_t n_active;                 /* executions that are not recorded as ended */
+        LIST_HEAD(, execution) unbilled; /* what of its meters is theirs, and in no row yet */
+        size_t waiting_bytes;            /* of code and environments that were not sent yet */
         LIST_HEAD(, execution_reader) readers;
         sd_event_source *expire_timer;
         sd_event_source *idle_timer;
         bool is_idle; /* as the idle timer knows it */
+        sd_event_source *bill_timer;
+        bool is_billing;
         struct sandbox_waiters create_waiters;
         struct sandbox_waiters end_waiters;
         unsigned n_pending; /* answers that will still come */
@@ -75,10 +78,12 @@ struct sandbox {
         struct usage_now now;
         /* While ENDING: */
         bool is_end_wanted;
-        bool is_destroyed;     /* nothing of it runs any more */
-        unsigned n_readings;   /* last readings, and the record of it, before it is destroyed */
-        unsigned n_end_tries;  /* of recording it */
-        bool is_end_recording; /* its last row is being written */
+        bool has_usage;          /* the last reading is there */
+        bool is_destroyed;       /* nothing of it runs any more */
+        unsigned n_readings;     /* last readings, and the record of it, before it is destroyed */
+        unsigned n_end_tries;    /* of recording it */
+        bool is_end_recording;   /* its last row is being written */
+        bool is_ending_recorded; /* or being so: that it ends, with what it used until then */
 };
 
 /* Makes one and begins its creation; the waiters hear of it. */
@@ -107,6 +112,9 @@ void sandbox_destroy(struct sandbox *sandbox);
 void sandbox_end_with_runtime(struct sandbox *sandbox);
 bool sandbox_is_idle(const struct sandbox *sandbox);
 void sandbox_arm_idle(struct sandbox *sandbox);
+
+/* A reading of all of it: the last one, unless another one comes. */
+void sandbox_take_meters(struct sandbox *sandbox, const Hotcell__Runtime__V1__Usage *meters);
 
 /* The runtime went away, and everything with it. */
 void sandbox_on_runtime_lost(struct sandbox *sandbox);

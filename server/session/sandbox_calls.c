@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -170,6 +171,7 @@ static void on_usage(void *userdata, const Hotcell__Runtime__V1__FromRuntime *an
         measured = sandbox->record;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
                 sandbox_usage_from_meters(answer->usage, &measured.usage);
+        measured.usage.total.wall_usec = MAX(time_now_usec() - measured.create_time_usec, 0);
         call->on_sandbox(call->userdata, &success, &measured, false);
         call_free(call);
 }

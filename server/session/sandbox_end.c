@@ -14,6 +14,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/billing.h"
 #include "server/session/queue_safe.h"
 #include "server/session/session_private.h"
 #include "server/session/usage.h"
@@ -21,7 +22,7 @@
 /* Until what failed is tried again, doubled each time. */
 enum { RETRY_FIRST_USEC = 50 * 1000, RETRY_LAST_USEC = 1000 * 1000 };
 
-static void on_end_recorded(void *userdata, int result);
+static void on_end_recorded(void *userdata, int result, const struct usage *total);
 
 static void try_later(struct sandbox *sandbox, sd_event_time_handler_t handler)
 {
@@ -43,8 +44,7 @@ static void record_end(struct sandbox *sandbox)
         record.state = SANDBOX_ENDED;
         record.environment = (struct pairs){ 0 };
         sandbox->n_pending++;
-        store_update_sandbox(sandbox->session->store, &record, SANDBOX_EVENT_ENDED, on_end_recorded,
-                             sandbox);
+        store_end_sandbox(sandbox->session->store, &record, on_end_recorded, sandbox);
 }
 
 static int on_retry_end(sd_event_source *source, uint64_t usec, void *userdata)
@@ -74,11 +74,13 @@ static void finish_end(struct sandbox *sandbox)
 }
 
 /* Tried until it works: until then the sandbox counts as ending, though nothing of it is left. */
-static void on_end_recorded(void *userdata, int result)
+static void on_end_recorded(void *userdata, int result, const struct usage *total)
 {
         struct sandbox *sandbox = userdata;
 
         sandbox->n_pending--;
+        if (total)
+                sandbox->record.usage.total = *total;
         if (result && result != STORE_E_NOT_FOUND && !sandbox->session->is_stopping) {
                 log_warning("a sandbox's end was not recorded, trying again sandbox=%s",
                             sandbox->record.sandbox_id);
@@ -115,7 +117,7 @@ void sandbox_check(struct sandbox *sandbox)
         else {
                 sandbox->is_end_recording = true;
                 sandbox->n_pending++;
-                on_end_recorded(sandbox, 0);
+                on_end_recorded(sandbox, 0, NULL);
         }
 }
 
@@ -123,6 +125,9 @@ static void everything_is_gone(struct sandbox *sandbox, enum process_end_kind ki
 {
         struct context *context, *next;
 
+        if (kind == PROCESS_END_RUNTIME_LOST)
+                sandbox->has_usage = false;
+        sandbox->record.is_usage_incomplete = !sandbox->has_usage;
         sandbox->is_destroyed = true;
         sandbox->n_pending++; /* stays until all were told */
         TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
@@ -159,6 +164,11 @@ static void on_destroyed(void *userdata, const Hotcell__Runtime__V1__FromRuntime
 
         (void)fds;
         sandbox->n_pending--;
+        if (!answer)
+                sandbox->has_usage = false; /* it may have used more since that reading */
+        else if (answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_DONE &&
+                 answer->done->usage)
+                sandbox_take_meters(sandbox, answer->done->usage);
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE &&
             answer->failure->reason !=
                     HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_NOT_FOUND)
@@ -190,11 +200,24 @@ void sandbox_destroy(struct sandbox *sandbox)
                 sandbox->n_pending++;
 }
 
+static void record_ending(struct sandbox *sandbox);
+
+/* First what it used until now, then the record of that. */
 static void reading_over(struct sandbox *sandbox)
 {
         sandbox->n_pending--;
-        if (--sandbox->n_readings == 0)
+        if (--sandbox->n_readings > 0)
+                return;
+        if (sandbox->is_ending_recorded)
                 sandbox_destroy(sandbox);
+        else
+                record_ending(sandbox);
+}
+
+void sandbox_take_meters(struct sandbox *sandbox, const Hotcell__Runtime__V1__Usage *meters)
+{
+        sandbox_usage_from_meters(meters, &sandbox->record.usage);
+        sandbox->has_usage = true;
 }
 
 static void on_sandbox_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
@@ -204,7 +227,7 @@ static void on_sandbox_read(void *userdata, const Hotcell__Runtime__V1__FromRunt
 
         (void)fds;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
-                sandbox_usage_from_meters(answer->usage, &sandbox->record.usage);
+                sandbox_take_meters(sandbox, answer->usage);
         reading_over(sandbox);
 }
 
@@ -236,10 +259,11 @@ static void on_ending_recorded(void *userdata, int result)
 
 /*
  * Before anything of it is destroyed: a successor that no longer finds it in the runtime is to know
- * why.
+ * why, and what it used.
  */
 static void record_ending(struct sandbox *sandbox)
 {
+        sandbox->is_ending_recorded = true;
         sandbox->n_readings++;
         sandbox->n_pending++;
         store_update_sandbox(sandbox->session->store, &sandbox->record, 0, on_ending_recorded,
@@ -254,7 +278,6 @@ static void read_last(struct sandbox *sandbox)
 
         sandbox->n_readings = 1; /* held while the readings are sent */
         sandbox->n_pending++;
-        record_ending(sandbox);
         TAILQ_FOREACH(context, &sandbox->contexts, link)
         {
                 if (!context->current || context->current->phase != PHASE_RUNNING ||
@@ -283,6 +306,7 @@ static void begin_end(struct sandbox *sandbox, enum cause cause, const char *mes
                 (void)snprintf(record->end_message, sizeof(record->end_message), "%s", message);
         sandbox_arm_idle(sandbox); /* disarms: it is not idle but ending */
         sandbox->expire_timer = sd_event_source_disable_unref(sandbox->expire_timer);
+        billing_stop(sandbox);
         sandbox->n_pending++; /* stays until all were told */
         enforcement_cancel(sandbox);
         TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)

@@ -170,6 +170,8 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
                        ended->sandbox_id, ended->oom, ended->detail);
         if (session_reconcile_hear_sandbox(session, ended))
                 return;
+        if (sandbox && ended->usage)
+                sandbox_take_meters(sandbox, ended->usage);
         if (sandbox)
                 sandbox_end(sandbox, ended->oom ? CAUSE_LIMIT : CAUSE_PROGRAM,
                             ended->oom ? "It ran out of memory." : "Its first process ended.");

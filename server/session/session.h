@@ -102,6 +102,7 @@ struct session_config {
         int64_t interrupt_second_usec; /* and after this SIGKILL */
         int64_t kernel_start_timeout_usec;
         int64_t egress_answer_usec; /* how long hotcell-egress may take to put a policy in force */
+        int64_t ledger_period_usec; /* from one row of a living sandbox to the next; zero: none */
         size_t rich_part_max_bytes; /* a larger representation ends the execution as OUTPUT_LIMIT */
 };
 

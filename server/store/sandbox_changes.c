@@ -1,4 +1,5 @@
 /* Sandboxes come, change and end. Each change, its event and its request are one transaction. */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -17,6 +18,8 @@ struct sandbox_change {
         enum sandbox_event event; /* 0: none */
         int64_t event_time_usec;
         struct asked_by asked_by;
+        store_on_sandbox_end on_end; /* NULL: only a result is told */
+        struct usage total;          /* of one that has ended */
 };
 
 static int run_for_sandbox(sqlite3_stmt *statement, const char *sandbox_id)
@@ -139,14 +142,15 @@ static int insert_work(struct database *database, struct job *job)
 }
 
 /* What an ended one used is what its rows in the ledger add up to. */
-static int update_row(struct database *database, const struct sandbox_record *record)
+static int update_row(struct database *database, struct sandbox_change *change)
 {
         sqlite3_stmt *update = database->statements[STATEMENT_UPDATE_SANDBOX];
-        struct sandbox_record row = *record; /* owns nothing of it */
+        struct sandbox_record row = change->record; /* owns nothing of it */
         int r = 0;
 
-        if (record->state == SANDBOX_ENDED)
-                r = ledger_end_sandbox(database, record, &row.usage.total);
+        if (row.state == SANDBOX_ENDED)
+                r = ledger_end_sandbox(database, &change->record, &row.usage.total);
+        change->total = row.usage.total;
         if (r == 0)
                 r = row_bind_sandbox(update, &row);
         if (r == 0)
@@ -163,7 +167,7 @@ static int update_work(struct database *database, struct job *job)
         sqlite3_stmt *const *statements = database->statements;
         int r;
 
-        r = update_row(database, record);
+        r = update_row(database, change);
         if (r == 0)
                 r = run_for_sandbox(statements[STATEMENT_DELETE_LABELS], record->sandbox_id);
         if (r == 0)
@@ -190,7 +194,10 @@ static void sandbox_change_deliver(struct job *job)
 
         if (job->result == 0 && change->event)
                 store_count_kept(job->store, 0, (size_t)event_size(&change->record.labels));
-        change_deliver(job);
+        if (change->on_end)
+                change->on_end(job->userdata, job->result, job->result ? NULL : &change->total);
+        else
+                change_deliver(job);
 }
 
 static const struct job_class insert_class = {
@@ -246,5 +253,16 @@ void store_update_sandbox_for(struct store *store, const struct request_record *
                 change_new(store, &update_class, record, event, on_done, userdata);
 
         asked_by_set(&change->asked_by, store, request);
+        job_submit(&change->change.job);
+}
+
+void store_end_sandbox(struct store *store, const struct sandbox_record *record,
+                       store_on_sandbox_end on_done, void *userdata)
+{
+        struct sandbox_change *change =
+                change_new(store, &update_class, record, SANDBOX_EVENT_ENDED, NULL, userdata);
+
+        assert(record->state == SANDBOX_ENDED);
+        change->on_end = on_done;
         job_submit(&change->change.job);
 }

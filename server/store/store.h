@@ -113,6 +113,11 @@ void store_insert_sandbox(struct store *store, const struct sandbox_record *reco
 void store_update_sandbox(struct store *store, const struct sandbox_record *record,
                           enum sandbox_event event, store_on_done on_done, void *userdata);
 
+/* It has ended. @total: what all its rows of the ledger add up to; NULL unless @result is 0. */
+typedef void (*store_on_sandbox_end)(void *userdata, int result, const struct usage *total);
+void store_end_sandbox(struct store *store, const struct sandbox_record *record,
+                       store_on_sandbox_end on_done, void *userdata);
+
 /* Contexts and executions. */
 void store_insert_context(struct store *store, const struct context_record *record,
                           store_on_done on_done, void *userdata);

@@ -48,11 +48,18 @@ void fake_send_failure(struct fake_runtime *runtime, uint64_t request, int reaso
 
 void fake_send_done(struct fake_runtime *runtime, uint64_t request)
 {
+        fake_send_destroyed(runtime, request, NULL);
+}
+
+void fake_send_destroyed(struct fake_runtime *runtime, uint64_t request,
+                         Hotcell__Runtime__V1__Usage *usage)
+{
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__Done done;
 
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__done__init(&done);
+        done.usage = usage;
         message.body_case = FROM(DONE);
         message.done = &done;
         fake_send_message(runtime, request, &message, NULL, 0);
@@ -79,10 +86,15 @@ struct process *fake_find_process(struct fake_runtime *runtime, const char *sand
         return NULL;
 }
 
-void fake_fill_usage(struct fake_runtime *runtime, Hotcell__Runtime__V1__Usage *usage)
+/* Whatever is read has done something since the last time, also when no code ran. */
+void fake_fill_usage(struct fake_runtime *runtime, struct sandbox *sandbox, struct process *process,
+                     Hotcell__Runtime__V1__Usage *usage)
 {
-        runtime->cpu_usec += 1000;
-        usage->cpu_usec = runtime->cpu_usec;
+        if (sandbox)
+                sandbox->cpu_usec += 1000;
+        if (process)
+                process->cpu_usec += 1000;
+        usage->cpu_usec = process ? process->cpu_usec : sandbox ? sandbox->cpu_usec : 0;
         usage->memory_bytes = 1 << 20;
         usage->memory_peak_bytes = 2 << 20;
         usage->processes = 2;
@@ -98,7 +110,8 @@ void fake_send_process_ended(struct process *process)
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__process_ended__init(&ended);
         hotcell__runtime__v1__usage__init(&usage);
-        fake_fill_usage(process->runtime, &usage);
+        fake_fill_usage(process->runtime, fake_find_sandbox(process->runtime, process->sandbox_id),
+                        process, &usage);
         ended.sandbox_id = process->sandbox_id;
         ended.process_id = process->process_id;
         ended.exit_code = WIFEXITED(process->status) ? (uint32_t)WEXITSTATUS(process->status) : 0;
@@ -284,12 +297,18 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
 {
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__SandboxEnded ended;
+        Hotcell__Runtime__V1__Usage usage;
 
         hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__usage__init(&usage);
         hotcell__runtime__v1__sandbox_ended__init(&ended);
         ended.sandbox_id = (char *)(uintptr_t)sandbox_id;
         ended.oom = oom;
         ended.detail = (char *)"its init ended";
+        if (runtime->script.tells_last) {
+                fake_fill_usage(runtime, fake_find_sandbox(runtime, sandbox_id), NULL, &usage);
+                ended.usage = &usage;
+        }
         message.body_case = FROM(SANDBOX_ENDED);
         message.sandbox_ended = &ended;
         fake_send_message(runtime, 0, &message, NULL, 0);
@@ -312,6 +331,11 @@ struct fake_runtime *fake_runtime_free(struct fake_runtime *runtime)
 struct fake_runtime_script *fake_runtime_script(struct fake_runtime *runtime)
 {
         return &runtime->script;
+}
+
+uint64_t fake_runtime_last_cpu_usec(const struct fake_runtime *runtime)
+{
+        return runtime->last_cpu_usec;
 }
 
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime)

@@ -31,6 +31,9 @@ struct fake_runtime_script {
         const char *end_on_list;    /* this sandbox ends right after it was listed; NULL: none */
         size_t meters_page;         /* sandboxes in an answer to ReadMeters; 0: 64 */
         bool hold_meters;           /* ReadMeters is heard and not answered */
+        bool tells_last;            /* the last meters of a sandbox, with its end */
+        unsigned n_fail_leaves;     /* so many readings of processes are refused first */
+        unsigned n_readings;        /* counts those of sandboxes */
         bool deaf_destroy;          /* requests to destroy are neither heard nor answered */
         struct fake_egress *egress; /* told of after Hello, with version 3; NULL: there is none */
 };
@@ -64,6 +67,9 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
 /* A sandbox that nobody asked for. */
 void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_id,
                               const char *process_id);
+
+/* What the sandbox that was destroyed last had used. */
+uint64_t fake_runtime_last_cpu_usec(const struct fake_runtime *runtime);
 
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */

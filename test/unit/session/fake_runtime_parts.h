@@ -31,11 +31,13 @@ struct process {
         int pipes[5]; /* a stand-in for a pidfd, output, error, commands, events; -1: none */
         int kept[8];
         size_t n_kept;
+        uint64_t cpu_usec; /* more with each reading */
 };
 
 struct sandbox {
         LIST_ENTRY(sandbox) link;
         char sandbox_id[64];
+        uint64_t cpu_usec; /* that of its processes, and more with each reading of its own */
 };
 
 struct held {
@@ -58,16 +60,21 @@ struct fake_runtime {
         size_t n_started;
         size_t n_created;
         size_t n_read_meters;
-        uint64_t cpu_usec;
+        uint64_t last_cpu_usec; /* of the sandbox that was destroyed last */
 };
 
 void fake_send_message(struct fake_runtime *runtime, uint64_t request,
                        Hotcell__Runtime__V1__FromRuntime *message, const int *fds, size_t n_fds);
 void fake_send_failure(struct fake_runtime *runtime, uint64_t request, int reason);
 void fake_send_done(struct fake_runtime *runtime, uint64_t request);
+void fake_send_destroyed(struct fake_runtime *runtime, uint64_t request,
+                         Hotcell__Runtime__V1__Usage *usage); /* may be NULL */
 
 void fake_send_process_ended(struct process *process);
-void fake_fill_usage(struct fake_runtime *runtime, Hotcell__Runtime__V1__Usage *usage);
+/* A reading. Either may be NULL: then it is of the sandbox, or of a process whose sandbox is gone.
+ */
+void fake_fill_usage(struct fake_runtime *runtime, struct sandbox *sandbox, struct process *process,
+                     Hotcell__Runtime__V1__Usage *usage);
 
 /* NULL: there is none. */
 struct sandbox *fake_find_sandbox(struct fake_runtime *runtime, const char *id);

@@ -332,14 +332,25 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
                 fake_send_process_ended(process);
 }
 
-static void on_usage(struct fake_runtime *runtime, uint64_t request)
+static void on_usage(struct fake_runtime *runtime, uint64_t request,
+                     const Hotcell__Runtime__V1__ReadUsage *read)
 {
+        struct process *process = fake_find_process(runtime, read->sandbox_id, read->process_id);
+        bool is_of_sandbox = read->process_id[0] == '\0';
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__Usage usage;
 
+        if (is_of_sandbox)
+                runtime->script.n_readings++;
+        else if (runtime->script.n_fail_leaves > 0) {
+                runtime->script.n_fail_leaves--;
+                fake_send_failure(runtime, request, REASON(NOT_FOUND));
+                return;
+        }
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__usage__init(&usage);
-        fake_fill_usage(runtime, &usage);
+        fake_fill_usage(runtime, fake_find_sandbox(runtime, read->sandbox_id),
+                        is_of_sandbox ? NULL : process, &usage);
         message.body_case = FROM(USAGE);
         message.usage = &usage;
         fake_send_message(runtime, request, &message, NULL, 0);
@@ -377,7 +388,7 @@ static void fill_meters(struct fake_runtime *runtime, struct sandbox *sandbox,
 
         hotcell__runtime__v1__sandbox_meters__init(&ret_meters->sandbox);
         hotcell__runtime__v1__usage__init(&ret_meters->usage);
-        fake_fill_usage(runtime, &ret_meters->usage);
+        fake_fill_usage(runtime, sandbox, NULL, &ret_meters->usage);
         LIST_FOREACH(process, &runtime->processes, link)
         {
                 if (process->pid == 0 || n == METERS_PROCESSES_MAX ||
@@ -385,7 +396,7 @@ static void fill_meters(struct fake_runtime *runtime, struct sandbox *sandbox,
                         continue;
                 hotcell__runtime__v1__process_meters__init(&ret_meters->processes[n]);
                 hotcell__runtime__v1__usage__init(&ret_meters->usages[n]);
-                fake_fill_usage(runtime, &ret_meters->usages[n]);
+                fake_fill_usage(runtime, sandbox, process, &ret_meters->usages[n]);
                 ret_meters->processes[n].process_id = process->process_id;
                 ret_meters->processes[n].usage = &ret_meters->usages[n];
                 ret_meters->pointers[n] = &ret_meters->processes[n];
@@ -428,6 +439,7 @@ static void on_read_meters(struct fake_runtime *runtime, uint64_t request,
 static void on_destroy(struct fake_runtime *runtime, uint64_t request, const char *sandbox_id)
 {
         struct sandbox *sandbox = fake_find_sandbox(runtime, sandbox_id);
+        Hotcell__Runtime__V1__Usage usage;
 
         if (runtime->script.deaf_destroy)
                 return;
@@ -435,8 +447,12 @@ static void on_destroy(struct fake_runtime *runtime, uint64_t request, const cha
                 fake_send_failure(runtime, request, REASON(NOT_FOUND));
                 return;
         }
+        hotcell__runtime__v1__usage__init(&usage);
+        if (runtime->script.tells_last)
+                fake_fill_usage(runtime, sandbox, NULL, &usage);
+        runtime->last_cpu_usec = sandbox->cpu_usec;
         fake_remove_sandbox(runtime, sandbox);
-        fake_send_done(runtime, request);
+        fake_send_destroyed(runtime, request, runtime->script.tells_last ? &usage : NULL);
 }
 
 static void on_acknowledge(struct fake_runtime *runtime, uint64_t request,
@@ -467,7 +483,7 @@ void fake_runtime_answer(struct fake_runtime *runtime,
         else if (message->body_case == TO(ACKNOWLEDGE_END))
                 on_acknowledge(runtime, message->request, message->acknowledge_end);
         else if (message->body_case == TO(READ_USAGE))
-                on_usage(runtime, message->request);
+                on_usage(runtime, message->request, message->read_usage);
         else if (message->body_case == TO(READ_METERS))
                 on_read_meters(runtime, message->request, message->read_meters);
         else if (message->body_case == TO(LIST_SANDBOXES))

@@ -290,6 +290,46 @@ void on_contexts_answer(void *userdata, const struct session_result *result,
         }
 }
 
+struct reading {
+        bool is_done;
+        struct books books;
+};
+
+static void add_row(struct books *books, const struct usage_record *row)
+{
+        books->last = *row;
+        books->n_executions += row->type == USAGE_RECORD_EXECUTION;
+        books->n_sandboxes += row->type == USAGE_RECORD_SANDBOX;
+        books->n_ends += row->type == USAGE_RECORD_SANDBOX_END;
+        books->n_incomplete += row->is_incomplete;
+        books->cpu_usec += row->usage.cpu_usec;
+        if (row->type != USAGE_RECORD_EXECUTION)
+                books->cpu_usec_sandbox += row->usage.cpu_usec;
+}
+
+static void on_rows(void *userdata, int result, const struct usage_list *list)
+{
+        struct reading *reading = userdata;
+
+        reading->is_done = true;
+        ck_assert_int_eq(result, 0);
+        ck_assert(!list->more);
+        for (size_t i = 0; i < list->n; i++) {
+                ck_assert_int_eq(list->records[i].sequence, (int64_t)i + 1);
+                add_row(&reading->books, &list->records[i]);
+        }
+}
+
+struct books read_books(const char *sandbox_id)
+{
+        const struct usage_query query = { .sandbox_id = sandbox_id, .limit = 1000 };
+        struct reading reading = { 0 };
+
+        store_list_usage(f.store, &query, on_rows, &reading);
+        run_until_true(&reading.is_done);
+        return reading.books;
+}
+
 static void add_rule(const struct egress_rule *packed, struct policy *policy)
 {
         struct policy_rule rule = { .action = packed->action,

@@ -84,6 +84,18 @@ struct answer restart_context(const char *sandbox_id, const char *context_id);
 struct answer delete_context(const char *sandbox_id, const char *context_id);
 struct answer list_contexts(const char *sandbox_id);
 
+/* What the ledger has of a sandbox: rows of each type, of which some are incomplete. */
+struct books {
+        size_t n_executions, n_sandboxes, n_ends;
+        size_t n_incomplete;
+        int64_t cpu_usec;         /* of all together */
+        int64_t cpu_usec_sandbox; /* of those of the sandbox alone */
+        struct usage_record last;
+};
+
+/* Also checks that their numbers have no holes. */
+struct books read_books(const char *sandbox_id);
+
 /* Executes; @seen is attached from the first event on. */
 struct answer execute(const struct execute_request *request, struct seen *seen);
 

@@ -323,6 +323,18 @@ static bool live_through(void)
         return had_crash;
 }
 
+/* All is in the ledger, once. */
+static void check_books(void)
+{
+        struct books books = read_books(sandbox_id);
+
+        ck_assert_uint_eq(books.n_executions, n_clients + 1);
+        ck_assert_uint_eq(books.n_ends, 1);
+        ck_assert_uint_eq(books.n_incomplete, 0);
+        ck_assert_int_eq(books.cpu_usec, (int64_t)fake_runtime_last_cpu_usec(f.runtime));
+        ck_assert_int_eq(get_sandbox(sandbox_id).sandbox.usage.total.cpu_usec, books.cpu_usec);
+}
+
 /* The sandbox is whole: one interpreter at most, and code runs in it. */
 static void check_sandbox(void)
 {
@@ -335,6 +347,7 @@ static void check_sandbox(void)
         run_until(is_quiet, NULL);
         ck_assert_int_eq(delete_sandbox(sandbox_id).result.outcome, 0);
         ck_assert_uint_eq(fake_runtime_n_processes(f.runtime), 0);
+        check_books();
 }
 
 static void set_up(void)
@@ -342,6 +355,8 @@ static void set_up(void)
         fixture_setup();
         stop_session();
         f.config.queue_max = CALLS_MAX;
+        f.config.ledger_period_usec = 5 * 1000;
+        fake_runtime_script(f.runtime)->tells_last = true;
         start_session();
         run_until(session_serves, NULL);
 }

@@ -15,6 +15,7 @@
 enum wrapped {
         INSERT_SANDBOX,
         UPDATE_SANDBOX,
+        END_SANDBOX,
         INSERT_CONTEXT,
         FIND_CONTEXT,
         INSERT_EXECUTION,
@@ -27,7 +28,8 @@ static unsigned n_failures[_WRAPPED_N]; /* how often each still fails */
 
 struct failure {
         sd_event_source *source;
-        store_on_done on_done;
+        store_on_done on_done; /* NULL: the other one */
+        store_on_sandbox_end on_end;
         void *userdata;
 };
 
@@ -38,22 +40,33 @@ static int on_failure(sd_event_source *source, void *userdata)
         (void)source;
         free(userdata);
         (void)sd_event_source_disable_unref(failure.source);
-        failure.on_done(failure.userdata, -EIO);
+        if (failure.on_done)
+                failure.on_done(failure.userdata, -EIO);
+        else
+                failure.on_end(failure.userdata, -EIO, NULL);
         return 0;
 }
 
-static bool fails(enum wrapped function, store_on_done on_done, void *userdata)
+static struct failure *make_failure(enum wrapped function, void *userdata)
 {
         struct failure *failure;
 
         if (n_failures[function] == 0)
-                return false;
+                return NULL;
         n_failures[function]--;
         failure = calloc(1, sizeof(*failure));
-        failure->on_done = on_done;
         failure->userdata = userdata;
         ck_assert_int_ge(sd_event_add_defer(f.loop, &failure->source, on_failure, failure), 0);
-        return true;
+        return failure;
+}
+
+static bool fails(enum wrapped function, store_on_done on_done, void *userdata)
+{
+        struct failure *failure = make_failure(function, userdata);
+
+        if (failure)
+                failure->on_done = on_done;
+        return failure;
 }
 
 void __real_store_insert_sandbox(struct store *store, const struct sandbox_record *record,
@@ -94,6 +107,22 @@ void __real_store_end_execution(struct store *store, const struct execution_reco
 void __wrap_store_end_execution(struct store *store, const struct execution_record *record,
                                 const struct store_blob *output, store_on_done on_done,
                                 void *userdata);
+
+void __real_store_end_sandbox(struct store *store, const struct sandbox_record *record,
+                              store_on_sandbox_end on_done, void *userdata);
+void __wrap_store_end_sandbox(struct store *store, const struct sandbox_record *record,
+                              store_on_sandbox_end on_done, void *userdata);
+
+void __wrap_store_end_sandbox(struct store *store, const struct sandbox_record *record,
+                              store_on_sandbox_end on_done, void *userdata)
+{
+        struct failure *failure = make_failure(END_SANDBOX, userdata);
+
+        if (failure)
+                failure->on_end = on_done;
+        else
+                __real_store_end_sandbox(store, record, on_done, userdata);
+}
 
 void __wrap_store_insert_sandbox(struct store *store, const struct sandbox_record *record,
                                  store_on_done on_done, void *userdata)
@@ -180,10 +209,12 @@ START_TEST(the_end_of_a_sandbox_is_recorded_once_the_database_works_again)
         struct answer sandbox = new_sandbox();
         struct answer answer;
 
-        n_failures[UPDATE_SANDBOX] = 2;
+        n_failures[UPDATE_SANDBOX] = 1;
+        n_failures[END_SANDBOX] = 2;
         answer = delete_sandbox(sandbox.sandbox.sandbox_id);
         ck_assert_int_eq(answer.result.outcome, 0);
         ck_assert_uint_eq(n_failures[UPDATE_SANDBOX], 0);
+        ck_assert_uint_eq(n_failures[END_SANDBOX], 0);
         answer = get_sandbox(sandbox.sandbox.sandbox_id);
         ck_assert_int_eq(answer.sandbox.state, SANDBOX_ENDED);
 }
