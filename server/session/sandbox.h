@@ -11,6 +11,7 @@
 #include "server/session/egress_runs.h"
 #include "server/session/enforcement.h"
 #include "server/session/map.h"
+#include "server/session/pressure.h"
 #include "server/session/session.h"
 #include "server/session/usage.h"
 
@@ -67,6 +68,7 @@ struct sandbox {
         bool was_ending;               /* a predecessor had begun its end */
         struct enforcement enforcement;
         struct egress_runs egress_runs;
+        struct pressures pressures;
         bool is_egress_pending;   /* an update is about its policy */
         int64_t rules_on_way;     /* of that */
         bool is_egress_recording; /* and that is not recorded yet */

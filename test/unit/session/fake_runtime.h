@@ -21,8 +21,11 @@ struct fake_runtime_script {
         const char *fail_message;
         const char *kernel_mode; /* of fake_kernel_run */
         bool wall_missing;
-        bool oom;         /* the next process that SIGKILL ends was short of memory */
-        bool hold_create; /* creations are not answered until _release */
+        bool oom;        /* the next process that SIGKILL ends was short of memory */
+        bool has_victim; /* and the kernel's choice is known: python3 */
+        const char
+                *oom_leaf; /* readings of processes whose ids end so tell of an OOM; NULL: none */
+        bool hold_create;  /* creations are not answered until _release */
         const char *boot_id;
         uint64_t n_asked;           /* as a reading says */
         unsigned protocol;          /* 0: the newest */
@@ -70,6 +73,9 @@ void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_
 
 /* What the sandbox that was destroyed last had used. */
 uint64_t fake_runtime_last_cpu_usec(const struct fake_runtime *runtime);
+/* Something is short in it. */
+void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, int kind,
+                        uint64_t used, uint64_t limit);
 
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */

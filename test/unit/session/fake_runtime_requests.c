@@ -332,6 +332,13 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
                 fake_send_process_ended(process);
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+        size_t n = strlen(text);
+
+        return end && n >= strlen(end) && strcmp(text + n - strlen(end), end) == 0;
+}
+
 static void on_usage(struct fake_runtime *runtime, uint64_t request,
                      const Hotcell__Runtime__V1__ReadUsage *read)
 {
@@ -351,6 +358,7 @@ static void on_usage(struct fake_runtime *runtime, uint64_t request,
         hotcell__runtime__v1__usage__init(&usage);
         fake_fill_usage(runtime, fake_find_sandbox(runtime, read->sandbox_id),
                         is_of_sandbox ? NULL : process, &usage);
+        usage.oom_kills = ends_with(read->process_id, runtime->script.oom_leaf) ? 1 : 0;
         message.body_case = FROM(USAGE);
         message.usage = &usage;
         fake_send_message(runtime, request, &message, NULL, 0);
