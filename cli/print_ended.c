@@ -94,10 +94,39 @@ const char *show_bytes(long long n_bytes)
         return text;
 }
 
+/* What is not worth a word, or was not measured, is left out. */
+static void add_duration(FILE *out, const char *name, const Google__Protobuf__Duration *duration)
+{
+        double seconds = message_seconds(duration);
+
+        if (seconds >= 0.0005)
+                (void)fprintf(out, ", %s %.3f s", name, seconds);
+}
+
+static void add_bytes(FILE *out, const char *name, int64_t n_bytes)
+{
+        if (n_bytes > 0)
+                (void)fprintf(out, ", %s %s", name, show_bytes(n_bytes));
+}
+
 void print_usage(const Hotcell__V1__Usage *usage)
 {
-        say("usage: cpu %.3f s, wall %.3f s, memory peak %s, stdout %s, stderr %s, results %s",
-            message_seconds(usage->cpu_time), message_seconds(usage->wall_time),
-            show_bytes(usage->memory_peak_bytes), show_bytes(usage->stdout_bytes),
-            show_bytes(usage->stderr_bytes), show_bytes(usage->rich_bytes));
+        _cleanup_(freep) char *text = NULL;
+        size_t n_text = 0;
+        FILE *out = must(open_memstream(&text, &n_text));
+
+        (void)fprintf(out, "cpu %.3f s", message_seconds(usage->cpu_time));
+        add_duration(out, "of it earlier work", usage->earlier_work_time);
+        add_duration(out, "waited for a CPU", usage->run_queue_wait);
+        add_duration(out, "throttled", usage->throttled_time);
+        (void)fprintf(out, ", wall %.3f s", message_seconds(usage->wall_time));
+        add_bytes(out, "memory peak", usage->memory_peak_bytes);
+        add_bytes(out, "sent", usage->sent_bytes);
+        add_bytes(out, "received", usage->received_bytes);
+        add_bytes(out, "stdout", usage->stdout_bytes);
+        add_bytes(out, "stderr", usage->stderr_bytes);
+        add_bytes(out, "results", usage->rich_bytes);
+        (void)fclose(out);
+        must(text);
+        say("usage: %s", text);
 }

@@ -46,10 +46,9 @@ static int read_answer(struct client_call *call, const char *waiting_for, void *
  * server. */
 static bool is_read(const char *method)
 {
-        static const char *const reads[] = {
-                "GetExecution",     "GetSandbox",     "ListContexts",
-                "ListEgressEvents", "ListExecutions", "ListSandboxes"
-        };
+        static const char *const reads[] = { "GetExecution", "GetSandbox",       "GetUsage",
+                                             "ListContexts", "ListEgressEvents", "ListExecutions",
+                                             "ListSandboxes" };
 
         for (size_t i = 0; i < ARRAY_SIZE(reads); i++) {
                 if (strcmp(method, reads[i]) == 0)

@@ -75,8 +75,16 @@ class Output(CliTest):
         usage.cpu_time.FromMilliseconds(1500)
         ran = self.run_script(play(ended(execution.OUTCOME_OK, usage=usage)), "--usage")
         self.assertEqual(ran.stdout, b"")
-        self.assertIn(b"cpu 1.500 s", ran.stderr)
-        self.assertIn(b"memory peak 3.0 MiB", ran.stderr)
+        self.assertEqual(ran.stderr, b"hotcell: usage: cpu 1.500 s, wall 0.000 s, memory peak 3.0 MiB, stdout 5 B\n")
+
+    def test_usage_says_what_is_worth_a_word(self):
+        usage = execution.Usage(memory_peak_bytes=3 << 20, sent_bytes=1024, received_bytes=5 << 20, stderr_bytes=7, rich_bytes=9)
+        for name, value in (("cpu", 1500), ("earlier_work", 250), ("throttled", 1250), ("wall", 2000)):
+            getattr(usage, name + "_time").FromMilliseconds(value)
+        usage.run_queue_wait.FromMilliseconds(125)
+        ran = self.run_script(play(ended(execution.OUTCOME_OK, usage=usage)), "--usage")
+        self.assertEqual(ran.stderr, b"hotcell: usage: cpu 1.500 s, of it earlier work 0.250 s, waited for a CPU 0.125 s, throttled 1.250 s, "
+                         b"wall 2.000 s, memory peak 3.0 MiB, sent 1.0 KiB, received 5.0 MiB, stderr 7 B, results 9 B\n")
 
     def test_what_is_short_is_said_once_of_each_kind(self):
         def full(used):

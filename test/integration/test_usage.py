@@ -1,7 +1,10 @@
 """What sandboxes use and used, by the API and the command line."""
 
+import csv
+import io
 import json
 import re
+import time
 import unittest
 
 import grpc
@@ -79,6 +82,83 @@ class Watch(unittest.TestCase):
         ran = daemons.hotcell(running, "top", "--once", "--period", "1ms")
         self.assertEqual(ran.returncode, 125)
         self.assertIn(b"period", ran.stderr)
+
+
+class Ledger(unittest.TestCase):
+    """Two sandboxes that are over, with labels, three executions and one that failed."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.before = time.time()
+        cls.boxes, cls.runs = {}, {}
+        for color, codes in (("red", ["sum(range(3_000_000))", "1/0"]), ("blue", ["print('x' * 1000)"])):
+            box = create(client, labels={"ledger": "test", "color": color}).sandbox_id
+            cls.runs[color] = [scenario.execute(client, box, code) for code in codes]
+            scenario.delete(client, box)
+            cls.boxes[color] = box
+
+    def get(self, **fields):
+        times = {name: fields.pop(name) for name in ("start_time", "end_time") if name in fields}
+        message = usage_service.GetUsageRequest(**fields)
+        for name, value in times.items():
+            getattr(message, name).FromMicroseconds(round(value * 1e6))
+        return client.usage.GetUsage(message, timeout=60 * daemons.PATIENCE)
+
+    def pages(self, **fields):
+        answers = [self.get(**fields)]
+        while answers[-1].next_page_token:
+            answers.append(self.get(page_token=answers[-1].next_page_token, **fields))
+        return answers
+
+    def test_records_of_a_sandbox_are_all_that_it_used(self):
+        for color, box in self.boxes.items():
+            answer = self.get(sandbox_id=box)
+            kinds = [usage_service.UsageRecordType.Name(each.type).removeprefix("USAGE_RECORD_TYPE_") for each in answer.records]
+            self.assertEqual([each.sequence for each in answer.records], list(range(1, len(answer.records) + 1)))
+            self.assertEqual((kinds[-1], kinds.count("EXECUTION")), ("SANDBOX_END", len(self.runs[color])))
+            self.assertEqual(answer.records_total, len(answer.records))
+            total = scenario.get(client, box).usage.total
+            for name in ("cpu_time", "cpu_user_time", "cpu_system_time"):
+                added = sum(getattr(each.usage, name).ToMicroseconds() for each in answer.records)
+                self.assertEqual(added, getattr(answer.sums, name).ToMicroseconds())
+                self.assertEqual(added, getattr(total, name).ToMicroseconds())
+            self.assertGreater(answer.sums.cpu_time.ToMicroseconds(), 1000)
+
+    def test_an_execution_has_the_record_that_its_end_told(self):
+        for run in self.runs["red"]:
+            record, = self.get(execution_id=run.execution_id).records
+            self.assertEqual((record.sandbox_id, record.context_id, record.owner), (run.sandbox_id, run.context_id, "uid:0"))
+            self.assertEqual((record.outcome, record.cause, record.usage.cpu_time), (run.ended.outcome, run.ended.cause, run.ended.usage.cpu_time))
+
+    def test_pages_are_the_whole(self):
+        whole = self.get(labels={"ledger": "test"}, page_size=1000)
+        pages = self.pages(labels={"ledger": "test"}, page_size=1)
+        self.assertEqual([record for page in pages for record in page.records], list(whole.records))
+        self.assertLessEqual({len(page.records) for page in pages}, {0, 1})
+        self.assertEqual(pages[0].sums, whole.sums)
+        self.assertFalse(pages[1].HasField("sums"))
+        self.assertEqual(error_of(lambda timeout: self.get(page_token=pages[0].next_page_token, page_size=1)).code(), INVALID)
+
+    def test_filters_leave_out_the_others(self):
+        found = self.get(labels={"ledger": "test", "color": "blue"})
+        self.assertEqual({each.sandbox_id for each in found.records}, {self.boxes["blue"]})
+        self.assertEqual(found.sums.stdout_bytes, 1001)
+        self.assertEqual(self.get(labels={"color": "green"}).records_total, 0)
+        self.assertEqual(self.get(sandbox_id=self.boxes["red"], end_time=self.before).records_total, 0)
+        self.assertEqual(self.get(sandbox_id=self.boxes["red"], start_time=self.before).records_total,
+                         self.get(sandbox_id=self.boxes["red"]).records_total)
+        self.assertEqual(self.get(sandbox_id=self.boxes["red"], start_time=time.time() + 60).records_total, 0)
+
+    def test_the_export_adds_up_to_the_sums(self):
+        sums = self.get(labels={"ledger": "test"}).sums
+        ran = daemons.hotcell(running, "usage", "export", "-l", "ledger=test")
+        self.assertEqual((ran.returncode, ran.stderr), (0, b""))
+        rows = list(csv.DictReader(io.StringIO(ran.stdout.decode(), newline=""), strict=True))
+        self.assertEqual(sum(int(row["cpu_usec"]) for row in rows), sums.cpu_time.ToMicroseconds())
+        self.assertEqual(sum(int(row["stdout_bytes"]) for row in rows), sums.stdout_bytes)
+        self.assertEqual({row["sandbox_id"] for row in rows}, set(self.boxes.values()))
+        ran = daemons.hotcell(running, "usage", "-o", "json", self.boxes["blue"])
+        self.assertEqual(json.loads(ran.stdout)["sums"]["stdout_bytes"], 1001)
 
 
 if __name__ == "__main__":

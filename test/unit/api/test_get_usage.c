@@ -1,0 +1,394 @@
+/* GetUsage: what the store is asked, and what the client gets of it; the store and the gRPC layer
+ * are replaced by ones that play along. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "google/rpc/status.pb-c.h"
+#include "hotcell/v1/usage_service.pb-c.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/base/text.h"
+#include "server/api/api_private.h"
+#include "server/api/call.h"
+#include "server/rpc/rpc.h"
+#include "server/store/store.h"
+#include "test/lib/suite.h"
+
+/* What the client got. */
+static struct {
+        unsigned n_answers;
+        enum rpc_code code;
+        char message[256];
+        Hotcell__V1__GetUsageResponse *answer;
+} client;
+
+/* What the store is asked and says. */
+static struct {
+        unsigned n_lists, n_sums, n_destinations;
+        char owner[OWNER_BUFFER], sandbox_id[ID_BUFFER], execution_id[ID_BUFFER];
+        struct usage_query query;
+        int list_result, sum_result, destinations_result;
+        struct usage_record records[2];
+        struct usage_list list;
+        unsigned n_steps;        /* of a sum */
+        struct api_call *leaves; /* its client is gone after the first of them */
+        int64_t after[8];        /* of each step */
+} database;
+
+void __wrap_rpc_call_observe(struct rpc_call *call, const struct rpc_call_observer *observer,
+                             void *userdata);
+void __wrap_rpc_call_fail(struct rpc_call *call, enum rpc_code code, const char *message,
+                          const void *details, size_t n_details);
+void __wrap_rpc_call_reply(struct rpc_call *call, const void *message, size_t n_message);
+bool __wrap_rpc_call_has_room(const struct rpc_call *call, size_t n);
+void __wrap_store_list_usage(struct store *store, const struct usage_query *query,
+                             store_on_usage on_done, void *userdata);
+void __wrap_store_sum_usage(struct store *store, const struct usage_query *query,
+                            store_on_usage_sums on_done, void *userdata);
+void __wrap_store_list_usage_destinations(struct store *store, const char *owner,
+                                          const char *sandbox_id, const char *execution_id,
+                                          store_on_usage_destinations on_done, void *userdata);
+
+void __wrap_rpc_call_observe(struct rpc_call *call, const struct rpc_call_observer *observer,
+                             void *userdata)
+{
+        (void)call, (void)observer, (void)userdata;
+}
+
+void __wrap_rpc_call_fail(struct rpc_call *call, enum rpc_code code, const char *message,
+                          const void *details, size_t n_details)
+{
+        (void)call, (void)details, (void)n_details;
+        client.n_answers++;
+        client.code = code;
+        (void)snprintf(client.message, sizeof(client.message), "%s", message);
+}
+
+void __wrap_rpc_call_reply(struct rpc_call *call, const void *message, size_t n_message)
+{
+        (void)call;
+        client.n_answers++;
+        client.answer = hotcell__v1__get_usage_response__unpack(NULL, n_message, message);
+        ck_assert_ptr_nonnull(client.answer);
+}
+
+bool __wrap_rpc_call_has_room(const struct rpc_call *call, size_t n)
+{
+        (void)call, (void)n;
+        return true;
+}
+
+static void note(char *text, size_t size, const char *value)
+{
+        (void)snprintf(text, size, "%s", value ? value : "(all)");
+}
+
+void __wrap_store_list_usage(struct store *store, const struct usage_query *query,
+                             store_on_usage on_done, void *userdata)
+{
+        (void)store;
+        database.n_lists++;
+        database.query = *query;
+        note(database.owner, sizeof(database.owner), query->owner);
+        note(database.sandbox_id, sizeof(database.sandbox_id), query->sandbox_id);
+        note(database.execution_id, sizeof(database.execution_id), query->execution_id);
+        on_done(userdata, database.list_result, database.list_result ? NULL : &database.list);
+        memset(database.records, 'x', sizeof(database.records)); /* good in the callback only */
+}
+
+void __wrap_store_sum_usage(struct store *store, const struct usage_query *query,
+                            store_on_usage_sums on_done, void *userdata)
+{
+        unsigned step = database.n_sums++;
+        struct usage_sums sums = {
+                .usage = { .cpu_usec = 1000000, .memory_peak_bytes = 10 - (int64_t)step },
+                .n = 3,
+                .last_id = (int64_t)(step + 1) * 4096,
+                .more = step + 1 < database.n_steps,
+        };
+        struct api_call *leaves = take(database.leaves);
+
+        (void)store;
+        ck_assert_uint_lt(step, ARRAY_SIZE(database.after));
+        database.after[step] = query->after_id;
+        if (leaves)
+                api_call_fail(leaves, REASON_SHUTTING_DOWN, "gone");
+        on_done(userdata, database.sum_result, database.sum_result ? NULL : &sums);
+}
+
+void __wrap_store_list_usage_destinations(struct store *store, const char *owner,
+                                          const char *sandbox_id, const char *execution_id,
+                                          store_on_usage_destinations on_done, void *userdata)
+{
+        struct usage_destination destination = { .name = "example.org",
+                                                 .port = 443,
+                                                 .connections = 2,
+                                                 .sent_bytes = 3,
+                                                 .received_bytes = 4 };
+
+        (void)store, (void)owner, (void)execution_id;
+        ck_assert_str_eq(sandbox_id, "sbx-a");
+        database.n_destinations++;
+        on_done(userdata, database.destinations_result,
+                database.destinations_result ? NULL : &destination,
+                database.destinations_result ? 0 : 1);
+        memset(&destination, 'x', sizeof(destination));
+}
+
+static void set_up(void)
+{
+        memset(&client, 0, sizeof(client));
+        memset(&database, 0, sizeof(database));
+        database.records[0] = (struct usage_record){
+                .sandbox_id = "sbx-a",
+                .sequence = 7,
+                .type = USAGE_RECORD_EXECUTION,
+                .execution_id = "exe-a",
+                .context_id = "ctx-a",
+                .owner = "key-a",
+                .start_time_usec = 1700000000000000,
+                .end_time_usec = 1700000001000000,
+                .usage = { .cpu_usec = 1500000, .missing = BIT(USAGE_PART_TRAFFIC) },
+                .outcome = OUTCOME_OOM,
+                .cause = CAUSE_LIMIT,
+                .is_incomplete = true,
+        };
+        database.list = (struct usage_list){ .records = database.records, .n = 1, .last_id = 42 };
+        database.n_steps = 1;
+}
+
+static void tear_down(void)
+{
+        hotcell__v1__get_usage_response__free_unpacked(client.answer, NULL);
+}
+
+static struct api_call *open_call(Hotcell__V1__GetUsageRequest *request, bool is_operator)
+{
+        static const struct api_method method = { .path = "/hotcell.v1.UsageService/GetUsage" };
+        static struct api api;
+        struct api_call *call = calloc(1, sizeof(*call));
+        size_t n = hotcell__v1__get_usage_request__get_packed_size(request);
+        uint8_t *packed = malloc(n + 1);
+        static char rpc;
+
+        ck_assert_ptr_nonnull(call);
+        (void)hotcell__v1__get_usage_request__pack(request, packed);
+        call->api = &api;
+        call->method = &method;
+        call->rpc = (void *)&rpc; /* never looked into */
+        call->n_holders = 2;
+        call->identity.is_operator = is_operator;
+        (void)strcpy(call->identity.owner, is_operator ? "uid:0" : "key-a");
+        call->request = protobuf_c_message_unpack(request->base.descriptor, NULL, n, packed);
+        free(packed);
+        return call;
+}
+
+static void ask_as(Hotcell__V1__GetUsageRequest *request, bool is_operator)
+{
+        struct api_call *call = open_call(request, is_operator);
+
+        client.n_answers = 0;
+        client.code = RPC_OK;
+        hotcell__v1__get_usage_response__free_unpacked(client.answer, NULL);
+        client.answer = NULL;
+        api_get_usage(call, call->request);
+        ck_assert_uint_eq(client.n_answers, 1);
+        api_call_release(call);
+}
+
+static void ask(Hotcell__V1__GetUsageRequest *request)
+{
+        ask_as(request, false);
+}
+
+START_TEST(a_page_has_all_of_each_record)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        const Hotcell__V1__UsageRecord *record;
+
+        ask(&request);
+        ck_assert_uint_eq(client.answer->n_records, 1);
+        record = client.answer->records[0];
+        ck_assert_str_eq(record->sandbox_id, "sbx-a");
+        ck_assert_int_eq(record->sequence, 7);
+        ck_assert_int_eq(record->type, HOTCELL__V1__USAGE_RECORD_TYPE__USAGE_RECORD_TYPE_EXECUTION);
+        ck_assert_str_eq(record->execution_id, "exe-a");
+        ck_assert_str_eq(record->context_id, "ctx-a");
+        ck_assert_str_eq(record->owner, "key-a");
+        ck_assert_int_eq(record->start_time->seconds, 1700000000);
+        ck_assert_int_eq(record->end_time->seconds, 1700000001);
+        ck_assert_int_eq(record->usage->cpu_time->nanos, 500000000);
+        ck_assert_uint_eq(record->usage->n_missing, 2);
+        ck_assert_int_eq(record->outcome, HOTCELL__V1__OUTCOME__OUTCOME_OOM);
+        ck_assert_int_eq(record->cause, HOTCELL__V1__CAUSE__CAUSE_LIMIT);
+        ck_assert(record->incomplete);
+        ck_assert_str_eq(client.answer->next_page_token, "");
+        ck_assert_uint_eq(database.query.limit, 50);
+        ck_assert_str_eq(database.sandbox_id, "(all)");
+}
+END_TEST
+
+START_TEST(sums_are_taken_step_by_step)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        database.n_steps = 4;
+        ask(&request);
+        ck_assert_uint_eq(database.n_sums, 4);
+        for (int i = 0; i < 4; i++)
+                ck_assert_int_eq(database.after[i], i * 4096);
+        ck_assert_int_eq(client.answer->sums->cpu_time->seconds, 4);
+        ck_assert_int_eq(client.answer->sums->memory_peak_bytes, 10);
+        ck_assert_int_eq(client.answer->records_total, 12);
+        ck_assert_uint_eq(database.n_destinations, 0);
+}
+END_TEST
+
+START_TEST(nothing_is_summed_for_who_left)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        struct api_call *call = open_call(&request, false);
+
+        database.n_steps = 8;
+        database.leaves = call;
+        api_get_usage(call, call->request);
+        ck_assert_uint_eq(database.n_sums, 1);
+        ck_assert_uint_eq(client.n_answers, 1);
+        api_call_release(call);
+}
+END_TEST
+
+START_TEST(a_token_goes_on_with_the_same_filter_only)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        char token[128];
+
+        request.sandbox_id = unconst("sbx-a");
+        database.list.more = true;
+        ask(&request);
+        (void)snprintf(token, sizeof(token), "%s", client.answer->next_page_token);
+        ck_assert_str_ne(token, "");
+
+        request.page_token = token;
+        request.page_size = 5000;
+        ask(&request);
+        ck_assert_int_eq(database.query.after_id, 42);
+        ck_assert_uint_eq(database.query.limit, 1000);
+        ck_assert_uint_eq(database.n_sums, 1); /* those of the first page */
+        ck_assert_ptr_null(client.answer->sums);
+
+        request.execution_id = unconst("exe-a");
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_INVALID_ARGUMENT);
+        ck_assert_ptr_nonnull(strstr(client.message, "page_token"));
+}
+END_TEST
+
+START_TEST(others_are_for_operators)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        ask(&request);
+        ck_assert_str_eq(database.owner, "key-a");
+        request.owner = unconst("key-a");
+        ask(&request);
+        ck_assert_str_eq(database.owner, "key-a");
+        request.owner = unconst("key-b");
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_PERMISSION_DENIED);
+        ck_assert_uint_eq(database.n_lists, 2);
+        ask_as(&request, true);
+        ck_assert_str_eq(database.owner, "key-b");
+        request.owner = unconst("");
+        ask_as(&request, true);
+        ck_assert_str_eq(database.owner, "(all)");
+}
+END_TEST
+
+START_TEST(destinations_need_something_that_they_are_of)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        request.destinations = true;
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_INVALID_ARGUMENT);
+        ck_assert_ptr_nonnull(strstr(client.message, "destinations"));
+        request.sandbox_id = unconst("sbx-a");
+        ask(&request);
+        ck_assert_uint_eq(client.answer->n_destinations, 1);
+        ck_assert_str_eq(client.answer->destinations[0]->name, "example.org");
+        ck_assert_int_eq(client.answer->destinations[0]->port, 443);
+        ck_assert_int_eq(client.answer->destinations[0]->received_bytes, 4);
+}
+END_TEST
+
+START_TEST(times_are_a_span)
+{
+        static const struct {
+                int64_t start, end;
+                const char *blamed;
+        } cases[] = {
+                { 5, 6, NULL },        { 0, 1, NULL },
+                { 5, 5, "end_time" },  { 6, 5, "end_time" },
+                { 0, 0, "end_time" },  { -1, 5, "start_time" },
+                { 0, -1, "end_time" }, { INT64_MAX, INT64_MAX, "start_time" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+                Google__Protobuf__Timestamp start = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+                Google__Protobuf__Timestamp end = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+                start.seconds = cases[i].start;
+                end.seconds = cases[i].end;
+                request.start_time = &start;
+                request.end_time = &end;
+                ask(&request);
+                ck_assert_int_eq(client.code, cases[i].blamed ? RPC_INVALID_ARGUMENT : RPC_OK);
+                if (cases[i].blamed)
+                        ck_assert_ptr_nonnull(strstr(client.message, cases[i].blamed));
+                else
+                        ck_assert_int_eq(database.query.end_time_usec, cases[i].end * 1000000);
+        }
+}
+END_TEST
+
+START_TEST(a_store_that_fails_is_said)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        int *const results[] = { &database.list_result, &database.sum_result,
+                                 &database.destinations_result };
+
+        request.sandbox_id = unconst("sbx-a");
+        request.destinations = true;
+        for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
+                *results[i] = -EIO;
+                ask_as(&request, false);
+                ck_assert_int_eq(client.code, RPC_UNAVAILABLE);
+                *results[i] = 0;
+        }
+}
+END_TEST
+
+int main(void)
+{
+        Suite *suite = suite_create("get_usage");
+        TCase *tcase = tcase_create("calls");
+
+        log_init("test", LOG_LEVEL_ERROR);
+        tcase_add_checked_fixture(tcase, set_up, tear_down);
+        tcase_add_test(tcase, a_page_has_all_of_each_record);
+        tcase_add_test(tcase, sums_are_taken_step_by_step);
+        tcase_add_test(tcase, nothing_is_summed_for_who_left);
+        tcase_add_test(tcase, a_token_goes_on_with_the_same_filter_only);
+        tcase_add_test(tcase, others_are_for_operators);
+        tcase_add_test(tcase, destinations_need_something_that_they_are_of);
+        tcase_add_test(tcase, times_are_a_span);
+        tcase_add_test(tcase, a_store_that_fails_is_said);
+        suite_add_tcase(suite, tcase);
+        return suite_main(suite);
+}
