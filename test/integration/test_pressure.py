@@ -60,11 +60,24 @@ while True:
         self.assertGreaterEqual(told.used, 0.9 * 256 * MIB)
         self.assertLessEqual(told.used, 256 * MIB)
         self.assertEqual(told.message, f"Memory is nearly full: {told.used // MIB} of 256 MiB.")
-        # It is in what a client reads later, too.
+        # It is in what a client reads later, too, and for a while in what is told of the sandbox.
+        stream = client.usage.WatchUsage(stubs.usage_service.WatchUsageRequest(sandbox_id=sandbox), timeout=60 * PATIENCE)
+        now = next(stream).sandboxes[0]
+        stream.cancel()
+        kept = next(pressure for pressure in now.pressures if kind_of(pressure) == "MEMORY_LIMIT")
+        self.assertEqual(kept, [pressure for pressure in run.pressures if kind_of(pressure) == "MEMORY_LIMIT"][-1])
         self.assertEqual(len(scenario.attach(client, run.execution_id).pressures), len(run.pressures))
 
     def test_a_cpu_limit_that_is_used_up_is_told(self):
-        told, run = self.run_until_told(create(cpu_millis=200), "CPU_THROTTLED", "while True: pass")
+        # By several at once: it is to be more than the limit also of what a busy host has left.
+        told, run = self.run_until_told(create(cpu_millis=150), "CPU_THROTTLED", """
+import subprocess, sys
+spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+try:
+    while True: pass
+finally:
+    for one in spinning: one.kill()
+""")
         self.assertGreaterEqual(told.used, 500)
         self.assertLessEqual(told.used, 1000)
         self.assertEqual(told.limit, 0)

@@ -446,13 +446,13 @@ START_TEST(descriptors_that_nobody_wants_are_closed)
 }
 END_TEST
 
-/* The runtime speaks 1 to 3. */
+/* The runtime speaks 1 to 4. */
 START_TEST(the_newest_version_that_both_speak_is_spoken)
 {
         static const struct {
                 uint32_t oldest, newest, spoken; /* zero: refused */
-        } hellos[] = { { 1, 1, 1 },  { 1, 2, 2 }, { 2, 2, 2 }, { 2, 3, 3 },
-                       { 1, 99, 3 }, { 4, 5, 0 }, { 0, 0, 0 }, { 2, 1, 0 } };
+        } hellos[] = { { 1, 1, 1 }, { 1, 2, 2 }, { 2, 2, 2 }, { 2, 3, 3 }, { 1, 99, 4 },
+                       { 4, 5, 4 }, { 5, 6, 0 }, { 0, 0, 0 }, { 2, 1, 0 } };
 
         for (size_t i = 0; i < ARRAY_SIZE(hellos); i++) {
                 struct answer answer;
