@@ -174,7 +174,6 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 
 static void find_missing(struct metering *metering, const struct cgroup_tree *cgroups)
 {
-        metering->missing = MISSING(TRAFFIC);
         if (cgroups->controllers[CGROUP_MEMORY].dialect == CGROUP_ABSENT)
                 metering->missing |= MISSING(MEMORY);
         else if (cgroups->n_parents && !cgroup_counts_peak(cgroups))
@@ -346,6 +345,8 @@ static uint64_t read_resident(pid_t pid)
         char text[256];
         uint64_t pages;
 
+        if (pid == 0)
+                return 0;
         (void)snprintf(path, sizeof(path), "/proc/%d/statm", pid);
         if (io_read_file(AT_FDCWD, path, text, sizeof(text), NULL) ||
             sscanf(text, "%*u %" SCNu64, &pages) != 1) /* NOLINT(cert-err34-c): the kernel's */

@@ -147,7 +147,7 @@ START_TEST(an_end_comes_with_all_meters)
         ck_assert_uint_gt(used->n_switches, 0);
         ck_assert_uint_ge(used->rss_peak_bytes, MIB(4));
         ck_assert_uint_gt(used->memory_byte_seconds, 0);
-        ck_assert(!misses(used, PART(SCHEDULED)) && !misses(used, PART(RSS_PEAK)));
+        ck_assert_uint_eq(used->n_missing, 0);
         ck_assert_ptr_null(event->process_ended->victim);
         answer = destroy("sbx-a");
         total = answer.message->done->usage;
@@ -293,8 +293,8 @@ START_TEST(throttling_is_told)
         answer_deinit(&answer);
         event = peer_run(&peer, "sbx-a", SPIN, output);
         ck_assert(!misses(event->process_ended->usage, PART(THROTTLED)));
-        ck_assert_uint_gt(event->process_ended->usage->n_throttled, 2);
-        ck_assert_uint_gt(event->process_ended->usage->throttled_usec, 100000);
+        ck_assert_uint_gt(event->process_ended->usage->n_throttled, 0);
+        ck_assert_uint_gt(event->process_ended->usage->throttled_usec, 0);
         event_free(event);
         peer_destroy(&peer, "sbx-a");
 }
