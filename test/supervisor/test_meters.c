@@ -289,11 +289,11 @@ START_TEST(throttling_is_told)
         Hotcell__Runtime__V1__FromRuntime *event;
         struct answer answer;
 
-        request->create_sandbox->limits->cpu_millis = 200;
+        request->create_sandbox->limits->cpu_millis = 20;
         answer = peer_ask(&peer, request);
         ck_assert_int_eq(answer.message->body_case, ANSWER(SANDBOX_CREATED));
         answer_deinit(&answer);
-        event = peer_run(&peer, "sbx-a", SPIN, output);
+        event = peer_run(&peer, "sbx-a", "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done", output);
         ck_assert(!misses(event->process_ended->usage, PART(THROTTLED)));
         ck_assert_uint_gt(event->process_ended->usage->n_throttled, 0);
         ck_assert_uint_gt(event->process_ended->usage->throttled_usec, 0);
