@@ -16,6 +16,7 @@
 #include "cli/memory.h"
 #include "cli/message.h"
 #include "cli/output_options.h"
+#include "cli/print_metering.h"
 #include "cli/request.h"
 #include "cli/runtime_probe.h"
 #include "cli/table.h"
@@ -98,8 +99,10 @@ static void print_info(const Hotcell__V1__GetServerInfoResponse *info, bool serv
                      : info->ready            ? "yes"
                      : *info->runtime_version ? "NO, it is not ready"
                                               : "NO, it has no runtime");
-        if (serves)
-                print_what_can_leave(info->walls, info->n_walls);
+        if (!serves)
+                return;
+        print_what_can_leave(info->walls, info->n_walls);
+        print_metering(info->metering);
 }
 
 /* Asks; a probe anew only operators may have, others are told what was seen at start. */

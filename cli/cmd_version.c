@@ -13,6 +13,7 @@
 #include "cli/message.h"
 #include "cli/output_options.h"
 #include "cli/print_ended.h"
+#include "cli/print_metering.h"
 #include "cli/request.h"
 #include "runtime/base/macros.h"
 
@@ -107,6 +108,8 @@ static void print_server(const Hotcell__V1__GetServerInfoResponse *info)
         print_rule("--idle-timeout", info->idle_timeout);
         print_rule("--timeout", info->execution_timeout);
         print_egress_limits(info->egress_limits);
+        (void)fputs(info->metering ? "  " : "", stdout);
+        print_metering(info->metering);
         for (size_t i = 0; i < info->n_templates; i++)
                 print_template(info->templates[i]);
 }

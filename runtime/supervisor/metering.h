@@ -86,10 +86,10 @@ int metering_read_leaf(struct leaf_meter *meter, struct metered *ret_metered);
 int metering_read_sandbox(struct sandbox_meter *meter, struct metered *ret_metered);
 
 /* Peaks begin anew, and whatever was born until now counts as earlier from now on. @pid: the
- * leaf's main process, which lives. */
+ * leaf's main process; zero: it is over. */
 void metering_begin_peak(struct leaf_meter *meter, pid_t pid);
 
-/* What @pid holds is known as part of the peak of resident memory. */
+/* What @pid holds is part of the peak of resident memory; zero: it is over. */
 void metering_add_resident(const struct leaf_meter *meter, pid_t pid, struct metered *metered);
 
 /* A message with room for what is missing: not to be moved. */

@@ -346,6 +346,12 @@ static void answer_usage(struct supervisor *supervisor, struct ticket ticket, in
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
+/* Zero: it was reaped, and its number may be another's. */
+static pid_t living_pid(const struct process *process)
+{
+        return process->state == PROCESS_DRAINING ? 0 : process->child.pid;
+}
+
 static void read_process_usage(struct supervisor *supervisor, struct ticket ticket,
                                const Hotcell__Runtime__V1__ReadUsage *request)
 {
@@ -364,9 +370,9 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
                 return;
         }
         r = metering_read_leaf(&process->meter, &metered);
-        metering_add_resident(&process->meter, process->child.pid, &metered);
+        metering_add_resident(&process->meter, living_pid(process), &metered);
         if (!r && request->reset_peak)
-                metering_begin_peak(&process->meter, process->child.pid);
+                metering_begin_peak(&process->meter, living_pid(process));
         metering_fill(&metered, &usage);
         traffic_fill_process(process, &usage);
         answer_usage(supervisor, ticket, r, process->sandbox, &usage);

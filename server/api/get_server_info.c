@@ -173,6 +173,27 @@ static Hotcell__V1__EgressLimits *convert_egress_limits(struct arena *arena)
         return message;
 }
 
+/* NULL: not known. */
+static Hotcell__V1__Metering *convert_metering(struct arena *arena,
+                                               const struct session_metering *metering)
+{
+        Hotcell__V1__Metering *message =
+                metering->is_known ? arena_new(arena, Hotcell__V1__Metering) : NULL;
+
+        if (!message)
+                return NULL;
+        hotcell__v1__metering__init(message);
+        message->programs = metering->has_programs;
+        message->detail = unconst(metering->detail);
+        message->missing = convert_missing(arena, metering->missing, &message->n_missing);
+        message->slots = metering->slots;
+        message->slots_used = metering->slots_used;
+        message->slots_refused = metering->slots_refused;
+        message->scheduled_time = convert_duration(arena, metering->scheduled_usec);
+        message->cpu_time = convert_duration(arena, metering->cpu_usec);
+        return message;
+}
+
 static void fill_walls(struct api_call *call, const struct session_info *info,
                        Hotcell__V1__GetServerInfoResponse *response)
 {
@@ -211,6 +232,7 @@ static void fill(struct api_call *call, Hotcell__V1__GetServerInfoResponse *resp
                           store_is_healthy(call->api->store) && !store_is_full(call->api->store);
         fill_durations(call, response);
         response->egress_limits = convert_egress_limits(arena);
+        response->metering = convert_metering(arena, info.metering);
         response->sandboxes_active = (int32_t)info.sandboxes_active;
         response->sandboxes_max = (int32_t)info.sandboxes_max;
         response->quotas = arena_new_array(arena, Hotcell__V1__Quota *, _SESSION_SHARE_N);

@@ -1,5 +1,6 @@
 /* What the runtime is: its walls and templates, as views of what it said. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/session_private.h"
+#include "server/session/usage.h"
 
 static int build_walls(struct session *session, Hotcell__Runtime__V1__Wall **walls, size_t n)
 {
@@ -59,6 +61,27 @@ static void drop_templates(struct session *session)
         session->n_templates = 0;
 }
 
+static int64_t amount(uint64_t value)
+{
+        return (int64_t)MIN(value, (uint64_t)INT64_MAX);
+}
+
+void session_note_metering(struct session *session, const Hotcell__Runtime__V1__MeterState *state)
+{
+        session->metering = (struct session_metering){
+                .is_known = true,
+                .has_programs = state->programs,
+                .missing = usage_missing(state->missing, state->n_missing),
+                .slots = amount(state->slots),
+                .slots_used = amount(state->slots_used),
+                .slots_refused = amount(state->slots_refused),
+                .scheduled_usec = amount(state->scheduled_usec),
+                .cpu_usec = amount(state->cpu_usec),
+        };
+        (void)snprintf(session->metering.detail, sizeof(session->metering.detail), "%s",
+                       state->detail);
+}
+
 int session_build_info(struct session *session)
 {
         const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
@@ -69,6 +92,8 @@ int session_build_info(struct session *session)
         if (welcome->sandboxes_max > 0)
                 *sandboxes_max = MIN(*sandboxes_max, (int64_t)welcome->sandboxes_max);
         session->has_direct_mode = welcome->direct_mode;
+        if (welcome->meters)
+                session_note_metering(session, welcome->meters);
         drop_templates(session);
         session->templates = calloc(welcome->n_templates + 1, sizeof(*session->templates));
         if (!session->templates)
@@ -85,6 +110,7 @@ int session_build_info(struct session *session)
 void session_drop_info(struct session *session)
 {
         drop_templates(session);
+        session->metering = (struct session_metering){ 0 };
         free(session->walls);
         session->walls = NULL;
         session->n_walls = 0;
@@ -159,6 +185,7 @@ void session_info(struct session *session, const char *owner, struct session_inf
                 .sandboxes_active = map_count(&session->sandboxes),
                 .sandboxes_max = (size_t)session->shares.rules.total[SESSION_SHARE_SANDBOXES],
                 .egress = egress_state(session),
+                .metering = &session->metering,
         };
         fill_quotas(session, owner, ret_info);
 }

@@ -326,6 +326,9 @@ static void on_packet(struct runtime_client *client,
                 lose(client, "an answer to no request");
                 return;
         }
+        if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_METER_LIST &&
+            packet->meter_list->state)
+                client->observer->on_meter_state(client->userdata, packet->meter_list->state);
         if (pending->on_answer)
                 pending->on_answer(pending->userdata, packet, fds);
         reserve_free(pending);

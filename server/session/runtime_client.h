@@ -42,6 +42,8 @@ struct runtime_client_observer {
         void (*on_pressure)(void *userdata, const Hotcell__Runtime__V1__Pressure *pressure);
         /* hotcell-egress can be spoken to; takes @fd. It may be another one than before. */
         void (*on_egress_ready)(void *userdata, int fd);
+        /* With each MeterList, before its answer. */
+        void (*on_meter_state)(void *userdata, const Hotcell__Runtime__V1__MeterState *state);
 };
 
 /* Begins to connect from the loop. Copies @path. */

@@ -195,6 +195,11 @@ static void on_pressure(void *userdata, const Hotcell__Runtime__V1__Pressure *pr
         session_on_pressure(userdata, pressure);
 }
 
+static void on_meter_state(void *userdata, const Hotcell__Runtime__V1__MeterState *state)
+{
+        session_note_metering(userdata, state);
+}
+
 static const struct runtime_client_observer runtime_observer = {
         .on_connected = on_connected,
         .on_lost = on_lost,
@@ -202,6 +207,7 @@ static const struct runtime_client_observer runtime_observer = {
         .on_sandbox_ended = on_sandbox_ended,
         .on_egress_ready = on_egress_ready,
         .on_pressure = on_pressure,
+        .on_meter_state = on_meter_state,
 };
 
 /* hotcell-egress. */

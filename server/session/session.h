@@ -171,6 +171,19 @@ enum session_egress_state {
         SESSION_EGRESS_THERE,
 };
 
+/* How the runtime measures; see hotcell.v1.Metering. */
+struct session_metering {
+        bool is_known; /* an older runtime does not say */
+        bool has_programs;
+        char detail[160];
+        uint32_t missing; /* BIT(enum usage_part) */
+        int64_t slots;
+        int64_t slots_used;
+        int64_t slots_refused;
+        int64_t scheduled_usec;
+        int64_t cpu_usec;
+};
+
 struct session_info {
         const char *runtime_version; /* empty: no runtime */
         const struct session_wall *walls;
@@ -180,6 +193,7 @@ struct session_info {
         size_t sandboxes_active;
         size_t sandboxes_max;
         enum session_egress_state egress;
+        const struct session_metering *metering;
         struct session_quota {
                 int64_t limit, used;             /* of all */
                 int64_t owner_limit, owner_used; /* of the one who asks, as things are */

@@ -90,6 +90,7 @@ struct session {
         struct session_wall *walls;
         size_t n_walls;
         bool has_direct_mode;
+        struct session_metering metering; /* as last told */
         struct session_template *templates;
         size_t n_templates;
 };
@@ -165,6 +166,7 @@ void session_on_process_ended(struct session *session,
 
 /* What the runtime is and has (info.c). */
 int session_build_info(struct session *session);
+void session_note_metering(struct session *session, const Hotcell__Runtime__V1__MeterState *state);
 void session_drop_info(struct session *session);
 bool session_walls_hold(const struct session *session, const char **ret_missing);
 const Hotcell__Runtime__V1__Template *session_find_template(const struct session *session,

@@ -18,6 +18,19 @@ static int64_t amount(uint64_t value)
         return (int64_t)MIN(value, (uint64_t)INT64_MAX);
 }
 
+uint32_t usage_missing(const Hotcell__Runtime__V1__MeterPart *missing, size_t n)
+{
+        uint32_t bits = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                unsigned part = (unsigned)missing[i];
+
+                if (part > 0 && part < ARRAY_SIZE(parts)) /* a newer runtime may know more */
+                        bits |= BIT(parts[part]);
+        }
+        return bits;
+}
+
 void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *ret_usage)
 {
         struct usage usage = {
@@ -38,12 +51,7 @@ void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *
                 .received_bytes = amount(meters->received_bytes),
         };
 
-        for (size_t i = 0; i < meters->n_missing; i++) {
-                unsigned part = (unsigned)meters->missing[i];
-
-                if (part > 0 && part < ARRAY_SIZE(parts)) /* a newer runtime may know more */
-                        usage.missing |= BIT(parts[part]);
-        }
+        usage.missing = usage_missing(meters->missing, meters->n_missing);
         *ret_usage = usage;
 }
 

@@ -17,6 +17,9 @@ struct usage_now {
         struct sandbox_usage usage;
 };
 
+/* BIT(enum usage_part) of those that this server knows. */
+uint32_t usage_missing(const Hotcell__Runtime__V1__MeterPart *missing, size_t n);
+
 /* Of a whole sandbox. */
 void sandbox_usage_from_meters(const Hotcell__Runtime__V1__Usage *meters,
                                struct sandbox_usage *ret_usage);

@@ -474,6 +474,17 @@ class Others(CliTest):
         lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
         self.assertEqual(lines[-1], "  --allow, --deny: at most 100 together, with 8 ranges of ports each, 10 labels of names that are not ASCII, 3.75 MiB in all")
 
+    def test_version_shows_how_it_measures(self):
+        info = server_info.GetServerInfoResponse(version="9.9")
+        info.metering.programs = True
+        lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
+        self.assertEqual(lines[-1], "  metering: eBPF and cgroup files")
+        info.metering.programs, info.metering.detail = False, "refused\x1b"
+        info.metering.missing.extend(["scheduled_time", "rss_peak_bytes"])
+        info.metering.slots, info.metering.slots_refused = 8, 3
+        lines = self.hotcell(self.serve(GetServerInfo=lambda request: info), "version").stdout.decode().splitlines()
+        self.assertEqual(lines[-1], "  metering: cgroup files alone (refused\\x1b); not measured: scheduled_time, rss_peak_bytes; 3 processes had none of 8 slots")
+
     def test_code_that_ran_out_of_time_has_a_hint(self):
         ran = self.run_script(play(ended(execution.OUTCOME_TIMEOUT, cause=execution.CAUSE_LIMIT)))
         self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: it ran out of time (TIMEOUT, cause LIMIT)",

@@ -147,7 +147,7 @@ START_TEST(an_end_comes_with_all_meters)
         ck_assert_uint_gt(used->n_switches, 0);
         ck_assert_uint_ge(used->rss_peak_bytes, MIB(4));
         ck_assert_uint_gt(used->memory_byte_seconds, 0);
-        ck_assert(!misses(used, PART(SCHEDULED)) && !misses(used, PART(RSS_PEAK)));
+        ck_assert_uint_eq(used->n_missing, 0);
         ck_assert_ptr_null(event->process_ended->victim);
         answer = destroy("sbx-a");
         total = answer.message->done->usage;
@@ -191,7 +191,9 @@ END_TEST
 
 static void check_held(const Hotcell__Runtime__V1__Usage *held)
 {
-        ck_assert_uint_ge(held->memory_byte_seconds, MIB(40));
+        /* Without programs it is looked at less often: on average, half from the start on. */
+        ck_assert_uint_ge(held->memory_byte_seconds,
+                          misses(held, PART(SCHEDULED)) ? MIB(20) : MIB(40));
         ck_assert_uint_ge(held->memory_bytes, MIB(100));
         if (!misses(held, PART(RSS_PEAK)))
                 ck_assert_uint_ge(held->rss_peak_bytes, MIB(100));
@@ -287,14 +289,14 @@ START_TEST(throttling_is_told)
         Hotcell__Runtime__V1__FromRuntime *event;
         struct answer answer;
 
-        request->create_sandbox->limits->cpu_millis = 200;
+        request->create_sandbox->limits->cpu_millis = 20;
         answer = peer_ask(&peer, request);
         ck_assert_int_eq(answer.message->body_case, ANSWER(SANDBOX_CREATED));
         answer_deinit(&answer);
-        event = peer_run(&peer, "sbx-a", SPIN, output);
+        event = peer_run(&peer, "sbx-a", "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done", output);
         ck_assert(!misses(event->process_ended->usage, PART(THROTTLED)));
-        ck_assert_uint_gt(event->process_ended->usage->n_throttled, 2);
-        ck_assert_uint_gt(event->process_ended->usage->throttled_usec, 100000);
+        ck_assert_uint_gt(event->process_ended->usage->n_throttled, 0);
+        ck_assert_uint_gt(event->process_ended->usage->throttled_usec, 0);
         event_free(event);
         peer_destroy(&peer, "sbx-a");
 }
@@ -402,6 +404,7 @@ int main(void)
         suite_add_tcase(suite, tests);
         tests = new_case("files", setup_without_programs);
         tcase_add_test(tests, without_programs_the_files_are_enough_and_the_rest_is_named);
+        tcase_add_test(tests, memory_over_time_is_never_less_than_that_of_the_parts);
         suite_add_tcase(suite, tests);
         tests = new_case("slots", setup_with_two_slots);
         tcase_add_test(tests, a_leaf_without_a_slot_goes_on_by_its_files);

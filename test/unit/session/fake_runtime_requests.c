@@ -293,6 +293,12 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
         Hotcell__Runtime__V1__Template *templates[] = { &template };
         Hotcell__Runtime__V1__Kernel *kernels[] = { &kernel };
         Hotcell__Runtime__V1__Wall *walls[] = { &wall };
+        Hotcell__Runtime__V1__MeterState meters;
+        Hotcell__Runtime__V1__MeterPart missing[] = {
+                /* the second is a newer runtime's */
+                HOTCELL__RUNTIME__V1__METER_PART__METER_PART_WAIT,
+                (Hotcell__Runtime__V1__MeterPart)31
+        };
         char *argv[] = { (char *)"/bin/fake" };
         struct process *process;
 
@@ -322,6 +328,12 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
         welcome.walls = walls;
         welcome.n_walls = 1;
         welcome.sandboxes_max = 1000;
+        hotcell__runtime__v1__meter_state__init(&meters);
+        meters.programs = true;
+        meters.slots = 7;
+        meters.missing = missing;
+        meters.n_missing = ARRAY_SIZE(missing);
+        welcome.meters = &meters;
         message.body_case = FROM(WELCOME);
         message.welcome = &welcome;
         fake_send_message(runtime, request, &message, NULL, 0);

@@ -417,6 +417,19 @@ START_TEST(without_a_runtime_nothing_is_taken)
 }
 END_TEST
 
+START_TEST(how_the_runtime_measures_is_told)
+{
+        struct session_info info;
+
+        run_until(session_serves, NULL);
+        session_info(f.session, "uid:0", &info);
+        ck_assert(info.metering->is_known);
+        ck_assert(info.metering->has_programs);
+        ck_assert_int_eq(info.metering->slots, 7);
+        ck_assert_uint_eq(info.metering->missing, BIT(USAGE_PART_WAIT));
+}
+END_TEST
+
 int main(void)
 {
         static const TTest *const *const tests[] = {
@@ -436,6 +449,7 @@ int main(void)
                 &a_one_shot_sandbox_ends_with_its_execution,
                 &a_sandbox_that_ends_by_itself_is_noticed,
                 &a_stop_ends_and_records_everything,
+                &how_the_runtime_measures_is_told,
                 &a_restart_keeps_the_sandbox_and_loses_what_ran,
                 &a_restart_of_the_machine_loses_the_sandboxes,
                 &without_a_runtime_nothing_is_taken,
