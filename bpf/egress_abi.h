@@ -122,7 +122,11 @@ struct egress_counts {
         __u64 n_dropped;
         __u64 n_tokens;        /* given out */
         __u64 next_event_nsec; /* the token bucket of events */
-        __u64 n_unasked; /* packets to its device that were no answers; in none of the others */
+        __u64 n_unasked;    /* packets to its device that were no answers; in none of the others */
+        __u64 sent_packets; /* that its device let pass, as what follows; bytes from IP's head on */
+        __u64 sent_bytes;
+        __u64 received_packets;
+        __u64 received_bytes;
 };
 
 /* The device of a sandbox, by the number of the host's end. Zeros where it has no address. */

@@ -93,6 +93,43 @@ static __always_inline enum egress_verdict judge_way(struct __sk_buff *skb,
         }
 }
 
+/* Of one that stands for several (GSO) as they will be on the way: each has a head. */
+static __always_inline __u64 n_packets(const struct __sk_buff *skb)
+{
+        return skb->gso_segs > 1 ? skb->gso_segs : 1;
+}
+
+static __always_inline __u64 n_bytes(const struct __sk_buff *skb,
+                                     const struct egress_packet *packet)
+{
+        __u64 head = (packet->to.is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
+                     TRANSPORT_BYTES;
+
+        return skb->len - ETH_HLEN + (n_packets(skb) - 1) * head;
+}
+
+static __always_inline void count_sent(const struct __sk_buff *skb, __u64 cgroup_id,
+                                       const struct egress_packet *packet)
+{
+        struct egress_counts *count = bpf_map_lookup_elem(&counts, &cgroup_id);
+
+        if (!count)
+                return;
+        __sync_fetch_and_add(&count->sent_packets, n_packets(skb));
+        __sync_fetch_and_add(&count->sent_bytes, n_bytes(skb, packet));
+}
+
+static __always_inline void count_received(const struct __sk_buff *skb, __u64 cgroup_id,
+                                           const struct egress_packet *packet)
+{
+        struct egress_counts *count = bpf_map_lookup_elem(&counts, &cgroup_id);
+
+        if (!count)
+                return;
+        __sync_fetch_and_add(&count->received_packets, n_packets(skb));
+        __sync_fetch_and_add(&count->received_bytes, n_bytes(skb, packet));
+}
+
 static __always_inline bool is_ip(const struct __sk_buff *skb)
 {
         return !skb->vlan_present &&
@@ -125,8 +162,10 @@ int egress_from_sandbox(struct __sk_buff *skb)
         }
         if (verdict == EGRESS_ALLOWED_RULE)
                 verdict = judge_way(skb, &packet);
-        if (verdict == EGRESS_ALLOWED_RULE)
+        if (verdict == EGRESS_ALLOWED_RULE) {
+                count_sent(skb, cgroup_id, &packet);
                 return PASS;
+        }
         tell_of_packet(cgroup_id, sandbox, &packet.to, verdict, rule);
         return DROP;
 }
@@ -148,8 +187,10 @@ int egress_to_sandbox(struct __sk_buff *skb)
         sandbox = bpf_map_lookup_elem(&sandboxes, &cgroup_id);
         if (sandbox && is_ip(skb)) {
                 read_packet(skb, ETH_HLEN, skb->protocol == bpf_htons(ETH_P_IPV6), &packet);
-                if (is_inward(skb, device, sandbox, &packet))
+                if (is_inward(skb, device, sandbox, &packet)) {
+                        count_received(skb, cgroup_id, &packet);
                         return PASS;
+                }
         }
         count = bpf_map_lookup_elem(&counts, &cgroup_id);
         if (count)

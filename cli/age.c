@@ -1,6 +1,5 @@
 #include "cli/age.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -21,6 +20,12 @@ static void format_span(int64_t seconds, const char *before, const char *after, 
                 i++;
         (void)snprintf(text, AGE_SIZE, "%s%lld%c%s", before,
                        (long long)(seconds / units[i].seconds), units[i].letter, after);
+}
+
+const char *age_span(int64_t seconds, char ret_text[static AGE_SIZE])
+{
+        format_span(seconds, "", "", ret_text);
+        return ret_text;
 }
 
 const char *age_since(const Google__Protobuf__Timestamp *when, char ret_text[static AGE_SIZE])

@@ -30,7 +30,7 @@ enum {
         GREETING_MSEC = 20000, /* a server that is not there is known at once */
 };
 
-static const int taken_signals[] = { SIGINT, SIGTERM, SIGHUP };
+static const int taken_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGIO };
 
 /* What a batch's tag points to. */
 struct operation {
@@ -51,6 +51,7 @@ struct client {
 
         pthread_t signal_thread;
         atomic_bool is_leaving;
+        atomic_bool wants_terminal;
         atomic_uint n_signals[ARRAY_SIZE(taken_signals)];
         unsigned n_taken[ARRAY_SIZE(taken_signals)];
 };
@@ -78,8 +79,15 @@ static void taken_set(sigset_t *ret_set)
                 sigaddset(ret_set, taken_signals[i]);
 }
 
+void client_want_terminal(struct client *client)
+{
+        atomic_store(&client->wants_terminal, true);
+}
+
 static void signal_arrived(struct client *client, int signal)
 {
+        if ((signal == SIGWINCH || signal == SIGIO) && !atomic_load(&client->wants_terminal))
+                return;
         for (size_t i = 0; i < ARRAY_SIZE(taken_signals); i++) {
                 if (taken_signals[i] != signal)
                         continue;

@@ -3,7 +3,8 @@
  * gRPC. One thread; while it waits here, signals reach it too.
  *
  * Make at most one client, and before other threads: it takes SIGINT, SIGTERM and SIGHUP over. The
- * third SIGINT ends the process at once, even where a write to a stuck reader blocks it.
+ * third SIGINT ends the process at once, even where a write to a stuck reader blocks it. SIGWINCH
+ * and SIGIO are left out unless they are asked for.
  */
 #pragma once
 
@@ -38,6 +39,9 @@ bool client_has_connected(const struct client *client);
 
 /* The next signal that came, oldest kinds first, or 0. */
 int client_take_signal(struct client *client);
+
+/* From now on SIGWINCH and SIGIO come, too. */
+void client_want_terminal(struct client *client);
 
 /* Waits; ends early with CLIENT_E_SIGNAL. */
 int client_sleep(struct client *client, int64_t milliseconds);

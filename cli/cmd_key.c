@@ -263,7 +263,7 @@ static int key_create(int argc, char **argv)
         static const struct option_row rows[] = {
                 { 0, "scope", OPTION_TEXTS, FIELD(scopes), "SCOPE",
                   "what it may do: sandboxes:read, sandboxes:write, executions:read, "
-                  "executions:write, server:read; may be repeated; absent: all of these",
+                  "executions:write, server:read, usage:read; may be repeated; absent: all of these",
                   NULL, 0 },
                 { 0, "expires", OPTION_DURATION, FIELD(expires), "DURATION",
                   "it stops to work after so long, such as 30d; 0 or absent: never", NULL, 0 },

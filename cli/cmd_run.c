@@ -65,7 +65,8 @@ static const char common_text[] =
         "128+N after signal N.\nCtrl-C interrupts the code, the second time kills it, the third "
         "time just leaves.\nIt is said what was refused on its way out. Of more than 50 refusals a "
         "second, and 64 at once, it is only\ncounted how many they are: `hotcell egress log`, "
-        "`hotcell sandbox inspect`.";
+        "`hotcell sandbox inspect`.\nIt is said once of each kind when memory, processes or disk are "
+        "nearly full, or programs have to wait.";
 
 /* What is shown at the end, when nobody is there. */
 static int check_detached(const char *command, const struct code_options *code,

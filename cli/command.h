@@ -14,4 +14,4 @@ struct command {
 int command_dispatch(const char *group, const struct command *commands, int argc, char **argv);
 
 command_main cmd_context, cmd_doctor, cmd_egress, cmd_exec, cmd_key, cmd_logs, cmd_ps, cmd_run,
-        cmd_sandbox, cmd_version, cmd_watch;
+        cmd_sandbox, cmd_top, cmd_version, cmd_watch;

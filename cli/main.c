@@ -18,6 +18,7 @@ static const struct command commands[] = {
         { "ps", cmd_ps, "list executions" },
         { "logs", cmd_logs, "show or follow an execution" },
         { "egress", cmd_egress, "log: what sandboxes asked the network for" },
+        { "top", cmd_top, "show what sandboxes and executions use now" },
         { "watch", cmd_watch, "follow what happens to sandboxes" },
         { "doctor", cmd_doctor, "show every wall, whether it holds, and the fix" },
         { "key", cmd_key, "create, ls, revoke: API keys" },

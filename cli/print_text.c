@@ -5,9 +5,12 @@
 
 #include "hotcell/v1/execution.pb-c.h"
 
+#include "runtime/base/macros.h"
+
 #include "cli/memory.h"
 #include "cli/print_egress.h"
 #include "cli/print_ended.h"
+#include "cli/print_pressure.h"
 #include "cli/say.h"
 
 void text_printer_init(struct text_printer *printer, const struct event_printer_config *config)
@@ -195,6 +198,19 @@ static void print_egress(struct text_printer *printer, const Hotcell__V1__Egress
         say("%s", sentence);
 }
 
+static void print_pressure(struct text_printer *printer, const Hotcell__V1__Pressure *pressure)
+{
+        unsigned kind = (unsigned)pressure->kind < 32 ? BIT((unsigned)pressure->kind) : 0;
+        _cleanup_(freep) char *sentence = NULL;
+
+        if (printer->pressures & kind)
+                return;
+        printer->pressures |= kind;
+        sentence = pressure_sentence(pressure);
+        begin_line(printer, printer->config.err);
+        say("%s", sentence);
+}
+
 void text_printer_event(struct text_printer *printer, const Hotcell__V1__ExecutionEvent *event)
 {
         /* What is unknown, or has no place in a stream of text, is left out. */
@@ -222,6 +238,9 @@ void text_printer_event(struct text_printer *printer, const Hotcell__V1__Executi
                 break;
         case HOTCELL__V1__EXECUTION_EVENT__EVENT_EGRESS:
                 print_egress(printer, event->egress);
+                break;
+        case HOTCELL__V1__EXECUTION_EVENT__EVENT_PRESSURE:
+                print_pressure(printer, event->pressure);
                 break;
         case HOTCELL__V1__EXECUTION_EVENT__EVENT_ENDED:
                 close_part(printer);

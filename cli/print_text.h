@@ -11,6 +11,7 @@ struct text_printer {
         /* The last thing on the line was no newline, so a result begins a new one. */
         bool is_out_mid_line;
         bool is_err_mid_line;
+        unsigned pressures; /* BIT()s of the kinds that were said: once of each is enough */
         /* A text/plain part whose rest is still to come. */
         struct {
                 bool is_open;

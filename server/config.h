@@ -66,6 +66,7 @@ struct config {
         int64_t request_ids_kept_usec, request_ids_max;
         int64_t retention_events_bytes;
         int64_t retention_egress_events, retention_egress_events_bytes;
+        int64_t ledger_retention_usec, ledger_rows_max;
 
         int64_t connections_max, connections_per_owner_max;
         int64_t identify_timeout_usec;

@@ -343,6 +343,8 @@ static int open_store(struct server *server)
                 .events_bytes_max = config->retention_events_bytes,
                 .egress_events_max = config->retention_egress_events,
                 .egress_events_bytes_max = config->retention_egress_events_bytes,
+                .ledger_kept_usec = config->ledger_retention_usec,
+                .ledger_rows_max = config->ledger_rows_max,
         };
         char message[MESSAGE_BUFFER];
         int r;

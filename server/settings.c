@@ -192,6 +192,11 @@ const struct setting settings[] = {
                 "and not run again."),
         SETTING(request_ids_max, COUNT, request_ids_max, "10000", 0, INT64_C(1000000000),
                 "How many of them, of each owner; the oldest go first."),
+        SETTING(ledger_retention, DURATION, ledger_retention_usec, "400d", 0, 3650 * DAY,
+                "How long rows of the ledger are kept: what was used, whatever becomes of the "
+                "sandboxes and executions that used it."),
+        SETTING(ledger_rows_max, COUNT, ledger_rows_max, "20000000", 0, INT64_C(1000000000000),
+                "How many of them; some 350 bytes each. The oldest go first, with a warning."),
 
         TITLED("The gRPC server", connections_max, COUNT, connections_max, "256", 1, 65536,
                "Connections at once, an eighth of them only for the unix socket. When there is no "

@@ -338,28 +338,90 @@ static int read_meter_key(struct cgroup *group, enum cgroup_meter meter, const c
         return cgroup_parse_key(text, key, ret_value);
 }
 
+static int read_cpu(struct cgroup *group, struct cgroup_usage *usage)
+{
+        char text[4096];
+        int r = read_meter(group, CGROUP_METER_CPU, text, sizeof(text));
+
+        if (!r)
+                r = cgroup_parse_key(text, "usage_usec", &usage->cpu_usec);
+        if (!r)
+                r = cgroup_parse_key(text, "user_usec", &usage->cpu_user_usec);
+        return r ? r : cgroup_parse_key(text, "system_usec", &usage->cpu_system_usec);
+}
+
+int cgroup_read_memory(struct cgroup *group, uint64_t *ret_bytes)
+{
+        return read_meter_number(group, CGROUP_METER_MEMORY, ret_bytes);
+}
+
+int cgroup_read_oom_kills(struct cgroup *group, uint32_t *ret_n)
+{
+        uint64_t n;
+        int r = read_meter_key(group, CGROUP_METER_OOM, "oom_kill", &n);
+
+        *ret_n = (uint32_t)MIN(n, UINT32_MAX);
+        return r;
+}
+
 int cgroup_read_usage(struct cgroup *group, struct cgroup_usage *ret_usage)
 {
         struct cgroup_usage usage = { 0 };
         uint64_t processes = 0;
-        uint64_t oom_kills = 0;
         int r;
 
-        r = read_meter_key(group, CGROUP_METER_CPU, "usage_usec", &usage.cpu_usec);
+        r = read_cpu(group, &usage);
         if (!r)
-                r = read_meter_number(group, CGROUP_METER_MEMORY, &usage.memory_bytes);
+                r = cgroup_read_memory(group, &usage.memory_bytes);
         if (!r)
                 r = read_meter_number(group, CGROUP_METER_PEAK, &usage.memory_peak_bytes);
         if (!r)
-                r = read_meter_key(group, CGROUP_METER_OOM, "oom_kill", &oom_kills);
+                r = cgroup_read_oom_kills(group, &usage.oom_kills);
         if (!r)
                 r = read_number(group, FILE_PIDS_NOW, &processes);
         if (r)
                 return error_fold(r);
-        usage.oom_kills = (uint32_t)MIN(oom_kills, UINT32_MAX);
         usage.processes = (uint32_t)MIN(processes, UINT32_MAX);
         *ret_usage = usage;
         return 0;
+}
+
+int cgroup_read_throttling(const struct cgroup *sandbox, struct cgroup_throttling *ret_throttling)
+{
+        size_t parent = sandbox->tree->controllers[CGROUP_CPU].parent;
+        enum cgroup_dialect dialect = sandbox->tree->controllers[CGROUP_CPU].dialect;
+        struct cgroup_throttling throttling = { 0 };
+        char text[4096];
+        int r;
+
+        if (dialect == CGROUP_ABSENT)
+                return -EOPNOTSUPP;
+        r = read_at(sandbox, parent, "cpu.stat", text, sizeof(text));
+        if (!r)
+                r = cgroup_parse_key(text, "nr_periods", &throttling.n_periods);
+        if (!r)
+                r = cgroup_parse_key(text, "nr_throttled", &throttling.n_throttled);
+        if (!r && dialect == CGROUP_V2)
+                r = cgroup_parse_key(text, "throttled_usec", &throttling.usec);
+        else if (!r)
+                r = cgroup_parse_key(text, "throttled_time", &throttling.usec); /* ns */
+        if (r)
+                return error_fold(r);
+        if (dialect == CGROUP_V1)
+                throttling.usec /= 1000;
+        *ret_throttling = throttling;
+        return 0;
+}
+
+bool cgroup_counts_peak(const struct cgroup_tree *tree)
+{
+        enum cgroup_dialect dialect = tree->controllers[CGROUP_MEMORY].dialect;
+        size_t parent = tree->controllers[CGROUP_MEMORY].parent;
+
+        if (dialect == CGROUP_ABSENT)
+                return false;
+        return dialect == CGROUP_V1 ||
+               faccessat(tree->parents[parent].fd, meters[CGROUP_METER_PEAK].v2, F_OK, 0) == 0;
 }
 
 static int read_sockets_file(const struct cgroup *group, const char *file, uint64_t *ret_value)

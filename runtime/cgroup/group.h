@@ -39,10 +39,18 @@ struct cgroup_limits {
 
 struct cgroup_usage {
         uint64_t cpu_usec;
+        uint64_t cpu_user_usec; /* these two are scaled to the first by the kernel */
+        uint64_t cpu_system_usec;
         uint64_t memory_bytes;
         uint64_t memory_peak_bytes;
         uint32_t oom_kills; /* of v1 only those in the group itself, not those below */
         uint32_t processes; /* of a leaf of v1: zero */
+};
+
+struct cgroup_throttling {
+        uint64_t n_periods;   /* in which it wanted to run */
+        uint64_t n_throttled; /* those in which its limit of CPU time was used up */
+        uint64_t usec;        /* that it had to wait for that */
 };
 
 /* Files that say what a group uses. */
@@ -127,6 +135,16 @@ int cgroup_entry_open(const struct cgroup *group, struct cgroup_entry *ret_entry
 void cgroup_entry_close(struct cgroup_entry *entry);
 
 int cgroup_read_usage(struct cgroup *group, struct cgroup_usage *ret_usage);
+
+/* Only one of the above; zero where it is not counted. */
+int cgroup_read_memory(struct cgroup *group, uint64_t *ret_bytes);
+int cgroup_read_oom_kills(struct cgroup *group, uint32_t *ret_n);
+
+/* Of a sandbox, leaves have no limit. -EOPNOTSUPP where there is none either. */
+int cgroup_read_throttling(const struct cgroup *sandbox, struct cgroup_throttling *ret_throttling);
+
+/* Whether memory_peak_bytes is known here: v2 before Linux 5.19 does not count it. */
+bool cgroup_counts_peak(const struct cgroup_tree *tree);
 
 /*
  * Begins a new peak. -EOPNOTSUPP when this kernel cannot (v2 before 6.12). From then on the group

@@ -22,6 +22,7 @@
 #include "runtime/base/fair.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/egress/dial.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/flow.h"
@@ -66,6 +67,7 @@ struct connection {
         sd_event_source *timer;                 /* likewise */
         struct dial *dial;                      /* while dialling */
         struct flow *flow;                      /* while relaying */
+        struct traffic_account account;         /* likewise */
         Hotcell__Egress__V1__Reason cut_reason; /* why it is being cut */
 };
 
@@ -155,15 +157,31 @@ static void on_flow_end(struct flow *flow, const struct flow_end *end, void *use
         connection_free(connection);
 }
 
+static void on_moved(enum flow_side side, size_t n_bytes, void *userdata)
+{
+        const struct connection *connection = userdata;
+
+        traffic_account_add(connection->network->egress->traffic, &connection->account,
+                            side == FLOW_INSIDE ? n_bytes : 0, side == FLOW_OUTSIDE ? n_bytes : 0);
+}
+
 static void relay(struct connection *connection, int outside_fd)
 {
+        struct network *network = connection->network;
+        struct traffic_table *traffic = network->egress->traffic;
         const struct flow_config config = {
-                .event = connection->network->egress->event,
-                .n_wide = &connection->network->n_wide_pipes,
+                .event = network->egress->event,
+                .n_wide = &network->n_wide_pipes,
+                .on_moved = traffic ? on_moved : NULL,
                 .on_end = on_flow_end,
                 .userdata = connection,
         };
-        int r = flow_new(&config, take_fd(&connection->inside_fd), outside_fd, &connection->flow);
+        int r;
+
+        if (traffic)
+                traffic_account_open(traffic, connection->token.leaf_id, network->cgroup_id,
+                                     &connection->account);
+        r = flow_new(&config, take_fd(&connection->inside_fd), outside_fd, &connection->flow);
 
         if (r)
                 fail(connection, r < 0 ? -r : EMFILE);

@@ -125,6 +125,8 @@ static int drain(struct direction *direction, struct direction_turn *turn)
         direction->n_held -= n;
         direction->n_bytes += n;
         turn->n_moved += n;
+        if (direction->on_moved)
+                direction->on_moved(direction->userdata, n);
         return 0;
 }
 

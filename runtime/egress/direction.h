@@ -33,6 +33,9 @@ struct direction {
         int pipe_in;
         size_t n_held;    /* bytes in the pipe */
         uint64_t n_bytes; /* that the other socket took */
+        /* Told of them at once, before what is behind them is passed on; NULL: nobody asks. */
+        void (*on_moved)(void *userdata, size_t n_bytes);
+        void *userdata;
 };
 
 struct direction_turn {

@@ -15,6 +15,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/channel/channel.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/egress/dns_service.h"
 #include "runtime/egress/flow.h"
 #include "runtime/egress/network.h"
@@ -248,6 +249,7 @@ void egress_deinit(struct egress *egress)
         egress->ring_source = sd_event_source_disable_unref(egress->ring_source);
         ring_buffer__free(egress->ring);
         tables_deinit(&egress->tables);
+        egress->traffic = traffic_table_free(egress->traffic);
         policy_always_deinit(&egress->always);
         routes_deinit(&egress->routes);
         wire_arena_deinit(&egress->arena);

@@ -23,6 +23,7 @@ struct channel;
 struct policy_turns;
 struct resolver;
 struct ring_buffer;
+struct traffic_table;
 
 enum {
         EGRESS_RUNTIME_FD = 3,
@@ -46,6 +47,7 @@ struct egress {
 
         bool is_started; /* the runtime said what the wall is */
         struct tables tables;
+        struct traffic_table *traffic; /* NULL: the runtime is older and has none */
         uint32_t program_ids[EGRESS_PROGRAMS_DIRECT];
         size_t n_programs;
         struct ring_buffer *ring; /* NULL: not all networks are known yet */

@@ -258,6 +258,14 @@ static int watch(struct side *side)
         return r < 0 ? r : 0;
 }
 
+static void on_moved(void *userdata, size_t n_bytes)
+{
+        struct side *side = userdata;
+        const struct flow_config *config = &side->flow->config;
+
+        config->on_moved((enum flow_side)(side - side->flow->sides), n_bytes, config->userdata);
+}
+
 static int start(struct flow *flow)
 {
         int r = 0;
@@ -265,6 +273,10 @@ static int start(struct flow *flow)
         for (size_t i = 0; i < _FLOW_SIDE_N && !r; i++)
                 r = direction_init(&flow->sides[i].direction, flow->sides[i].fd,
                                    flow->sides[other_side((enum flow_side)i)].fd);
+        for (size_t i = 0; i < _FLOW_SIDE_N && !r && flow->config.on_moved; i++) {
+                flow->sides[i].direction.on_moved = on_moved;
+                flow->sides[i].direction.userdata = &flow->sides[i];
+        }
         for (size_t i = 0; i < _FLOW_SIDE_N && !r; i++)
                 r = watch(&flow->sides[i]);
         bound_silence(flow->sides[FLOW_OUTSIDE].fd);

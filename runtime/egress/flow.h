@@ -68,6 +68,9 @@ struct flow_config {
         /* Wide pipes (direction.h) of all flows that share this: one that carries much takes one
          * while there are less than FLOW_WIDE_MAX. Outlives the flow. */
         size_t *n_wide;
+        /* Bytes from @side were handed to the other side's socket: what struct flow_end adds up.
+         * NULL: nobody asks. It must leave the flow alone. */
+        void (*on_moved)(enum flow_side side, size_t n_bytes, void *userdata);
         /*
          * Called once, when both sockets are closed and nothing is held any more. It may free the
          * flow. Out of flow_cut() or the loop, never out of flow_new().

@@ -12,6 +12,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/channel/channel.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/egress/egress.h"
 #include "runtime/egress/network.h"
 #include "runtime/egress/policy_turns.h"
@@ -66,13 +67,15 @@ static int start(struct egress *egress, const Hotcell__Egress__V1__Start *messag
         int maps[_EGRESS_MAP_N];
         int r;
 
-        if (egress->is_started || n_fds != _EGRESS_MAP_N ||
+        if (egress->is_started || n_fds < _EGRESS_MAP_N || n_fds > _EGRESS_MAP_N + 1 ||
             message->n_program_ids < EGRESS_PROGRAMS ||
             message->n_program_ids > EGRESS_PROGRAMS_DIRECT || message->n_slots == 0)
                 return error_origin(-EPROTO);
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 maps[i] = take_fd(&fds[i]);
         r = tables_init(&egress->tables, maps, message->n_slots);
+        if (!r && n_fds > _EGRESS_MAP_N)
+                r = traffic_table_map(take_fd(&fds[_EGRESS_MAP_N]), &egress->traffic);
         if (r)
                 return r;
         egress->is_started = true;

@@ -220,14 +220,23 @@ static int check_read_usage(const Hotcell__Runtime__V1__ToRuntime *message, stru
         return check_process_id(message->read_usage->process_id, failure);
 }
 
-static int check_list_sandboxes(const Hotcell__Runtime__V1__ToRuntime *message,
-                                struct failure *failure)
+static int check_after(const char *after, struct failure *failure)
 {
-        const char *after = message->list_sandboxes->after_sandbox_id;
-
         if (after[0] && !dns_label_is_valid(after))
                 return invalid(failure, "after_sandbox_id", "must be empty or a DNS label");
         return 0;
+}
+
+static int check_list_sandboxes(const Hotcell__Runtime__V1__ToRuntime *message,
+                                struct failure *failure)
+{
+        return check_after(message->list_sandboxes->after_sandbox_id, failure);
+}
+
+static int check_read_meters(const Hotcell__Runtime__V1__ToRuntime *message,
+                             struct failure *failure)
+{
+        return check_after(message->read_meters->after_sandbox_id, failure);
 }
 
 static int check_nothing(const Hotcell__Runtime__V1__ToRuntime *message, struct failure *failure)
@@ -255,6 +264,7 @@ static const struct {
         { BODY(KEEP_DESCRIPTORS), check_keep_descriptors },
         { BODY(TAKE_PROCESS), check_take_process },
         { BODY(UPDATE_LIMITS), check_update_limits },
+        { BODY(READ_METERS), check_read_meters },
 };
 
 static int check_body(const Hotcell__Runtime__V1__ToRuntime *message, struct failure *failure)

@@ -20,8 +20,9 @@ enum {
 };
 
 enum {
-        CONTROL_PROTOCOL_OLDEST = 1, /* versions that we speak */
-        CONTROL_PROTOCOL_EGRESS = 3, /* the first with EgressReady */
+        CONTROL_PROTOCOL_OLDEST = 1,   /* versions that we speak */
+        CONTROL_PROTOCOL_EGRESS = 3,   /* the first with EgressReady */
+        CONTROL_PROTOCOL_PRESSURE = 4, /* the first with Pressure */
         CONTROL_PROTOCOL_NEWEST = 4,
         CONTROL_PACKET_MAX = 128 << 10, /* bytes */
         CONTROL_ARENA_MAX = 2 << 20,    /* bytes that unpacking one packet may take */

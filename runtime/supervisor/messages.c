@@ -90,6 +90,22 @@ void messages_answer_done(struct supervisor *supervisor, struct ticket ticket)
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
+void messages_answer_destroyed(struct supervisor *supervisor, struct ticket ticket,
+                               struct sandbox *sandbox)
+{
+        struct usage_message usage;
+        Hotcell__Runtime__V1__Done done;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(DONE));
+
+        hotcell__runtime__v1__done__init(&done);
+        metering_fill(&sandbox->usage, &usage);
+        traffic_fill_sandbox(sandbox, &usage);
+        if (sandbox->has_usage)
+                done.usage = &usage.usage;
+        message.done = &done;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
 void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
                              const struct failure *failure)
 {
@@ -227,6 +243,7 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
         Hotcell__Runtime__V1__Wall bodies[WALLS_MAX];
         Hotcell__Runtime__V1__Wall *walls[WALLS_MAX];
         Hotcell__Runtime__V1__Template *templates[TEMPLATES_MAX];
+        struct meter_state_message meters;
         Hotcell__Runtime__V1__Welcome welcome;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(WELCOME));
 
@@ -244,39 +261,80 @@ void messages_answer_welcome(struct supervisor *supervisor, struct ticket ticket
         welcome.n_templates = supervisor->templates.n_templates;
         welcome.sandboxes_max = supervisor->options->sandboxes_max;
         welcome.direct_mode = supervisor->direct != NULL;
+        metering_fill_state(supervisor->metering, &meters);
+        welcome.meters = &meters.state;
         message.welcome = &welcome;
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
-void messages_process_ended(struct supervisor *supervisor, const struct process *process)
+static void fill_victim(const struct meter_victim *found, Hotcell__Runtime__V1__Victim *ret_victim)
 {
-        Hotcell__Runtime__V1__Usage usage;
+        hotcell__runtime__v1__victim__init(ret_victim);
+        ret_victim->pid = found->pid;
+        ret_victim->rss_bytes = found->rss_bytes;
+        ret_victim->command.data = (uint8_t *)unconst(found->command);
+        ret_victim->command.len = strlen(found->command);
+}
+
+void messages_process_ended(struct supervisor *supervisor, struct process *process)
+{
+        const struct meter_victim *found = &process->usage.programs.victim;
+        struct usage_message usage;
+        Hotcell__Runtime__V1__Victim victim;
         Hotcell__Runtime__V1__ProcessEnded ended;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PROCESS_ENDED));
         int status = process->wait_status;
 
         hotcell__runtime__v1__process_ended__init(&ended);
-        process_fill_usage(&process->usage, &usage);
+        metering_fill(&process->usage, &usage);
+        traffic_fill_process(process, &usage);
         ended.sandbox_id = unconst(process->sandbox->id);
         ended.process_id = unconst(process->id);
         ended.exit_code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 0;
         ended.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
-        ended.oom = process->usage.oom_kills > 0;
-        ended.usage = &usage;
+        ended.oom = process->usage.files.oom_kills > 0;
+        ended.usage = &usage.usage;
+        ended.with_sandbox = process->ended_with_sandbox && !ended.oom;
+        if (ended.oom && found->pid > 0) {
+                fill_victim(found, &victim);
+                ended.victim = &victim;
+        }
         message.process_ended = &ended;
         send_event(supervisor, &message);
 }
 
-void messages_sandbox_ended(struct supervisor *supervisor, const struct sandbox *sandbox)
+void messages_sandbox_ended(struct supervisor *supervisor, struct sandbox *sandbox)
 {
+        struct usage_message usage;
         Hotcell__Runtime__V1__SandboxEnded ended;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_ENDED));
 
         hotcell__runtime__v1__sandbox_ended__init(&ended);
+        metering_fill(&sandbox->usage, &usage);
+        traffic_fill_sandbox(sandbox, &usage);
+        if (sandbox->has_usage)
+                ended.usage = &usage.usage;
         ended.sandbox_id = unconst(sandbox->id);
         ended.oom = sandbox->is_oom;
         ended.detail = unconst(sandbox->detail);
         message.sandbox_ended = &ended;
+        send_event(supervisor, &message);
+}
+
+void messages_pressure(struct supervisor *supervisor, const struct sandbox *sandbox,
+                       const struct pressure_level *level)
+{
+        Hotcell__Runtime__V1__Pressure pressure;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(PRESSURE));
+
+        if (supervisor->protocol < CONTROL_PROTOCOL_PRESSURE)
+                return;
+        hotcell__runtime__v1__pressure__init(&pressure);
+        pressure.sandbox_id = unconst(sandbox->id);
+        pressure.kind = level->kind;
+        pressure.used = level->used;
+        pressure.limit = level->limit;
+        message.pressure = &pressure;
         send_event(supervisor, &message);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bpf/meter.h"
 #include "runtime/base/address_port.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
@@ -16,6 +17,8 @@ enum {
         ID_RANGE = 65536,
         ID_BASE_MIN = 1 << 20, /* above the ids of people and services */
         NAMESERVER_PORT = 53,
+        SLOTS_OF_SANDBOX = 4, /* its init, and some processes */
+        SLOTS_MIN = 1024,
 };
 
 #define ID_END          ((uint64_t)UINT32_MAX - 1) /* the last two ids are no ids */
@@ -168,6 +171,18 @@ static bool set_netns_pool(struct options *options, const char *value)
         return set_number(&options->netns_pool, value, 0, NETNS_POOL_MAX);
 }
 
+static bool set_meter_slots(struct options *options, const char *value)
+{
+        return set_number(&options->meter_slots, value, 1, METER_SLOTS_MAX);
+}
+
+static bool set_no_meter_programs(struct options *options, const char *value)
+{
+        (void)value;
+        options->has_meter_programs = false;
+        return true;
+}
+
 static bool set_log_level(struct options *options, const char *value)
 {
         return log_level_from_name(value, &options->log_level);
@@ -225,6 +240,10 @@ static const struct {
           "sandboxes at once, 1 to 16384 [256]" },
         { "netns-pool", required_argument, set_netns_pool, "N",
           "network namespaces made in advance, 0 to 256 [8]" },
+        { "meter-slots", required_argument, set_meter_slots, "N",
+          "processes that BPF measures at once [four for each sandbox, at least 1024]" },
+        { "no-meter-programs", no_argument, set_no_meter_programs, NULL,
+          "measure by the files of groups alone, as on a kernel that refuses the programs" },
         { "log-level", required_argument, set_log_level, "LEVEL",
           "error, warning, info or debug [info]" },
         { "init", required_argument, set_init, "FILE", "absolute path of hotcell-init" },
@@ -326,6 +345,7 @@ int options_parse(int argc, char *argv[], struct options *ret_options)
                 .id_base = 1U << 30,
                 .sandboxes_max = 256,
                 .netns_pool = 8,
+                .has_meter_programs = true,
                 .log_level = LOG_LEVEL_INFO,
                 .init = HOTCELL_INIT_PATH,
         };
@@ -346,6 +366,8 @@ int options_parse(int argc, char *argv[], struct options *ret_options)
                         return r;
         }
         options.server_arguments = &argv[optind];
+        if (options.meter_slots == 0)
+                options.meter_slots = MAX(SLOTS_OF_SANDBOX * options.sandboxes_max, SLOTS_MIN);
         r = check(&options);
         if (!r)
                 *ret_options = options;

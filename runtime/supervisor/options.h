@@ -45,6 +45,8 @@ struct options {
         uint32_t id_base;
         uint32_t sandboxes_max;
         uint32_t netns_pool;
+        uint32_t meter_slots;
+        bool has_meter_programs;
         enum log_level log_level;
         const char *init;    /* hotcell-init */
         const char *problem; /* with the value of an option, for people; NULL: it is bad */

@@ -97,7 +97,7 @@ struct process *process_free(struct process *process)
         if (!process)
                 return NULL;
         assert(!process_is_alive(process));
-        process->sandbox->oom_kills_of_the_gone += process->usage.oom_kills;
+        process->sandbox->oom_kills_of_the_gone += process->usage.files.oom_kills;
         process_table_remove(&process->sandbox->processes, process);
         drop_fds(process->fds, &process->n_fds);
         drop_fds(process->kept, &process->n_kept);
@@ -113,13 +113,14 @@ static void finish(struct process *process)
         struct cgroup leaf;
         int r;
 
-        r = cgroup_read_usage(&process->leaf, &process->usage);
+        r = metering_end_leaf(&process->meter, &process->usage);
         if (r)
                 log_warning("cannot read the meters of an ended process: sandbox=%s process=%s "
                             "error=%s",
                             sandbox->id, process->id, strerrorname_np(-r));
-        if (process->is_oom_killed && process->usage.oom_kills == 0)
-                process->usage.oom_kills = 1; /* by us, not by the kernel */
+        if (process->is_oom_killed && process->usage.files.oom_kills == 0)
+                process->usage.files.oom_kills = 1; /* by us, not by the kernel */
+        traffic_close_process(process);
         leaf = process->leaf;
         process_enter(process, PROCESS_ENDED);
         sandbox->n_processes_alive--;
@@ -276,6 +277,8 @@ static void on_exit_of_process(struct child *child, int status)
         struct process *process = CONTAINER_OF(child, struct process, child);
 
         process->wait_status = status;
+        process->ended_with_sandbox = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+                                      sandbox_is_going(process->sandbox);
         if (process->state == PROCESS_STARTING)
                 settle_start(process);
         drain(process);
@@ -294,10 +297,10 @@ int process_signal(struct process *process, int signal)
 
 void process_check_oom(struct process *process)
 {
-        struct cgroup_usage usage;
+        uint32_t n;
 
         if (process->is_oom_killed || !process_is_alive(process) ||
-            cgroup_read_usage(&process->leaf, &usage) || usage.oom_kills == 0)
+            cgroup_read_oom_kills(&process->leaf, &n) || n == 0)
                 return;
         process_end_for_memory(process);
 }
@@ -420,8 +423,10 @@ static int make_leaf(struct process *process, struct failure *ret_failure)
 
         (void)snprintf(name, sizeof(name), "process-%s", process->id);
         r = cgroup_create_leaf(&process->leaf, &process->sandbox->group, name);
-        if (r == 0)
+        if (r == 0) {
+                traffic_open(process->sandbox->host, process->leaf.id, &process->traffic);
                 return 0;
+        }
         if (r == CGROUP_E_EXISTS)
                 failure_set(ret_failure, FAILURE(EXISTS), 0, "process %s exists", process->id);
         else
@@ -453,19 +458,15 @@ int process_start(struct sandbox *sandbox, const Hotcell__Runtime__V1__StartProc
                 free(process);
                 return 1;
         }
+        metering_begin_leaf(&sandbox->meter, &process->meter, &process->leaf);
         if (spawn(process, request, ret_failure)) {
+                struct metered nothing;
+
+                (void)metering_end_leaf(&process->meter, &nothing);
+                traffic_close_process(process);
                 sweeper_add_leaf(sandbox->host->sweeper, &process->leaf);
                 free(process);
                 return 1;
         }
         return 0;
-}
-
-void process_fill_usage(const struct cgroup_usage *usage, Hotcell__Runtime__V1__Usage *ret_usage)
-{
-        hotcell__runtime__v1__usage__init(ret_usage);
-        ret_usage->cpu_usec = usage->cpu_usec;
-        ret_usage->memory_bytes = usage->memory_bytes;
-        ret_usage->memory_peak_bytes = usage->memory_peak_bytes;
-        ret_usage->oom_kills = usage->oom_kills;
 }

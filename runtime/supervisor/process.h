@@ -27,6 +27,7 @@ struct process {
         enum process_state state;
         struct ticket ticket;
         struct cgroup leaf;
+        struct leaf_meter meter;
         struct child child;
         int wait_status;
 
@@ -44,9 +45,11 @@ struct process {
         int kept[PROCESS_KEPT_MAX];
         size_t n_kept;
 
-        struct failure failure;    /* why it could not be started; reason zero: nothing */
-        bool is_oom_killed;        /* v1: its leaf was killed for want of memory */
-        struct cgroup_usage usage; /* at its end */
+        struct failure failure;  /* why it could not be started; reason zero: nothing */
+        bool ended_with_sandbox; /* it went with the init */
+        bool is_oom_killed;      /* v1: its leaf was killed for want of memory */
+        struct metered usage;    /* at its end */
+        struct traffic traffic;
 };
 
 /* CONTROL-checked input, sandbox running. 0, or 1 with @ret_failure. */
@@ -72,5 +75,3 @@ void process_check_oom(struct process *process);
 
 /* Kills all of it, which then counts as a kill for want of memory. */
 void process_end_for_memory(struct process *process);
-
-void process_fill_usage(const struct cgroup_usage *usage, Hotcell__Runtime__V1__Usage *ret_usage);

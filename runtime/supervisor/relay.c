@@ -22,6 +22,7 @@
 #include "runtime/base/reserve.h"
 #include "runtime/base/text.h"
 #include "runtime/channel/channel.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/sandbox.h"
@@ -88,13 +89,14 @@ static void send_start(struct relay *relay)
         size_t n_programs;
         uint32_t program_ids[EGRESS_PROGRAMS_DIRECT];
         const uint32_t *ids = egress_wall_program_ids(relay->config.wall, &n_programs);
-        int fds[_EGRESS_MAP_N];
+        int fds[_EGRESS_MAP_N + 1];
 
         hotcell__egress__v1__start__init(&start);
         for (size_t i = 0; i < n_programs; i++)
                 program_ids[i] = ids[i];
         for (size_t i = 0; i < _EGRESS_MAP_N; i++)
                 fds[i] = egress_wall_map_fd(relay->config.wall, (enum egress_map)i);
+        fds[_EGRESS_MAP_N] = traffic_table_fd(relay->config.traffic);
         start.n_slots = relay->config.n_slots;
         start.program_ids = program_ids;
         start.n_program_ids = n_programs;

@@ -13,10 +13,12 @@
 struct egress_wall;
 struct relay;
 struct sandbox;
+struct traffic_table;
 
 struct relay_config {
-        struct service_config service;  /* the callbacks are the relay's own */
-        const struct egress_wall *wall; /* borrowed */
+        struct service_config service;       /* the callbacks are the relay's own */
+        const struct egress_wall *wall;      /* borrowed */
+        const struct traffic_table *traffic; /* likewise */
         uint32_t n_slots;
         /* It was started: it is to be told of all networks (relay_add_network()), and hotcelld of
          * it (relay_open_server_socket()). */

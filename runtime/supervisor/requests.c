@@ -173,8 +173,8 @@ static void handle_destroy_sandbox(struct supervisor *supervisor, struct ticket 
         if (!sandbox)
                 return;
         if (sandbox->state == SANDBOX_ENDED) {
+                messages_answer_destroyed(supervisor, ticket, sandbox);
                 forget(supervisor, sandbox);
-                messages_answer_done(supervisor, ticket);
                 return;
         }
         if (sandbox->destroy_ticket.request &&
@@ -330,7 +330,7 @@ static uint64_t count_asked(const struct sandbox *sandbox)
 }
 
 static void answer_usage(struct supervisor *supervisor, struct ticket ticket, int r,
-                         const struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *usage)
+                         const struct sandbox *sandbox, struct usage_message *usage)
 {
         Hotcell__Runtime__V1__FromRuntime message;
 
@@ -341,8 +341,8 @@ static void answer_usage(struct supervisor *supervisor, struct ticket ticket, in
                 return;
         }
         message.body_case = HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE;
-        usage->n_asked = count_asked(sandbox);
-        message.usage = usage;
+        usage->usage.n_asked = count_asked(sandbox);
+        message.usage = &usage->usage;
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
@@ -351,22 +351,24 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
 {
         struct process *process =
                 find_process(supervisor, ticket, request->sandbox_id, request->process_id);
-        Hotcell__Runtime__V1__Usage usage;
-        struct cgroup_usage meters;
+        struct usage_message usage;
+        struct metered metered;
         int r = 0;
 
         if (!process)
                 return;
         if (!process_is_alive(process)) {
-                process_fill_usage(&process->usage, &usage);
+                metering_fill(&process->usage, &usage);
+                traffic_fill_process(process, &usage);
                 answer_usage(supervisor, ticket, 0, process->sandbox, &usage);
                 return;
         }
-        r = cgroup_read_usage(&process->leaf, &meters);
+        r = metering_read_leaf(&process->meter, &metered);
+        metering_add_resident(&process->meter, process->child.pid, &metered);
         if (!r && request->reset_peak)
-                (void)cgroup_reset_peak(&process->leaf);
-        if (!r)
-                process_fill_usage(&meters, &usage);
+                metering_begin_peak(&process->meter, process->child.pid);
+        metering_fill(&metered, &usage);
+        traffic_fill_process(process, &usage);
         answer_usage(supervisor, ticket, r, process->sandbox, &usage);
 }
 
@@ -374,7 +376,7 @@ static void handle_read_usage(struct supervisor *supervisor, struct ticket ticke
                               const Hotcell__Runtime__V1__ToRuntime *message)
 {
         const Hotcell__Runtime__V1__ReadUsage *request = message->read_usage;
-        Hotcell__Runtime__V1__Usage usage;
+        struct usage_message usage;
         struct sandbox *sandbox;
         int r;
 
@@ -402,6 +404,12 @@ static void handle_list_sandboxes(struct supervisor *supervisor, struct ticket t
         messages_answer_list(supervisor, ticket, message->list_sandboxes->after_sandbox_id);
 }
 
+static void handle_read_meters(struct supervisor *supervisor, struct ticket ticket,
+                               const Hotcell__Runtime__V1__ToRuntime *message)
+{
+        messages_answer_meters(supervisor, ticket, message->read_meters->after_sandbox_id);
+}
+
 static void handle_probe_walls(struct supervisor *supervisor, struct ticket ticket,
                                const Hotcell__Runtime__V1__ToRuntime *message)
 {
@@ -427,6 +435,7 @@ static const struct {
         { BODY(PROBE_WALLS), handle_probe_walls },
         { BODY(TAKE_PROCESS), handle_take_process },
         { BODY(UPDATE_LIMITS), handle_update_limits },
+        { BODY(READ_METERS), handle_read_meters },
 };
 
 static void dispatch(struct supervisor *supervisor, struct ticket ticket,
@@ -502,7 +511,7 @@ static void on_ended(struct sandbox *sandbox)
                 messages_sandbox_ended(supervisor, sandbox);
                 return;
         }
-        messages_answer_done(supervisor, sandbox->destroy_ticket);
+        messages_answer_destroyed(supervisor, sandbox->destroy_ticket, sandbox);
         forget(supervisor, sandbox);
 }
 
@@ -523,9 +532,15 @@ static void on_process_ended(struct process *process)
         messages_process_ended(process->sandbox->host->userdata, process);
 }
 
+static void on_pressure(struct sandbox *sandbox, const struct pressure_level *level)
+{
+        messages_pressure(sandbox->host->userdata, sandbox, level);
+}
+
 const struct sandbox_observer requests_observer = {
         .on_created = on_created,
         .on_ended = on_ended,
         .on_process_started = on_process_started,
         .on_process_ended = on_process_ended,
+        .on_pressure = on_pressure,
 };

@@ -30,6 +30,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/direct.h"
+#include "runtime/supervisor/exiting.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/socket_guard.h"
@@ -80,6 +81,7 @@ static void stop_watching_oom(struct sandbox *sandbox)
         sandbox->oom_recheck = sd_event_source_disable_unref(sandbox->oom_recheck);
         sandbox->socket_guard = sd_event_source_disable_unref(sandbox->socket_guard);
         sandbox->oom_fd = close_fd(sandbox->oom_fd);
+        pressure_stop(sandbox);
 }
 
 static void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
@@ -99,17 +101,17 @@ static uint32_t count_oom_kills(struct sandbox *sandbox)
         uint32_t n = sandbox->oom_kills_of_the_gone;
         struct process *process;
         struct process *following;
-        struct cgroup_usage usage;
+        uint32_t n_more;
 
         HASH_ITER(hh, sandbox->processes, process, following)
         {
                 if (!process_is_alive(process))
-                        n += process->usage.oom_kills;
-                else if (!cgroup_read_usage(&process->leaf, &usage))
-                        n += usage.oom_kills;
+                        n += process->usage.files.oom_kills;
+                else if (!cgroup_read_oom_kills(&process->leaf, &n_more))
+                        n += n_more;
         }
-        if (sandbox->has_init_leaf && !cgroup_read_usage(&sandbox->init_leaf, &usage))
-                n += usage.oom_kills;
+        if (sandbox->has_init_leaf && !cgroup_read_oom_kills(&sandbox->init_leaf, &n_more))
+                n += n_more;
         return n;
 }
 
@@ -122,13 +124,25 @@ static void remove_groups(const struct sandbox *sandbox)
         sweeper_add_sandbox(sandbox->host->sweeper, &sandbox->group, sandbox->id_base);
 }
 
+static void read_last_usage(struct sandbox *sandbox)
+{
+        struct metered of_init;
+        uint32_t n_oom_kills = count_oom_kills(sandbox);
+
+        (void)metering_end_leaf(&sandbox->init_meter, &of_init);
+        sandbox->has_usage = metering_end_sandbox(&sandbox->meter, &sandbox->usage) == 0;
+        sandbox->usage.files.oom_kills = n_oom_kills;
+        sandbox->is_oom = n_oom_kills > 0;
+}
+
 /* Nothing of it runs. Its groups are removed while its ends wait to be acknowledged. */
 static void ended(struct sandbox *sandbox)
 {
         const struct sandbox_observer *observer = sandbox->host->observer;
         struct sandbox gone;
 
-        sandbox->is_oom = count_oom_kills(sandbox) > 0;
+        read_last_usage(sandbox);
+        traffic_close_sandbox(sandbox);
         stop_watching_oom(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
@@ -261,17 +275,28 @@ static void on_exit_of_init(struct child *child, int status)
         sandbox_process_over(sandbox);
 }
 
+/*
+ * The kernel kills and awaits all processes of a pid namespace while its init exits, so they are
+ * reaped before it; but its flags tell already then.
+ */
+bool sandbox_is_going(const struct sandbox *sandbox)
+{
+        return !sandbox->is_unwanted &&
+               (sandbox->state == SANDBOX_ENDING || sandbox->is_init_reaped ||
+                pid_is_exiting(sandbox->init.pid));
+}
+
 static void check_oom(struct sandbox *sandbox)
 {
         struct process *process;
         struct process *following;
-        struct cgroup_usage usage;
+        uint32_t n;
 
         HASH_ITER(hh, sandbox->processes, process, following)
         {
                 process_check_oom(process);
         }
-        if (!cgroup_read_usage(&sandbox->init_leaf, &usage) && usage.oom_kills > 0 &&
+        if (!cgroup_read_oom_kills(&sandbox->init_leaf, &n) && n > 0 &&
             sandbox->state == SANDBOX_RUNNING) {
                 (void)snprintf(sandbox->detail, sizeof(sandbox->detail),
                                "its init was killed for want of memory");
@@ -362,9 +387,17 @@ static int make_groups(struct sandbox *sandbox, struct failure *ret_failure)
                 if (!r)
                         r = socket_guard_start(sandbox);
                 if (!r)
-                        r = admit(sandbox);
+                        r = pressure_start(sandbox);
                 if (!r)
+                        r = admit(sandbox);
+                if (!r) {
+                        traffic_open(sandbox->host, sandbox->group.id, &sandbox->traffic);
+                        metering_begin_sandbox(sandbox->host->metering, &sandbox->meter,
+                                               &sandbox->group);
+                        metering_begin_leaf(&sandbox->meter, &sandbox->init_meter,
+                                            &sandbox->init_leaf);
                         return 0;
+                }
                 stop_watching_oom(sandbox);
                 if (sandbox->has_init_leaf)
                         (void)cgroup_remove(&sandbox->init_leaf);
@@ -509,7 +542,9 @@ static int begin_creation(struct sandbox *sandbox, const struct sandbox_spec *sp
         r = spawn(sandbox, spec, &spawned, &found);
         if (r) {
                 describe_refusal(r, &found, ret_failure);
+                read_last_usage(sandbox);
                 stop_watching_oom(sandbox);
+                traffic_close_sandbox(sandbox);
                 netns_close(&sandbox->netns);
                 remove_groups(sandbox);
                 return 1;
@@ -568,20 +603,21 @@ static int read_disk(const struct sandbox *sandbox, uint64_t *ret_bytes)
         return 0;
 }
 
-int sandbox_read_usage(struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *ret_usage)
+int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_message)
 {
-        struct cgroup_usage usage;
+        struct metered metered;
         uint64_t disk_bytes = 0;
         int r;
 
-        r = cgroup_read_usage(&sandbox->group, &usage);
+        r = metering_read_sandbox(&sandbox->meter, &metered);
         if (!r && !sandbox->is_init_reaped)
                 r = read_disk(sandbox, &disk_bytes);
         if (r)
                 return r;
-        process_fill_usage(&usage, ret_usage);
-        ret_usage->oom_kills = count_oom_kills(sandbox);
-        ret_usage->processes = usage.processes;
-        ret_usage->disk_bytes = disk_bytes;
+        metered.files.oom_kills = count_oom_kills(sandbox);
+        metering_fill(&metered, ret_message);
+        ret_message->usage.processes = metered.files.processes;
+        ret_message->usage.disk_bytes = disk_bytes;
+        traffic_fill_sandbox(sandbox, ret_message);
         return 0;
 }

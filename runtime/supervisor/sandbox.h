@@ -14,9 +14,12 @@
 #include "runtime/base/dns_label.h"
 #include "runtime/cgroup/group.h"
 #include "runtime/supervisor/failure.h"
+#include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/netns.h"
+#include "runtime/supervisor/pressure.h"
 #include "runtime/supervisor/reaper.h"
 #include "runtime/supervisor/sandbox_limits.h"
+#include "runtime/supervisor/traffic.h"
 
 struct egress_wall;
 struct id_ranges;
@@ -53,6 +56,8 @@ struct sandbox_observer {
         void (*on_process_started)(struct process *process, const struct failure *failure);
         /* Nothing of it runs any more. The observer frees it, now or later. */
         void (*on_process_ended)(struct process *process);
+        /* Something is short in it. */
+        void (*on_pressure)(struct sandbox *sandbox, const struct pressure_level *level);
 };
 
 /* What the runtime lends to all of its sandboxes. */
@@ -60,9 +65,11 @@ struct sandbox_host {
         sd_event *event;
         struct reaper *reaper;
         const struct cgroup_tree *cgroups;
+        struct metering *metering;
         struct spawner *spawner;    /* NULL while there is none */
         struct egress_wall *egress; /* NULL when there is none: then no sandbox is made */
         struct netns_pool *netns;
+        struct traffic_table *traffic;
         struct id_ranges *ids;
         struct sweeper *sweeper;
         uint32_t terminals; /* each sandbox's */
@@ -83,6 +90,10 @@ struct sandbox {
         struct cgroup group;
         struct cgroup init_leaf;
         bool has_init_leaf;
+        struct sandbox_meter meter;
+        struct leaf_meter init_meter;
+        struct metered usage; /* at its end */
+        bool has_usage;       /* that could be read */
         uint32_t id_base;
         struct sandbox_limits limits; /* in force */
         dev_t io_device;              /* that its template is on; zero: none */
@@ -90,6 +101,9 @@ struct sandbox {
         int scratch_fd;  /* of the mount that its disk limits are of */
 
         struct netns netns; /* its sockets, for hotcell-egress; the namespace is the init's */
+
+        struct traffic traffic;                    /* of what no process of its took */
+        struct traffic_amount traffic_of_the_gone; /* of processes that ended */
 
         struct child init;
         bool is_init_reaped;
@@ -102,6 +116,7 @@ struct sandbox {
         sd_event_source *oom_recheck;
         unsigned n_oom_rechecks;
         sd_event_source *socket_guard;
+        struct pressure pressure;
 
         struct process *processes; /* by id */
         unsigned n_processes_alive;
@@ -129,9 +144,12 @@ struct sandbox *sandbox_free(struct sandbox *sandbox);
 void sandbox_end(struct sandbox *sandbox, const char *detail);
 
 /* Of all of it, disk included. */
-int sandbox_read_usage(struct sandbox *sandbox, Hotcell__Runtime__V1__Usage *ret_usage);
+int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_message);
 
 const char *sandbox_state_name(enum sandbox_state state);
+
+/* For process.c: its init exits, though nobody asked for that. */
+bool sandbox_is_going(const struct sandbox *sandbox);
 
 /* For process.c: one of its processes is over. */
 void sandbox_process_over(struct sandbox *sandbox);

@@ -259,6 +259,7 @@ static int start_relay(struct supervisor *supervisor)
         const struct passwd *user = getpwnam(options->egress_user);
         struct relay_config config = {
                 .wall = supervisor->egress,
+                .traffic = supervisor->traffic,
                 .n_slots = options->sandboxes_max,
                 .on_started = on_relay_started,
                 .on_stopped = on_relay_stopped,

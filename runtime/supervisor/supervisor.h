@@ -23,6 +23,7 @@
 struct channel;
 struct direct;
 struct egress_wall;
+struct metering;
 struct relay;
 struct service;
 
@@ -46,6 +47,8 @@ struct supervisor {
         char spawner_missing[160]; /* why there is none; empty: there is */
         struct id_ranges ids;
         struct direct *direct; /* NULL: no direct mode */
+        struct traffic_table *traffic;
+        struct metering *metering;
         struct netns_pool netns;
         struct reaper *reaper;
         struct sweeper *sweeper;

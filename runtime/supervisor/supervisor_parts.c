@@ -20,12 +20,15 @@
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/leftover.h"
 #include "runtime/channel/channel.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/container/spawner.h"
 #include "runtime/supervisor/direct.h"
+#include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/requests.h"
 #include "runtime/supervisor/service.h"
 #include "runtime/supervisor/sweeper.h"
+#include "runtime/supervisor/traffic.h"
 
 enum {
         ABANDONED_TIMEOUT_MSEC = 5000,
@@ -212,6 +215,17 @@ static int make_direct(struct supervisor *supervisor)
         return direct_new(&config, &supervisor->direct);
 }
 
+static int make_metering(struct supervisor *supervisor)
+{
+        const struct metering_config config = {
+                .cgroups = &supervisor->cgroups,
+                .n_slots = supervisor->options->meter_slots,
+                .has_programs = supervisor->options->has_meter_programs,
+        };
+
+        return metering_new(supervisor->event, &config, &supervisor->metering);
+}
+
 static int make_parts(struct supervisor *supervisor)
 {
         const struct options *options = supervisor->options;
@@ -223,20 +237,26 @@ static int make_parts(struct supervisor *supervisor)
         if (!r)
                 r = sweeper_new(supervisor->event, &supervisor->ids, &supervisor->sweeper);
         if (!r)
+                r = make_metering(supervisor);
+        if (!r)
                 r = make_direct(supervisor);
         if (!r)
                 r = netns_pool_init(&supervisor->netns, supervisor->event, options->netns_pool,
                                     options->egress != NULL, supervisor->direct);
         if (!r)
                 r = terminals_read(options->sandboxes_max, &supervisor->terminals);
+        if (!r)
+                r = traffic_table_new(traffic_places(options->sandboxes_max), &supervisor->traffic);
         if (r)
                 return error_fold(r);
         supervisor->host = (struct sandbox_host){
                 .event = supervisor->event,
                 .reaper = supervisor->reaper,
                 .cgroups = &supervisor->cgroups,
+                .metering = supervisor->metering,
                 .netns = &supervisor->netns,
                 .egress = supervisor->egress,
+                .traffic = supervisor->traffic,
                 .ids = &supervisor->ids,
                 .sweeper = supervisor->sweeper,
                 .terminals = supervisor->terminals.n_sandbox,
@@ -331,7 +351,10 @@ void supervisor_deinit(struct supervisor *supervisor)
         netns_pool_deinit(&supervisor->netns);
         supervisor->direct = direct_free(supervisor->direct);
         supervisor->egress = egress_wall_free(supervisor->egress);
+        if (!supervisor->sandboxes)
+                supervisor->metering = metering_free(supervisor->metering);
         template_store_deinit(&supervisor->templates);
+        supervisor->traffic = traffic_table_free(supervisor->traffic);
         supervisor->sweeper = sweeper_free(supervisor->sweeper);
         if (supervisor->cgroups.n_parents) {
                 r = cgroup_tree_remove(&supervisor->cgroups);

@@ -9,6 +9,7 @@
 #include "hotcell/v1/key_service.pb-c.h"
 #include "hotcell/v1/sandbox_service.pb-c.h"
 #include "hotcell/v1/server_service.pb-c.h"
+#include "hotcell/v1/usage_service.pb-c.h"
 #include "runtime/base/cleanup.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
@@ -21,6 +22,7 @@
 #define SANDBOX   "/hotcell.v1.SandboxService/"
 #define EXECUTION "/hotcell.v1.ExecutionService/"
 #define KEY       "/hotcell.v1.KeyService/"
+#define USAGE     "/hotcell.v1.UsageService/"
 
 /* The scope says read where the method is NO_SIDE_EFFECTS, or streams what is there. */
 static const struct api_method methods[] = {
@@ -57,6 +59,10 @@ static const struct api_method methods[] = {
         { "/hotcell.v1.EgressService/ListEgressEvents",
           &hotcell__v1__list_egress_events_request__descriptor, api_list_egress_events,
           SCOPE_EXECUTIONS_READ, NULL, false },
+        { USAGE "GetUsage", &hotcell__v1__get_usage_request__descriptor, api_get_usage,
+          SCOPE_USAGE_READ, NULL, false },
+        { USAGE "WatchUsage", &hotcell__v1__watch_usage_request__descriptor, api_watch_usage,
+          SCOPE_USAGE_READ, NULL, true },
         { "/hotcell.v1.ServerService/GetServerInfo",
           &hotcell__v1__get_server_info_request__descriptor, api_get_server_info, SCOPE_SERVER_READ,
           NULL, false },
@@ -75,7 +81,7 @@ static_assert(ARRAY_SIZE(methods) == API_METHODS_N, "struct api has a row for ea
 /* What grpc.health.v1 knows besides the server itself. */
 static const char *const service_names[] = {
         "hotcell.v1.EgressService",  "hotcell.v1.ExecutionService", "hotcell.v1.KeyService",
-        "hotcell.v1.SandboxService", "hotcell.v1.ServerService",
+        "hotcell.v1.SandboxService", "hotcell.v1.ServerService",    "hotcell.v1.UsageService",
 };
 
 static const struct api_method *find_method(const char *path)
@@ -135,6 +141,7 @@ int api_new(const struct api_config *config, struct api **ret_api)
                 .limits = config->limits,
         };
         LIST_INIT(&api->watches);
+        LIST_INIT(&api->usage_streams);
         LIST_INIT(&api->key_calls);
         r = make_services(api);
         if (r)
@@ -148,7 +155,8 @@ struct api *api_free(struct api *api)
 {
         if (!api)
                 return NULL;
-        assert(LIST_EMPTY(&api->watches) && LIST_EMPTY(&api->key_calls));
+        assert(LIST_EMPTY(&api->watches) && LIST_EMPTY(&api->usage_streams) &&
+               LIST_EMPTY(&api->key_calls));
         auth_observe(api->auth, NULL, NULL);
         (void)reflection_free(api->reflection);
         (void)health_free(api->health);
@@ -172,4 +180,5 @@ void api_shut_down(struct api *api)
         api->is_shutting_down = true;
         health_close(api->health);
         api_end_watches(api);
+        api_end_usage_streams(api);
 }

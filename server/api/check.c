@@ -74,16 +74,23 @@ bool check_ruled_duration(struct api_call *call, const char *field,
         return true;
 }
 
-bool check_time_to_come(struct api_call *call, const char *field,
-                        const Google__Protobuf__Timestamp *time, int64_t *ret_usec)
+bool check_time(struct api_call *call, const char *field, const Google__Protobuf__Timestamp *time,
+                int64_t *ret_usec)
 {
-
         if (time->seconds < 0 || time->seconds > duration_max_seconds || time->nanos < 0 ||
             time->nanos >= NSEC_PER_SEC) {
                 api_call_blame(call, REASON_INVALID_FIELD, field, "is no valid time");
                 return false;
         }
         *ret_usec = time->seconds * USEC_PER_SEC + time->nanos / NSEC_PER_USEC;
+        return true;
+}
+
+bool check_time_to_come(struct api_call *call, const char *field,
+                        const Google__Protobuf__Timestamp *time, int64_t *ret_usec)
+{
+        if (!check_time(call, field, time, ret_usec))
+                return false;
         if (*ret_usec <= time_now_usec()) {
                 api_call_blame(call, REASON_EXPIRE_TIME_IN_PAST, field, "is in the past");
                 return false;

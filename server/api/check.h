@@ -23,6 +23,9 @@ bool check_ruled_duration(struct api_call *call, const char *field,
                           const Google__Protobuf__Duration *duration,
                           const struct duration_rule *rule, int64_t *ret_usec);
 
+bool check_time(struct api_call *call, const char *field, const Google__Protobuf__Timestamp *time,
+                int64_t *ret_usec);
+
 /* A time that is still to come. */
 bool check_time_to_come(struct api_call *call, const char *field,
                         const Google__Protobuf__Timestamp *time, int64_t *ret_usec);

@@ -49,6 +49,8 @@ Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct usage *usage
 /* NULL, too, where nothing was measured. */
 Hotcell__V1__SandboxUsage *convert_sandbox_usage(struct arena *arena,
                                                  const struct sandbox_usage *usage);
+Hotcell__V1__Pressure *convert_pressure(struct arena *arena,
+                                        const struct sandbox_pressure *pressure);
 Hotcell__V1__Context *convert_context(struct arena *arena, const struct context_view *view);
 Hotcell__V1__Ended *convert_ended(struct arena *arena, const struct execution_record *record);
 

@@ -237,6 +237,14 @@ static void fill_egress(const struct execution_event *event, struct arena *arena
         message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_EGRESS;
 }
 
+static void fill_pressure(const struct execution_event *event, struct arena *arena,
+                          union event_body *body, Hotcell__V1__ExecutionEvent *message)
+{
+        (void)body;
+        message->pressure = convert_pressure(arena, &event->pressure);
+        message->event_case = HOTCELL__V1__EXECUTION_EVENT__EVENT_PRESSURE;
+}
+
 static void (*const fillers[])(const struct execution_event *event, struct arena *arena,
                                union event_body *body, Hotcell__V1__ExecutionEvent *message) = {
         [EXECUTION_EVENT_QUEUED] = fill_queued,
@@ -251,6 +259,7 @@ static void (*const fillers[])(const struct execution_event *event, struct arena
         [EXECUTION_EVENT_GAP] = fill_gap,
         [EXECUTION_EVENT_ENDED] = fill_ended,
         [EXECUTION_EVENT_EGRESS] = fill_egress,
+        [EXECUTION_EVENT_PRESSURE] = fill_pressure,
 };
 static_assert(ARRAY_SIZE(fillers) == _EXECUTION_EVENT_KIND_N, "every kind has its message");
 

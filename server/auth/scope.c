@@ -8,7 +8,7 @@
 static const char *const names[] = {
         [SCOPE_SANDBOXES_READ] = "sandboxes:read",   [SCOPE_SANDBOXES_WRITE] = "sandboxes:write",
         [SCOPE_EXECUTIONS_READ] = "executions:read", [SCOPE_EXECUTIONS_WRITE] = "executions:write",
-        [SCOPE_SERVER_READ] = "server:read",
+        [SCOPE_SERVER_READ] = "server:read",         [SCOPE_USAGE_READ] = "usage:read",
 };
 static_assert(ARRAY_SIZE(names) == _SCOPE_KEY_N, "every scope of keys has a name");
 

@@ -11,6 +11,7 @@ enum scope {
         SCOPE_EXECUTIONS_READ = 2, /* contexts, too */
         SCOPE_EXECUTIONS_WRITE = 3,
         SCOPE_SERVER_READ = 4,
+        SCOPE_USAGE_READ = 5,
         _SCOPE_KEY_N,
         /* No key has it. So a key that leaks makes no others, and no key reaches beyond its owner.
          */
@@ -19,7 +20,7 @@ enum scope {
 
 /* For people. */
 #define SCOPE_NAMES                                                                                \
-        "sandboxes:read, sandboxes:write, executions:read, executions:write and server:read"
+        "sandboxes:read, sandboxes:write, executions:read, executions:write, server:read and usage:read"
 
 /* All that a key can have. */
 enum { SCOPES_OF_KEYS = (1 << _SCOPE_KEY_N) - 1 };

@@ -308,6 +308,11 @@ static void on_metered(void *userdata, const Hotcell__Runtime__V1__FromRuntime *
                 usage_from_meters(answer->usage, &execution->usage_before);
                 execution->n_asked_before = answer->usage->n_asked;
         }
+        if (execution->usage_before.oom_kills > 0) {
+                /* The runtime is about to kill it for what ran before: this one takes the next. */
+                kernel_kill(execution->context);
+                return;
+        }
         execution->is_metered = true;
         context_pump(execution->context);
 }

@@ -16,6 +16,7 @@
 #include "server/session/kept_request.h"
 #include "server/session/kernel_end.h"
 #include "server/session/map.h"
+#include "server/session/outcome.h"
 #include "server/session/ring.h"
 #include "server/session/session.h"
 #include "server/session/usage.h"
@@ -96,11 +97,13 @@ struct execution {
         struct usage usage_before; /* of its leaf, by the first reading */
         uint64_t n_asked_before;   /* of the network, in its whole sandbox; zero: not known */
         uint64_t start_monotonic_usec;
+        struct usage_now now; /* of its leaf */
 
         /* How it goes. */
         uint32_t number; /* of its frames */
         int64_t position;
         struct execution_stop stop;
+        enum run_end end; /* once it is over */
         unsigned ladder_step;
         bool has_started;      /* the kernel has taken the code: SIGINT will reach it */
         bool is_interrupt_due; /* as soon as it has */
@@ -114,6 +117,7 @@ struct execution {
         bool is_cut;             /* output was thrown away: all that follows is, too */
         int64_t bundle_sequence; /* of the last bundle, zero when it is not in the ring */
         struct execution_egress egress;
+        int64_t n_pressures; /* that were told */
         LIST_HEAD(, execution_reader) readers;
         size_t n_readers;
         bool is_wake_pending;
@@ -138,6 +142,7 @@ struct execution_saved {
         uint64_t start_monotonic_usec;
         uint32_t number;
         struct execution_stop stop;
+        enum run_end end;
         unsigned ladder_step;
         bool has_started;
         bool is_interrupt_due;
@@ -238,7 +243,6 @@ void execution_wake_readers(struct execution *execution);
 void execution_drop_request(struct execution *execution);
 void execution_drop_timers(struct execution *execution);
 void execution_on_done(struct execution *execution, const Hotcell__Sandbox__V1__Done *done);
-void execution_end_message(struct execution_record *record);
 bool execution_is_over(const struct execution *execution);
 void execution_enter(struct execution *execution, enum execution_phase next);
 bool execution_is_blocked(const struct execution *execution);

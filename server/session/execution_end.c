@@ -1,13 +1,12 @@
 /*
- * How an execution comes to its end. What ended it is decided by what the host saw: the meter, the
- * timers, the parent that reaped. Only OK, RAISED and the exit code of `sys.exit` are the kernel's
- * word, which the code may forge: it can only falsify its own result.
+ * How an execution comes to its end. What ended it is decided in outcome.c by what the host saw:
+ * the meter, the timers, the parent that reaped. Only OK, RAISED and the exit code of `sys.exit`
+ * are the kernel's word, which the code may forge: it can only falsify its own result.
  */
 #include "runtime/base/clock.h"
 #include "server/session/execution.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,6 +180,39 @@ static bool has_asked_nothing(const struct execution *execution,
         return usage->n_asked > 0 && usage->n_asked == execution->n_asked_before;
 }
 
+/* What the host knows of its end, but for what the end itself says. */
+static struct run_evidence gather(const struct execution *execution)
+{
+        const struct execution_record *record = &execution->record;
+        const struct sandbox_record *sandbox = &execution->context->sandbox->record;
+
+        return (struct run_evidence){
+                .end = execution->end,
+                .exit_code = record->exit_code,
+                .asked = execution->stop.outcome,
+                .asked_cause = execution->stop.cause,
+                .is_killed = execution->stop.is_killed,
+                .sandbox_cause = sandbox->end_cause,
+                .memory_limit_bytes = sandbox->limits.memory_bytes,
+                .memory_peak_bytes = record->usage.memory_peak_bytes,
+        };
+}
+
+/*
+ * The kernel said that it lives, but another process of its leaf was killed for want of memory: the
+ * runtime is about to kill all of it. Whichever of the two is quicker, the outcome is the same.
+ */
+static void judge_again(struct execution *execution)
+{
+        struct run_evidence evidence = gather(execution);
+
+        if (execution->end == RUN_END_NOT_RUN || execution->record.state_lost ||
+            execution->record.usage.oom_kills == 0)
+                return;
+        evidence.is_oom = true;
+        outcome_settle(&evidence, &execution->record);
+}
+
 static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                             struct runtime_fds *fds)
 {
@@ -193,6 +225,7 @@ static void on_last_reading(void *userdata, const Hotcell__Runtime__V1__FromRunt
         if (is_read) {
                 /* A successor would read what the next one used, too. */
                 execution_take_meters(execution, answer->usage);
+                judge_again(execution);
                 journal_save_execution(execution->journal, execution->journal_ring);
         }
         if (is_read && has_asked_nothing(execution, answer->usage))
@@ -230,7 +263,6 @@ static void execution_close(struct execution *execution)
                         (int64_t)(clock_monotonic_usec() - execution->start_monotonic_usec);
         else
                 record->start_time_usec = 0;
-        execution_end_message(record);
         /* Nobody else saves it for a kernel that is over; a successor would take it as running. */
         if (execution->journal && !execution->journal->context)
                 journal_save_execution(execution->journal, execution->journal_ring);
@@ -246,13 +278,15 @@ static void execution_close(struct execution *execution)
 
 void execution_cancel(struct execution *execution, enum cause cause, const char *message)
 {
+        struct run_evidence evidence = gather(execution);
+
         assert(execution->phase == PHASE_QUEUED);
 
-        execution->record.outcome = OUTCOME_NOT_STARTED;
-        execution->record.cause = cause;
-        if (message)
-                (void)snprintf(execution->record.message, sizeof(execution->record.message), "%s",
-                               message);
+        if (!message && execution->record.message[0])
+                message = execution->record.message; /* of execution_doom */
+        evidence.asked_cause = cause;
+        evidence.words = message;
+        outcome_settle(&evidence, &execution->record);
         execution_close(execution);
 }
 
@@ -359,81 +393,35 @@ void execution_sandbox_ends(struct execution *execution, enum cause cause)
                 execution_start_discarding(execution);
 }
 
-static void set_end(struct execution *execution, enum outcome outcome, enum cause cause)
-{
-        execution->record.outcome = outcome;
-        execution->record.cause = cause;
-}
-
 /* DONE: the kernel lives on. */
 void execution_on_done(struct execution *execution, const Hotcell__Sandbox__V1__Done *done)
 {
-        if (execution->stop.outcome != OUTCOME_NONE)
-                set_end(execution, execution->stop.outcome, execution->stop.cause);
-        else if (done->_exit_code_case == HOTCELL__SANDBOX__V1__DONE___EXIT_CODE_EXIT_CODE) {
-                set_end(execution, OUTCOME_EXITED, CAUSE_PROGRAM);
-                execution->record.has_exit_code = true;
-                execution->record.exit_code = done->exit_code;
-        } else if (!done->ok || channel_has_raised(execution->context->kernel.channel))
-                set_end(execution, OUTCOME_RAISED, CAUSE_PROGRAM);
+        struct run_evidence evidence;
+
+        if (done->_exit_code_case == HOTCELL__SANDBOX__V1__DONE___EXIT_CODE_EXIT_CODE)
+                execution->end = RUN_END_SYS_EXIT;
+        else if (!done->ok || channel_has_raised(execution->context->kernel.channel))
+                execution->end = RUN_END_RAISED;
         else
-                set_end(execution, OUTCOME_OK, CAUSE_PROGRAM);
+                execution->end = RUN_END_OK;
+        evidence = gather(execution);
+        evidence.exit_code = done->exit_code;
+        outcome_settle(&evidence, &execution->record);
         execution_close(execution);
-}
-
-/* What a process's end says about the code that ran in it, when nobody asked for it. */
-static void judge_end(struct execution *execution, const struct kernel_end *kernel_end)
-{
-        const struct process_end *end = &kernel_end->process;
-        struct execution_record *record = &execution->record;
-
-        if (end->oom && end->signal == SIGKILL)
-                set_end(execution, OUTCOME_OOM, CAUSE_LIMIT);
-        else if (kernel_end->protocol_error && end->signal == SIGKILL)
-                set_end(execution, OUTCOME_KILLED, CAUSE_KERNEL_PROTOCOL);
-        else if (end->signal)
-                set_end(execution, OUTCOME_SIGNALLED, CAUSE_PROGRAM);
-        else
-                set_end(execution, OUTCOME_EXITED, CAUSE_PROGRAM);
-
-        if (record->cause == CAUSE_KERNEL_PROTOCOL)
-                (void)snprintf(record->message, sizeof(record->message),
-                               "The interpreter broke its protocol (%s) and was killed.",
-                               kernel_end->protocol_error);
-}
-
-static void take_end_facts(struct execution *execution, const struct process_end *end)
-{
-        struct execution_record *record = &execution->record;
-
-        record->state_lost = true;
-        if (end->kind == PROCESS_END_SEEN) {
-                record->signal = end->signal;
-                record->has_exit_code = end->signal == 0;
-                record->exit_code = end->exit_code;
-        }
-        if (end->has_usage) {
-                take_usage(execution, &end->usage);
-        }
 }
 
 void execution_kernel_over(struct execution *execution, const struct kernel_end *end)
 {
-        enum process_end_kind kind = end->process.kind;
-        const struct execution_stop *stop = &execution->stop;
+        struct run_evidence evidence;
 
         assert(execution->phase == PHASE_RUNNING);
 
-        if (kind == PROCESS_END_RUNTIME_LOST)
-                set_end(execution, OUTCOME_LOST, CAUSE_RUNTIME_LOST);
-        else if (stop->outcome == OUTCOME_INTERRUPTED && stop->is_killed)
-                set_end(execution, OUTCOME_KILLED, stop->cause);
-        else if (stop->outcome != OUTCOME_NONE)
-                set_end(execution, stop->outcome, stop->cause);
-        else if (kind == PROCESS_END_SANDBOX)
-                set_end(execution, OUTCOME_SANDBOX_ENDED, CAUSE_PROGRAM);
-        else
-                judge_end(execution, end);
-        take_end_facts(execution, &end->process);
+        if (end->process.has_usage)
+                take_usage(execution, &end->process.usage);
+        evidence = gather(execution);
+        evidence.protocol_error = end->protocol_error;
+        outcome_take_process(&end->process, &evidence);
+        execution->end = evidence.end;
+        outcome_settle(&evidence, &execution->record);
         execution_close(execution);
 }

@@ -9,6 +9,7 @@
 #include "server/session/context.h"
 #include "server/session/execution.h"
 #include "server/session/journal.h"
+#include "server/session/pressure.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
@@ -26,6 +27,7 @@ void execution_save(const struct execution *execution, struct execution_saved *r
                 .start_monotonic_usec = execution->start_monotonic_usec,
                 .number = execution->number,
                 .stop = execution->stop,
+                .end = execution->end,
                 .ladder_step = execution->ladder_step,
                 .has_started = execution->has_started,
                 .is_interrupt_due = execution->is_interrupt_due,
@@ -86,6 +88,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         execution->start_monotonic_usec = saved->start_monotonic_usec;
         execution->number = saved->number;
         execution->stop = saved->stop;
+        execution->end = saved->end;
         execution->ladder_step = saved->ladder_step;
         execution->has_started = saved->has_started;
         execution->is_interrupt_due = saved->is_interrupt_due;
@@ -101,6 +104,7 @@ int execution_restore(struct context *context, const struct execution_saved *sav
         journal->holders[ring] = execution;
         count_output(execution);
         execution_restore_egress(execution);
+        execution_restore_pressures(execution);
         add(execution, saved->phase);
         if (saved->phase == PHASE_RUNNING)
                 context->current = execution;

@@ -21,7 +21,7 @@
 #include "server/session/session_private.h"
 
 /* Another layout is another version: rise the number with every change of what is saved. */
-static const uint64_t JOURNAL_MAGIC = 0x356c6e6a63636868; /* "hhccjnl5" */
+static const uint64_t JOURNAL_MAGIC = 0x366c6e6a63636868; /* "hhccjnl6" */
 
 struct journal_file {
         uint64_t magic;

@@ -17,6 +17,7 @@
 #include "server/session/context.h"
 #include "server/session/journal.h"
 #include "server/session/kernel_request.h"
+#include "server/session/outcome.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 #include "server/session/usage.h"
@@ -643,6 +644,7 @@ static void finish(struct context *context, const struct process_end *end)
 void kernel_on_process_ended(struct context *context,
                              const Hotcell__Runtime__V1__ProcessEnded *ended)
 {
+        struct execution *execution = running(context);
         struct process_end end = {
                 .kind = PROCESS_END_SEEN,
                 .exit_code = (int32_t)ended->exit_code,
@@ -650,9 +652,19 @@ void kernel_on_process_ended(struct context *context,
                 .oom = ended->oom,
         };
 
+        if (ended->with_sandbox) {
+                /* Why is told with the sandbox's end, the meters are gone with that. */
+                if (execution && ended->usage)
+                        execution_take_meters(execution, ended->usage);
+                return;
+        }
         if (ended->usage) {
                 end.has_usage = true;
                 usage_from_meters(ended->usage, &end.usage);
+        }
+        if (ended->victim) {
+                end.has_victim = true;
+                outcome_take_victim(ended->victim, &end.victim);
         }
         finish(context, &end);
 }

@@ -13,6 +13,13 @@ enum process_end_kind {
         PROCESS_END_NOT_STARTED,  /* it never ran */
 };
 
+/* The process that the kernel chose when memory was short. */
+struct victim {
+        uint32_t pid;                 /* on the host; zero: not known */
+        char command[COMMAND_BUFFER]; /* what it called itself, made printable */
+        int64_t rss_bytes;            /* zero: not known */
+};
+
 /* As the host saw it. */
 struct process_end {
         enum process_end_kind kind;
@@ -21,6 +28,8 @@ struct process_end {
         bool oom;
         bool has_usage;
         struct usage usage; /* of its leaf, since that was made */
+        bool has_victim;    /* of what was short of memory */
+        struct victim victim;
 };
 
 struct kernel_end {

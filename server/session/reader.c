@@ -14,6 +14,7 @@
 #include "runtime/base/wire.h"
 #include "server/session/context.h"
 #include "server/session/execution.h"
+#include "server/session/pressure.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
@@ -255,6 +256,14 @@ static int show_egress(struct execution_reader *reader, const struct ring_record
         return 0;
 }
 
+static int show_pressure(const struct ring_record *record, struct execution_event *event)
+{
+        if (!pressure_payload_read(record->payload, record->n_payload, &event->pressure))
+                return error_origin(-EBADMSG);
+        event->pressure.time_usec = record->time_usec;
+        return 0;
+}
+
 static int decode(struct execution_reader *reader, const struct ring_record *record,
                   struct execution_event *event)
 {
@@ -287,6 +296,8 @@ static int decode(struct execution_reader *reader, const struct ring_record *rec
                 return 0;
         case EXECUTION_EVENT_EGRESS:
                 return show_egress(reader, record, event);
+        case EXECUTION_EVENT_PRESSURE:
+                return show_pressure(record, event);
         case EXECUTION_EVENT_GAP: /* never kept */
         case _EXECUTION_EVENT_KIND_N:
                 break;

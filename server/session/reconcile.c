@@ -305,6 +305,10 @@ static void decide_sandboxes(struct reconciliation *reconciliation)
 static void decide_executions(struct reconciliation *reconciliation)
 {
         const struct living *living = &reconciliation->living;
+        const struct run_evidence no_memory = {
+                .end = RUN_END_HOST_LOST,
+                .words = "The server had no memory to go on with it.",
+        };
 
         for (size_t i = 0; i < living->n_executions; i++) {
                 const struct execution_record *record = &living->executions[i];
@@ -315,8 +319,7 @@ static void decide_executions(struct reconciliation *reconciliation)
                         record_gone_execution(reconciliation, record);
                 else if (takeover_add_execution(&reconciliation->takeover, record,
                                                 &living->requests[i]))
-                        record_execution_loss(reconciliation, record, OUTCOME_LOST, CAUSE_HOST_LOST,
-                                              "The server had no memory to go on with it.");
+                        record_execution_loss(reconciliation, record, &no_memory);
         }
         takeover_settle(&reconciliation->takeover);
         record_unsettled(reconciliation);

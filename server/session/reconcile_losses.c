@@ -97,37 +97,38 @@ const struct heard_sandbox *find_heard(const struct reconciliation *reconciliati
 }
 
 /* Why a sandbox of the database is not there any more. */
-static enum cause explain_loss(const struct reconciliation *reconciliation,
-                               const struct sandbox_record *record, const char **ret_message)
+static enum sandbox_end explain_loss(const struct reconciliation *reconciliation,
+                                     const struct sandbox_record *record)
 {
         const char *boot_id = runtime_client_welcome(reconciliation->session->runtime)->boot_id;
         const struct heard_sandbox *heard = find_heard(reconciliation, record->sandbox_id);
 
-        if (strcmp(record->boot_id, boot_id) != 0) {
-                *ret_message = "The machine was restarted.";
-                return CAUSE_HOST_LOST;
-        }
-        if (record->state == SANDBOX_ENDING) {
-                *ret_message = record->end_message;
-                return record->end_cause;
-        }
-        if (heard) {
-                *ret_message = heard->oom ? "It ran out of memory." : "Its first process ended.";
-                return heard->oom ? CAUSE_LIMIT : CAUSE_PROGRAM;
-        }
-        if (record->state == SANDBOX_CREATING) {
-                *ret_message = "The server was restarted while it was made.";
-                return CAUSE_HOST_LOST;
-        }
-        *ret_message = "The runtime does not have it any more.";
-        return CAUSE_RUNTIME_LOST;
+        if (strcmp(record->boot_id, boot_id) != 0)
+                return SANDBOX_END_REBOOT;
+        if (record->state == SANDBOX_ENDING)
+                return SANDBOX_END_ASKED;
+        if (heard)
+                return heard->oom ? SANDBOX_END_OOM : SANDBOX_END_INIT;
+        if (record->state == SANDBOX_CREATING)
+                return SANDBOX_END_CREATING;
+        return SANDBOX_END_RUNTIME;
+}
+
+static enum cause cause_of_loss(const struct reconciliation *reconciliation,
+                                const struct sandbox_record *record)
+{
+        enum cause cause = outcome_of_sandbox(explain_loss(reconciliation, record))->cause;
+
+        return cause == CAUSE_NONE ? record->end_cause : cause;
 }
 
 void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record)
 {
         struct loss *loss = add_loss(reconciliation);
-        const char *message;
-        enum cause cause = explain_loss(reconciliation, record, &message);
+        const struct sandbox_end_row *row =
+                outcome_of_sandbox(explain_loss(reconciliation, record));
+        const char *message = row->cause == CAUSE_NONE ? record->end_message : row->sentence;
+        enum cause cause = cause_of_loss(reconciliation, record);
 
         log_warning("a sandbox is lost sandbox=%s cause=%d reason=\"%s\"", record->sandbox_id,
                     (int)cause, message);
@@ -147,23 +148,23 @@ void record_loss(struct reconciliation *reconciliation, const struct sandbox_rec
 }
 
 void record_execution_loss(struct reconciliation *reconciliation,
-                           const struct execution_record *record, enum outcome outcome,
-                           enum cause cause, const char *message)
+                           const struct execution_record *record,
+                           const struct run_evidence *evidence)
 {
         struct loss *loss = add_loss(reconciliation);
+        struct run_verdict verdict;
 
+        outcome_judge(evidence, &verdict);
         log_warning("an execution is lost execution=%s sandbox=%s outcome=%d cause=%d",
-                    record->execution_id, record->sandbox_id, (int)outcome, (int)cause);
+                    record->execution_id, record->sandbox_id, (int)verdict.outcome,
+                    (int)verdict.cause);
         reconciliation->n_executions_lost++;
         if (!loss)
                 return;
         loss->execution = *record;
         loss->execution.state = EXECUTION_ENDED;
-        loss->execution.outcome = outcome;
-        loss->execution.cause = cause;
-        loss->execution.state_lost = true;
         loss->execution.end_time_usec = time_now_usec();
-        (void)snprintf(loss->execution.message, sizeof(loss->execution.message), "%s", message);
+        outcome_settle(evidence, &loss->execution);
         write_loss(loss);
 }
 
@@ -172,42 +173,39 @@ void record_gone_execution(struct reconciliation *reconciliation,
                            const struct execution_record *record)
 {
         const struct living *living = &reconciliation->living;
-        enum cause cause = CAUSE_HOST_LOST;
-        const char *message;
+        struct run_evidence evidence = { .end = RUN_END_SANDBOX, .sandbox_cause = CAUSE_HOST_LOST };
 
         for (size_t i = 0; i < living->n_sandboxes; i++)
                 if (strcmp(living->sandboxes[i].sandbox_id, record->sandbox_id) == 0)
-                        cause = explain_loss(reconciliation, &living->sandboxes[i], &message);
-        if (cause == CAUSE_HOST_LOST || cause == CAUSE_RUNTIME_LOST)
-                record_execution_loss(reconciliation, record, OUTCOME_LOST, cause,
-                                      "Its sandbox was lost; whether the code ran to its end is "
-                                      "unknown.");
-        else
-                record_execution_loss(reconciliation, record, OUTCOME_SANDBOX_ENDED, cause,
-                                      "The sandbox ended while the code ran.");
+                        evidence.sandbox_cause =
+                                cause_of_loss(reconciliation, &living->sandboxes[i]);
+        record_execution_loss(reconciliation, record, &evidence);
 }
 
 /* What neither ran nor waits again: its context is gone, or what was kept of it cannot be read. */
+static void record_unsettled_one(struct reconciliation *reconciliation,
+                                 const struct execution_record *record)
+{
+        struct sandbox *sandbox =
+                session_find_sandbox(reconciliation->takeover.session, NULL, record->sandbox_id);
+        struct run_evidence evidence = { .end = RUN_END_CONTEXT };
+
+        if (sandbox && sandbox_find_context(sandbox, record->context_id))
+                evidence.end = RUN_END_HOST_LOST;
+        else if (record->state != EXECUTION_RUNNING)
+                evidence = (struct run_evidence){
+                        .end = RUN_END_NOT_RUN,
+                        .asked_cause = CAUSE_CLIENT,
+                        .words = "Its context was deleted.",
+                };
+        record_execution_loss(reconciliation, record, &evidence);
+}
+
 void record_unsettled(struct reconciliation *reconciliation)
 {
         const struct takeover *takeover = &reconciliation->takeover;
 
-        for (size_t i = 0; i < takeover->n_executions; i++) {
-                const struct execution_record *record = &takeover->executions[i].record;
-                struct sandbox *sandbox =
-                        session_find_sandbox(takeover->session, NULL, record->sandbox_id);
-
-                if (takeover->executions[i].is_settled)
-                        continue;
-                if (sandbox && sandbox_find_context(sandbox, record->context_id))
-                        record_execution_loss(reconciliation, record, OUTCOME_LOST, CAUSE_HOST_LOST,
-                                              "The server was restarted; whether the code ran to "
-                                              "its end is unknown.");
-                else
-                        record_execution_loss(reconciliation, record,
-                                              record->state == EXECUTION_RUNNING
-                                                      ? OUTCOME_KILLED
-                                                      : OUTCOME_NOT_STARTED,
-                                              CAUSE_CLIENT, "Its context was deleted.");
-        }
+        for (size_t i = 0; i < takeover->n_executions; i++)
+                if (!takeover->executions[i].is_settled)
+                        record_unsettled_one(reconciliation, &takeover->executions[i].record);
 }

@@ -94,8 +94,8 @@ const struct heard_sandbox *find_heard(const struct reconciliation *reconciliati
 /* Losses, each recorded with the reason. */
 void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record);
 void record_execution_loss(struct reconciliation *reconciliation,
-                           const struct execution_record *record, enum outcome outcome,
-                           enum cause cause, const char *message);
+                           const struct execution_record *record,
+                           const struct run_evidence *evidence);
 
 /* It went with its sandbox. */
 void record_gone_execution(struct reconciliation *reconciliation,

@@ -308,6 +308,8 @@ static void on_event_packet(struct runtime_client *client,
                 client->observer->on_sandbox_ended(client->userdata, packet->sandbox_ended);
         else if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_EGRESS_READY)
                 on_egress_ready(client, fds);
+        else if (packet->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_PRESSURE)
+                client->observer->on_pressure(client->userdata, packet->pressure);
 }
 
 static void on_packet(struct runtime_client *client,

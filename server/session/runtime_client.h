@@ -39,6 +39,7 @@ struct runtime_client_observer {
         void (*on_lost)(void *userdata);
         void (*on_process_ended)(void *userdata, const Hotcell__Runtime__V1__ProcessEnded *ended);
         void (*on_sandbox_ended)(void *userdata, const Hotcell__Runtime__V1__SandboxEnded *ended);
+        void (*on_pressure)(void *userdata, const Hotcell__Runtime__V1__Pressure *pressure);
         /* hotcell-egress can be spoken to; takes @fd. It may be another one than before. */
         void (*on_egress_ready)(void *userdata, int fd);
 };

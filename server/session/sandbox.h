@@ -12,7 +12,9 @@
 #include "server/session/enforcement.h"
 #include "server/session/limiting.h"
 #include "server/session/map.h"
+#include "server/session/pressure.h"
 #include "server/session/session.h"
+#include "server/session/usage.h"
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
 
@@ -65,6 +67,7 @@ struct sandbox {
         struct enforcement enforcement;
         struct limiting limiting;
         struct egress_runs egress_runs;
+        struct pressures pressures;
         bool is_egress_pending;   /* an update is about its policy */
         int64_t rules_on_way;     /* of that */
         bool is_egress_recording; /* and that is not recorded yet */
@@ -74,6 +77,7 @@ struct sandbox {
                 uint64_t labels, expire_time, idle_timeout, limits;
         } updates;
         int64_t last_egress_version; /* no version comes twice, also if one was not recorded */
+        struct usage_now now;
         /* While ENDING: */
         bool is_end_wanted;
         bool is_destroyed;     /* nothing of it runs any more */

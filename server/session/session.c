@@ -17,6 +17,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/journal.h"
+#include "server/session/pressure.h"
 #include "server/session/session_private.h"
 
 static void session_freep(struct session **session)
@@ -163,6 +164,8 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
 {
         struct session *session = userdata;
         struct sandbox *sandbox = session_find_sandbox(session, NULL, ended->sandbox_id);
+        const struct sandbox_end_row *row =
+                outcome_of_sandbox(ended->oom ? SANDBOX_END_OOM : SANDBOX_END_INIT);
         static struct log_quota strangers;
 
         log_warning_of(sandbox ? &sandbox->holder->log : &strangers,
@@ -171,8 +174,7 @@ static void on_sandbox_ended(void *userdata, const Hotcell__Runtime__V1__Sandbox
         if (session_reconcile_hear_sandbox(session, ended))
                 return;
         if (sandbox)
-                sandbox_end(sandbox, ended->oom ? CAUSE_LIMIT : CAUSE_PROGRAM,
-                            ended->oom ? "It ran out of memory." : "Its first process ended.");
+                sandbox_end(sandbox, row->cause, row->sentence);
         else if (session->phase == SESSION_SERVING)
                 (void)session_destroy_sandbox(session, ended->sandbox_id, NULL, NULL);
 }
@@ -186,12 +188,18 @@ static void on_egress_ready(void *userdata, int fd)
         session_on_egress_ready(session);
 }
 
+static void on_pressure(void *userdata, const Hotcell__Runtime__V1__Pressure *pressure)
+{
+        session_on_pressure(userdata, pressure);
+}
+
 static const struct runtime_client_observer runtime_observer = {
         .on_connected = on_connected,
         .on_lost = on_lost,
         .on_process_ended = on_process_ended,
         .on_sandbox_ended = on_sandbox_ended,
         .on_egress_ready = on_egress_ready,
+        .on_pressure = on_pressure,
 };
 
 /* hotcell-egress. */

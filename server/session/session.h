@@ -449,7 +449,27 @@ enum execution_event_kind {
         EXECUTION_EVENT_GAP,
         EXECUTION_EVENT_ENDED,
         EXECUTION_EVENT_EGRESS,
+        EXECUTION_EVENT_PRESSURE,
         _EXECUTION_EVENT_KIND_N,
+};
+
+/* What is short. The numbers are kept, too. */
+enum pressure_kind {
+        PRESSURE_MEMORY_LIMIT = 1, /* memory is nearly its limit */
+        PRESSURE_MEMORY_STALL, /* programs waited for memory; as all that wait, in thousandths */
+        PRESSURE_CPU_STALL,
+        PRESSURE_IO_STALL,
+        PRESSURE_CPU_THROTTLED, /* the CPU limit was used up */
+        PRESSURE_PROCESSES,
+        PRESSURE_DISK,
+        _PRESSURE_KIND_N,
+};
+
+struct sandbox_pressure {
+        enum pressure_kind kind;
+        int64_t used;
+        int64_t limit;     /* zero: none */
+        int64_t time_usec; /* when it was told */
 };
 
 /* A piece of bytes in the ring. */
@@ -512,6 +532,7 @@ struct execution_event {
                         const struct egress_record *record;
                         int64_t left_out; /* others before it that are not told */
                 } egress;
+                struct sandbox_pressure pressure; /* its time is the event's */
         };
 };
 

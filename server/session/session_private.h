@@ -15,6 +15,7 @@
 #include "server/session/sandbox.h"
 #include "server/session/session.h"
 #include "server/session/shares.h"
+#include "server/session/usage_watch.h"
 #include "server/store/store.h"
 
 /*
@@ -64,6 +65,7 @@ struct session {
         struct restoration restoration;
         struct egress_intake intake;
         struct egress_queue egress;
+        struct usage_measuring measuring;
 
         LIST_HEAD(, session_watch) watches;
         /* Who is told from the loop, soon. */

@@ -1,6 +1,8 @@
 /* What the runtime's meters say, as amounts. */
 #pragma once
 
+#include <stdint.h>
+
 #include <hotcell/runtime/v1/runtime.pb-c.h>
 
 #include "server/store/records.h"
@@ -8,9 +10,12 @@
 /* All that was used since the cgroup was made. Beyond INT64_MAX it is that. */
 void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *ret_usage);
 
-/* What came after @before: amounts are differences (never below zero), peaks are those of @now;
- * missing is what one of them misses. */
-void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage);
+/* What a measurement (usage_watch.h) said of a sandbox or an execution. Of another number than the
+ * last one it is old. */
+struct usage_now {
+        uint64_t number;
+        struct sandbox_usage usage;
+};
 
 /* Of a whole sandbox. */
 void sandbox_usage_from_meters(const Hotcell__Runtime__V1__Usage *meters,

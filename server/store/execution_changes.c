@@ -5,6 +5,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "server/store/ledger.h"
 #include "server/store/requests.h"
 #include "server/store/rows.h"
 #include "server/store/store_private.h"
@@ -87,9 +88,15 @@ static int insert_execution_work(struct database *database, struct job *job)
         return r ? r : asked_by_remember(&change->asked_by, database);
 }
 
+/* The ledger first: it looks whether this is the end. */
 static int update_execution_work(struct database *database, struct job *job)
 {
-        return found(database, run_execution(database, STATEMENT_UPDATE_EXECUTION, job));
+        struct execution_change *change = CONTAINER_OF(job, struct execution_change, change.job);
+        int r = 0;
+
+        if (change->record.state == EXECUTION_ENDED)
+                r = ledger_end_execution(database, &change->record);
+        return r ? r : found(database, run_execution(database, STATEMENT_UPDATE_EXECUTION, job));
 }
 
 static int insert_output(struct database *database, const struct execution_change *change)

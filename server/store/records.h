@@ -196,6 +196,10 @@ struct usage {
         uint32_t missing; /* BIT(enum usage_part) */
 };
 
+/* What came after @before: amounts are differences (never below zero), peaks are those of @now;
+ * missing is what one of them misses. */
+void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage);
+
 /* What a sandbox uses, from its cgroup. */
 struct sandbox_usage {
         int64_t memory_bytes;
@@ -242,6 +246,7 @@ struct sandbox_record {
         char end_message[MESSAGE_BUFFER];
         struct sandbox_limits limits;
         struct sandbox_usage usage; /* at its end */
+        bool is_usage_incomplete;   /* that could not be read then; only told to the ledger */
         struct pairs labels;
         struct pairs environment; /* forgotten at its end */
         int64_t egress_version;   /* of its policy: one more with each that replaces another one */
@@ -286,6 +291,7 @@ struct execution_record {
         bool state_lost;
         char message[MESSAGE_BUFFER];
         struct usage usage;
+        bool is_usage_incomplete; /* its last meters could not be read; only told to the ledger */
         int64_t truncated_bytes;
         int64_t last_sequence;
 };
@@ -350,6 +356,18 @@ struct usage_record {
         enum outcome outcome;
         enum cause cause;
         bool is_incomplete; /* its last meters could not be read */
+};
+
+/* What all rows of a sandbox add up to, and how it ended. Owns nothing. */
+struct usage_account {
+        char sandbox_id[ID_BUFFER];
+        char owner[OWNER_BUFFER];
+        int64_t n_records;
+        int64_t billed_time_usec; /* until then its life is in rows */
+        int64_t end_time_usec;    /* zero: it lives */
+        enum cause end_cause;
+        char end_message[MESSAGE_BUFFER];
+        struct usage usage;
 };
 
 /* What was sent to one destination. Owns nothing. */

@@ -10,6 +10,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/store/ledger.h"
 #include "server/store/owner_bounds.h"
 #include "server/store/rows.h"
 #include "server/store/sandbox_reads.h"
@@ -28,6 +29,7 @@ struct prune_job {
         struct store_retention retention;
         int64_t now_usec;
         bool has_more;
+        int64_t n_ledger_above; /* rows of the ledger that went because there were too many */
 };
 
 /* Deletes what is before @bound. Adds to *@n_full if there may be more of it. */
@@ -98,6 +100,9 @@ static int prune_work(struct database *database, struct job *job)
         if (r == 0)
                 r = delete_before(database, STATEMENT_EXPIRE_OUTPUTS,
                                   time_before(prune, prune->retention.outputs_kept_usec), &n_full);
+        if (r == 0)
+                r = ledger_prune(database, &prune->retention, prune->now_usec, &n_full,
+                                 &prune->n_ledger_above);
         prune->has_more = n_full > 0;
         return r ? r : owner_bounds_keep(database, &prune->retention, &prune->has_more);
 }
@@ -106,6 +111,12 @@ static void prune_deliver(struct job *job)
 {
         struct prune_job *prune = CONTAINER_OF(job, struct prune_job, change.job);
         int result = job->result == 0 && prune->has_more ? STORE_E_MORE : job->result;
+
+        if (job->result == 0 && prune->n_ledger_above > 0)
+                log_warning(
+                        "the ledger has more rows than it may, the oldest went rows=%lld max=%lld",
+                        (long long)prune->n_ledger_above,
+                        (long long)prune->retention.ledger_rows_max);
 
         prune->change.on_done(job->userdata, result);
 }

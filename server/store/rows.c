@@ -66,6 +66,24 @@ static const struct field sandbox_fields[] = {
         SANDBOX_AS(BOOL, "egress_counted", egress_refusals.is_known),
         SANDBOX_AS(INT64, "egress_logged", egress_refusals.logged),
         SANDBOX_AS(INT64, "egress_dropped", egress_refusals.dropped),
+        SANDBOX_AS(INT64, "used_cpu_user_usec", usage.total.cpu_user_usec),
+        SANDBOX_AS(INT64, "used_cpu_system_usec", usage.total.cpu_system_usec),
+        SANDBOX_AS(INT64, "used_wall_usec", usage.total.wall_usec),
+        SANDBOX_AS(INT64, "used_memory_byte_seconds", usage.total.memory_byte_seconds),
+        SANDBOX_AS(INT64, "used_oom_kills", usage.total.oom_kills),
+        SANDBOX_AS(INT64, "used_throttled_periods", usage.total.throttled_periods),
+        SANDBOX_AS(INT64, "used_throttled_usec", usage.total.throttled_usec),
+        SANDBOX_AS(INT64, "used_scheduled_usec", usage.total.scheduled_usec),
+        SANDBOX_AS(INT64, "used_wait_usec", usage.total.wait_usec),
+        SANDBOX_AS(INT64, "used_context_switches", usage.total.context_switches),
+        SANDBOX_AS(INT64, "used_earlier_usec", usage.total.earlier_usec),
+        SANDBOX_AS(INT64, "used_rss_peak_bytes", usage.total.rss_peak_bytes),
+        SANDBOX_AS(INT64, "used_sent_bytes", usage.total.sent_bytes),
+        SANDBOX_AS(INT64, "used_received_bytes", usage.total.received_bytes),
+        SANDBOX_AS(INT64, "used_stdout_bytes", usage.total.stdout_bytes),
+        SANDBOX_AS(INT64, "used_stderr_bytes", usage.total.stderr_bytes),
+        SANDBOX_AS(INT64, "used_rich_bytes", usage.total.rich_bytes),
+        SANDBOX_AS(INT32, "used_missing", usage.total.missing),
         SANDBOX_AS(INT32, "limit_cpu_weight", limits.cpu_weight),
         SANDBOX_AS(INT64, "limit_disk_inodes", limits.disk_inodes),
         SANDBOX_AS(INT64, "limit_io_bytes_per_second", limits.io_bytes_per_second),
@@ -115,6 +133,20 @@ static const struct field execution_fields[] = {
         EXECUTION_AS(INT64, "rich_bytes", usage.rich_bytes),
         EXECUTION(INT64, truncated_bytes),
         EXECUTION(INT64, last_sequence),
+        EXECUTION_AS(INT64, "used_cpu_user_usec", usage.cpu_user_usec),
+        EXECUTION_AS(INT64, "used_cpu_system_usec", usage.cpu_system_usec),
+        EXECUTION_AS(INT64, "used_memory_byte_seconds", usage.memory_byte_seconds),
+        EXECUTION_AS(INT64, "used_oom_kills", usage.oom_kills),
+        EXECUTION_AS(INT64, "used_throttled_periods", usage.throttled_periods),
+        EXECUTION_AS(INT64, "used_throttled_usec", usage.throttled_usec),
+        EXECUTION_AS(INT64, "used_scheduled_usec", usage.scheduled_usec),
+        EXECUTION_AS(INT64, "used_wait_usec", usage.wait_usec),
+        EXECUTION_AS(INT64, "used_context_switches", usage.context_switches),
+        EXECUTION_AS(INT64, "used_earlier_usec", usage.earlier_usec),
+        EXECUTION_AS(INT64, "used_rss_peak_bytes", usage.rss_peak_bytes),
+        EXECUTION_AS(INT64, "used_sent_bytes", usage.sent_bytes),
+        EXECUTION_AS(INT64, "used_received_bytes", usage.received_bytes),
+        EXECUTION_AS(INT32, "used_missing", usage.missing),
 };
 
 #define KEY(kind, member) FIELD(kind, key_record, #member, member)
@@ -167,6 +199,41 @@ static const struct field egress_fields[] = {
         EGRESS(INT32, source),
         EGRESS(INT64, serial),
         EGRESS(TEXT, rule),
+};
+
+#define USAGE_FIELDS(of)                                                                           \
+        of(INT64, cpu_usec), of(INT64, cpu_user_usec), of(INT64, cpu_system_usec),                 \
+                of(INT64, wall_usec), of(INT64, memory_peak_bytes),                                \
+                of(INT64, memory_byte_seconds), of(INT64, oom_kills),                              \
+                of(INT64, throttled_periods), of(INT64, throttled_usec),                           \
+                of(INT64, scheduled_usec), of(INT64, wait_usec), of(INT64, context_switches),      \
+                of(INT64, earlier_usec), of(INT64, rss_peak_bytes), of(INT64, sent_bytes),         \
+                of(INT64, received_bytes), of(INT64, stdout_bytes), of(INT64, stderr_bytes),       \
+                of(INT64, rich_bytes), of(INT32, missing),
+
+#define RECORD(kind, member)       FIELD(kind, usage_record, #member, member)
+#define RECORD_USAGE(kind, member) FIELD(kind, usage_record, #member, usage.member)
+
+static const struct field usage_record_fields[] = { RECORD(TEXT, sandbox_id),
+                                                    RECORD(INT64, sequence),
+                                                    RECORD(INT32, type),
+                                                    RECORD(OPTIONAL_TEXT, execution_id),
+                                                    RECORD(OPTIONAL_TEXT, context_id),
+                                                    RECORD(TEXT, owner),
+                                                    RECORD(INT64, start_time_usec),
+                                                    RECORD(INT64, end_time_usec),
+                                                    RECORD(INT32, outcome),
+                                                    RECORD(INT32, cause),
+                                                    RECORD(BOOL, is_incomplete),
+                                                    USAGE_FIELDS(RECORD_USAGE) };
+
+#define ACCOUNT(kind, member)       FIELD(kind, usage_account, #member, member)
+#define ACCOUNT_USAGE(kind, member) FIELD(kind, usage_account, #member, usage.member)
+
+static const struct field usage_account_fields[] = {
+        ACCOUNT(TEXT, sandbox_id),        ACCOUNT(TEXT, owner),          ACCOUNT(INT64, n_records),
+        ACCOUNT(INT64, billed_time_usec), ACCOUNT(INT64, end_time_usec), ACCOUNT(INT32, end_cause),
+        ACCOUNT(TEXT, end_message),       USAGE_FIELDS(ACCOUNT_USAGE)
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");
@@ -309,6 +376,17 @@ int row_bind_egress_event(sqlite3_stmt *statement, const struct egress_record *r
         return bind_fields(statement, egress_fields, ARRAY_SIZE(egress_fields), record);
 }
 
+int row_bind_usage_record(sqlite3_stmt *statement, const struct usage_record *record)
+{
+        return bind_fields(statement, usage_record_fields, ARRAY_SIZE(usage_record_fields), record);
+}
+
+int row_bind_usage_account(sqlite3_stmt *statement, const struct usage_account *account)
+{
+        return bind_fields(statement, usage_account_fields, ARRAY_SIZE(usage_account_fields),
+                           account);
+}
+
 int row_read_sandbox(sqlite3_stmt *statement, struct sandbox_record *ret_record)
 {
         *ret_record = (struct sandbox_record){ 0 };
@@ -345,9 +423,28 @@ int row_read_egress_event(sqlite3_stmt *statement, struct egress_record *ret_rec
         return read_fields(statement, egress_fields, ARRAY_SIZE(egress_fields), ret_record);
 }
 
+int row_read_usage_record(sqlite3_stmt *statement, struct usage_record *ret_record)
+{
+        *ret_record = (struct usage_record){ 0 };
+        return read_fields(statement, usage_record_fields, ARRAY_SIZE(usage_record_fields),
+                           ret_record);
+}
+
+int row_read_usage_account(sqlite3_stmt *statement, struct usage_account *ret_account)
+{
+        *ret_account = (struct usage_account){ 0 };
+        return read_fields(statement, usage_account_fields, ARRAY_SIZE(usage_account_fields),
+                           ret_account);
+}
+
 int row_sandbox_n_columns(void)
 {
         return ARRAY_SIZE(sandbox_fields);
+}
+
+int row_usage_record_n_columns(void)
+{
+        return ARRAY_SIZE(usage_record_fields);
 }
 
 static int parameter_index(sqlite3_stmt *statement, const char *parameter)

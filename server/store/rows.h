@@ -14,6 +14,8 @@ int row_bind_execution(sqlite3_stmt *statement, const struct execution_record *r
 int row_bind_key(sqlite3_stmt *statement, const struct key_record *record);
 int row_bind_request(sqlite3_stmt *statement, const struct request_record *record);
 int row_bind_egress_event(sqlite3_stmt *statement, const struct egress_record *record);
+int row_bind_usage_record(sqlite3_stmt *statement, const struct usage_record *record);
+int row_bind_usage_account(sqlite3_stmt *statement, const struct usage_account *account);
 
 /* Columns 0 …; labels, environment and egress policy of a sandbox are not in its row. -EUCLEAN when
  * a value does not fit its field. */
@@ -23,9 +25,12 @@ int row_read_execution(sqlite3_stmt *statement, struct execution_record *ret_rec
 int row_read_key(sqlite3_stmt *statement, struct key_record *ret_record);
 int row_read_request(sqlite3_stmt *statement, struct request_record *ret_record);
 int row_read_egress_event(sqlite3_stmt *statement, struct egress_record *ret_record);
+int row_read_usage_record(sqlite3_stmt *statement, struct usage_record *ret_record);
+int row_read_usage_account(sqlite3_stmt *statement, struct usage_account *ret_account);
 
-/* The column after those of a sandbox. */
+/* The column after those of a sandbox, and of a row of the ledger. */
 int row_sandbox_n_columns(void);
+int row_usage_record_n_columns(void);
 
 /* By name; @text NULL binds NULL. Errors show at the step. */
 void row_bind_text(sqlite3_stmt *statement, const char *parameter, const char *text);

@@ -6,6 +6,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "server/store/ledger.h"
 #include "server/store/requests.h"
 #include "server/store/rows.h"
 #include "server/store/store_private.h"
@@ -137,12 +138,17 @@ static int insert_work(struct database *database, struct job *job)
         return outcome_of(r);
 }
 
+/* What an ended one used is what its rows in the ledger add up to. */
 static int update_row(struct database *database, const struct sandbox_record *record)
 {
         sqlite3_stmt *update = database->statements[STATEMENT_UPDATE_SANDBOX];
-        int r;
+        struct sandbox_record row = *record; /* owns nothing of it */
+        int r = 0;
 
-        r = row_bind_sandbox(update, record);
+        if (record->state == SANDBOX_ENDED)
+                r = ledger_end_sandbox(database, record, &row.usage.total);
+        if (r == 0)
+                r = row_bind_sandbox(update, &row);
         if (r == 0)
                 r = row_run(update);
         if (r == 0 && sqlite3_changes(database->connection) == 0)

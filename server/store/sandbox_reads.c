@@ -206,7 +206,7 @@ static sqlite3_stmt *page_statement(struct database *database, const struct list
         return database->statements[is_living ? STATEMENT_SANDBOXES_LIVING : STATEMENT_SANDBOXES];
 }
 
-static int want_labels(struct database *database, const struct pairs *labels)
+int want_labels(struct database *database, const struct pairs *labels)
 {
         sqlite3_stmt *want = database->statements[STATEMENT_WANT_LABEL];
         int r;

@@ -15,6 +15,9 @@ int read_egress(struct database *database, struct sandbox_record *record);
 /* All three. */
 int read_whole(struct database *database, struct sandbox_record *record);
 
+/* From now on pages are of sandboxes that have all of these. */
+int want_labels(struct database *database, const struct pairs *labels);
+
 /* What was told of its egress events last. */
 int read_egress_tail(struct database *database, struct sandbox_record *record);
 

@@ -18,6 +18,12 @@
         "limit_open_files, limit_timeout_usec, limit_output_bytes, used_cpu_usec, "                \
         "used_memory_bytes, used_memory_peak_bytes, used_disk_bytes, used_processes, cgroup_id, "  \
         "boot_id, is_one_shot, egress_version, egress_counted, egress_logged, egress_dropped, "    \
+        "used_cpu_user_usec, used_cpu_system_usec, used_wall_usec, "                               \
+        "used_memory_byte_seconds, used_oom_kills, used_throttled_periods, "                       \
+        "used_throttled_usec, used_scheduled_usec, used_wait_usec, "                               \
+        "used_context_switches, used_earlier_usec, used_rss_peak_bytes, used_sent_bytes, "         \
+        "used_received_bytes, used_stdout_bytes, used_stderr_bytes, used_rich_bytes, "             \
+        "used_missing, "                                                                           \
         "limit_cpu_weight, limit_disk_inodes, limit_io_bytes_per_second"
 
 #define CONTEXT_COLUMNS                                                                            \
@@ -29,7 +35,11 @@
         "create_time_usec, start_time_usec, end_time_usec, limit_timeout_usec, "                   \
         "limit_output_bytes, outcome, cause, has_exit_code, exit_code, signal, state_lost, "       \
         "message, used_cpu_usec, used_wall_usec, used_memory_peak_bytes, stdout_bytes, "           \
-        "stderr_bytes, rich_bytes, truncated_bytes, last_sequence"
+        "stderr_bytes, rich_bytes, truncated_bytes, last_sequence, "                               \
+        "used_cpu_user_usec, used_cpu_system_usec, used_memory_byte_seconds, "                     \
+        "used_oom_kills, used_throttled_periods, used_throttled_usec, "                            \
+        "used_scheduled_usec, used_wait_usec, used_context_switches, used_earlier_usec, "          \
+        "used_rss_peak_bytes, used_sent_bytes, used_received_bytes, used_missing"
 
 #define KEY_COLUMNS                                                                                \
         "key_id, name, secret_sha256, create_time_usec, revoke_time_usec, owner, scopes, "         \
@@ -52,6 +62,39 @@
         "sandbox_id, sequence, execution_id, event_time_usec, type, protocol, address, port, "     \
         "name, reason, rule_index, policy_version, pid, command, count, error_number, "            \
         "sent_bytes, received_bytes, duration_usec, source, serial, rule"
+
+#define USAGE_COLUMNS                                                                              \
+        "cpu_usec, cpu_user_usec, cpu_system_usec, wall_usec, memory_peak_bytes, "                 \
+        "memory_byte_seconds, oom_kills, throttled_periods, throttled_usec, "                      \
+        "scheduled_usec, wait_usec, context_switches, earlier_usec, rss_peak_bytes, "              \
+        "sent_bytes, received_bytes, stdout_bytes, stderr_bytes, rich_bytes, missing"
+
+#define USAGE_RECORD_COLUMNS                                                                       \
+        "sandbox_id, sequence, type, execution_id, context_id, owner, start_time_usec, "           \
+        "end_time_usec, outcome, cause, is_incomplete, " USAGE_COLUMNS
+
+/* Rows of the scope that come next, and of each whether it is asked for. What lives has its labels
+ * in one table, what has ended in the other, and for a while in both. */
+#define USAGE_PAGE(scope, order)                                                                   \
+        "SELECT " USAGE_RECORD_COLUMNS ", record_id, end_time_usec >= :start "                     \
+        "AND end_time_usec < :end AND NOT EXISTS (SELECT 1 FROM wanted_labels AS wanted "          \
+        "WHERE NOT EXISTS (SELECT 1 FROM sandbox_labels AS label "                                 \
+        "WHERE label.sandbox_id = usage_records.sandbox_id "                                       \
+        "AND label.name = wanted.name AND label.value = wanted.value) "                            \
+        "AND NOT EXISTS (SELECT 1 FROM usage_labels AS label "                                     \
+        "WHERE label.sandbox_id = usage_records.sandbox_id "                                       \
+        "AND label.name = wanted.name AND label.value = wanted.value)) "                           \
+        "FROM usage_records WHERE " scope " AND record_id > :after ORDER BY " order                \
+        " LIMIT :limit"
+
+/* Those without a name by address; of a name it may be any of several. */
+#define USAGE_DESTINATIONS(scope)                                                                  \
+        "SELECT name, iif(min(address) = max(address), min(address), ''), port, sum(count), "      \
+        "sum(sent_bytes), sum(received_bytes) FROM egress_events WHERE " scope                     \
+        " AND type = 3 AND (:owner IS NULL OR owner = :owner) "                                    \
+        "GROUP BY name, iif(name = '', address, ''), port "                                        \
+        "ORDER BY sum(sent_bytes) + sum(received_bytes) DESC, name, min(address), port "           \
+        "LIMIT :limit"
 
 /* Oldest first: a log. */
 #define EGRESS_PAGE(scope)                                                                         \
@@ -100,7 +143,9 @@ static const char *const statement_sql[] = {
         [STATEMENT_INSERT_SANDBOX] =
                 "INSERT INTO sandboxes (" SANDBOX_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
                 "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, "
-                "?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
+                "?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, "
+                "?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42, ?43, ?44, ?45, ?46, ?47, "
+                "?48, ?49, ?50, ?51, ?52)",
         [STATEMENT_UPDATE_SANDBOX] =
                 "UPDATE sandboxes SET name = ?3, state = ?4, template_name = ?5, "
                 "template_digest = ?6, expire_time_usec = ?8, idle_timeout_usec = ?9, "
@@ -111,8 +156,15 @@ static const char *const statement_sql[] = {
                 "used_memory_peak_bytes = ?22, used_disk_bytes = ?23, used_processes = ?24, "
                 "cgroup_id = ?25, boot_id = ?26, is_one_shot = ?27, egress_version = ?28, "
                 "egress_counted = ?29, egress_logged = ?30, egress_dropped = ?31, "
-                "limit_cpu_weight = ?32, limit_disk_inodes = ?33, "
-                "limit_io_bytes_per_second = ?34 "
+                "used_cpu_user_usec = ?32, used_cpu_system_usec = ?33, used_wall_usec = ?34, "
+                "used_memory_byte_seconds = ?35, used_oom_kills = ?36, "
+                "used_throttled_periods = ?37, used_throttled_usec = ?38, "
+                "used_scheduled_usec = ?39, used_wait_usec = ?40, used_context_switches = ?41, "
+                "used_earlier_usec = ?42, used_rss_peak_bytes = ?43, used_sent_bytes = ?44, "
+                "used_received_bytes = ?45, used_stdout_bytes = ?46, used_stderr_bytes = ?47, "
+                "used_rich_bytes = ?48, used_missing = ?49, "
+                "limit_cpu_weight = ?50, limit_disk_inodes = ?51, "
+                "limit_io_bytes_per_second = ?52 "
                 "WHERE sandbox_id = ?1 AND owner = ?2",
         [STATEMENT_SANDBOX] = "SELECT " SANDBOX_COLUMNS " FROM sandboxes "
                               "WHERE sandbox_id = :id AND (:owner IS NULL OR owner = :owner)",
@@ -188,7 +240,8 @@ static const char *const statement_sql[] = {
         [STATEMENT_INSERT_EXECUTION] =
                 "INSERT INTO executions (" EXECUTION_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, "
                 "?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, "
-                "?23, ?24, ?25, ?26)",
+                "?23, ?24, ?25, ?26, "
+                "?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40)",
         [STATEMENT_UPDATE_EXECUTION] =
                 "UPDATE executions SET context_id = ?3, state = ?5, context_generation = ?6, "
                 "start_time_usec = ?8, end_time_usec = ?9, limit_timeout_usec = ?10, "
@@ -196,7 +249,13 @@ static const char *const statement_sql[] = {
                 "exit_code = ?15, signal = ?16, state_lost = ?17, message = ?18, "
                 "used_cpu_usec = ?19, used_wall_usec = ?20, used_memory_peak_bytes = ?21, "
                 "stdout_bytes = ?22, stderr_bytes = ?23, rich_bytes = ?24, "
-                "truncated_bytes = ?25, last_sequence = ?26 "
+                "truncated_bytes = ?25, last_sequence = ?26, "
+                "used_cpu_user_usec = ?27, used_cpu_system_usec = ?28, "
+                "used_memory_byte_seconds = ?29, used_oom_kills = ?30, "
+                "used_throttled_periods = ?31, used_throttled_usec = ?32, "
+                "used_scheduled_usec = ?33, used_wait_usec = ?34, used_context_switches = ?35, "
+                "used_earlier_usec = ?36, used_rss_peak_bytes = ?37, used_sent_bytes = ?38, "
+                "used_received_bytes = ?39, used_missing = ?40 "
                 "WHERE execution_id = ?1 AND sandbox_id = ?2 AND owner = ?4",
         [STATEMENT_EXECUTION] = "SELECT " EXECUTION_COLUMNS " FROM executions "
                                 "WHERE execution_id = :id AND (:owner IS NULL OR owner = :owner)",
@@ -252,6 +311,62 @@ static const char *const statement_sql[] = {
         [STATEMENT_EGRESS_EVENTS] = EGRESS_PAGE("sandbox_id = :sandbox_id"),
         [STATEMENT_EGRESS_EVENTS_OF_EXECUTION] =
                 EGRESS_PAGE("execution_id = :execution_id AND +sandbox_id = :sandbox_id"),
+
+        [STATEMENT_OPEN_USAGE_ACCOUNT] =
+                "INSERT INTO usage_sandboxes (sandbox_id, owner, billed_time_usec) "
+                "SELECT sandbox_id, owner, create_time_usec FROM sandboxes "
+                "WHERE sandbox_id = :id ON CONFLICT DO NOTHING",
+        [STATEMENT_USAGE_ACCOUNT] =
+                "SELECT sandbox_id, owner, n_records, billed_time_usec, end_time_usec, end_cause, "
+                "end_message, " USAGE_COLUMNS " FROM usage_sandboxes WHERE sandbox_id = :id",
+        [STATEMENT_UPDATE_USAGE_ACCOUNT] =
+                "UPDATE usage_sandboxes SET n_records = ?3, billed_time_usec = ?4, "
+                "end_time_usec = ?5, end_cause = ?6, end_message = ?7, "
+                "cpu_usec = ?8, cpu_user_usec = ?9, cpu_system_usec = ?10, wall_usec = ?11, "
+                "memory_peak_bytes = ?12, memory_byte_seconds = ?13, oom_kills = ?14, "
+                "throttled_periods = ?15, throttled_usec = ?16, scheduled_usec = ?17, "
+                "wait_usec = ?18, context_switches = ?19, earlier_usec = ?20, "
+                "rss_peak_bytes = ?21, sent_bytes = ?22, received_bytes = ?23, "
+                "stdout_bytes = ?24, stderr_bytes = ?25, rich_bytes = ?26, missing = ?27 "
+                "WHERE sandbox_id = ?1 AND owner = ?2",
+        /* The time never goes back, whatever the clock does. */
+        [STATEMENT_INSERT_USAGE_RECORD] =
+                "INSERT INTO usage_records (" USAGE_RECORD_COLUMNS ", record_time_usec) VALUES ("
+                "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
+                "?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, "
+                "max(:time, ?8, coalesce((SELECT record_time_usec FROM usage_records "
+                "WHERE record_id = (SELECT max(record_id) FROM usage_records)), 0)))",
+        [STATEMENT_INSERT_USAGE_LABELS] =
+                "INSERT INTO usage_labels (sandbox_id, name, value) "
+                "SELECT sandbox_id, name, value FROM sandbox_labels WHERE sandbox_id = :id",
+        [STATEMENT_IS_SANDBOX_ENDED] = "SELECT state = 4 FROM sandboxes WHERE sandbox_id = :id",
+        [STATEMENT_IS_EXECUTION_ENDED] =
+                "SELECT state = 3 FROM executions WHERE execution_id = :id",
+        [STATEMENT_USAGE_RECORDS] = USAGE_PAGE("true", "record_id"),
+        [STATEMENT_USAGE_RECORDS_OF_OWNER] = USAGE_PAGE("owner = :owner", "record_id"),
+        /* In a sandbox both orders are the same. */
+        [STATEMENT_USAGE_RECORDS_OF_SANDBOX] =
+                USAGE_PAGE("sandbox_id = :sandbox_id AND (:owner IS NULL OR owner = :owner) "
+                           "AND sequence > coalesce((SELECT sequence FROM usage_records AS last "
+                           "WHERE last.record_id = :after AND last.sandbox_id = :sandbox_id), 0)",
+                           "sequence"),
+        [STATEMENT_USAGE_RECORDS_OF_EXECUTION] =
+                USAGE_PAGE("execution_id = :execution_id AND (:owner IS NULL OR owner = :owner) "
+                           "AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id)",
+                           "record_id"),
+        [STATEMENT_USAGE_RECORD_TIME] = "SELECT record_time_usec FROM usage_records "
+                                        "WHERE record_id = :id",
+        [STATEMENT_USAGE_NEWEST_ID] = "SELECT max(record_id) FROM usage_records",
+        [STATEMENT_USAGE_DELETED_ID] = "SELECT deleted_id FROM usage_retention",
+        [STATEMENT_ALLOW_USAGE_DELETE] =
+                "UPDATE usage_retention SET deleted_id = :id WHERE deleted_id < :id",
+        [STATEMENT_DELETE_USAGE_RECORDS] =
+                "DELETE FROM usage_records "
+                "WHERE record_id <= (SELECT deleted_id FROM usage_retention)",
+        [STATEMENT_USAGE_DESTINATIONS_OF_SANDBOX] = USAGE_DESTINATIONS("sandbox_id = :sandbox_id"),
+        [STATEMENT_USAGE_DESTINATIONS_OF_EXECUTION] =
+                USAGE_DESTINATIONS("execution_id = :execution_id "
+                                   "AND (:sandbox_id IS NULL OR +sandbox_id = :sandbox_id)"),
 
         /* No row when a key that is good as the new one is made has its name. */
         [STATEMENT_INSERT_KEY] =

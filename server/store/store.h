@@ -82,6 +82,8 @@ struct store_retention {
         int64_t requests_max;      /* of each owner */
         int64_t outputs_kept_usec; /* of ended executions */
         int64_t outputs_max_bytes; /* of all together */
+        int64_t ledger_kept_usec;  /* rows of the ledger, whatever becomes of what they tell of */
+        int64_t ledger_rows_max;   /* of all together; the oldest go */
 };
 
 enum {
@@ -277,7 +279,7 @@ void store_list_egress_events(struct store *store, const struct egress_query *qu
  */
 
 /* A row with what of @total, all that the sandbox used until @end_time_usec, is in no row yet; none
- * if that is nothing. */
+ * if that is nothing, or if it has ended. New work: on a full disk it waits for the next one. */
 void store_bill_sandbox(struct store *store, const char *sandbox_id, int64_t end_time_usec,
                         const struct usage *total, store_on_done on_done, void *userdata);
 
@@ -292,7 +294,8 @@ struct usage_query {
         size_t limit;               /* at most 1,000 */
 };
 
-/* Oldest first. */
+/* Oldest first. There may be more after a page that is not full, or empty: a step does not look at
+ * more than some thousand rows. */
 struct usage_list {
         const struct usage_record *records;
         size_t n;
@@ -305,7 +308,9 @@ void store_list_usage(struct store *store, const struct usage_query *query, stor
                       void *userdata);
 
 /* What up to some thousand rows after after_id add up to: one step, which holds up others for some
- * milliseconds only. The caller goes on after last_id while there are more. */
+ * milliseconds only. The caller goes on after last_id while there are more. Wall time is that of
+ * rows of sandboxes, for executions overlap with it; but if one execution is asked for it is that
+ * one's. */
 struct usage_sums {
         struct usage usage;
         int64_t n;

@@ -24,3 +24,30 @@ void usage_add(struct usage *sum, const struct usage *amount)
         sum->rich_bytes += amount->rich_bytes;
         sum->missing |= amount->missing;
 }
+
+static int64_t since(int64_t now, int64_t before)
+{
+        return MAX(now - before, 0);
+}
+
+void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage)
+{
+        struct usage usage = *now;
+
+        usage.cpu_usec = since(now->cpu_usec, before->cpu_usec);
+        usage.cpu_user_usec = since(now->cpu_user_usec, before->cpu_user_usec);
+        usage.cpu_system_usec = since(now->cpu_system_usec, before->cpu_system_usec);
+        usage.wall_usec = since(now->wall_usec, before->wall_usec);
+        usage.memory_byte_seconds = since(now->memory_byte_seconds, before->memory_byte_seconds);
+        usage.oom_kills = since(now->oom_kills, before->oom_kills);
+        usage.throttled_periods = since(now->throttled_periods, before->throttled_periods);
+        usage.throttled_usec = since(now->throttled_usec, before->throttled_usec);
+        usage.scheduled_usec = since(now->scheduled_usec, before->scheduled_usec);
+        usage.wait_usec = since(now->wait_usec, before->wait_usec);
+        usage.context_switches = since(now->context_switches, before->context_switches);
+        usage.earlier_usec = since(now->earlier_usec, before->earlier_usec);
+        usage.sent_bytes = since(now->sent_bytes, before->sent_bytes);
+        usage.received_bytes = since(now->received_bytes, before->received_bytes);
+        usage.missing = now->missing | before->missing;
+        *ret_usage = usage;
+}

@@ -45,6 +45,7 @@ from hotcell.v1 import key_service_pb2 as keys  # noqa: E402
 from hotcell.v1 import sandbox_pb2 as sandbox  # noqa: E402
 from hotcell.v1 import sandbox_service_pb2 as sandboxes  # noqa: E402
 from hotcell.v1 import server_service_pb2 as server_info  # noqa: E402
+from hotcell.v1 import usage_service_pb2 as usage  # noqa: E402
 
 EXECUTION_ID = "exe-" + "a" * 26
 SANDBOX_ID = "sbx-" + "b" * 26
@@ -123,7 +124,7 @@ class FakeServer:
     def start(self):
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=8),
                                   options=[("grpc.so_reuseport", 0)])
-        for module in (egress_service, executions, keys, sandboxes, server_info):
+        for module in (egress_service, executions, keys, sandboxes, server_info, usage):
             for service in module.DESCRIPTOR.services_by_name.values():
                 handlers = {method.name: self.handler(method) for method in service.methods}
                 self.server.add_generic_rpc_handlers(
@@ -146,7 +147,8 @@ class FakeServer:
     def handler(self, method):
         request, response = (message_factory.MessageFactory().GetPrototype(message)
                              for message in (method.input_type, method.output_type))
-        streams = {"Execute": self.execute, "AttachExecution": self.attach, "WatchSandboxes": self.watch}
+        streams = {"Execute": self.execute, "AttachExecution": self.attach, "WatchSandboxes": self.watch,
+                   "WatchUsage": self.watch}
         make = grpc.unary_unary_rpc_method_handler
         handle = self.interrupt if method.name == "InterruptExecution" else self.answer
         if method.name in streams:
@@ -189,8 +191,8 @@ class FakeServer:
 
     def watch(self, name, request, context):
         try:
-            for event in self.handlers[name](request):
-                yield sandboxes.WatchSandboxesResponse(events=[event])
+            for item in self.handlers[name](request):
+                yield item if name == "WatchUsage" else sandboxes.WatchSandboxesResponse(events=[item])
         except Disconnect:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was lost")
         except Refuse as refused:

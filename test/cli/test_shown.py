@@ -78,6 +78,24 @@ class Output(CliTest):
         self.assertIn(b"cpu 1.500 s", ran.stderr)
         self.assertIn(b"memory peak 3.0 MiB", ran.stderr)
 
+    def test_what_is_short_is_said_once_of_each_kind(self):
+        def full(used):
+            return {"pressure": execution.Pressure(kind=execution.PRESSURE_KIND_MEMORY_LIMIT, used=used << 20, limit=512 << 20,
+                                                   message=f"Memory is nearly full: {used} of 512 MiB.")}
+        later = {"pressure": execution.Pressure(kind=77, used=1, message="Another\x1b kind.")}
+        server = self.serve(play({"stdout": chunk(b"out")}, {"stderr": chunk(b"mid")}, full(486), full(500), later, later))
+        for words in (("exec", SANDBOX_ID), ("run",)):
+            ran = self.hotcell(server, *words, "-c", "x")
+            self.assertEqual((ran.returncode, ran.stdout), (0, b"out"))
+            self.assertEqual(ran.stderr.decode().splitlines(), ["mid", "hotcell: memory is nearly full: 486 of 512 MiB"]
+                             + 2 * ["hotcell: another\\x1b kind"])
+        ran = self.hotcell(server, "exec", SANDBOX_ID, "-o", "jsonl", "-c", "x")
+        told = [event["pressure"] for event in map(json.loads, ran.stdout.splitlines()) if "pressure" in event]
+        self.assertEqual([(one["kind"], one["used"], one["limit"]) for one in told[:2]],
+                         [("MEMORY_LIMIT", 486 << 20, 512 << 20), ("MEMORY_LIMIT", 500 << 20, 512 << 20)])
+        self.assertEqual(told[0]["message"], "Memory is nearly full: 486 of 512 MiB.")
+        self.assertEqual(ran.stderr, b"")
+
     def test_unknown_events_are_ignored(self):
         def script(_server, _after):
             yield queued()

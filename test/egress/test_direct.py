@@ -145,6 +145,25 @@ class Direct(unittest.TestCase):
                 self.attempt(f"udp_echo({address!r}, {ECHO}, size=3000, segment=1000)", "echo", {("udp", address, ECHO)})
                 self.attempt(f"udp_echo({address!r}, {ECHO}, size=1400)", "echo", {("udp", address, ECHO)})
 
+    def test_what_its_device_carries_is_counted(self):
+        """From the head of IP on, of both ways, and of one packet that the kernel parts as of what it is parted into."""
+        sandbox = create(*rules())
+        sent = received = 0
+        for v, head in ((4, 28), (6, 48)):
+            scene.run(sandbox, f"assert udp_echo({ALLOWED[v]!r}, {ECHO}, size=1000) == 'echo'")
+            scene.run(sandbox, f"assert udp_echo({ALLOWED[v]!r}, {ECHO}, size=2500, segment=1000) == 'echo'")
+            scene.run(sandbox, f"assert ping_echo({ALLOWED[v]!r}) == 'echo'")
+            scene.run(sandbox, f"assert udp_echo({BESIDE[v]!r}, {ECHO}, seconds=1) == 'EPERM'")
+            scene.run(sandbox, f"assert tcp({ALLOWED[v]!r}, {TCP_ECHO}, bytes(10)) == 'echo'")
+            sent += 1000 + head + 2500 + 3 * head + 3 + head + 10
+            received += 1000 + head + 2500 + 3 * head + 3 + head + 10
+
+        def usage():
+            total = scenario.get(scene.client, sandbox).usage.total
+            return total.sent_bytes, total.received_bytes
+        # The last answers of those that were parted may still be on their way.
+        wait_until(lambda: usage() == (sent, received), f"it is {sent} and {received} bytes")
+
     def test_tcp_goes_by_the_relay_and_names_by_the_resolver_as_ever(self):
         for v in (4, 6):
             self.attempt(f"tcp({ALLOWED[v]!r}, {TCP_ECHO})", "echo", {("tcp", ALLOWED[v], TCP_ECHO)})

@@ -26,6 +26,7 @@ class Run:
     error: object = None
     gaps: list = dataclasses.field(default_factory=list)
     egress: list = dataclasses.field(default_factory=list)
+    pressures: list = dataclasses.field(default_factory=list)
     started: object = None
     ended: object = None
     sequence: int = 0
@@ -53,6 +54,10 @@ class Run:
             self.gaps.append(body)
         elif kind == "egress":
             self.egress.append(body)
+        elif kind == "pressure":
+            # What others do on this machine may cause it at any time: it has no place in the order.
+            self.pressures.append(body)
+            return
         elif kind == "started":
             self.started = body
         elif kind == "ended":

@@ -32,6 +32,7 @@ execution_rpc = importlib.import_module("hotcell.v1.execution_service_pb2_grpc")
 key_rpc = importlib.import_module("hotcell.v1.key_service_pb2_grpc")
 sandbox_rpc = importlib.import_module("hotcell.v1.sandbox_service_pb2_grpc")
 server_rpc = importlib.import_module("hotcell.v1.server_service_pb2_grpc")
+usage_rpc = importlib.import_module("hotcell.v1.usage_service_pb2_grpc")
 status_pb2 = importlib.import_module("google.rpc.status_pb2")
 details_pb2 = importlib.import_module("google.rpc.error_details_pb2")
 
@@ -50,6 +51,7 @@ class Client:
         self.server = server_rpc.ServerServiceStub(self.channel)
         self.keys = key_rpc.KeyServiceStub(self.channel)
         self.egress = egress_rpc.EgressServiceStub(self.channel)
+        self.usage = usage_rpc.UsageServiceStub(self.channel)
 
     def __enter__(self):
         return self

@@ -16,7 +16,7 @@ import scenario
 import stubs
 from google.protobuf import descriptor_pb2, duration_pb2, timestamp_pb2
 from stubs import egress_service as egress, execution, execution_service as executions, key_service as keys, sandbox_service as sandboxes
-from stubs import server_service as server
+from stubs import server_service as server, usage_service as usage
 
 OWN = object()  # no ids of others; test_lists_and_watches… or another test looks at it
 OPERATOR = object()  # of keys: for the operator only
@@ -48,6 +48,8 @@ METHODS = {
     "hotcell.v1.ExecutionService/GetExecution": lambda i: executions.GetExecutionRequest(execution_id=i.execution),
     "hotcell.v1.ExecutionService/ListExecutions": lambda i: executions.ListExecutionsRequest(sandbox_id=i.sandbox, context_id=i.context),
     "hotcell.v1.EgressService/ListEgressEvents": lambda i: egress.ListEgressEventsRequest(sandbox_id=i.sandbox, execution_id=i.execution),
+    "hotcell.v1.UsageService/GetUsage": OWN,
+    "hotcell.v1.UsageService/WatchUsage": lambda i: usage.WatchUsageRequest(sandbox_id=i.sandbox),
     "hotcell.v1.ServerService/GetServerInfo": OWN,
     "hotcell.v1.KeyService/CreateKey": OPERATOR,
     "hotcell.v1.KeyService/ListKeys": OPERATOR,
@@ -67,6 +69,7 @@ HARMLESS = {
     "hotcell.v1.SandboxService/CreateSandbox": MISSING_TEMPLATE,
     "hotcell.v1.SandboxService/ListSandboxes": sandboxes.ListSandboxesRequest(),
     "hotcell.v1.ServerService/GetServerInfo": server.GetServerInfoRequest(),
+    "hotcell.v1.UsageService/GetUsage": usage.GetUsageRequest(),
     "hotcell.v1.KeyService/CreateKey": keys.CreateKeyRequest(name="UPPER CASE"),
     "hotcell.v1.KeyService/ListKeys": keys.ListKeysRequest(),
     "hotcell.v1.KeyService/RevokeKey": keys.RevokeKeyRequest(key_id="key-none"),
@@ -74,7 +77,8 @@ HARMLESS = {
 }
 
 # Streams of what is there: reading, although they cannot be marked as NO_SIDE_EFFECTS.
-READING = {"hotcell.v1.SandboxService/WatchSandboxes", "hotcell.v1.ExecutionService/AttachExecution"}
+READING = {"hotcell.v1.SandboxService/WatchSandboxes", "hotcell.v1.ExecutionService/AttachExecution",
+           "hotcell.v1.UsageService/WatchUsage"}
 
 
 def described():
@@ -95,7 +99,8 @@ class Actor:
     def call(self, method, message, timeout=60):
         service, name = method.split("/")
         stub = {"SandboxService": self.client.sandboxes, "ExecutionService": self.client.executions,
-                "ServerService": self.client.server, "KeyService": self.client.keys, "EgressService": self.client.egress}[service.rsplit(".", 1)[1]]
+                "ServerService": self.client.server, "KeyService": self.client.keys, "EgressService": self.client.egress,
+                "UsageService": self.client.usage}[service.rsplit(".", 1)[1]]
         return getattr(stub, name)(message, metadata=self.metadata, timeout=timeout)
 
     def create(self, **fields):
@@ -266,6 +271,29 @@ class Matrix(unittest.TestCase):
                     self.assertIn(mine, seen)
                     self.assertFalse(seen & others)
 
+    def test_the_ledger_is_everybodys_own_and_the_operators(self):
+        method, none = "hotcell.v1.UsageService/GetUsage", usage.GetUsageResponse(sums=execution.Usage()).sums
+        for name, actor in actors.items():
+            mine = actor.call(method, usage.GetUsageRequest(page_size=1000))
+            self.assertIn(ended[name].sandbox, {record.sandbox_id for record in mine.records})
+            if name != "operator":
+                self.assertEqual(len({record.owner for record in mine.records}), 1)
+            for other in set(actors) - {name}:
+                for ids in (living[other], ended[other]):
+                    for fields in ({"sandbox_id": ids.sandbox}, {"execution_id": ids.execution}, {"sandbox_id": ids.sandbox, "destinations": True}):
+                        answer = actor.call(method, usage.GetUsageRequest(**fields))
+                        self.assertEqual(bool(answer.records), name == "operator", fields)
+                        if name != "operator":
+                            self.assertEqual((answer.records_total, answer.sums.cpu_time, answer.sums.stdout_bytes), (0, none.cpu_time, 0))
+                others = actors[other].call(method, usage.GetUsageRequest(sandbox_id=ended[other].sandbox)).records[0].owner
+                if name == "operator":
+                    found = actor.call(method, usage.GetUsageRequest(owner=others))
+                    self.assertEqual({record.owner for record in found.records}, {others})
+                    continue
+                with self.assertRaises(grpc.RpcError) as caught:
+                    actor.call(method, usage.GetUsageRequest(owner=others))
+                self.assertEqual((caught.exception.code().name, stubs.reason(caught.exception)), ("PERMISSION_DENIED", "OPERATOR_ONLY"))
+
     @staticmethod
     def come_and_go(actor):
         sandbox = actor.create()
@@ -291,7 +319,7 @@ class Matrix(unittest.TestCase):
 
 
 class Scopes(unittest.TestCase):
-    NAMES = ("sandboxes:read", "sandboxes:write", "executions:read", "executions:write", "server:read")
+    NAMES = ("sandboxes:read", "sandboxes:write", "executions:read", "executions:write", "server:read", "usage:read")
 
     def test_a_new_key_has_all_that_keys_can_have(self):
         key, _ = make_key("all-scopes")
@@ -300,7 +328,8 @@ class Scopes(unittest.TestCase):
 
     @classmethod
     def scope_of(cls, name, method):
-        service = {"SandboxService": "sandboxes", "ExecutionService": "executions", "EgressService": "executions", "ServerService": "server"}
+        service = {"SandboxService": "sandboxes", "ExecutionService": "executions", "EgressService": "executions", "ServerService": "server",
+                   "UsageService": "usage"}
         reads = method.options.idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS or name in READING
         return f"{service[name.split('/')[0].rsplit('.', 1)[1]]}:{'read' if reads else 'write'}"
 

@@ -118,6 +118,7 @@ START_TEST(program_runs_and_its_end_is_told)
         ck_assert_str_eq(output, "out\n1000\n/tmp\n/usr/bin:/bin\nbox\n");
         ck_assert_str_eq(event->process_ended->sandbox_id, "sbx-a");
         ck_assert_uint_eq(event->process_ended->exit_code, 7);
+        ck_assert(!event->process_ended->with_sandbox);
         ck_assert_uint_eq(event->process_ended->signal, 0);
         ck_assert(!event->process_ended->oom);
         ck_assert_uint_gt(event->process_ended->usage->cpu_usec, 0);
@@ -243,6 +244,7 @@ START_TEST(out_of_memory_is_told_and_takes_the_whole_process)
         event = peer_await_event(&peer, EVENT(PROCESS_ENDED));
         ck_assert_uint_eq(event->process_ended->signal, SIGKILL);
         ck_assert(event->process_ended->oom);
+        ck_assert(!event->process_ended->with_sandbox);
         ck_assert_uint_ge(event->process_ended->usage->oom_kills, 1);
         ck_assert_uint_gt(event->process_ended->usage->memory_peak_bytes, 128 << 20);
         event_free(event);
@@ -410,6 +412,7 @@ START_TEST(end_of_init_ends_the_sandbox_after_its_processes)
         ck_assert_int_eq(system(command), 0);
         event = peer_await_event(&peer, EVENT(PROCESS_ENDED));
         ck_assert_uint_eq(event->process_ended->signal, SIGKILL);
+        ck_assert(event->process_ended->with_sandbox);
         event_free(event);
         event = peer_await_event(&peer, EVENT(SANDBOX_ENDED));
         ck_assert_str_eq(event->sandbox_ended->sandbox_id, "sbx-a");

@@ -282,6 +282,8 @@ START_TEST(meters_are_read_in_v1)
         put("pids/g/pids.current", "5\n");
         ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
         ck_assert_uint_eq(usage.cpu_usec, 1234);
+        ck_assert_uint_eq(usage.cpu_user_usec, 1000);
+        ck_assert_uint_eq(usage.cpu_system_usec, 234);
         ck_assert_uint_eq(usage.memory_bytes, 4096);
         ck_assert_uint_eq(usage.memory_peak_bytes, 8192);
         ck_assert_uint_eq(usage.oom_kills, 2);
@@ -301,7 +303,7 @@ START_TEST(meters_are_read_in_v2)
 
         make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
         ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
-        put("id/g/cpu.stat", "usage_usec 9\n");
+        put("id/g/cpu.stat", "usage_usec 9\nuser_usec 5\nsystem_usec 4\n");
         put("id/g/memory.current", "1\n");
         put("id/g/memory.events", "low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\noom_group_kill 1\n");
         put("id/g/pids.current", "1\n");
@@ -312,6 +314,44 @@ START_TEST(meters_are_read_in_v2)
         put("id/g/memory.peak", "77\n");
         ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
         ck_assert_uint_eq(usage.memory_peak_bytes, 77);
+        remove_tree();
+}
+END_TEST
+
+START_TEST(throttling_is_read_in_v1)
+{
+        static const char *const names[] = { "id", "memory", "cpu", "pids" };
+        struct cgroup group = a_group(0xf);
+        struct cgroup_throttling throttling;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V1);
+        ck_assert_int_eq(mkdirat(tree.parents[2].fd, "g", 0700), 0);
+        put("cpu/g/cpu.stat", "nr_periods 9\nnr_throttled 3\nthrottled_time 2000999\n");
+        ck_assert_int_eq(cgroup_read_throttling(&group, &throttling), 0);
+        ck_assert_uint_eq(throttling.n_throttled, 3);
+        ck_assert_uint_eq(throttling.usec, 2000);
+        ck_assert(cgroup_counts_peak(&tree));
+        tree.controllers[CGROUP_CPU].dialect = CGROUP_ABSENT;
+        ck_assert_int_eq(cgroup_read_throttling(&group, &throttling), -EOPNOTSUPP);
+        remove_tree();
+}
+END_TEST
+
+START_TEST(throttling_is_read_in_v2)
+{
+        static const char *const names[] = { "id" };
+        struct cgroup group = a_group(0x1);
+        struct cgroup_throttling throttling;
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
+        put("id/g/cpu.stat", "usage_usec 9\nnr_periods 7\nnr_throttled 4\nthrottled_usec 5\n");
+        ck_assert_int_eq(cgroup_read_throttling(&group, &throttling), 0);
+        ck_assert_uint_eq(throttling.n_throttled, 4);
+        ck_assert_uint_eq(throttling.usec, 5);
+        ck_assert(!cgroup_counts_peak(&tree));
+        put("id/memory.peak", "1\n");
+        ck_assert(cgroup_counts_peak(&tree));
         remove_tree();
 }
 END_TEST
@@ -328,7 +368,7 @@ static int n_kept(const struct cgroup *group)
 static void put_v2_meters(void)
 {
         ck_assert_int_eq(mkdirat(tree.parents[0].fd, "g", 0700), 0);
-        put("id/g/cpu.stat", "usage_usec 9\n");
+        put("id/g/cpu.stat", "usage_usec 9\nuser_usec 5\nsystem_usec 4\n");
         put("id/g/memory.current", "1\n");
         put("id/g/memory.peak", "77\n");
         put("id/g/memory.events", "oom_kill 0\n");
@@ -349,7 +389,7 @@ START_TEST(meters_stay_open_once_a_peak_was_reset)
         ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
         ck_assert_int_eq(n_kept(&group), _CGROUP_METER_N);
         /* They are read from their beginning each time. */
-        put("id/g/cpu.stat", "usage_usec 10\n");
+        put("id/g/cpu.stat", "usage_usec 10\nuser_usec 5\nsystem_usec 5\n");
         put("id/g/memory.events", "oom_kill 1\n");
         ck_assert_int_eq(cgroup_read_usage(&group, &usage), 0);
         ck_assert_uint_eq(usage.cpu_usec, 10);
@@ -632,6 +672,8 @@ static Suite *cgroup_suite(void)
         tcase_add_test(groups, foreign_paths_are_never_removed);
         tcase_add_test(groups, meters_are_read_in_v1);
         tcase_add_test(groups, meters_are_read_in_v2);
+        tcase_add_test(groups, throttling_is_read_in_v1);
+        tcase_add_test(groups, throttling_is_read_in_v2);
         tcase_add_test(groups, meters_stay_open_once_a_peak_was_reset);
         tcase_add_test(groups, meters_leave_half_of_the_descriptors_to_others);
         tcase_add_test(groups, meters_that_are_gone_are_no_zero);

@@ -17,6 +17,7 @@
 #include "cli/json.h"
 #include "cli/message.h"
 #include "cli/options.h"
+#include "cli/print_pressure.h"
 #include "cli/print_text.h"
 #include "cli/runtime_probe.h"
 #include "cli/saver.h"
@@ -454,6 +455,28 @@ START_TEST(a_result_on_a_terminal_is_escaped_and_alone_on_its_line)
 }
 END_TEST
 
+START_TEST(what_is_short_is_the_rest_of_a_line)
+{
+        static const char *const rows[][2] = {
+                { "Memory is nearly full: 486 of 512 MiB.",
+                  "memory is nearly full: 486 of 512 MiB" },
+                { "", "something is short in the sandbox" },
+                { ".", "" },
+                { "x", "x" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                Hotcell__V1__Pressure pressure = HOTCELL__V1__PRESSURE__INIT;
+                char *text;
+
+                pressure.message = (char *)(uintptr_t)rows[i][0];
+                text = pressure_sentence(&pressure);
+                ck_assert_str_eq(text, rows[i][1]);
+                free(text);
+        }
+}
+END_TEST
+
 START_TEST(only_walls_are_taken_from_the_runtime)
 {
         static const char *const broken[] = {
@@ -499,6 +522,7 @@ int main(void)
         tcase_add_test(tests, errors_are_bounded);
         tcase_add_test(tests, broken_details_are_left_out);
         tcase_add_test(tests, a_result_on_a_terminal_is_escaped_and_alone_on_its_line);
+        tcase_add_test(tests, what_is_short_is_the_rest_of_a_line);
         tcase_add_test(tests, only_walls_are_taken_from_the_runtime);
         suite_add_tcase(suite, tests);
         return suite_main(suite);

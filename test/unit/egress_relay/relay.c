@@ -178,6 +178,8 @@ static void on_end(struct flow *flow, const struct flow_end *end, void *userdata
         ck_assert_ptr_eq(flow, relay->flow);
         relay->n_told++;
         relay->told = *end;
+        ck_assert_uint_eq(relay->n_moved[FLOW_INSIDE], end->sent.bytes);
+        ck_assert_uint_eq(relay->n_moved[FLOW_OUTSIDE], end->received.bytes);
         relay->told_usec = clock_monotonic_usec();
         relay->flow = flow_free(flow);
         for (size_t i = 0; i < _FLOW_SIDE_N; i++)
@@ -185,10 +187,21 @@ static void on_end(struct flow *flow, const struct flow_end *end, void *userdata
         ck_assert_uint_eq(net_n_descriptors(), relay->n_descriptors);
 }
 
+static void on_moved(enum flow_side side, size_t n_bytes, void *userdata)
+{
+        struct relay *relay = userdata;
+
+        relay->n_moved[side] += n_bytes;
+}
+
 int relay_start(struct relay *relay, const int near[static _FLOW_SIDE_N])
 {
         const struct flow_config config = {
-                .event = relay->event, .n_wide = &relay->n_wide, .on_end = on_end, .userdata = relay
+                .event = relay->event,
+                .n_wide = &relay->n_wide,
+                .on_moved = on_moved,
+                .on_end = on_end,
+                .userdata = relay,
         };
 
         return flow_new(&config, near[FLOW_INSIDE], near[FLOW_OUTSIDE], &relay->flow);

@@ -30,6 +30,7 @@ struct relay {
         struct flow *flow; /* NULL when it has ended */
         unsigned n_told;
         struct flow_end told;
+        uint64_t n_moved[_FLOW_SIDE_N]; /* from each side, as told while it went on */
         uint64_t told_usec;
         size_t n_descriptors; /* before the flow */
         size_t n_wide;        /* pipes; as if others had them */

@@ -30,6 +30,7 @@ struct samples {
         Hotcell__Runtime__V1__ReadUsage read;
         Hotcell__Runtime__V1__ListSandboxes list;
         Hotcell__Runtime__V1__ProbeWalls probe;
+        Hotcell__Runtime__V1__ReadMeters meters;
 };
 
 static struct samples samples;
@@ -91,6 +92,7 @@ static void init_samples(void)
         samples.read.sandbox_id = text("sbx-a");
         hotcell__runtime__v1__list_sandboxes__init(&samples.list);
         hotcell__runtime__v1__probe_walls__init(&samples.probe);
+        hotcell__runtime__v1__read_meters__init(&samples.meters);
 }
 
 /* The union of bodies is pointers only, so any of them sets it. */
@@ -109,6 +111,7 @@ static const struct {
         { BODY(READ_USAGE), &samples.read },
         { BODY(LIST_SANDBOXES), &samples.list },
         { BODY(PROBE_WALLS), &samples.probe },
+        { BODY(READ_METERS), &samples.meters },
 };
 
 static int decode(Hotcell__Runtime__V1__ToRuntime__BodyCase body, uint64_t number,
@@ -165,6 +168,8 @@ START_TEST(good_requests_are_accepted)
         expect_good(BODY(READ_USAGE));
         samples.list.after_sandbox_id = text("sbx-a");
         expect_good(BODY(LIST_SANDBOXES));
+        samples.meters.after_sandbox_id = text("sbx-a");
+        expect_good(BODY(READ_METERS));
         samples.create.sandbox_id = text(LABEL63);
         expect_good(BODY(CREATE_SANDBOX));
 }
@@ -231,6 +236,8 @@ START_TEST(bad_ids_are_refused)
         expect_refused(BODY(READ_USAGE), "process_id");
         samples.list.after_sandbox_id = text("A");
         expect_refused(BODY(LIST_SANDBOXES), "after_sandbox_id");
+        samples.meters.after_sandbox_id = text("A");
+        expect_refused(BODY(READ_METERS), "after_sandbox_id");
 }
 END_TEST
 

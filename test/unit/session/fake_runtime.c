@@ -94,9 +94,15 @@ void fake_send_process_ended(struct process *process)
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__ProcessEnded ended;
         Hotcell__Runtime__V1__Usage usage;
+        Hotcell__Runtime__V1__Victim victim;
+        static uint8_t command[] = "python3";
 
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__process_ended__init(&ended);
+        hotcell__runtime__v1__victim__init(&victim);
+        victim.pid = 4711;
+        victim.command = (ProtobufCBinaryData){ sizeof(command) - 1, command };
+        victim.rss_bytes = 480 << 20;
         hotcell__runtime__v1__usage__init(&usage);
         fake_fill_usage(process->runtime, &usage);
         ended.sandbox_id = process->sandbox_id;
@@ -104,7 +110,9 @@ void fake_send_process_ended(struct process *process)
         ended.exit_code = WIFEXITED(process->status) ? (uint32_t)WEXITSTATUS(process->status) : 0;
         ended.signal = WIFSIGNALED(process->status) ? (uint32_t)WTERMSIG(process->status) : 0;
         ended.oom = process->oom;
+        ended.victim = process->oom && process->runtime->script.has_victim ? &victim : NULL;
         ended.usage = &usage;
+        ended.with_sandbox = process->with_sandbox;
         message.body_case = FROM(PROCESS_ENDED);
         message.process_ended = &ended;
         fake_send_message(process->runtime, 0, &message, NULL, 0);
@@ -284,7 +292,16 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
 {
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__SandboxEnded ended;
+        struct process *process;
 
+        LIST_FOREACH(process, &runtime->processes, link)
+        {
+                if (strcmp(process->sandbox_id, sandbox_id) != 0 || process->pid == 0)
+                        continue;
+                process->with_sandbox = true;
+                process->status = SIGKILL;
+                fake_send_process_ended(process);
+        }
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__sandbox_ended__init(&ended);
         ended.sandbox_id = (char *)(uintptr_t)sandbox_id;
@@ -292,6 +309,23 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
         ended.detail = (char *)"its init ended";
         message.body_case = FROM(SANDBOX_ENDED);
         message.sandbox_ended = &ended;
+        fake_send_message(runtime, 0, &message, NULL, 0);
+}
+
+void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, int kind,
+                        uint64_t used, uint64_t limit)
+{
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Pressure pressure;
+
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__pressure__init(&pressure);
+        pressure.sandbox_id = (char *)(uintptr_t)sandbox_id;
+        pressure.kind = (Hotcell__Runtime__V1__PressureKind)kind;
+        pressure.used = used;
+        pressure.limit = limit;
+        message.body_case = FROM(PRESSURE);
+        message.pressure = &pressure;
         fake_send_message(runtime, 0, &message, NULL, 0);
 }
 
@@ -370,6 +404,11 @@ uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime)
 size_t fake_runtime_n_limits(const struct fake_runtime *runtime)
 {
         return runtime->n_limits;
+}
+
+size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime)
+{
+        return runtime->n_read_meters;
 }
 
 size_t fake_runtime_n_started(const struct fake_runtime *runtime)

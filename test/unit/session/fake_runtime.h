@@ -22,14 +22,19 @@ struct fake_runtime_script {
         const char *fail_message;
         const char *kernel_mode; /* of fake_kernel_run */
         bool wall_missing;
-        bool oom;         /* the next process that SIGKILL ends was short of memory */
-        bool hold_create; /* creations are not answered until _release */
+        bool oom;        /* the next process that SIGKILL ends was short of memory */
+        bool has_victim; /* and the kernel's choice is known: python3 */
+        const char
+                *oom_leaf; /* readings of processes whose ids end so tell of an OOM; NULL: none */
+        bool hold_create;  /* creations are not answered until _release */
         const char *boot_id;
         uint64_t n_asked;           /* as a reading says */
         unsigned protocol;          /* 0: the newest */
         bool fail_keep;             /* descriptors are not kept */
         unsigned n_fail_list;       /* so many lists are refused first */
         const char *end_on_list;    /* this sandbox ends right after it was listed; NULL: none */
+        size_t meters_page;         /* sandboxes in an answer to ReadMeters; 0: 64 */
+        bool hold_meters;           /* ReadMeters is heard and not answered */
         bool deaf_destroy;          /* requests to destroy are neither heard nor answered */
         struct fake_egress *egress; /* told of after Hello, with version 3; NULL: there is none */
 };
@@ -68,6 +73,10 @@ void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_
 uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_limits(const struct fake_runtime *runtime);
 
+/* Something is short in it. */
+void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, int kind,
+                        uint64_t used, uint64_t limit);
+
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */
 size_t fake_runtime_n_living(const struct fake_runtime *runtime);    /* processes */
@@ -77,4 +86,5 @@ void fake_runtime_signal(struct fake_runtime *runtime, int signal);
 
 /* One of the descriptors that it keeps with each process is no more what it was. */
 void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept);
+size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime); /* requests */
 size_t fake_runtime_n_started(const struct fake_runtime *runtime);

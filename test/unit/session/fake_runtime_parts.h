@@ -28,7 +28,8 @@ struct process {
         sd_event_source *source;
         int status;
         bool oom;
-        int pipes[5]; /* a stand-in for a pidfd, output, error, commands, events; -1: none */
+        bool with_sandbox; /* its sandbox's init died */
+        int pipes[5];      /* a stand-in for a pidfd, output, error, commands, events; -1: none */
         int kept[8];
         size_t n_kept;
 };
@@ -59,6 +60,7 @@ struct fake_runtime {
         size_t n_created;
         size_t n_limits;
         uint64_t memory_bytes;
+        size_t n_read_meters;
         uint64_t cpu_usec;
 };
 

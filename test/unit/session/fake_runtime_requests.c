@@ -332,7 +332,14 @@ static void on_hello(struct fake_runtime *runtime, uint64_t request)
                 fake_send_process_ended(process);
 }
 
-static void on_usage(struct fake_runtime *runtime, uint64_t request)
+static bool ends_with(const char *text, const char *end)
+{
+        size_t n = strlen(text);
+
+        return end && n >= strlen(end) && strcmp(text + n - strlen(end), end) == 0;
+}
+
+static void on_usage(struct fake_runtime *runtime, uint64_t request, const char *process_id)
 {
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__Usage usage;
@@ -340,8 +347,89 @@ static void on_usage(struct fake_runtime *runtime, uint64_t request)
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__usage__init(&usage);
         fake_fill_usage(runtime, &usage);
+        usage.oom_kills = ends_with(process_id, runtime->script.oom_leaf) ? 1 : 0;
         message.body_case = FROM(USAGE);
         message.usage = &usage;
+        fake_send_message(runtime, request, &message, NULL, 0);
+}
+
+/* The sandbox with the lowest id above @after; NULL: there is none. */
+static struct sandbox *next_sandbox(struct fake_runtime *runtime, const char *after)
+{
+        struct sandbox *sandbox, *found = NULL;
+
+        LIST_FOREACH(sandbox, &runtime->sandboxes, link)
+        {
+                if (strcmp(sandbox->sandbox_id, after) > 0 &&
+                    (!found || strcmp(sandbox->sandbox_id, found->sandbox_id) < 0))
+                        found = sandbox;
+        }
+        return found;
+}
+
+/* Room for an answer to ReadMeters. */
+enum { METERS_MAX = 64, METERS_PROCESSES_MAX = 16 };
+struct meters {
+        Hotcell__Runtime__V1__SandboxMeters sandbox;
+        Hotcell__Runtime__V1__Usage usage;
+        Hotcell__Runtime__V1__ProcessMeters processes[METERS_PROCESSES_MAX];
+        Hotcell__Runtime__V1__ProcessMeters *pointers[METERS_PROCESSES_MAX];
+        Hotcell__Runtime__V1__Usage usages[METERS_PROCESSES_MAX];
+};
+
+static void fill_meters(struct fake_runtime *runtime, struct sandbox *sandbox,
+                        struct meters *ret_meters)
+{
+        struct process *process;
+        size_t n = 0;
+
+        hotcell__runtime__v1__sandbox_meters__init(&ret_meters->sandbox);
+        hotcell__runtime__v1__usage__init(&ret_meters->usage);
+        fake_fill_usage(runtime, &ret_meters->usage);
+        LIST_FOREACH(process, &runtime->processes, link)
+        {
+                if (process->pid == 0 || n == METERS_PROCESSES_MAX ||
+                    strcmp(process->sandbox_id, sandbox->sandbox_id) != 0)
+                        continue;
+                hotcell__runtime__v1__process_meters__init(&ret_meters->processes[n]);
+                hotcell__runtime__v1__usage__init(&ret_meters->usages[n]);
+                fake_fill_usage(runtime, &ret_meters->usages[n]);
+                ret_meters->processes[n].process_id = process->process_id;
+                ret_meters->processes[n].usage = &ret_meters->usages[n];
+                ret_meters->pointers[n] = &ret_meters->processes[n];
+                n++;
+        }
+        ret_meters->sandbox.sandbox_id = sandbox->sandbox_id;
+        ret_meters->sandbox.usage = &ret_meters->usage;
+        ret_meters->sandbox.processes = ret_meters->pointers;
+        ret_meters->sandbox.n_processes = n;
+}
+
+static void on_read_meters(struct fake_runtime *runtime, uint64_t request,
+                           const Hotcell__Runtime__V1__ReadMeters *read_meters)
+{
+        static struct meters meters[METERS_MAX];
+        Hotcell__Runtime__V1__SandboxMeters *pointers[METERS_MAX];
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__MeterList list;
+        struct sandbox *sandbox = next_sandbox(runtime, read_meters->after_sandbox_id);
+        size_t page = runtime->script.meters_page ? runtime->script.meters_page : METERS_MAX;
+
+        runtime->n_read_meters++;
+        if (runtime->script.hold_meters)
+                return;
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__meter_list__init(&list);
+        list.sandboxes = pointers;
+        for (; sandbox && list.n_sandboxes < page;
+             sandbox = next_sandbox(runtime, sandbox->sandbox_id)) {
+                fill_meters(runtime, sandbox, &meters[list.n_sandboxes]);
+                pointers[list.n_sandboxes] = &meters[list.n_sandboxes].sandbox;
+                list.n_sandboxes++;
+        }
+        list.more = sandbox != NULL;
+        message.body_case = FROM(METER_LIST);
+        message.meter_list = &list;
         fake_send_message(runtime, request, &message, NULL, 0);
 }
 
@@ -399,7 +487,9 @@ void fake_runtime_answer(struct fake_runtime *runtime,
         else if (message->body_case == TO(ACKNOWLEDGE_END))
                 on_acknowledge(runtime, message->request, message->acknowledge_end);
         else if (message->body_case == TO(READ_USAGE))
-                on_usage(runtime, message->request);
+                on_usage(runtime, message->request, message->read_usage->process_id);
+        else if (message->body_case == TO(READ_METERS))
+                on_read_meters(runtime, message->request, message->read_meters);
         else if (message->body_case == TO(LIST_SANDBOXES))
                 on_list(runtime, message->request);
         else if (message->body_case == TO(PROBE_WALLS))

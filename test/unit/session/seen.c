@@ -101,6 +101,10 @@ void see(struct seen *seen, const struct execution_event *event)
         case EXECUTION_EVENT_EGRESS:
                 say_egress(seen, event->egress.record, event->egress.left_out);
                 break;
+        case EXECUTION_EVENT_PRESSURE:
+                say(seen, "pressure:%d:%lld/%lld", (int)event->pressure.kind,
+                    (long long)event->pressure.used, (long long)event->pressure.limit);
+                break;
         case EXECUTION_EVENT_ENDED:
                 seen->ended = *event->ended;
                 say(seen, "ended");

@@ -1,7 +1,9 @@
 /* Every outcome of an execution, caused. */
 #include <check.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/base/macros.h"
 #include "test/unit/session/fixture.h"
@@ -155,6 +157,51 @@ START_TEST(want_of_memory_is_oom)
         fake_runtime_script(f.runtime)->oom = true;
         seen = run_code(sandbox.sandbox.sandbox_id, "kill 9");
         check_end(&seen, OUTCOME_OOM, CAUSE_LIMIT, true);
+}
+END_TEST
+
+START_TEST(want_of_memory_is_told_with_its_limit_and_victim)
+{
+        struct answer sandbox = new_sandbox();
+        struct seen seen;
+
+        fake_runtime_script(f.runtime)->oom = true;
+        fake_runtime_script(f.runtime)->has_victim = true;
+        seen = run_code(sandbox.sandbox.sandbox_id, "kill 9");
+        check_end(&seen, OUTCOME_OOM, CAUSE_LIMIT, true);
+        ck_assert_msg(strstr(seen.ended.message, "limit ") &&
+                              strstr(seen.ended.message,
+                                     "peak 2 MiB; the kernel killed python3 (pid 4711 on the "
+                                     "host, 480 MiB resident)."),
+                      "%s", seen.ended.message);
+}
+END_TEST
+
+/* The kernel took a child; the runtime will take the interpreter, which has said DONE by then. */
+START_TEST(want_of_memory_of_a_child_is_oom_and_harms_no_later_code)
+{
+        struct answer sandbox = new_sandbox();
+        struct execute_request request;
+        struct seen seen = { 0 };
+        struct seen next;
+        char go[128];
+        char code[160];
+
+        (void)snprintf(go, sizeof(go), "%s/go", f.home);
+        (void)snprintf(code, sizeof(code), "out x\nawait %s", go);
+        request = execute_request(sandbox.sandbox.sandbox_id, code);
+        execute(&request, &seen);
+        wait_for_text(&seen, "stdout:x");
+        fake_runtime_script(f.runtime)->oom_leaf = "-g1";
+        ck_assert_int_eq(mkdir(go, 0700), 0);
+        wait_for_end(&seen);
+        check_end(&seen, OUTCOME_OOM, CAUSE_LIMIT, true);
+        ck_assert_int_eq(seen.ended.signal, 0);
+        ck_assert_ptr_nonnull(strstr(seen.ended.message, "It ran out of memory: limit "));
+
+        next = run_code(sandbox.sandbox.sandbox_id, "out again");
+        ck_assert_str_eq(next.text, "queued:0 started:2.1 stdout:again ended");
+        check_end(&next, OUTCOME_OK, CAUSE_PROGRAM, false);
 }
 END_TEST
 
@@ -364,6 +411,30 @@ START_TEST(the_end_of_a_sandbox_ends_its_executions)
 }
 END_TEST
 
+/* The kernel kills its processes first, so their ends are told before that of the sandbox. */
+static void check_death_of_init(bool is_oom, enum cause cause)
+{
+        struct answer sandbox = new_sandbox();
+        struct execute_request request =
+                execute_request(sandbox.sandbox.sandbox_id, "out x\nsleep");
+        struct seen seen = { 0 };
+
+        execute(&request, &seen);
+        wait_for_text(&seen, "stdout:x");
+        fake_runtime_end_sandbox(f.runtime, sandbox.sandbox.sandbox_id, is_oom);
+        wait_for_end(&seen);
+        check_end(&seen, OUTCOME_SANDBOX_ENDED, cause, true);
+        ck_assert_int_gt(seen.ended.usage.cpu_usec, 0);
+        ck_assert_int_eq(get_sandbox(sandbox.sandbox.sandbox_id).sandbox.end_cause, cause);
+}
+
+START_TEST(the_death_of_a_sandboxs_init_is_no_signal_to_the_code)
+{
+        check_death_of_init(false, CAUSE_PROGRAM);
+        check_death_of_init(true, CAUSE_LIMIT);
+}
+END_TEST
+
 START_TEST(the_loss_of_the_runtime_loses_the_execution)
 {
         struct answer sandbox = new_sandbox();
@@ -420,6 +491,8 @@ int main(void)
                 &a_timeout_that_is_not_heard_ends_in_a_kill,
                 &a_client_that_does_not_read_is_the_cause,
                 &want_of_memory_is_oom,
+                &want_of_memory_is_told_with_its_limit_and_victim,
+                &want_of_memory_of_a_child_is_oom_and_harms_no_later_code,
                 &too_much_output_ends_the_code,
                 &output_may_be_truncated_instead,
                 &rich_output_counts_and_large_parts_follow,
@@ -433,6 +506,7 @@ int main(void)
                 &a_client_that_never_came_counts_as_left,
                 &an_execution_may_wait_only_so_long,
                 &the_end_of_a_sandbox_ends_its_executions,
+                &the_death_of_a_sandboxs_init_is_no_signal_to_the_code,
                 &the_loss_of_the_runtime_loses_the_execution,
                 &a_broken_protocol_is_a_kill,
                 &foreign_and_unknown_frames_are_dropped,

@@ -5,6 +5,7 @@
 #include <check.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -582,6 +583,18 @@ static void see_until(int64_t last, struct seen *seen)
         }
 }
 
+/* All but the padding behind the last part of its usage. */
+static void check_same_record(const struct execution_record *record,
+                              const struct execution_record *other)
+{
+        size_t n = offsetof(struct execution_record, usage) + offsetof(struct usage, missing);
+
+        ck_assert_mem_eq(record, other, n);
+        ck_assert_uint_eq(record->usage.missing, other->usage.missing);
+        ck_assert_int_eq(record->truncated_bytes, other->truncated_bytes);
+        ck_assert_int_eq(record->last_sequence, other->last_sequence);
+}
+
 START_TEST(what_was_said_can_be_read_after_a_restart_from_any_event_on)
 {
         enum { EVENTS_MAX = 16 };
@@ -603,7 +616,7 @@ START_TEST(what_was_said_can_be_read_after_a_restart_from_any_event_on)
                 ck_assert_str_eq(parts[i].text, whole.text);
                 ck_assert_int_eq(parts[i].part_bytes, whole.part_bytes);
                 ck_assert_int_eq(parts[i].last_sequence, whole.last_sequence);
-                ck_assert_mem_eq(&parts[i].ended, &whole.ended, sizeof(whole.ended));
+                check_same_record(&parts[i].ended, &whole.ended);
         }
 }
 END_TEST

@@ -1,0 +1,472 @@
+/*
+ * Reading a slot costs nothing, reading a file some microseconds: so a leaf whose threads were on
+ * no CPU since the last sample holds what it held, and is not read. Without programs all are read,
+ * less often. Each turn of the timer looks at some sandboxes, those first that were not looked at
+ * for the longest time.
+ */
+#include "runtime/supervisor/metering.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/error.h"
+#include "runtime/base/io.h"
+#include "runtime/base/log.h"
+#include "runtime/base/macros.h"
+#include "runtime/base/text.h"
+
+enum {
+        TURN_USEC = 100000,
+        ACTIVE_USEC = 100000, /* between samples */
+        IDLE_USEC = 1000000,
+        EARLY_USEC = 10000, /* a sample may come so much earlier */
+        FRESH_USEC = 2000,  /* and is good for so long */
+        TURN_SANDBOXES = 512,
+        TURN_READS = 512, /* files; the last sandbox may need more */
+};
+
+#define PART(name)    HOTCELL__RUNTIME__V1__METER_PART__METER_PART_##name
+#define MISSING(name) BIT(PART(name))
+
+struct metering {
+        struct meter *meter; /* NULL: no programs */
+        char detail[METERING_DETAIL_BUFFER];
+        unsigned missing; /* on this host */
+        sd_event_source *timer;
+        bool is_timer_soon;
+        TAILQ_HEAD(sandbox_meters, sandbox_meter) sandboxes; /* sampled the longest ago first */
+        size_t n_active;                                     /* of them */
+        unsigned n_reads;                                    /* of files, in the turn at hand */
+        uint64_t ended_scheduled_nsec; /* of leaves that are over and had a slot */
+        uint64_t ended_cpu_usec;
+};
+
+/* --- samples ---------------------------------------------------------------------------------- */
+
+static uint64_t period_usec(const struct metering *metering)
+{
+        return metering->meter && metering->n_active > 0 ? ACTIVE_USEC : IDLE_USEC;
+}
+
+static void wake_in(struct metering *metering, uint64_t usec)
+{
+        int r = sd_event_source_set_time_relative(metering->timer, usec);
+
+        if (r >= 0)
+                r = sd_event_source_set_enabled(metering->timer, SD_EVENT_ONESHOT);
+        metering->is_timer_soon = r >= 0 && usec <= TURN_USEC;
+}
+
+/* Something may begin now. */
+static void hurry(struct metering *metering)
+{
+        if (!metering->is_timer_soon)
+                wake_in(metering, TURN_USEC);
+}
+
+static void schedule(struct metering *metering, uint64_t now_usec)
+{
+        const struct sandbox_meter *first = TAILQ_FIRST(&metering->sandboxes);
+        uint64_t due_usec;
+
+        metering->is_timer_soon = false;
+        if (!first)
+                return;
+        due_usec = first->sampled_usec + period_usec(metering);
+        wake_in(metering, due_usec > now_usec + TURN_USEC ? due_usec - now_usec : TURN_USEC);
+}
+
+static void set_idle(struct sandbox_meter *sandbox, bool is_idle)
+{
+        if (sandbox->is_idle && !is_idle)
+                sandbox->metering->n_active++;
+        else if (!sandbox->is_idle && is_idle)
+                sandbox->metering->n_active--;
+        sandbox->is_idle = is_idle;
+}
+
+/* Whether it may hold something else than at the last sample. */
+static bool may_have_changed(const struct metering *metering, struct leaf_meter *leaf)
+{
+        struct meter_reading reading;
+        bool has_changed;
+
+        if (leaf->slot == METER_NO_SLOT)
+                return true;
+        meter_read(metering->meter, leaf->slot, &reading);
+        has_changed = reading.is_running || reading.n_switches != leaf->n_switches;
+        leaf->n_switches = reading.n_switches;
+        return has_changed;
+}
+
+static uint64_t read_memory(struct metering *metering, struct cgroup *group, uint64_t before)
+{
+        uint64_t bytes;
+
+        metering->n_reads++;
+        return cgroup_read_memory(group, &bytes) ? before : bytes;
+}
+
+/* The sandbox's is never below what its leaves have: v1 adds both up at different times. */
+static void sample(struct sandbox_meter *sandbox)
+{
+        struct metering *metering = sandbox->metering;
+        uint64_t now_usec = clock_monotonic_usec();
+        uint64_t sum_bytes = 0;
+        bool is_idle = true;
+        struct leaf_meter *leaf;
+        uint64_t bytes;
+
+        LIST_FOREACH(leaf, &sandbox->leaves, link)
+        {
+                bytes = leaf->memory.last_bytes;
+                if (may_have_changed(metering, leaf)) {
+                        is_idle = false;
+                        bytes = read_memory(metering, leaf->leaf, bytes);
+                }
+                memory_time_add(&leaf->memory, now_usec, bytes);
+                sum_bytes += bytes;
+        }
+        bytes = sandbox->memory.last_bytes;
+        if (!is_idle)
+                bytes = read_memory(metering, sandbox->group, bytes);
+        memory_time_add(&sandbox->memory, now_usec, MAX(bytes, sum_bytes));
+        sandbox->sampled_usec = now_usec;
+        set_idle(sandbox, is_idle);
+        TAILQ_REMOVE(&metering->sandboxes, sandbox, link);
+        TAILQ_INSERT_TAIL(&metering->sandboxes, sandbox, link);
+}
+
+/* For a reading: several within a short time are one. */
+static void refresh(struct sandbox_meter *sandbox)
+{
+        if (clock_monotonic_usec() - sandbox->sampled_usec >= FRESH_USEC)
+                sample(sandbox);
+}
+
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct metering *metering = userdata;
+        uint64_t now_usec = clock_monotonic_usec();
+        uint64_t period = period_usec(metering);
+
+        (void)source;
+        (void)usec;
+        metering->n_reads = 0;
+        for (size_t i = 0; i < TURN_SANDBOXES && metering->n_reads < TURN_READS; i++) {
+                struct sandbox_meter *sandbox = TAILQ_FIRST(&metering->sandboxes);
+
+                if (!sandbox || sandbox->sampled_usec + period > now_usec + EARLY_USEC)
+                        break;
+                sample(sandbox);
+        }
+        schedule(metering, now_usec);
+        return 0;
+}
+
+/* --- beginnings ------------------------------------------------------------------------------- */
+
+static void find_missing(struct metering *metering, const struct cgroup_tree *cgroups)
+{
+        metering->missing = MISSING(TRAFFIC);
+        if (cgroups->controllers[CGROUP_MEMORY].dialect == CGROUP_ABSENT)
+                metering->missing |= MISSING(MEMORY);
+        else if (cgroups->n_parents && !cgroup_counts_peak(cgroups))
+                metering->missing |= MISSING(MEMORY_PEAK);
+        if (cgroups->controllers[CGROUP_CPU].dialect == CGROUP_ABSENT)
+                metering->missing |= MISSING(THROTTLED);
+        if (!metering->meter) {
+                metering->missing |= MISSING(SCHEDULED) | MISSING(RSS_PEAK);
+                return;
+        }
+        if (!meter_knows_wait())
+                metering->missing |= MISSING(WAIT);
+        if (!meter_has(metering->meter, METER_RSS))
+                metering->missing |= MISSING(RSS_PEAK);
+}
+
+static void load_programs(struct metering *metering, const struct metering_config *config)
+{
+        const struct meter_config meter_config = { .n_slots = config->n_slots };
+        static_assert((int)METERING_DETAIL_BUFFER == (int)METER_WHY_BUFFER, "a reason fits");
+
+        if (!config->has_programs) {
+                (void)snprintf(metering->detail, sizeof(metering->detail),
+                               "turned off by --no-meter-programs");
+                return;
+        }
+        (void)meter_new(&meter_config, &metering->meter, metering->detail);
+        if (metering->detail[0])
+                log_warning("not all meters could be loaded: detail=\"%s\"", metering->detail);
+}
+
+int metering_new(sd_event *event, const struct metering_config *config,
+                 struct metering **ret_metering)
+{
+        struct metering *metering = calloc(1, sizeof(*metering));
+        int r;
+
+        if (!metering)
+                return error_origin(-ENOMEM);
+        TAILQ_INIT(&metering->sandboxes);
+        load_programs(metering, config);
+        find_missing(metering, config->cgroups);
+        r = sd_event_add_time_relative(event, &metering->timer, CLOCK_MONOTONIC, 0, EARLY_USEC,
+                                       on_turn, metering);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(metering->timer, SD_EVENT_OFF);
+        if (r < 0) {
+                (void)metering_free(metering);
+                return error_origin(r);
+        }
+        *ret_metering = metering;
+        return 0;
+}
+
+struct metering *metering_free(struct metering *metering)
+{
+        if (!metering)
+                return NULL;
+        sd_event_source_disable_unref(metering->timer);
+        (void)meter_free(metering->meter);
+        free(metering);
+        return NULL;
+}
+
+void metering_begin_sandbox(struct metering *metering, struct sandbox_meter *meter,
+                            struct cgroup *group)
+{
+        *meter = (struct sandbox_meter){ .metering = metering, .group = group, .is_idle = true };
+        LIST_INIT(&meter->leaves);
+        meter->sampled_usec = clock_monotonic_usec();
+        memory_time_begin(&meter->memory, meter->sampled_usec);
+        TAILQ_INSERT_TAIL(&metering->sandboxes, meter, link);
+        hurry(metering);
+}
+
+static void take_slot(struct metering *metering, struct leaf_meter *leaf)
+{
+        static struct log_quota quota;
+        int r = meter_take_slot(metering->meter, leaf->leaf->id, &leaf->slot);
+
+        if (r)
+                log_warning_of(&quota, "a group has no meter: group=%s reason=%s", leaf->leaf->path,
+                               r == METER_E_FULL ? "all slots are taken (see --meter-slots)"
+                                                 : strerrorname_np(-r));
+}
+
+void metering_begin_leaf(struct sandbox_meter *sandbox, struct leaf_meter *meter,
+                         struct cgroup *leaf)
+{
+        struct metering *metering = sandbox->metering;
+
+        *meter = (struct leaf_meter){ .sandbox = sandbox, .leaf = leaf, .slot = METER_NO_SLOT };
+        if (metering->meter)
+                take_slot(metering, meter);
+        if (meter->slot == METER_NO_SLOT)
+                sandbox->missing |= MISSING(SCHEDULED) | MISSING(RSS_PEAK);
+        /* The others' time until now is not this one's. */
+        sample(sandbox);
+        memory_time_begin(&meter->memory, sandbox->sampled_usec);
+        LIST_INSERT_HEAD(&sandbox->leaves, meter, link);
+        hurry(metering);
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static void add_reading(struct meter_reading *sum, const struct meter_reading *reading)
+{
+        sum->cpu_nsec += reading->cpu_nsec;
+        sum->wait_nsec += reading->wait_nsec;
+        sum->n_switches += reading->n_switches;
+        sum->earlier_nsec += reading->earlier_nsec;
+        sum->rss_peak_bytes = MAX(sum->rss_peak_bytes, reading->rss_peak_bytes);
+}
+
+static void read_throttling(const struct sandbox_meter *sandbox, struct metered *metered)
+{
+        if (metered->missing & MISSING(THROTTLED))
+                return;
+        if (cgroup_read_throttling(sandbox->group, &metered->throttling))
+                metered->missing |= MISSING(THROTTLED);
+}
+
+int metering_read_leaf(struct leaf_meter *meter, struct metered *ret_metered)
+{
+        struct metering *metering = meter->sandbox->metering;
+        struct metered metered = { .missing = metering->missing };
+        int r = cgroup_read_usage(meter->leaf, &metered.files);
+
+        if (meter->slot == METER_NO_SLOT)
+                metered.missing |= MISSING(SCHEDULED) | MISSING(RSS_PEAK);
+        else
+                meter_read(metering->meter, meter->slot, &metered.programs);
+        read_throttling(meter->sandbox, &metered);
+        refresh(meter->sandbox);
+        metered.memory_byte_seconds = memory_time_byte_seconds(&meter->memory);
+        *ret_metered = metered;
+        return r ? error_fold(r) : 0;
+}
+
+int metering_read_sandbox(struct sandbox_meter *meter, struct metered *ret_metered)
+{
+        struct metering *metering = meter->metering;
+        struct metered metered = { .missing = metering->missing | meter->missing };
+        struct leaf_meter *leaf;
+        int r;
+
+        metered.programs = meter->ended;
+        LIST_FOREACH(leaf, &meter->leaves, link)
+        {
+                struct meter_reading reading;
+
+                if (leaf->slot == METER_NO_SLOT)
+                        continue;
+                meter_read(metering->meter, leaf->slot, &reading);
+                add_reading(&metered.programs, &reading);
+        }
+        r = cgroup_read_usage(meter->group, &metered.files);
+        read_throttling(meter, &metered);
+        refresh(meter);
+        metered.memory_byte_seconds = memory_time_byte_seconds(&meter->memory);
+        *ret_metered = metered;
+        return r ? error_fold(r) : 0;
+}
+
+/* One page holds seven numbers; the second one is what is resident. */
+static uint64_t read_resident(pid_t pid)
+{
+        char path[64];
+        char text[256];
+        uint64_t pages;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+        if (io_read_file(AT_FDCWD, path, text, sizeof(text), NULL) ||
+            sscanf(text, "%*u %" SCNu64, &pages) != 1) /* NOLINT(cert-err34-c): the kernel's */
+                return 0;
+        return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void metering_add_resident(const struct leaf_meter *meter, pid_t pid, struct metered *metered)
+{
+        if (meter->slot != METER_NO_SLOT && !(metered->missing & MISSING(RSS_PEAK)))
+                metered->programs.rss_peak_bytes =
+                        MAX(metered->programs.rss_peak_bytes, read_resident(pid));
+}
+
+void metering_begin_peak(struct leaf_meter *meter, pid_t pid)
+{
+        struct metering *metering = meter->sandbox->metering;
+        struct meter_reading reading;
+
+        (void)cgroup_reset_peak(meter->leaf);
+        hurry(metering);
+        if (meter->slot == METER_NO_SLOT)
+                return;
+        /* The sandbox's peak goes on. */
+        meter_read(metering->meter, meter->slot, &reading);
+        meter->sandbox->ended.rss_peak_bytes =
+                MAX(meter->sandbox->ended.rss_peak_bytes, reading.rss_peak_bytes);
+        meter_begin_epoch(metering->meter, meter->slot, read_resident(pid));
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
+int metering_end_leaf(struct leaf_meter *meter, struct metered *ret_metered)
+{
+        struct sandbox_meter *sandbox = meter->sandbox;
+        int r;
+
+        if (!sandbox)
+                return 0;
+        sample(sandbox);
+        r = metering_read_leaf(meter, ret_metered);
+        if (meter->slot != METER_NO_SLOT) {
+                add_reading(&sandbox->ended, &ret_metered->programs);
+                if (!r) {
+                        sandbox->metering->ended_scheduled_nsec += ret_metered->programs.cpu_nsec;
+                        sandbox->metering->ended_cpu_usec += ret_metered->files.cpu_usec;
+                }
+                meter_release_slot(sandbox->metering->meter, meter->slot);
+        }
+        LIST_REMOVE(meter, link);
+        meter->sandbox = NULL;
+        return r;
+}
+
+int metering_end_sandbox(struct sandbox_meter *meter, struct metered *ret_metered)
+{
+        struct metering *metering = meter->metering;
+        int r;
+
+        if (!metering)
+                return 0;
+        assert(LIST_EMPTY(&meter->leaves));
+        sample(meter);
+        r = metering_read_sandbox(meter, ret_metered);
+        set_idle(meter, true);
+        TAILQ_REMOVE(&metering->sandboxes, meter, link);
+        meter->metering = NULL;
+        return r;
+}
+
+/* --- messages --------------------------------------------------------------------------------- */
+
+static size_t fill_missing(unsigned missing, Hotcell__Runtime__V1__MeterPart *parts)
+{
+        size_t n = 0;
+
+        for (unsigned part = 1; part < METERING_PARTS_MAX; part++)
+                if (missing & BIT(part))
+                        parts[n++] = (Hotcell__Runtime__V1__MeterPart)part;
+        return n;
+}
+
+void metering_fill(const struct metered *metered, struct usage_message *ret_message)
+{
+        const struct meter_reading *programs = &metered->programs;
+        Hotcell__Runtime__V1__Usage *usage = &ret_message->usage;
+
+        hotcell__runtime__v1__usage__init(usage);
+        usage->cpu_usec = metered->files.cpu_usec;
+        usage->cpu_user_usec = metered->files.cpu_user_usec;
+        usage->cpu_system_usec = metered->files.cpu_system_usec;
+        usage->memory_bytes = metered->files.memory_bytes;
+        usage->memory_peak_bytes = metered->files.memory_peak_bytes;
+        usage->memory_byte_seconds = metered->memory_byte_seconds;
+        usage->oom_kills = metered->files.oom_kills;
+        usage->n_throttled = metered->throttling.n_throttled;
+        usage->throttled_usec = metered->throttling.usec;
+        usage->scheduled_usec = programs->cpu_nsec / 1000;
+        usage->wait_usec = programs->wait_nsec / 1000;
+        usage->n_switches = programs->n_switches;
+        usage->earlier_usec = programs->earlier_nsec / 1000;
+        usage->rss_peak_bytes = programs->rss_peak_bytes;
+        usage->missing = ret_message->missing;
+        usage->n_missing = fill_missing(metered->missing, ret_message->missing);
+}
+
+void metering_fill_state(const struct metering *metering, struct meter_state_message *ret_message)
+{
+        Hotcell__Runtime__V1__MeterState *state = &ret_message->state;
+        struct meter_slots slots = { 0 };
+
+        hotcell__runtime__v1__meter_state__init(state);
+        if (metering->meter)
+                slots = meter_count_slots(metering->meter);
+        state->programs = metering->meter != NULL;
+        state->detail = unconst(metering->detail);
+        state->missing = ret_message->missing;
+        state->n_missing = fill_missing(metering->missing, ret_message->missing);
+        state->slots = slots.n;
+        state->slots_used = slots.n_used;
+        state->slots_refused = slots.n_refused;
+        state->scheduled_usec = metering->ended_scheduled_nsec / 1000;
+        state->cpu_usec = metering->ended_cpu_usec;
+}

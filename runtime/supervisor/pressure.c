@@ -1,0 +1,173 @@
+/*
+ * One look reads some ten small files; the timers of all sandboxes are apart as these were made, so
+ * a turn of the loop has few of them. A sandbox that used no CPU since the last look did nothing
+ * that could have made anything short: of it only that is read, and nothing at all where no program
+ * runs.
+ */
+#include "runtime/supervisor/pressure.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/vfs.h>
+#include <time.h>
+
+#include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "runtime/cgroup/pressure.h"
+#include "runtime/supervisor/sandbox.h"
+
+enum {
+        ACCURACY_USEC = 200000,
+        INIT_PROCESSES = 1, /* its init's, which the limit in its group has room for */
+};
+
+static void consider(struct sandbox *sandbox, const struct pressure_level *level)
+{
+        uint64_t now_usec = sandbox->pressure.before.time_usec;
+
+        if (pressure_is_to_be_told(&sandbox->pressure.told[level->kind], level, now_usec))
+                sandbox->host->observer->on_pressure(sandbox, level);
+}
+
+/* --- what fills up -----------------------------------------------------------------------------
+ */
+
+/* What the kernel can take back fills the rest of the memory of whoever reads much: it is read only
+ * when it matters, for the file that tells of it is long. */
+static void look_at_memory(struct sandbox *sandbox)
+{
+        struct pressure_level level = { .kind = PRESSURE(MEMORY_LIMIT) };
+        struct cgroup_level memory;
+        uint64_t reclaimable;
+
+        if (cgroup_read_memory_level(&sandbox->group, &memory))
+                return;
+        if (memory.used > memory.limit / 10 * 8 &&
+            !cgroup_read_reclaimable(&sandbox->group, &reclaimable))
+                memory.used -= MIN(reclaimable, memory.used);
+        level.used = memory.used;
+        level.limit = memory.limit;
+        consider(sandbox, &level);
+}
+
+static void look_at_processes(struct sandbox *sandbox)
+{
+        struct pressure_level level = { .kind = PRESSURE(PROCESSES) };
+        struct cgroup_level processes;
+
+        if (cgroup_read_process_level(&sandbox->group, &processes) ||
+            processes.used < INIT_PROCESSES || processes.limit <= INIT_PROCESSES)
+                return;
+        level.used = processes.used - INIT_PROCESSES;
+        level.limit = processes.limit - INIT_PROCESSES;
+        consider(sandbox, &level);
+}
+
+/* Of an overlay this is its upper layer: the sandbox's own tmpfs. */
+static void look_at_disk(struct sandbox *sandbox)
+{
+        _cleanup_(closep) int fd = -1;
+        struct pressure_level level = { .kind = PRESSURE(DISK) };
+        struct statfs file_system;
+        char path[64];
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/root", sandbox->init.pid);
+        fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fstatfs(fd, &file_system) < 0 || file_system.f_blocks == 0)
+                return;
+        level.used = (file_system.f_blocks - file_system.f_bfree) * (uint64_t)file_system.f_bsize;
+        level.limit = file_system.f_blocks * (uint64_t)file_system.f_bsize;
+        consider(sandbox, &level);
+}
+
+/* --- what is waited for ------------------------------------------------------------------------
+ */
+
+static uint64_t stall_of(const struct sandbox *sandbox, enum cgroup_stall stall)
+{
+        uint64_t usec;
+
+        return cgroup_read_stall(&sandbox->group, stall, &usec) ? PRESSURE_UNKNOWN : usec;
+}
+
+static struct pressure_counters count(const struct sandbox *sandbox)
+{
+        struct cgroup_throttling throttling = { .n_periods = PRESSURE_UNKNOWN,
+                                                .n_throttled = PRESSURE_UNKNOWN };
+
+        (void)cgroup_read_throttling(&sandbox->group, &throttling);
+        return (struct pressure_counters){
+                .time_usec = clock_monotonic_usec(),
+                .memory_stall_usec = stall_of(sandbox, CGROUP_STALL_MEMORY),
+                .cpu_stall_usec = stall_of(sandbox, CGROUP_STALL_CPU),
+                .io_stall_usec = stall_of(sandbox, CGROUP_STALL_IO),
+                .n_periods = throttling.n_periods,
+                .n_throttled = throttling.n_throttled,
+        };
+}
+
+static void look_at_rates(struct sandbox *sandbox)
+{
+        struct pressure_counters before = sandbox->pressure.before;
+        struct pressure_level levels[PRESSURE_RATES_MAX];
+        size_t n;
+
+        sandbox->pressure.before = count(sandbox);
+        if (!before.time_usec)
+                return;
+        n = pressure_rates(&before, &sandbox->pressure.before, levels);
+        for (size_t i = 0; i < n; i++)
+                consider(sandbox, &levels[i]);
+}
+
+/* --- looks -------------------------------------------------------------------------------------
+ */
+
+static void look(struct sandbox *sandbox)
+{
+        struct pressure *pressure = &sandbox->pressure;
+        uint64_t cpu_usec;
+
+        if (sandbox->n_processes_alive == 0 || cgroup_read_cpu_usec(&sandbox->group, &cpu_usec)) {
+                pressure->before.time_usec = 0;
+                return;
+        }
+        /* Its counters stand still, too: what comes is to be seen against the time from now on. */
+        if (cpu_usec == pressure->cpu_usec && pressure->before.time_usec) {
+                pressure->before.time_usec = clock_monotonic_usec();
+                return;
+        }
+        pressure->cpu_usec = cpu_usec;
+        look_at_rates(sandbox);
+        look_at_memory(sandbox);
+        look_at_processes(sandbox);
+        look_at_disk(sandbox);
+}
+
+static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct sandbox *sandbox = userdata;
+
+        (void)usec;
+        if (sandbox->state == SANDBOX_RUNNING)
+                look(sandbox);
+        (void)sd_event_source_set_time_relative(source, PRESSURE_WINDOW_USEC);
+        (void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+int pressure_start(struct sandbox *sandbox)
+{
+        int r = sd_event_add_time_relative(sandbox->host->event, &sandbox->pressure.timer,
+                                           CLOCK_MONOTONIC, PRESSURE_WINDOW_USEC, ACCURACY_USEC,
+                                           on_look, sandbox);
+
+        return r < 0 ? error_origin(r) : 0;
+}
+
+void pressure_stop(struct sandbox *sandbox)
+{
+        sandbox->pressure.timer = sd_event_source_disable_unref(sandbox->pressure.timer);
+}

@@ -1,0 +1,260 @@
+/*
+ * A page of the ledger. The first one also has what all that was asked for adds up to: it is summed
+ * up in steps of some thousand rows, between which the database does what others want.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "hotcell/v1/usage_service.pb-c.h"
+#include "runtime/base/macros.h"
+#include "runtime/base/text.h"
+#include "server/api/api_private.h"
+#include "server/api/check.h"
+#include "server/api/convert.h"
+#include "server/api/page_token.h"
+
+/* In the call's arena. */
+struct get_usage {
+        struct api_call *call;
+        struct usage_query query;
+        struct pairs labels;
+        struct usage sums;
+        Hotcell__V1__GetUsageResponse response;
+};
+
+/* The request without page and token: what a token is bound to. */
+static Hotcell__V1__GetUsageRequest filter_of(const Hotcell__V1__GetUsageRequest *request)
+{
+        Hotcell__V1__GetUsageRequest filter = *request;
+
+        filter.page_size = 0;
+        filter.page_token = unconst(protobuf_c_empty_string);
+        return filter;
+}
+
+static bool is_first_page(const struct get_usage *get)
+{
+        const Hotcell__V1__GetUsageRequest *request = (const void *)get->call->request;
+
+        return !*request->page_token;
+}
+
+static void finish(struct get_usage *get)
+{
+        struct api_call *call = get->call;
+
+        api_call_reply(call, &get->response.base);
+        api_call_release(call);
+}
+
+static void fail(struct get_usage *get, int result)
+{
+        struct api_call *call = get->call;
+
+        api_call_fail_store(call, result);
+        api_call_release(call);
+}
+
+/* Copies: rows are good only now. */
+static Hotcell__V1__UsageRecord *convert_record(struct arena *arena,
+                                                const struct usage_record *record)
+{
+        Hotcell__V1__UsageRecord *message = arena_new(arena, Hotcell__V1__UsageRecord);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__usage_record__init(message);
+        message->sandbox_id = arena_text(arena, record->sandbox_id);
+        message->sequence = record->sequence;
+        message->type = (Hotcell__V1__UsageRecordType)record->type;
+        message->execution_id = arena_text(arena, record->execution_id);
+        message->context_id = arena_text(arena, record->context_id);
+        message->owner = arena_text(arena, record->owner);
+        message->start_time = convert_time(arena, record->start_time_usec);
+        message->end_time = convert_time(arena, record->end_time_usec);
+        message->usage = convert_usage(arena, &record->usage);
+        message->outcome = (Hotcell__V1__Outcome)record->outcome;
+        message->cause = (Hotcell__V1__Cause)record->cause;
+        message->incomplete = record->is_incomplete;
+        return message;
+}
+
+static Hotcell__V1__UsageDestination *
+convert_destination(struct arena *arena, const struct usage_destination *destination)
+{
+        Hotcell__V1__UsageDestination *message = arena_new(arena, Hotcell__V1__UsageDestination);
+
+        if (!message)
+                return NULL;
+        hotcell__v1__usage_destination__init(message);
+        message->name = arena_text(arena, destination->name);
+        message->address = arena_text(arena, destination->address);
+        message->port = destination->port;
+        message->connections = destination->connections;
+        message->sent_bytes = destination->sent_bytes;
+        message->received_bytes = destination->received_bytes;
+        return message;
+}
+
+static void on_destinations(void *userdata, int result,
+                            const struct usage_destination *destinations, size_t n)
+{
+        struct get_usage *get = userdata;
+        Hotcell__V1__GetUsageResponse *response = &get->response;
+        struct arena *arena = &get->call->arena;
+
+        if (result) {
+                fail(get, result);
+                return;
+        }
+        response->destinations = arena_new_array(arena, Hotcell__V1__UsageDestination *, n);
+        for (size_t i = 0; response->destinations && i < n; i++)
+                response->destinations[response->n_destinations++] =
+                        convert_destination(arena, &destinations[i]);
+        finish(get);
+}
+
+static void read_destinations(struct get_usage *get)
+{
+        const Hotcell__V1__GetUsageRequest *request = (const void *)get->call->request;
+
+        if (request->destinations)
+                store_list_usage_destinations(get->call->api->store, get->query.owner,
+                                              get->query.sandbox_id, get->query.execution_id,
+                                              on_destinations, get);
+        else
+                finish(get);
+}
+
+static void on_sums(void *userdata, int result, const struct usage_sums *sums)
+{
+        struct get_usage *get = userdata;
+        struct api_call *call = get->call;
+
+        if (result) {
+                fail(get, result);
+                return;
+        }
+        usage_add(&get->sums, &sums->usage);
+        get->response.records_total += sums->n;
+        get->query.after_id = sums->last_id;
+        if (sums->more && api_call_is_open(call)) {
+                store_sum_usage(call->api->store, &get->query, on_sums, get);
+                return;
+        }
+        get->response.sums = convert_usage(&call->arena, &get->sums);
+        read_destinations(get);
+}
+
+/* The cursor's time is a row's number, which alone says where to go on. */
+static void set_token(struct get_usage *get, const struct usage_list *list)
+{
+        Hotcell__V1__GetUsageRequest filter = filter_of((const void *)get->call->request);
+        struct store_cursor cursor = { .create_time_usec = list->last_id, .id = "ledger" };
+
+        if (list->more)
+                get->response.next_page_token =
+                        page_token_new(&get->call->arena, &filter.base, &cursor);
+}
+
+static void on_list(void *userdata, int result, const struct usage_list *list)
+{
+        struct get_usage *get = userdata;
+        Hotcell__V1__GetUsageResponse *response = &get->response;
+        struct arena *arena = &get->call->arena;
+
+        if (result) {
+                fail(get, result);
+                return;
+        }
+        response->records = arena_new_array(arena, Hotcell__V1__UsageRecord *, list->n);
+        for (size_t i = 0; response->records && i < list->n; i++)
+                response->records[response->n_records++] = convert_record(arena, &list->records[i]);
+        set_token(get, list);
+        if (is_first_page(get))
+                store_sum_usage(get->call->api->store, &get->query, on_sums, get);
+        else
+                finish(get);
+}
+
+static void check_ids(struct api_call *call, const Hotcell__V1__GetUsageRequest *request)
+{
+        if (strlen(request->owner) >= OWNER_BUFFER)
+                api_call_blame(call, REASON_INVALID_FIELD, "owner", "is too long for one");
+        if (request->destinations && !*request->sandbox_id && !*request->execution_id)
+                api_call_blame(call, REASON_INVALID_FIELD, "destinations",
+                               "needs sandbox_id or execution_id");
+}
+
+static void check_times(struct api_call *call, const Hotcell__V1__GetUsageRequest *request,
+                        struct usage_query *query)
+{
+        bool good = true;
+
+        if (request->start_time)
+                good = check_time(call, "start_time", request->start_time, &query->start_time_usec);
+        if (request->end_time)
+                good = check_time(call, "end_time", request->end_time, &query->end_time_usec) &&
+                       good;
+        if (good && request->end_time && query->end_time_usec <= query->start_time_usec)
+                api_call_blame(call, REASON_INVALID_FIELD, "end_time", "is not after start_time");
+}
+
+static void check(struct get_usage *get, const Hotcell__V1__GetUsageRequest *request)
+{
+        struct api_call *call = get->call;
+        Hotcell__V1__GetUsageRequest filter = filter_of(request);
+        struct store_cursor cursor;
+
+        check_ids(call, request);
+        check_times(call, request, &get->query);
+        (void)check_labels(call, "labels", request->n_labels, (ProtobufCMessage **)request->labels,
+                           &get->labels);
+        (void)check_page_size(call, request->page_size, &get->query.limit);
+        if (!page_token_check(&call->arena, &filter.base, request->page_token, &cursor))
+                api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
+                               "is not from an answer to the same filter; start without one");
+        get->query.after_id = cursor.create_time_usec;
+}
+
+/* Whose records: one's own, or for operators anybody's. False: the call was answered. */
+static bool choose_owner(struct get_usage *get, const char *owner)
+{
+        const struct identity *identity = &get->call->identity;
+
+        if (identity->is_operator) {
+                get->query.owner = *owner ? owner : NULL;
+                return true;
+        }
+        get->query.owner = identity->owner;
+        if (!*owner || strcmp(owner, identity->owner) == 0)
+                return true;
+        api_call_fail(get->call, REASON_OPERATOR_ONLY,
+                      "what others used is for operators: use the unix socket, without a key");
+        return false;
+}
+
+void api_get_usage(struct api_call *call, const void *message)
+{
+        const Hotcell__V1__GetUsageRequest *request = message;
+        struct get_usage *get = arena_new(&call->arena, struct get_usage);
+
+        if (!get) {
+                api_call_fail(call, REASON_HOST_EXHAUSTED, "the server is out of memory");
+                return;
+        }
+        get->call = call;
+        hotcell__v1__get_usage_response__init(&get->response);
+        check(get, request);
+        if (api_call_has_blame(call)) {
+                api_call_fail_blamed(call);
+                return;
+        }
+        if (!choose_owner(get, request->owner))
+                return;
+        get->query.sandbox_id = *request->sandbox_id ? request->sandbox_id : NULL;
+        get->query.execution_id = *request->execution_id ? request->execution_id : NULL;
+        get->query.labels = &get->labels;
+        api_call_hold(call);
+        store_list_usage(call->api->store, &get->query, on_list, get);
+}

@@ -1,0 +1,268 @@
+/*
+ * An account (usage_sandboxes) has what all rows of a sandbox add up to. A row of an execution says
+ * what that used; a row of a sandbox, what of its meters no row has yet. So rows add up to the
+ * meters, whatever was lost on the way: what one row lacks is in the next. Where rows have more
+ * than a meter (two meters of the kernel are not read at one moment, nor rounded alike), the rows
+ * count.
+ *
+ * Meters of a whole sandbox, which executions that run at the same time would all count, are in no
+ * row of an execution: throttling. What only executions have is in no row of a sandbox: output and
+ * work of earlier ones. Wall time of a sandbox is from one of its rows to the next.
+ */
+#include "server/store/ledger.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/error.h"
+#include "runtime/base/macros.h"
+#include "server/store/rows.h"
+#include "server/store/store_private.h"
+
+static int read_account(struct database *database, const char *sandbox_id,
+                        struct usage_account *ret_account)
+{
+        sqlite3_stmt *read = database->statements[STATEMENT_USAGE_ACCOUNT];
+        int r;
+
+        row_bind_text(read, ":id", sandbox_id);
+        r = row_step(read);
+        if (r != ROW_E_ROW)
+                return r ? r : STORE_E_NOT_FOUND;
+        r = row_read_usage_account(read, ret_account);
+        row_end(read);
+        return r;
+}
+
+/* A new one, if it has none. */
+static int open_account(struct database *database, const char *sandbox_id,
+                        struct usage_account *ret_account)
+{
+        sqlite3_stmt *open = database->statements[STATEMENT_OPEN_USAGE_ACCOUNT];
+        int r;
+
+        row_bind_text(open, ":id", sandbox_id);
+        r = row_run(open);
+        return r ? r : read_account(database, sandbox_id, ret_account);
+}
+
+static int save_account(struct database *database, const struct usage_account *account)
+{
+        sqlite3_stmt *update = database->statements[STATEMENT_UPDATE_USAGE_ACCOUNT];
+        int r = row_bind_usage_account(update, account);
+
+        return r ? r : row_run(update);
+}
+
+/* What executions used while they ran is a part of the sandbox's time, not more of it. */
+static void add_to_account(struct usage_account *account, const struct usage_record *record)
+{
+        struct usage amount = record->usage;
+
+        if (record->type == USAGE_RECORD_EXECUTION)
+                amount.wall_usec = 0;
+        usage_add(&account->usage, &amount);
+}
+
+static int add_record(struct database *database, struct usage_account *account,
+                      struct usage_record *record)
+{
+        sqlite3_stmt *insert = database->statements[STATEMENT_INSERT_USAGE_RECORD];
+        int r;
+
+        memcpy(record->sandbox_id, account->sandbox_id, sizeof(record->sandbox_id));
+        memcpy(record->owner, account->owner, sizeof(record->owner));
+        record->sequence = ++account->n_records;
+        add_to_account(account, record);
+        r = row_bind_usage_record(insert, record);
+        if (r)
+                return error_fold(r);
+        row_bind_int64(insert, ":time", time_now_usec());
+        r = row_run(insert);
+        if (r > 0) /* its rows are counted and its ends looked for: nothing of it is there twice */
+                return error_origin(-EUCLEAN);
+        return r ? r : save_account(database, account);
+}
+
+/* The one number that is asked for @id; without a row STORE_E_NOT_FOUND. */
+static int ask_state(struct database *database, enum statement_id statement, const char *id,
+                     bool *ret_is_ended)
+{
+        sqlite3_stmt *ask = database->statements[statement];
+        int64_t is_ended = -1;
+        int r;
+
+        row_bind_text(ask, ":id", id);
+        r = row_number(ask, &is_ended);
+        if (r)
+                return r;
+        *ret_is_ended = is_ended == 1;
+        return is_ended < 0 ? STORE_E_NOT_FOUND : 0;
+}
+
+static struct usage_record record_of(const struct execution_record *execution)
+{
+        struct usage_record record = {
+                .type = USAGE_RECORD_EXECUTION,
+                .start_time_usec = execution->start_time_usec ? execution->start_time_usec
+                                                              : execution->end_time_usec,
+                .end_time_usec = execution->end_time_usec,
+                .usage = execution->usage,
+                .outcome = execution->outcome,
+                .cause = execution->cause,
+                .is_incomplete = execution->is_usage_incomplete,
+        };
+
+        memcpy(record.execution_id, execution->execution_id, sizeof(record.execution_id));
+        memcpy(record.context_id, execution->context_id, sizeof(record.context_id));
+        record.usage.throttled_periods = 0;
+        record.usage.throttled_usec = 0;
+        record.usage.missing &= ~BIT(USAGE_PART_THROTTLED);
+        return record;
+}
+
+int ledger_end_execution(struct database *database, const struct execution_record *execution)
+{
+        struct usage_record record = record_of(execution);
+        struct usage_account account;
+        bool is_ended;
+        int r;
+
+        r = ask_state(database, STATEMENT_IS_EXECUTION_ENDED, execution->execution_id, &is_ended);
+        if (r || is_ended)
+                return r;
+        r = open_account(database, execution->sandbox_id, &account);
+        if (r)
+                return r;
+        /* Told after the end of its sandbox, whose last row has it. */
+        if (account.end_time_usec)
+                record.usage = (struct usage){ .wall_usec = execution->usage.wall_usec };
+        return add_record(database, &account, &record);
+}
+
+/* What of @total no row has. */
+static void find_rest(const struct usage_account *account, const struct usage *total,
+                      int64_t end_time_usec, struct usage *ret_rest)
+{
+        usage_since(total, &account->usage, ret_rest);
+        ret_rest->wall_usec = MAX(end_time_usec - account->billed_time_usec, 0);
+        ret_rest->earlier_usec = 0;
+        ret_rest->stdout_bytes = 0;
+        ret_rest->stderr_bytes = 0;
+        ret_rest->rich_bytes = 0;
+        ret_rest->missing = total->missing;
+}
+
+/* Time alone is nothing: an idle sandbox holds memory, or nobody measured. */
+static bool is_nothing(const struct usage *rest)
+{
+        return rest->cpu_usec == 0 && rest->cpu_user_usec == 0 && rest->cpu_system_usec == 0 &&
+               rest->memory_byte_seconds == 0 && rest->oom_kills == 0 &&
+               rest->throttled_periods == 0 && rest->throttled_usec == 0 &&
+               rest->scheduled_usec == 0 && rest->wait_usec == 0 && rest->context_switches == 0 &&
+               rest->sent_bytes == 0 && rest->received_bytes == 0;
+}
+
+static int add_rest(struct database *database, struct usage_account *account,
+                    struct usage_record *record)
+{
+        record->start_time_usec = MIN(account->billed_time_usec, record->end_time_usec);
+        account->billed_time_usec = MAX(account->billed_time_usec, record->end_time_usec);
+        return add_record(database, account, record);
+}
+
+static int add_end(struct database *database, struct usage_account *account,
+                   const struct sandbox_record *sandbox)
+{
+        sqlite3_stmt *labels = database->statements[STATEMENT_INSERT_USAGE_LABELS];
+        struct usage_record record = {
+                .type = USAGE_RECORD_SANDBOX_END,
+                .end_time_usec = sandbox->end_time_usec,
+                .cause = sandbox->end_cause,
+                .is_incomplete = sandbox->is_usage_incomplete,
+        };
+        int r;
+
+        find_rest(account, &sandbox->usage.total, sandbox->end_time_usec, &record.usage);
+        account->end_time_usec = MAX(sandbox->end_time_usec, 1);
+        account->end_cause = sandbox->end_cause;
+        memcpy(account->end_message, sandbox->end_message, sizeof(account->end_message));
+        r = add_rest(database, account, &record);
+        if (r)
+                return r;
+        row_bind_text(labels, ":id", sandbox->sandbox_id);
+        return row_run(labels);
+}
+
+int ledger_end_sandbox(struct database *database, const struct sandbox_record *sandbox,
+                       struct usage *ret_total)
+{
+        struct usage_account account;
+        bool is_ended;
+        int r;
+
+        r = ask_state(database, STATEMENT_IS_SANDBOX_ENDED, sandbox->sandbox_id, &is_ended);
+        if (r)
+                return r;
+        if (is_ended)
+                r = read_account(database, sandbox->sandbox_id, &account);
+        else
+                r = open_account(database, sandbox->sandbox_id, &account);
+        if (r == 0 && !is_ended)
+                r = add_end(database, &account, sandbox);
+        if (r == 0)
+                *ret_total = account.usage;
+        return is_ended && r == STORE_E_NOT_FOUND ? 0 : r; /* it ended before there was a ledger */
+}
+
+/* A row for a part of its life. */
+
+struct bill_job {
+        struct change_job change;
+        struct job_text sandbox_id;
+        int64_t end_time_usec;
+        struct usage total;
+};
+
+static int bill_work(struct database *database, struct job *job)
+{
+        struct bill_job *bill = CONTAINER_OF(job, struct bill_job, change.job);
+        struct usage_record record = { .type = USAGE_RECORD_SANDBOX,
+                                       .end_time_usec = bill->end_time_usec };
+        struct usage_account account;
+        int r;
+
+        r = open_account(database, bill->sandbox_id.text, &account);
+        if (r || account.end_time_usec)
+                return r;
+        find_rest(&account, &bill->total, bill->end_time_usec, &record.usage);
+        return is_nothing(&record.usage) ? 0 : add_rest(database, &account, &record);
+}
+
+static void bill_deliver(struct job *job)
+{
+        if (job->result == 0)
+                store_count_kept(job->store, 0, 0);
+        change_deliver(job);
+}
+
+static const struct job_class bill_class = {
+        .is_write = true,
+        .is_new_work = true,
+        .work = bill_work,
+        .deliver = bill_deliver,
+};
+
+void store_bill_sandbox(struct store *store, const char *sandbox_id, int64_t end_time_usec,
+                        const struct usage *total, store_on_done on_done, void *userdata)
+{
+        struct bill_job *bill = job_new(store, &bill_class, sizeof(*bill), userdata);
+
+        bill->change.on_done = on_done;
+        job_text_set(&bill->change.job, &bill->sandbox_id, sandbox_id);
+        bill->end_time_usec = end_time_usec;
+        bill->total = *total;
+        job_submit(&bill->change.job);
+}

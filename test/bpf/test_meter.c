@@ -1,0 +1,613 @@
+/* The programs that measure leaves, against what the kernel's files and processes themselves say.
+ */
+
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/macros.h"
+#include "test/bpf/meter_world.h"
+#include "test/lib/suite.h"
+
+enum {
+        SLOTS = 16,
+        CHILDREN = 1000,
+        PATIENCE_MSEC = 60000,
+};
+
+static const uint64_t second_nsec = 1000000000;
+
+static struct meter_world w;
+
+static void setup(void)
+{
+        meter_world_init(&w, SLOTS);
+}
+
+static void setup_with_one_slot(void)
+{
+        meter_world_init(&w, 1);
+}
+
+static void teardown(void)
+{
+        meter_world_deinit(&w);
+}
+
+/* --- CPU time --------------------------------------------------------------------------------- */
+
+static int spin_alone(const void *data)
+{
+        spin(*(const uint64_t *)data);
+        return 0;
+}
+
+static void *spin_in_thread(void *data)
+{
+        spin(*(const uint64_t *)data);
+        return NULL;
+}
+
+static int spin_in_two_threads(const void *data)
+{
+        uint64_t nsec = *(const uint64_t *)data;
+        pthread_t thread;
+
+        if (pthread_create(&thread, NULL, spin_in_thread, &nsec))
+                return 1;
+        spin(nsec);
+        return pthread_join(thread, NULL);
+}
+
+static int fork_children(const void *data)
+{
+        (void)data;
+        for (int i = 0; i < CHILDREN; i++) {
+                pid_t pid = fork();
+                int status;
+
+                if (pid == 0)
+                        _exit(0);
+                if (pid < 0 || waitpid(pid, &status, 0) != pid)
+                        return 1;
+        }
+        return 0;
+}
+
+static int exec_chain(const void *data)
+{
+        (void)data;
+        (void)execl(
+                "/bin/sh", "sh", "-c",
+                "i=0; while [ $i -lt 100 ]; do i=$((i+1)); /bin/true & done; wait; exec /bin/true",
+                NULL);
+        return 1;
+}
+
+static int sleep_shortly(const void *data)
+{
+        (void)data;
+        return usleep(50000);
+}
+
+START_TEST(a_thread_that_spins_costs_what_cpu_stat_says)
+{
+        struct meter_reading reading;
+
+        leaf_run(&w.leaves[0], spin_alone, &second_nsec);
+        reading = world_read(&w, 0);
+        check_same_time(reading.cpu_nsec, world_file_nsec(&w, 0));
+        ck_assert_uint_ge(reading.cpu_nsec, second_nsec);
+        ck_assert(!reading.is_running);
+}
+END_TEST
+
+START_TEST(two_threads_cost_twice_as_much)
+{
+        leaf_run(&w.leaves[0], spin_in_two_threads, &second_nsec);
+        check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
+        ck_assert_uint_ge(world_read(&w, 0).cpu_nsec, 2 * second_nsec);
+}
+END_TEST
+
+START_TEST(children_are_counted_to_the_leaf_that_they_are_born_in)
+{
+        leaf_run(&w.leaves[0], fork_children, NULL);
+        leaf_run(&w.leaves[0], exec_chain, NULL);
+        check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
+        ck_assert_uint_ge(world_read(&w, 0).n_switches, CHILDREN);
+        ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
+        ck_assert_uint_eq(world_read(&w, 1).n_switches, 0);
+}
+END_TEST
+
+START_TEST(sleep_costs_next_to_nothing)
+{
+        struct meter_reading reading;
+
+        leaf_run(&w.leaves[1], sleep_shortly, NULL);
+        reading = world_read(&w, 1);
+        check_same_time(reading.cpu_nsec, world_file_nsec(&w, 1));
+        ck_assert_uint_lt(reading.cpu_nsec, 10000000);
+        ck_assert_uint_ge(reading.n_switches, 2);
+}
+END_TEST
+
+static int stay_on(int cpu)
+{
+        cpu_set_t cpus;
+
+        CPU_ZERO(&cpus);
+        CPU_SET(cpu, &cpus);
+        return sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+static int spin_on_first_cpu(const void *data)
+{
+        return stay_on(0) || spin_alone(data);
+}
+
+START_TEST(a_reading_has_the_current_slice_and_never_falls)
+{
+        uint64_t last_nsec = 0;
+        bool was_running = false;
+        pid_t pid = leaf_start(&w.leaves[0], spin_on_first_cpu, &second_nsec);
+
+        /* Who reads must not take the CPU. */
+        ck_assert_int_eq(stay_on(1), 0);
+        while (waitpid(pid, NULL, WNOHANG) == 0) {
+                struct meter_reading reading = world_read(&w, 0);
+
+                ck_assert_uint_ge(reading.cpu_nsec, last_nsec);
+                was_running = was_running || reading.is_running;
+                /* Without the slice there would be steps only. */
+                if (reading.is_running && last_nsec > 0)
+                        ck_assert_uint_gt(world_read(&w, 0).cpu_nsec, last_nsec);
+                last_nsec = reading.cpu_nsec;
+                (void)usleep(500);
+        }
+        ck_assert(was_running);
+        check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
+}
+END_TEST
+
+/* Run on one CPU, so that none is moved to another one while it waits. */
+static int wait_for_each_other(const void *data)
+{
+        const int *pipe_fds = data;
+        unsigned long long used;
+        unsigned long long waited;
+        FILE *file;
+
+        if (stay_on(0))
+                return 1;
+        for (int i = 0; i < 3; i++)
+                if (fork() == 0)
+                        break;
+        spin(second_nsec / 5);
+        file = fopen("/proc/thread-self/schedstat", "re");
+        if (!file || fscanf(file, "%llu %llu", &used, &waited) != 2 ||
+            write(pipe_fds[1], &waited, sizeof(waited)) != sizeof(waited))
+                return 1;
+        while (wait(NULL) > 0)
+                ;
+        return 0;
+}
+
+START_TEST(waits_are_those_of_all_threads)
+{
+        unsigned long long theirs = 0;
+        unsigned long long one;
+        uint64_t ours;
+        int fds[2];
+
+        ck_assert(meter_knows_wait());
+        ck_assert_int_eq(pipe(fds), 0);
+        leaf_run(&w.leaves[0], wait_for_each_other, fds);
+        (void)close(fds[1]);
+        while (read(fds[0], &one, sizeof(one)) == sizeof(one))
+                theirs += one;
+        (void)close(fds[0]);
+        ours = world_read(&w, 0).wait_nsec;
+        /* Four on one CPU: each waits for three others most of the time. */
+        ck_assert_uint_ge(theirs, second_nsec / 2);
+        ck_assert_msg(ours >= theirs - theirs / 20 && ours <= theirs + theirs / 20 + 20000000,
+                      "%llu ns and %llu ns", (unsigned long long)ours, theirs);
+}
+END_TEST
+
+/* --- earlier work ----------------------------------------------------------------------------- */
+
+struct talk {
+        int to_child[2];
+        int to_parent[2];
+};
+
+static void tell(int fd)
+{
+        ck_assert_int_eq(write(fd, "x", 1), 1);
+}
+
+static void hear(int fd)
+{
+        char byte;
+
+        ck_assert_int_eq(read(fd, &byte, 1), 1);
+}
+
+static void make_talk(struct talk *talk)
+{
+        ck_assert_int_eq(pipe(talk->to_child), 0);
+        ck_assert_int_eq(pipe(talk->to_parent), 0);
+}
+
+static void close_talk(const struct talk *talk)
+{
+        for (int i = 0; i < 2; i++) {
+                (void)close(talk->to_child[i]);
+                (void)close(talk->to_parent[i]);
+        }
+}
+
+/* A thread that lasts longer than the cell it was made in, and then a new one of the next cell. */
+static int outlive(const void *data)
+{
+        const struct talk *talk = data;
+        uint64_t nsec = second_nsec / 2;
+        pthread_t older;
+        pthread_t newer;
+
+        if (pthread_create(&older, NULL, spin_in_thread, &nsec))
+                return 1;
+        tell(talk->to_parent[1]);
+        hear(talk->to_child[0]);
+        if (pthread_create(&newer, NULL, spin_in_thread, &nsec))
+                return 1;
+        spin(nsec);
+        return pthread_join(newer, NULL) || pthread_join(older, NULL);
+}
+
+START_TEST(only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one)
+{
+        struct meter_reading before;
+        struct meter_reading after;
+        struct talk talk;
+        pid_t pid;
+
+        make_talk(&talk);
+        pid = leaf_start(&w.leaves[0], outlive, &talk);
+        hear(talk.to_parent[0]);
+        ck_assert_uint_eq(world_read(&w, 0).earlier_nsec, 0);
+        meter_begin_epoch(w.meter, w.slots[0], 0);
+        before = world_read(&w, 0);
+        tell(talk.to_child[1]);
+        ck_assert_int_eq(leaf_wait(pid), 0);
+        after = world_read(&w, 0);
+        /* What it had already used then is not of the epoch. */
+        ck_assert_uint_le(after.earlier_nsec, second_nsec / 2 + 20000000);
+        ck_assert_uint_ge(after.earlier_nsec + before.cpu_nsec + 20000000, second_nsec / 2);
+        ck_assert_uint_ge(after.cpu_nsec, 3 * (second_nsec / 2));
+        close_talk(&talk);
+}
+END_TEST
+
+/* --- slots ------------------------------------------------------------------------------------ */
+
+START_TEST(full_tables_are_counted_and_harm_nobody)
+{
+        struct meter_slots slots = meter_count_slots(w.meter);
+
+        ck_assert_uint_eq(slots.n, 1);
+        ck_assert_uint_eq(slots.n_used, 1);
+        ck_assert_uint_eq(slots.n_refused, 1);
+        ck_assert_uint_eq(w.slots[1], METER_NO_SLOT);
+        leaf_run(&w.leaves[1], fork_children, NULL);
+        ck_assert_uint_eq(world_read(&w, 0).cpu_nsec, 0);
+        ck_assert_uint_gt(world_file_nsec(&w, 1), 0);
+}
+END_TEST
+
+START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
+{
+        uint64_t deadline_msec = clock_monotonic_msec() + PATIENCE_MSEC;
+        pid_t pid = leaf_start(&w.leaves[0], spin_alone, &second_nsec);
+        int r;
+
+        while (!world_read(&w, 0).is_running)
+                ck_assert_uint_lt(clock_monotonic_msec(), deadline_msec);
+        meter_release_slot(w.meter, w.slots[0]);
+        w.slots[0] = METER_NO_SLOT;
+        ck_assert_uint_eq(meter_count_slots(w.meter).n_used, 0);
+        /* Not while the thread is on its CPU. */
+        do {
+                r = meter_take_slot(w.meter, w.leaves[1].id, &w.slots[1]);
+                ck_assert_uint_lt(clock_monotonic_msec(), deadline_msec);
+        } while (r == METER_E_FULL);
+        ck_assert_int_eq(r, 0);
+        ck_assert_int_eq(leaf_wait(pid), 0);
+        ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
+        ck_assert_uint_eq(world_read(&w, 1).n_switches, 0);
+        ck_assert_uint_eq(world_read(&w, 1).rss_peak_bytes, 0);
+        leaf_run(&w.leaves[1], fork_children, NULL);
+        check_same_time(world_read(&w, 1).cpu_nsec, world_file_nsec(&w, 1));
+}
+END_TEST
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static uint64_t own_peak_bytes(void)
+{
+        FILE *file = fopen("/proc/self/status", "re");
+        unsigned long long kibibytes = 0;
+        char line[128];
+
+        while (file && fgets(line, sizeof(line), file))
+                if (sscanf(line, "VmHWM: %llu kB", &kibibytes) == 1)
+                        break;
+        if (file)
+                (void)fclose(file);
+        return kibibytes << 10;
+}
+
+/* What a process that is on a CPU has now may not have been looked at. */
+static void await_sleep(pid_t pid)
+{
+        char path[32], line[128], state = '?';
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        while (state != 'S') {
+                FILE *file = fopen(path, "re");
+
+                ck_assert_ptr_nonnull(file);
+                ck_assert_ptr_nonnull(fgets(line, sizeof(line), file));
+                (void)fclose(file);
+                ck_assert_int_eq(sscanf(strrchr(line, ')'), ") %c", &state), 1);
+                (void)sched_yield();
+        }
+}
+
+static char *touch(size_t n_bytes)
+{
+        char *bytes =
+                mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        for (size_t i = 0; bytes != MAP_FAILED && i < n_bytes; i += 4096)
+                bytes[i] = 1;
+        return bytes == MAP_FAILED ? NULL : bytes;
+}
+
+static int touch_and_free(size_t n_bytes)
+{
+        char *bytes = touch(n_bytes);
+
+        return bytes ? munmap(bytes, n_bytes) : 1;
+}
+
+/* Tells its peak, and has less when the parent has spoken: until it speaks again. */
+static int touch_twice(const void *data)
+{
+        const struct talk *talk = data;
+        uint64_t peak;
+        char *bytes;
+
+        if (touch_and_free(MIB(300)))
+                return 1;
+        peak = own_peak_bytes();
+        if (write(talk->to_parent[1], &peak, sizeof(peak)) != sizeof(peak))
+                return 1;
+        hear(talk->to_child[0]);
+        bytes = touch(MIB(100));
+        if (!bytes || write(talk->to_parent[1], &peak, sizeof(peak)) != sizeof(peak))
+                return 1;
+        hear(talk->to_child[0]);
+        return munmap(bytes, MIB(100));
+}
+
+static void check_same_memory(uint64_t ours, uint64_t theirs)
+{
+        uint64_t difference = MAX(ours, theirs) - MIN(ours, theirs);
+
+        ck_assert_msg(difference <= MAX(theirs / 20, MIB(2)), "%llu and %llu bytes",
+                      (unsigned long long)ours, (unsigned long long)theirs);
+}
+
+START_TEST(the_peak_of_resident_memory_is_that_of_the_process)
+{
+        struct talk talk;
+        uint64_t peak;
+        pid_t pid;
+
+        make_talk(&talk);
+        pid = leaf_start(&w.leaves[0], touch_twice, &talk);
+        ck_assert_int_eq(read(talk.to_parent[0], &peak, sizeof(peak)), sizeof(peak));
+        ck_assert_uint_ge(peak, MIB(300));
+        await_sleep(pid);
+        check_same_memory(world_read(&w, 0).rss_peak_bytes, peak);
+        meter_begin_epoch(w.meter, w.slots[0], MIB(1));
+        ck_assert_uint_eq(world_read(&w, 0).rss_peak_bytes, MIB(1));
+        tell(talk.to_child[1]);
+        ck_assert_int_eq(read(talk.to_parent[0], &peak, sizeof(peak)), sizeof(peak));
+        await_sleep(pid);
+        tell(talk.to_child[1]);
+        ck_assert_int_eq(leaf_wait(pid), 0);
+        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(101));
+        close_talk(&talk);
+}
+END_TEST
+
+/* Children are gone before anything but the kernel has seen what they had. */
+static int have_a_child_that_touches(const void *data)
+{
+        const struct talk *talk = data;
+        int status = 1;
+        pid_t pid;
+
+        if (touch_and_free(MIB(50)))
+                return 1;
+        tell(talk->to_parent[1]);
+        hear(talk->to_child[0]);
+        pid = fork();
+        if (pid == 0)
+                _exit(touch_and_free(MIB(80)));
+        (void)waitpid(pid, &status, 0);
+        return status;
+}
+
+START_TEST(a_peak_is_seen_however_short_it_is)
+{
+        struct talk talk;
+        pid_t pid;
+
+        make_talk(&talk);
+        pid = leaf_start(&w.leaves[0], have_a_child_that_touches, &talk);
+        hear(talk.to_parent[0]);
+        await_sleep(pid);
+        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(51));
+        meter_begin_epoch(w.meter, w.slots[0], MIB(1));
+        tell(talk.to_child[1]);
+        ck_assert_int_eq(leaf_wait(pid), 0);
+        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(81));
+        close_talk(&talk);
+}
+END_TEST
+
+static int be_greedy(const void *data)
+{
+        (void)data;
+        (void)prctl(PR_SET_NAME, "greedy one");
+        return touch_and_free(MIB(1024));
+}
+
+static int have_a_greedy_child(const void *data)
+{
+        pid_t pid = fork();
+        int status;
+
+        if (pid == 0)
+                _exit(be_greedy(data));
+        (void)waitpid(pid, &status, 0);
+        return 0;
+}
+
+START_TEST(the_victim_of_a_want_of_memory_is_named)
+{
+        struct meter_victim victim;
+
+        (void)leaf_wait(leaf_start(&w.leaves[0], have_a_greedy_child, NULL));
+        victim = world_read(&w, 0).victim;
+        ck_assert_uint_ne(victim.pid, 0);
+        ck_assert_str_eq(victim.command, "greedy one");
+        ck_assert_uint_ge(victim.rss_bytes, MIB(400));
+        ck_assert_uint_le(victim.rss_bytes, MIB(520));
+        ck_assert_uint_eq(world_read(&w, 1).victim.pid, 0);
+}
+END_TEST
+
+START_TEST(who_is_killed_otherwise_is_no_victim)
+{
+        pid_t pid = leaf_start(&w.leaves[0], spin_alone, &second_nsec);
+
+        ck_assert_int_eq(kill(pid, SIGKILL), 0);
+        ck_assert(WIFSIGNALED(leaf_wait(pid)));
+        ck_assert_uint_eq(world_read(&w, 0).victim.pid, 0);
+}
+END_TEST
+
+/* --- without programs ------------------------------------------------------------------------- */
+
+START_TEST(a_program_that_is_refused_is_named_and_the_others_count)
+{
+        const struct meter_config config = { .n_slots = 1, .without = BIT(METER_RSS) };
+        struct meter *meter = NULL;
+        struct meter_reading reading;
+        char why[METER_WHY_BUFFER];
+        uint32_t slot;
+
+        ck_assert_int_eq(meter_new(&config, &meter, why), 0);
+        ck_assert(meter_has(meter, METER_SWITCH) && meter_has(meter, METER_EXIT));
+        ck_assert(!meter_has(meter, METER_RSS));
+        ck_assert_ptr_nonnull(strstr(why, "meter_rss: "));
+        ck_assert_int_eq(meter_take_slot(meter, w.leaves[0].id, &slot), 0);
+        leaf_run(&w.leaves[0], fork_children, NULL);
+        meter_read(meter, slot, &reading);
+        check_same_time(reading.cpu_nsec, world_file_nsec(&w, 0));
+        ck_assert_uint_eq(reading.rss_peak_bytes, 0);
+        meter_release_slot(meter, slot);
+        (void)meter_free(meter);
+}
+END_TEST
+
+START_TEST(without_the_first_program_there_is_no_meter)
+{
+        const struct meter_config config = { .n_slots = 1, .without = BIT(METER_SWITCH) };
+        struct meter *meter = NULL;
+        char why[METER_WHY_BUFFER];
+
+        ck_assert_int_lt(meter_new(&config, &meter, why), 0);
+        ck_assert_ptr_nonnull(strstr(why, "meter_switch: "));
+        ck_assert_ptr_null(meter);
+}
+END_TEST
+
+/* Check runs each test in a process of its own. */
+START_TEST(a_kernel_that_takes_no_programs_is_survived)
+{
+        const struct meter_config config = { .n_slots = 1 };
+        struct meter *meter = NULL;
+        char why[METER_WHY_BUFFER];
+
+        ck_assert_int_eq(setuid(65534), 0);
+        ck_assert_int_lt(meter_new(&config, &meter, why), 0);
+        ck_assert_ptr_nonnull(strstr(why, strerrordesc_np(EPERM)));
+        ck_assert_ptr_null(meter);
+}
+END_TEST
+
+static TCase *new_case(const char *name, void (*set_up)(void))
+{
+        TCase *tc = tcase_create(name);
+
+        if (set_up)
+                tcase_add_checked_fixture(tc, set_up, teardown);
+        tcase_set_timeout(tc, 120);
+        return tc;
+}
+
+int main(void)
+{
+        Suite *suite = suite_create("meter");
+        TCase *tc = new_case("leaves", setup);
+
+        tcase_add_test(tc, a_thread_that_spins_costs_what_cpu_stat_says);
+        tcase_add_test(tc, two_threads_cost_twice_as_much);
+        tcase_add_test(tc, children_are_counted_to_the_leaf_that_they_are_born_in);
+        tcase_add_test(tc, sleep_costs_next_to_nothing);
+        tcase_add_test(tc, a_reading_has_the_current_slice_and_never_falls);
+        tcase_add_test(tc, waits_are_those_of_all_threads);
+        tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
+        tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
+        tcase_add_test(tc, a_peak_is_seen_however_short_it_is);
+        tcase_add_test(tc, the_victim_of_a_want_of_memory_is_named);
+        tcase_add_test(tc, who_is_killed_otherwise_is_no_victim);
+        tcase_add_test(tc, a_program_that_is_refused_is_named_and_the_others_count);
+        suite_add_tcase(suite, tc);
+        tc = new_case("one slot", setup_with_one_slot);
+        tcase_add_test(tc, full_tables_are_counted_and_harm_nobody);
+        tcase_add_test(tc, a_slot_has_nothing_of_the_leaf_that_had_it_before);
+        suite_add_tcase(suite, tc);
+        tc = new_case("refused", NULL);
+        tcase_add_test(tc, without_the_first_program_there_is_no_meter);
+        tcase_add_test(tc, a_kernel_that_takes_no_programs_is_survived);
+        suite_add_tcase(suite, tc);
+        return suite_main(suite);
+}
