@@ -263,8 +263,8 @@ static const struct {
         { BODY(PROBE_WALLS), check_nothing },
         { BODY(KEEP_DESCRIPTORS), check_keep_descriptors },
         { BODY(TAKE_PROCESS), check_take_process },
-        { BODY(UPDATE_LIMITS), check_update_limits },
         { BODY(READ_METERS), check_read_meters },
+        { BODY(UPDATE_LIMITS), check_update_limits },
 };
 
 static int check_body(const Hotcell__Runtime__V1__ToRuntime *message, struct failure *failure)

@@ -174,7 +174,7 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 
 static void find_missing(struct metering *metering, const struct cgroup_tree *cgroups)
 {
-        metering->missing = MISSING(TRAFFIC);
+        metering->missing = 0;
         if (cgroups->controllers[CGROUP_MEMORY].dialect == CGROUP_ABSENT)
                 metering->missing |= MISSING(MEMORY);
         else if (cgroups->n_parents && !cgroup_counts_peak(cgroups))

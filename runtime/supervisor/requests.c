@@ -434,8 +434,8 @@ static const struct {
         { BODY(LIST_SANDBOXES), handle_list_sandboxes },
         { BODY(PROBE_WALLS), handle_probe_walls },
         { BODY(TAKE_PROCESS), handle_take_process },
-        { BODY(UPDATE_LIMITS), handle_update_limits },
         { BODY(READ_METERS), handle_read_meters },
+        { BODY(UPDATE_LIMITS), handle_update_limits },
 };
 
 static void dispatch(struct supervisor *supervisor, struct ticket ticket,

@@ -173,12 +173,12 @@ static void on_frame(void *userdata, const struct kernel_frame *frame, bool is_t
 }
 
 /* It will never be ready; what to say about it comes with its end. */
-static void fail_start(struct kernel *kernel, enum cause cause)
+static void fail_start(struct kernel *kernel, enum start_failure failure)
 {
         if (kernel->end.failure.outcome)
                 return;
         kernel->end.failure.outcome = SESSION_E_KERNEL_FAILED;
-        kernel->end.failure_cause = cause;
+        kernel->end.failure_cause = outcome_of_start(failure)->cause;
 }
 
 static void break_protocol(struct context *context, const char *why)
@@ -191,7 +191,7 @@ static void break_protocol(struct context *context, const char *why)
         if (!kernel->end.protocol_error)
                 kernel->end.protocol_error = why;
         if (kernel->state == KERNEL_STARTING)
-                fail_start(kernel, CAUSE_KERNEL_PROTOCOL);
+                fail_start(kernel, START_PROTOCOL);
         kernel_kill(context);
 }
 
@@ -253,7 +253,7 @@ static void explain_failure(struct context *context)
         char how[64];
 
         last_words_print(&kernel->last_words, said);
-        if (end->oom)
+        if (outcome_start_failure(end) == START_OOM)
                 (void)snprintf(how, sizeof(how), "ran out of memory");
         else if (kernel->end.protocol_error)
                 (void)snprintf(how, sizeof(how), "broke its protocol");
@@ -303,7 +303,7 @@ static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userda
         kernel->end.failure = result_of(SESSION_E_KERNEL_FAILED,
                                         "The interpreter of context %s was not ready in time.",
                                         context->record.context_id);
-        kernel->end.failure_cause = CAUSE_LIMIT;
+        kernel->end.failure_cause = outcome_of_start(START_TOO_SLOW)->cause;
         kernel_kill(context);
         return 0;
 }
@@ -316,15 +316,22 @@ static int arm_start(struct context *context)
                            (uint64_t)MAX(usec, (int64_t)1), on_start_timeout, context);
 }
 
+static enum start_failure refusal_of(const struct session_result *result)
+{
+        if (result->outcome == SESSION_E_RUNTIME_UNAVAILABLE)
+                return START_RUNTIME_LOST;
+        return result->outcome == SESSION_E_HOST_EXHAUSTED || result->outcome == -ENOMEM
+                       ? START_NO_ROOM
+                       : START_REFUSED;
+}
+
 /* The runtime refused to start it, or could not be asked. */
 static void start_failed(struct context *context, const struct session_result *result)
 {
         context->kernel.end = (struct kernel_end){
                 .process.kind = PROCESS_END_NOT_STARTED,
                 .failure = *result,
-                .failure_cause = result->outcome == SESSION_E_RUNTIME_UNAVAILABLE
-                                         ? CAUSE_RUNTIME_LOST
-                                         : CAUSE_PROGRAM,
+                .failure_cause = outcome_of_start(refusal_of(result))->cause,
         };
         kernel_over(context);
 }
@@ -412,7 +419,7 @@ static void not_kept(struct context *context, const char *why)
                                                 "The interpreter of context %s cannot "
                                                 "be used: %s",
                                                 context->record.context_id, why);
-                kernel->end.failure_cause = CAUSE_LIMIT;
+                kernel->end.failure_cause = outcome_of_start(START_NO_ROOM)->cause;
         }
         if (execution)
                 execution_stop(execution, OUTCOME_KILLED, CAUSE_LIMIT, true);
@@ -496,7 +503,7 @@ static void on_process_started(struct context *context, struct runtime_fds *fds)
                 kernel->end.failure =
                         result_of(r, "The interpreter of context %s cannot be spoken to: %s.",
                                   context->record.context_id, strerror(-r));
-                kernel->end.failure_cause = CAUSE_PROGRAM;
+                kernel->end.failure_cause = outcome_of_start(START_NO_ROOM)->cause;
         }
         if (kernel->state == KERNEL_MISSED)
                 drain(context);
@@ -634,7 +641,7 @@ static void finish(struct context *context, const struct process_end *end)
                 return;
         kernel->end.process = *end;
         if (state == KERNEL_ASKED || state == KERNEL_STARTING)
-                fail_start(kernel, end->oom ? CAUSE_LIMIT : CAUSE_PROGRAM);
+                fail_start(kernel, outcome_start_failure(end));
         if (state == KERNEL_ASKED || state == KERNEL_UNWANTED)
                 kernel_enter(context, KERNEL_MISSED);
         else

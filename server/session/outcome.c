@@ -386,6 +386,29 @@ const struct sandbox_end_row *outcome_of_sandbox(enum sandbox_end end)
         return &sandbox_rows[end];
 }
 
+static const struct start_failure_row start_rows[] = {
+        [START_RUNTIME_LOST] = { "there was no runtime to ask, or it failed", CAUSE_RUNTIME_LOST },
+        [START_NO_ROOM] = { "the host had no room for it", CAUSE_LIMIT },
+        [START_REFUSED] = { "the runtime could not execute it", CAUSE_PROGRAM },
+        [START_TOO_SLOW] = { "it was not ready in time", CAUSE_LIMIT },
+        [START_PROTOCOL] = { "it broke its protocol, and was killed", CAUSE_KERNEL_PROTOCOL },
+        [START_OOM] = { "SIGKILL ended it, and the kernel killed something in its leaf for want of "
+                        "memory",
+                        CAUSE_LIMIT },
+        [START_ENDED] = { "it ended in any other way", CAUSE_PROGRAM },
+};
+static_assert(ARRAY_SIZE(start_rows) == _START_FAILURE_N, "every failure has a row");
+
+const struct start_failure_row *outcome_of_start(enum start_failure failure)
+{
+        return &start_rows[failure];
+}
+
+enum start_failure outcome_start_failure(const struct process_end *end)
+{
+        return end->oom && end->signal == SIGKILL ? START_OOM : START_ENDED;
+}
+
 static const char *const outcome_names[] = {
         [OUTCOME_NONE] = "",
         [OUTCOME_OK] = "OK",

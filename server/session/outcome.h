@@ -1,6 +1,7 @@
 /*
  * What an end means: from what the host saw to outcome, cause and a sentence. All that is decided
- * about ends is in two tables, of runs and of sandboxes, which docs/OUTCOMES.md shows.
+ * about ends is in tables, of runs, of sandboxes and of interpreters that never were ready, which
+ * docs/OUTCOMES.md shows.
  */
 #pragma once
 
@@ -92,6 +93,28 @@ struct sandbox_end_row {
 };
 
 const struct sandbox_end_row *outcome_of_sandbox(enum sandbox_end end);
+
+/* Why an interpreter never was ready: then what waits for it never runs. */
+enum start_failure {
+        START_RUNTIME_LOST, /* there was no runtime to ask, or it failed */
+        START_NO_ROOM,      /* the host has no room: memory, descriptors, numbers */
+        START_REFUSED,      /* the runtime refused it for any other reason */
+        START_TOO_SLOW,     /* its time was up */
+        START_PROTOCOL,     /* it broke its protocol, and was killed */
+        START_OOM,          /* SIGKILL ended it, and memory was short in its leaf */
+        START_ENDED,        /* it came to its end by itself */
+        _START_FAILURE_N,
+};
+
+struct start_failure_row {
+        const char *when;
+        enum cause cause;
+};
+
+const struct start_failure_row *outcome_of_start(enum start_failure failure);
+
+/* What an end is that came before it was ready. */
+enum start_failure outcome_start_failure(const struct process_end *end);
 
 /* The table of runs: the first row that fits holds. */
 enum evidence_match { MATCH_ANY, MATCH_YES, MATCH_NO };

@@ -120,5 +120,14 @@ int main(void)
                 "| what the host saw | cause | message |\n| --- | --- | --- |");
         for (unsigned i = 0; i < _SANDBOX_END_N; i++)
                 print_sandbox_row(outcome_of_sandbox((enum sandbox_end)i));
+        (void)puts(
+                "\n## Interpreters\n\n"
+                "When one never was ready, what waits for it is NOT_STARTED, and its message says why:\n\n"
+                "| why | cause |\n| --- | --- |");
+        for (unsigned i = 0; i < _START_FAILURE_N; i++) {
+                const struct start_failure_row *start = outcome_of_start((enum start_failure)i);
+
+                (void)printf("| %s | %s |\n", start->when, cause_name(start->cause));
+        }
         return 0;
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 
 # A figure may miss its bar, meet it, or have nothing to be held against.
 MET, MISSED, NOT_JUDGED = "met", "missed", "not judged"
@@ -25,6 +26,13 @@ def median(samples):
     ordered = sorted(samples)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def median_interval(samples, n_resamples=2000):
+    """(low, high): where 95 of 100 medians of as many samples would be, by resampling these. The same for the same samples."""
+    draw = random.Random(1)
+    medians = [median(draw.choices(samples, k=len(samples))) for _ in range(n_resamples)]
+    return quantile(medians, 0.025), quantile(medians, 0.975)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,21 @@ class Medians(unittest.TestCase):
         self.assertEqual(stats.median([9, 1, 5]), 5)
         self.assertEqual(stats.median([1, 2, 3, 10]), 2.5)
 
+    def test_interval_holds_the_median_and_little_else(self):
+        samples = [1 + (n % 100) / 100 for n in range(400)]
+        low, high = stats.median_interval(samples)
+        self.assertLess(low, stats.median(samples))
+        self.assertGreater(high, stats.median(samples))
+        self.assertLess(high - low, 0.12)
+        self.assertEqual((low, high), stats.median_interval(samples))
+
+    def test_interval_of_what_does_not_vary_is_that(self):
+        self.assertEqual(stats.median_interval([7] * 400), (7, 7))
+
+    def test_interval_of_a_difference_that_is_there_does_not_hold_none(self):
+        noise = [((n * 7919) % 401 - 200) / 2000 for n in range(400)]
+        self.assertGreater(stats.median_interval([1.02 + one for one in noise])[0], 1)
+
     def test_summary_has_all(self):
         summary = stats.Summary.of([10, 20, 30, 40])
         self.assertEqual((summary.n, summary.min, summary.max, summary.median, summary.mean), (4, 10, 40, 25, 25))

@@ -398,7 +398,7 @@ class Words(Case):
                 (("fuzz", "abc"), "fuzz takes whole seconds of at least 1, not 'abc'"),
                 (("fuzz", "0"), "fuzz takes whole seconds of at least 1, not '0'"),
                 (("fuzz", "1", "fuzz_two"), "there is no fuzzer 'fuzz_two'; there are: fuzz_one"),
-                (("test", "units"), "there is no part 'units' of the tests; there are: unit integration kernels security egress faults vm")):
+                (("test", "units"), "there is no part 'units' of the tests; there are: unit integration kernels security egress meter faults vm")):
             with self.subTest(words=words):
                 self.assertIn(said, self.dev(*words, code=1))
         self.assertFalse((self.folder / "build/build.ninja").exists())

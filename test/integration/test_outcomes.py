@@ -128,7 +128,8 @@ def signalled(number, **fields):
 
 
 KEPT, LOST = {"state_lost": False}, {"state_lost": True}
-OOM = signalled(9, like=r"^It ran out of memory: limit 256 MiB, peak 2\d\d MiB")
+VICTIM = r"; the kernel killed python3 \(pid \d+ on the host, \d+ MiB resident\)"
+OOM = signalled(9, like=rf"^It ran out of memory: limit 256 MiB, peak 2\d\d MiB({VICTIM})?\.$")
 
 CASES = [
     Case("runs to its end", "41", "OK", "PROGRAM", 0, fields=KEPT),
@@ -201,6 +202,8 @@ class Common(unittest.TestCase):
         cls.running = cls.enterClassContext(daemons.Daemons(server_arguments=[*LADDER, "--tcp=127.0.0.1:0"]))
         cls.client = cls.enterClassContext(stubs.Client(cls.running.target))
         cls.tellers = endings.Tellers(cls.running, cls.client)
+        info = cls.client.server.GetServerInfo(stubs.server_service.GetServerInfoRequest(), timeout=endings.SECONDS)
+        cls.names_victims = info.metering.programs
 
     def cause_one(self, case):
         run = Run(self.running.target, ("run", *SMALL, *case.words), case.code)
@@ -210,6 +213,8 @@ class Common(unittest.TestCase):
             streamed = tell(self.tellers, case.name, run, {"outcome": case.outcome, "cause": case.cause, **case.fields}, case.exit,
                             case.sandbox_cause)
             self.assertTrue(streamed, "the stream had no end")
+            if case.fields is OOM and self.names_victims:
+                self.assertRegex(streamed["message"], VICTIM)
             if case.stdout is not None:
                 self.assertEqual(run.stdout, case.stdout)
         finally:

@@ -116,9 +116,6 @@ class Tellers:
         with contextlib.closing(sqlite3.connect(f"file:{self.running.state}/hotcell.db?mode=ro", uri=True)) as database:
             return database.execute(query, values).fetchall()
 
-    def has_ledger(self):
-        return bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = 'usage_records'"))
-
     def get_execution(self, execution_id):
         message = execution_service.GetExecutionRequest(execution_id=execution_id)
         return self.client.executions.GetExecution(message, timeout=SECONDS, wait_for_ready=True).execution
@@ -135,9 +132,7 @@ class Tellers:
 
         return daemons.wait_until(is_over, "its end")
 
-    def ledger_row(self, execution_id):
-        if not self.has_ledger():
-            return "-"
+    def ledger_rows(self, execution_id):
         return [(execution.Outcome.Name(outcome).removeprefix("OUTCOME_"), execution.Cause.Name(cause).removeprefix("CAUSE_"))
                 for outcome, cause in self.rows("SELECT outcome, cause FROM usage_records WHERE execution_id = ?", execution_id)]
 
@@ -160,9 +155,9 @@ class Tellers:
             assert not differing, f"the stream says {streamed}, GetExecution {told}"
         row = self.told_by_row(execution_id)
         assert row == told, f"the row says {row}, GetExecution {told}"
-        ledger = self.ledger_row(execution_id)
-        assert ledger in ("-", [(told["outcome"], told["cause"])]), f"the ledger says {ledger}, GetExecution {told}"
-        return ledger if ledger == "-" else "/".join(ledger[0])
+        ledger = self.ledger_rows(execution_id)
+        assert ledger == [(told["outcome"], told["cause"])], f"the ledger says {ledger}, GetExecution {told}"
+        return "/".join(ledger[0])
 
     def told_by_row(self, execution_id):
         """None while it is not over."""
@@ -199,9 +194,8 @@ class Tellers:
         assert found.end_message.endswith("."), found
         row = self.rows("SELECT state, end_cause, end_time_usec FROM sandboxes WHERE sandbox_id = ?", sandbox_id)
         assert row == [(4, found.end_cause, found.end_time.ToMicroseconds())], row
-        if self.has_ledger():
-            ledger = self.rows("SELECT cause FROM usage_records WHERE sandbox_id = ? AND type = 3", sandbox_id)
-            assert ledger == [(found.end_cause,)], f"the ledger's row of its end says {ledger}: {found}"
+        ledger = self.rows("SELECT cause FROM usage_records WHERE sandbox_id = ? AND type = 3", sandbox_id)
+        assert ledger == [(found.end_cause,)], f"the ledger's row of its end says {ledger}: {found}"
 
 
 class Table:

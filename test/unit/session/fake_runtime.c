@@ -396,6 +396,11 @@ void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept)
                 abort();
 }
 
+size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime)
+{
+        return runtime->n_read_meters;
+}
+
 uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime)
 {
         return runtime->memory_bytes;
@@ -404,11 +409,6 @@ uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime)
 size_t fake_runtime_n_limits(const struct fake_runtime *runtime)
 {
         return runtime->n_limits;
-}
-
-size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime)
-{
-        return runtime->n_read_meters;
 }
 
 size_t fake_runtime_n_started(const struct fake_runtime *runtime)

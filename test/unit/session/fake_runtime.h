@@ -69,13 +69,13 @@ void fake_runtime_end_sandbox(struct fake_runtime *runtime, const char *sandbox_
 void fake_runtime_add_sandbox(struct fake_runtime *runtime, const char *sandbox_id,
                               const char *process_id);
 
-/* Of the limits that it was asked to put in force last, and did; and how often it was asked. */
-uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime);
-size_t fake_runtime_n_limits(const struct fake_runtime *runtime);
-
 /* Something is short in it. */
 void fake_runtime_press(struct fake_runtime *runtime, const char *sandbox_id, int kind,
                         uint64_t used, uint64_t limit);
+
+/* Of the limits that it was asked to put in force last, and did; and how often it was asked. */
+uint64_t fake_runtime_memory_bytes(const struct fake_runtime *runtime);
+size_t fake_runtime_n_limits(const struct fake_runtime *runtime);
 
 size_t fake_runtime_n_sandboxes(const struct fake_runtime *runtime);
 size_t fake_runtime_n_processes(const struct fake_runtime *runtime); /* unacknowledged too */

@@ -58,9 +58,9 @@ struct fake_runtime {
         LIST_HEAD(, held) held;
         size_t n_started;
         size_t n_created;
+        size_t n_read_meters;
         size_t n_limits;
         uint64_t memory_bytes;
-        size_t n_read_meters;
         uint64_t cpu_usec;
 };
 

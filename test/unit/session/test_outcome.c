@@ -356,6 +356,28 @@ START_TEST(the_ends_of_sandboxes_have_causes)
 }
 END_TEST
 
+START_TEST(an_interpreter_that_never_was_ready_has_a_cause)
+{
+        static const enum cause causes[] = {
+                [START_RUNTIME_LOST] = CAUSE_RUNTIME_LOST,
+                [START_NO_ROOM] = CAUSE_LIMIT,
+                [START_REFUSED] = CAUSE_PROGRAM,
+                [START_TOO_SLOW] = CAUSE_LIMIT,
+                [START_PROTOCOL] = CAUSE_KERNEL_PROTOCOL,
+                [START_OOM] = CAUSE_LIMIT,
+                [START_ENDED] = CAUSE_PROGRAM,
+        };
+        const struct process_end killed = { .oom = true, .signal = SIGKILL };
+        const struct process_end exited = { .oom = true, .exit_code = 1 };
+
+        static_assert(ARRAY_SIZE(causes) == _START_FAILURE_N, "all of them");
+        for (unsigned i = 0; i < _START_FAILURE_N; i++)
+                ck_assert_int_eq(outcome_of_start((enum start_failure)i)->cause, causes[i]);
+        ck_assert_int_eq(outcome_start_failure(&killed), START_OOM);
+        ck_assert_int_eq(outcome_start_failure(&exited), START_ENDED);
+}
+END_TEST
+
 START_TEST(the_page_is_written_from_the_table)
 {
         _cleanup_(fclosep) FILE *document = fopen(getenv("HOTCELL_OUTCOMES_MD"), "re");
@@ -384,6 +406,7 @@ int main(void)
                 &codes_and_signals_are_told,
                 &a_process_is_evidence_as_it_was_seen,
                 &the_ends_of_sandboxes_have_causes,
+                &an_interpreter_that_never_was_ready_has_a_cause,
                 &the_page_is_written_from_the_table,
         };
         const TTest *all[ARRAY_SIZE(tests)];
