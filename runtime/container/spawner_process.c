@@ -143,9 +143,9 @@ static int collect_strings(struct spawn *spawn, size_t text_size)
         return 0;
 }
 
-static int carry_out(const struct spawn_workshop *workshop, size_t n_packet, const int *fds,
-                     size_t n_fds, struct spawn_answer *ret_answer,
-                     int ret_fds[static SPAWN_ANSWER_FDS_MAX])
+static void carry_out(const struct spawn_workshop *workshop, size_t n_packet, const int *fds,
+                      size_t n_fds, struct spawn_answer *ret_answer,
+                      int ret_fds[static SPAWN_ANSWER_FDS_MAX])
 {
         struct spawn spawn = {
                 .workshop = workshop,
@@ -174,7 +174,6 @@ static int carry_out(const struct spawn_workshop *workshop, size_t n_packet, con
         (void)close_fd(spawn.user_namespace_fd);
         (void)close_fd(spawn.root_fd);
         (void)close_fd(spawn.scratch_fd);
-        return r;
 }
 
 /* Its only children are killed holders of user namespaces: this does not wait long, and nobody
@@ -207,7 +206,7 @@ static int serve(const struct spawn_workshop *workshop)
                 answer.failure = (struct spawn_failure){ .error_number = EMFILE,
                                                          .step = "read the request" };
         else
-                r = carry_out(workshop, n_packet, fds, n_fds, &answer, answer_fds);
+                carry_out(workshop, n_packet, fds, n_fds, &answer, answer_fds);
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);
         while (n_answer_fds < ARRAY_SIZE(answer_fds) && answer_fds[n_answer_fds] >= 0)

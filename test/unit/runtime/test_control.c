@@ -31,6 +31,7 @@ struct samples {
         Hotcell__Runtime__V1__ListSandboxes list;
         Hotcell__Runtime__V1__ProbeWalls probe;
         Hotcell__Runtime__V1__ReadMeters meters;
+        Hotcell__Runtime__V1__UpdateLimits update;
 };
 
 static struct samples samples;
@@ -93,6 +94,9 @@ static void init_samples(void)
         hotcell__runtime__v1__list_sandboxes__init(&samples.list);
         hotcell__runtime__v1__probe_walls__init(&samples.probe);
         hotcell__runtime__v1__read_meters__init(&samples.meters);
+        hotcell__runtime__v1__update_limits__init(&samples.update);
+        samples.update.sandbox_id = text("sbx-a");
+        samples.update.limits = &samples.limits;
 }
 
 /* The union of bodies is pointers only, so any of them sets it. */
@@ -112,6 +116,7 @@ static const struct {
         { BODY(LIST_SANDBOXES), &samples.list },
         { BODY(PROBE_WALLS), &samples.probe },
         { BODY(READ_METERS), &samples.meters },
+        { BODY(UPDATE_LIMITS), &samples.update },
 };
 
 static int decode(Hotcell__Runtime__V1__ToRuntime__BodyCase body, uint64_t number,
@@ -229,6 +234,8 @@ START_TEST(bad_ids_are_refused)
                 expect_refused(BODY(TAKE_PROCESS), "process_id");
                 samples.read.sandbox_id = text(bad[i]);
                 expect_refused(BODY(READ_USAGE), "sandbox_id");
+                samples.update.sandbox_id = text(bad[i]);
+                expect_refused(BODY(UPDATE_LIMITS), "sandbox_id");
                 samples.create.hostname = text(bad[i]);
                 expect_refused(BODY(CREATE_SANDBOX), "hostname");
         }
@@ -297,6 +304,16 @@ START_TEST(limits_out_of_range_are_refused)
         expect_refused(BODY(CREATE_SANDBOX), "limits.disk_bytes");
         samples.limits.disk_bytes = UINT64_MAX;
         expect_refused(BODY(CREATE_SANDBOX), "limits.disk_bytes");
+        samples.limits.cpu_weight = CONTROL_CPU_WEIGHT_MAX + 1;
+        expect_refused(BODY(CREATE_SANDBOX), "limits.cpu_weight");
+        samples.limits.disk_inodes = UINT64_MAX;
+        expect_refused(BODY(CREATE_SANDBOX), "limits.disk_inodes");
+        samples.limits.io_bytes_per_second = UINT64_MAX;
+        expect_refused(BODY(CREATE_SANDBOX), "limits.io_bytes_per_second");
+        samples.update.limits = NULL;
+        expect_refused(BODY(UPDATE_LIMITS), "limits");
+        samples.limits.memory_bytes = 64 << 20;
+        expect_refused(BODY(UPDATE_LIMITS), "limits.memory_bytes");
 }
 END_TEST
 
