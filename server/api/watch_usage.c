@@ -105,6 +105,15 @@ static void convert_executions(struct arena *arena, const struct sandbox_now *no
         }
 }
 
+static void convert_pressures(struct arena *arena, const struct sandbox_now *now,
+                              Hotcell__V1__SandboxUsageNow *message)
+{
+        message->pressures = arena_new_array(arena, Hotcell__V1__Pressure *, now->n_pressures);
+        for (size_t i = 0; message->pressures && i < now->n_pressures; i++)
+                message->pressures[message->n_pressures++] =
+                        convert_pressure(arena, &now->pressures[i]);
+}
+
 static Hotcell__V1__SandboxUsageNow *convert_now(struct arena *arena, const struct sandbox_now *now)
 {
         Hotcell__V1__SandboxUsageNow *message = arena_new(arena, Hotcell__V1__SandboxUsageNow);
@@ -119,6 +128,7 @@ static Hotcell__V1__SandboxUsageNow *convert_now(struct arena *arena, const stru
         if (now->is_measured)
                 message->usage = convert_sandbox_usage(arena, &now->usage);
         convert_executions(arena, now, message);
+        convert_pressures(arena, now, message);
         return message;
 }
 

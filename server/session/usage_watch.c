@@ -246,6 +246,7 @@ static void describe(const struct session *session, const struct sandbox *sandbo
         const struct context *context;
 
         *ret_now = (struct sandbox_now){ .record = &sandbox->record };
+        ret_now->n_pressures = sandbox_pressures(sandbox, ret_now->pressures);
         ret_now->is_measured = sandbox->now.number == measuring->number;
         if (!ret_now->is_measured)
                 return;

@@ -13,10 +13,9 @@
 #include <systemd/sd-event.h>
 
 #include "runtime/base/cleanup.h"
+#include "server/session/session.h"
 #include "server/session/usage.h"
 #include "server/store/records.h"
-
-struct session;
 
 struct usage_watch;
 
@@ -71,6 +70,8 @@ struct sandbox_now {
         struct sandbox_usage usage;
         struct execution_now executions[USAGE_EXECUTIONS_MAX];
         size_t n_executions;
+        struct sandbox_pressure pressures[_PRESSURE_KIND_N]; /* that were told lately */
+        size_t n_pressures;
 };
 
 /* Tells @on_sandbox of each sandbox that is watched, by id, as last measured. Text is good until

@@ -185,6 +185,10 @@ int __wrap_usage_watch_each(const struct usage_watch *watch,
                         .processes = 6,
                         .total = { .cpu_usec = INT64_MAX / 2, .memory_peak_bytes = INT64_MAX },
                 };
+                now.pressures[0] = (struct sandbox_pressure){
+                        .kind = PRESSURE_PROCESSES, .used = 250, .limit = 256, .time_usec = 1
+                };
+                now.n_pressures = 1;
                 for (unsigned j = 0; j < played.n_executions; j++) {
                         now.executions[now.n_executions++] = (struct execution_now){
                                 .execution_id = "exe-aaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -332,6 +336,10 @@ START_TEST(a_measurement_is_told_and_the_next_one_asked_for_when_it_is_out)
         ck_assert_int_eq(now->usage->processes, 6);
         ck_assert_int_eq(now->usage->total->memory_peak_bytes, INT64_MAX);
         ck_assert_int_eq(now->limits->memory_bytes, 1 << 30);
+        ck_assert_uint_eq(now->n_pressures, 1);
+        ck_assert_int_eq(now->pressures[0]->kind,
+                         HOTCELL__V1__PRESSURE_KIND__PRESSURE_KIND_PROCESSES);
+        ck_assert_int_eq(now->pressures[0]->used, 250);
         ck_assert_int_eq(now->executions[0]->usage->cpu_time->seconds, 1);
         ck_assert_int_eq(now->executions[0]->memory_bytes, INT64_MAX);
         end(call);
