@@ -106,6 +106,15 @@ static void print_cpu(const Hotcell__V1__Usage *sums)
                                                     sums->throttled_periods));
 }
 
+static bool is_measured(const Hotcell__V1__Usage *usage, const char *field)
+{
+        for (size_t i = 0; i < usage->n_missing; i++) {
+                if (strcmp(usage->missing[i], field) == 0)
+                        return false;
+        }
+        return true;
+}
+
 static void print_memory(const Hotcell__V1__Usage *sums)
 {
         print_pair("Memory",
@@ -125,8 +134,10 @@ static void print_sums(const Hotcell__V1__GetUsageResponse *answer)
         print_pair("Time", format_text("%.1f s", message_seconds(sums->wall_time)));
         print_cpu(sums);
         print_memory(sums);
-        print_pair("Network", format_text("%s sent, %s received", show_bytes(sums->sent_bytes),
-                                          show_bytes(sums->received_bytes)));
+        if (is_measured(sums, "sent_bytes") || sums->sent_bytes + sums->received_bytes > 0)
+                print_pair("Network",
+                           format_text("%s sent, %s received", show_bytes(sums->sent_bytes),
+                                       show_bytes(sums->received_bytes)));
         print_pair("Output", format_text("%s", show_bytes(sums->stdout_bytes + sums->stderr_bytes +
                                                           sums->rich_bytes)));
         if (sums->n_missing > 0)
