@@ -55,7 +55,7 @@ static void keep_last(struct usage_sum *sum, Hotcell__V1__GetUsageResponse *answ
         for (size_t i = 0; i < answer->n_records; i++) {
                 if (sum->n_last == sum->n_max && sum->n_max > 0) {
                         message_free(sum->last[0]);
-                        memmove(sum->last, sum->last + 1, (sum->n_max - 1) * sizeof(*sum->last));
+                        memmove(sum->last, sum->last + 1, (sum->n_max - 1) * sizeof(void *));
                         sum->n_last--;
                 }
                 if (sum->n_last < sum->n_max)
@@ -239,7 +239,7 @@ static int show(const struct usage_options *options, const struct usage_filter *
         if (r)
                 return r;
         ask->destinations = options->destinations;
-        sum.last = allocate(sum.n_max, sizeof(*sum.last));
+        sum.last = allocate(sum.n_max, sizeof(void *));
         r = read_all(client, ask, &sum);
         if (r == 0 && options->format != OUTPUT_TEXT) {
                 print_json((enum output_format)options->format, &sum);
