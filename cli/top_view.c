@@ -46,7 +46,7 @@ find_sandbox(const Hotcell__V1__WatchUsageResponse *message, const Hotcell__V1__
 {
         Hotcell__V1__SandboxUsageNow **found;
 
-        if (!message)
+        if (!message || message->n_sandboxes == 0)
                 return NULL;
         found = bsearch(&of, message->sandboxes, message->n_sandboxes, sizeof(void *), compare_ids);
         return found ? *found : NULL;
@@ -173,7 +173,9 @@ bool top_view_take(struct top_view *view, Hotcell__V1__WatchUsageResponse *messa
         }
         if (!is_last)
                 return false;
-        qsort(view->coming->sandboxes, view->coming->n_sandboxes, sizeof(void *), compare_ids);
+        if (view->coming->n_sandboxes > 0)
+                qsort(view->coming->sandboxes, view->coming->n_sandboxes, sizeof(void *),
+                      compare_ids);
         if (view->is_paused) {
                 message_free(view->held);
                 view->held = take(view->coming);

@@ -168,7 +168,7 @@ int __wrap_usage_watch_each(const struct usage_watch *watch,
                             void (*on_sandbox)(void *userdata, const struct sandbox_now *now),
                             void *userdata)
 {
-        static struct sandbox_record records[5000];
+        static struct sandbox_record records[2000];
         static struct sandbox_now now;
 
         (void)watch;
@@ -194,7 +194,7 @@ int __wrap_usage_watch_each(const struct usage_watch *watch,
                                 .execution_id = "exe-aaaaaaaaaaaaaaaaaaaaaaaaaa",
                                 .context_id = "ctx-aaaaaaaaaaaaaaaaaaaaaaaaaa",
                                 .memory_bytes = INT64_MAX,
-                                .usage = { .cpu_usec = 1500000, .missing = ~0U },
+                                .usage = { .cpu_usec = 1200000, .missing = ~0U },
                         };
                 }
                 on_sandbox(userdata, &now);
@@ -375,7 +375,7 @@ START_TEST(many_sandboxes_are_told_in_messages_that_are_small_enough)
         struct api_call *call = ask("", -1);
         unsigned n = 0;
 
-        played.n_sandboxes = 5000;
+        played.n_sandboxes = 2000;
         played.n_executions = USAGE_EXECUTIONS_MAX;
         played.on_measured(played.userdata);
         while (client.last->more) {
@@ -383,7 +383,7 @@ START_TEST(many_sandboxes_are_told_in_messages_that_are_small_enough)
                 go_out(call);
                 ck_assert_uint_eq(client.n_messages, ++n + 1);
         }
-        ck_assert_uint_eq(client.n_sandboxes, 5000);
+        ck_assert_uint_eq(client.n_sandboxes, 2000);
         ck_assert_uint_gt(client.n_messages, 5);
         ck_assert_uint_lt(client.largest, 1 << 20);
         go_out(call);
@@ -396,7 +396,7 @@ START_TEST(who_leaves_in_the_middle_leaves_nothing)
 {
         struct api_call *call = ask("", -1);
 
-        played.n_sandboxes = 5000;
+        played.n_sandboxes = 2000;
         played.on_measured(played.userdata);
         ck_assert(client.last->more);
         end(call);
