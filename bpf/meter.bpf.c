@@ -148,10 +148,11 @@ static __always_inline struct meter_slot *slot_of(const struct meter_running *ru
 static __always_inline __s64 plain_pages(const struct mm_struct *mm)
 {
         const struct mm_struct___plain *plain = (const void *)mm;
+        __s64 counts[4] = { 0 };
 
-        return plain->rss_stat.count[MM_FILEPAGES].counter +
-               plain->rss_stat.count[MM_ANONPAGES].counter +
-               plain->rss_stat.count[MM_SHMEMPAGES].counter;
+        /* All at once: the verifier of Linux 6.1 does not follow arrays of atomic_long_t. */
+        (void)bpf_core_read(counts, sizeof(counts), &plain->rss_stat.count);
+        return counts[MM_FILEPAGES] + counts[MM_ANONPAGES] + counts[MM_SHMEMPAGES];
 }
 
 static __always_inline bool is_plain(const struct mm_struct *mm)
