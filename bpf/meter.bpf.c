@@ -145,27 +145,31 @@ static __always_inline struct meter_slot *slot_of(const struct meter_running *ru
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static __always_inline __s64 plain_pages(const struct mm_struct *mm)
-{
-        const struct mm_struct___plain *plain = (const void *)mm;
-        __s64 counts[4] = { 0 };
-
-        /* All at once: the verifier of Linux 6.1 does not follow arrays of atomic_long_t. */
-        (void)bpf_core_read(counts, sizeof(counts), &plain->rss_stat.count);
-        return counts[MM_FILEPAGES] + counts[MM_ANONPAGES] + counts[MM_SHMEMPAGES];
-}
-
 static __always_inline bool is_plain(const struct mm_struct *mm)
 {
         return bpf_core_field_exists(((const struct mm_struct___plain *)mm)->rss_stat.count);
 }
 
+/* Its verifier does not follow a typedef in an array. */
+static __always_inline __s64 plain_pages(const struct mm_struct *mm)
+{
+        const struct mm_struct___plain *plain = (const void *)mm;
+        __s64 counts[4] = { 0 };
+
+        (void)bpf_core_read(counts, sizeof(counts), &plain->rss_stat.count);
+        return counts[MM_FILEPAGES] + counts[MM_ANONPAGES] + counts[MM_SHMEMPAGES];
+}
+
+static __always_inline __s64 counted_pages(const struct mm_struct *mm)
+{
+        return mm->rss_stat[MM_FILEPAGES].count + mm->rss_stat[MM_ANONPAGES].count +
+               mm->rss_stat[MM_SHMEMPAGES].count;
+}
+
 /* What CPUs have added up. */
 static __always_inline __s64 seen_pages(const struct mm_struct *mm)
 {
-        return is_plain(mm) ? plain_pages(mm)
-                            : mm->rss_stat[MM_FILEPAGES].count + mm->rss_stat[MM_ANONPAGES].count +
-                                      mm->rss_stat[MM_SHMEMPAGES].count;
+        return is_plain(mm) ? plain_pages(mm) : counted_pages(mm);
 }
 
 static __always_inline __s64 part(const __s32 *counters, __u64 offset)

@@ -47,7 +47,7 @@ static bool fill_part(struct part *part, struct sandbox *sandbox)
         struct process *process;
         struct process *following;
 
-        if (sandbox->state != SANDBOX_RUNNING || sandbox_read_usage(sandbox, &part->usage))
+        if (sandbox->state != SANDBOX_RUNNING)
                 return false;
         hotcell__runtime__v1__sandbox_meters__init(&part->message);
         part->n_processes = 0;
@@ -58,6 +58,9 @@ static bool fill_part(struct part *part, struct sandbox *sandbox)
                 if (process->state == PROCESS_RUNNING)
                         add_process(part, process);
         }
+        /* Last, so that it is no less than its processes. */
+        if (sandbox_read_usage(sandbox, &part->usage))
+                return false;
         part->message.sandbox_id = sandbox->id;
         part->message.usage = &part->usage.usage;
         part->message.processes = part->pointers;

@@ -26,6 +26,7 @@ enum {
 };
 
 static const uint64_t second_nsec = 1000000000;
+static const uint64_t century_nsec = 3155760000ULL * 1000000000;
 
 static struct meter_world w;
 
@@ -320,9 +321,11 @@ END_TEST
 START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
 {
         uint64_t deadline_msec = clock_monotonic_msec() + PATIENCE_MSEC;
-        pid_t pid = leaf_start(&w.leaves[0], spin_alone, &second_nsec);
+        pid_t pid = leaf_start(&w.leaves[0], spin_on_first_cpu, &century_nsec);
         int r;
 
+        /* Who looks must not take its CPU. */
+        ck_assert_int_eq(stay_on(1), 0);
         while (!world_read(&w, 0).is_running)
                 ck_assert_uint_lt(clock_monotonic_msec(), deadline_msec);
         meter_release_slot(w.meter, w.slots[0]);
@@ -334,7 +337,8 @@ START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
                 ck_assert_uint_lt(clock_monotonic_msec(), deadline_msec);
         } while (r == METER_E_FULL);
         ck_assert_int_eq(r, 0);
-        ck_assert_int_eq(leaf_wait(pid), 0);
+        ck_assert_int_eq(kill(pid, SIGKILL), 0);
+        ck_assert(WIFSIGNALED(leaf_wait(pid)));
         ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
         ck_assert_uint_eq(world_read(&w, 1).n_switches, 0);
         ck_assert_uint_eq(world_read(&w, 1).rss_peak_bytes, 0);

@@ -293,7 +293,8 @@ START_TEST(throttling_is_told)
         answer = peer_ask(&peer, request);
         ck_assert_int_eq(answer.message->body_case, ANSWER(SANDBOX_CREATED));
         answer_deinit(&answer);
-        event = peer_run(&peer, "sbx-a", "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done", output);
+        event = peer_run(&peer, "sbx-a", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done",
+                         output);
         ck_assert(!misses(event->process_ended->usage, PART(THROTTLED)));
         ck_assert_uint_gt(event->process_ended->usage->n_throttled, 0);
         ck_assert_uint_gt(event->process_ended->usage->throttled_usec, 0);

@@ -34,6 +34,8 @@ SECTIONS = {
     "egress_direct": "test/bpf/test_direct",
     "egress_direct_packets": "test/bpf/test_direct_packets",
     "egress_table": "test/egress/test_table.py",
+    "meter": "test/bpf/test_meter",
+    "runtime-meters": "test/supervisor/test_meters",
     "runtime-start": "test/supervisor/test_start",
     "runtime-daemon": "test/supervisor/test_daemon",
     "pure_v2": "test/vm/test_pure_v2.py",
