@@ -9,6 +9,7 @@ import sys
 import unittest
 
 import measured
+import stubs
 import workloads
 from measured import MIB, usec
 from workloads import place
@@ -93,3 +94,15 @@ class Table(workloads.Case):
             both = list(pool.map(lambda context_id: workloads.Measured(self.sandbox, context_id, "measured(spin, 1)"), contexts))
         for number, done in enumerate(both, 1):
             self.check(f"contended: spin 1 s, {number} of 2", done)
+
+
+class Server(unittest.TestCase):
+    def test_the_server_says_how_it_measures(self):
+        metering = place.client.server.GetServerInfo(stubs.server_service.GetServerInfoRequest(), timeout=60).metering
+        self.assertEqual(metering.programs, place.has_programs, metering.detail)
+        self.assertEqual(bool(metering.detail), not place.has_programs)
+        self.assertEqual(set(metering.missing) & (measured.BY_PROGRAMS - {"run_queue_wait"}),
+                         set() if place.has_programs else measured.BY_PROGRAMS - {"run_queue_wait"})
+        if place.has_programs:
+            self.assertEqual(metering.slots_refused, 0)
+            self.assertGreater(metering.slots, 0)
