@@ -411,7 +411,9 @@ class Own(Alone):
     def test_a_runtime_that_is_killed_with_its_server(self):
         self.begin()
         run = self.start(SLEEP)
+        server = self.running.server_pid()
         self.running.kill()
+        wait_until(lambda: not os.path.exists(f"/proc/{server}"), "hotcelld is gone, too")
         self.running.start()
         self.tell("runtime killed, and so its server", run, "LOST", "RUNTIME_LOST", EXIT_OURS, "RUNTIME_LOST", state_lost=True)
 
