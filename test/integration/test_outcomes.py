@@ -169,9 +169,6 @@ CASES = [
     Case("killed by a client", SLEEP, "KILLED", "CLIENT", 137, fields=signalled(9), act=interrupt(KILL)),
     Case("interrupted", SLEEP, "INTERRUPTED", "CLIENT", 130, fields=KEPT, act=interrupt(INTERRUPT)),
     Case("interrupted, SIGINT ignored", DEAF, "KILLED", "CLIENT", 137, fields=signalled(9), act=interrupt(INTERRUPT)),
-    Case("interrupted, then OOM",
-         f"try:\n    import time; print('begun', flush=True); time.sleep(600)\nexcept KeyboardInterrupt:\n    x = {HOG}",
-         "OOM", "LIMIT", 137, fields=OOM, act=interrupt(INTERRUPT)),
     Case("its sandbox is deleted", SLEEP, "SANDBOX_ENDED", "CLIENT", 125, fields=LOST, act=delete_sandbox, sandbox_cause="CLIENT"),
     Case("its context is deleted", SLEEP, "KILLED", "CLIENT", 137, fields=signalled(9), act=delete_context),
     Case("its context is restarted", SLEEP, "KILLED", "CLIENT", 137, fields=signalled(9), act=restart_context),
@@ -321,8 +318,8 @@ class Common(unittest.TestCase):
 class Alone(unittest.TestCase):
     """Each with daemons of its own."""
 
-    def begin(self, *arguments, kind=daemons.Daemons, **options):
-        self.running = self.enterContext(kind(server_arguments=[*LADDER, *arguments], **options))
+    def begin(self, *arguments, kind=daemons.Daemons, ladder=LADDER, **options):
+        self.running = self.enterContext(kind(server_arguments=[*ladder, *arguments], **options))
         self.client = self.enterContext(stubs.Client(self.running.target))
         self.tellers = endings.Tellers(self.running, self.client)
 
@@ -414,9 +411,17 @@ class Own(Alone):
     def test_a_runtime_that_is_killed_with_its_server(self):
         self.begin()
         run = self.start(SLEEP)
+        server = self.running.server_pid()
         self.running.kill()
+        wait_until(lambda: not os.path.exists(f"/proc/{server}"), "hotcelld is gone, too")
         self.running.start()
         self.tell("runtime killed, and so its server", run, "LOST", "RUNTIME_LOST", EXIT_OURS, "RUNTIME_LOST", state_lost=True)
+
+    def test_an_interrupt_that_ends_in_want_of_memory(self):
+        self.begin(ladder=["--interrupt-kill-after=600s"])  # it takes as long as it takes
+        run = self.start(f"try:\n    import time; print('begun', flush=True); time.sleep(600)\nexcept KeyboardInterrupt:\n    x = {HOG}")
+        interrupt(INTERRUPT)(self.tellers, run)
+        tell(self.tellers, "interrupted, then OOM", run, {"outcome": "OOM", "cause": "LIMIT", **OOM}, 137, "PROGRAM")
 
     def test_a_stop(self):
         self.begin()
