@@ -55,7 +55,7 @@ static void keep_last(struct usage_sum *sum, Hotcell__V1__GetUsageResponse *answ
         for (size_t i = 0; i < answer->n_records; i++) {
                 if (sum->n_last == sum->n_max && sum->n_max > 0) {
                         message_free(sum->last[0]);
-                        memmove(sum->last, sum->last + 1, (sum->n_max - 1) * sizeof(*sum->last));
+                        memmove(sum->last, sum->last + 1, (sum->n_max - 1) * sizeof(void *));
                         sum->n_last--;
                 }
                 if (sum->n_last < sum->n_max)
@@ -106,6 +106,15 @@ static void print_cpu(const Hotcell__V1__Usage *sums)
                                                     sums->throttled_periods));
 }
 
+static bool is_measured(const Hotcell__V1__Usage *usage, const char *field)
+{
+        for (size_t i = 0; i < usage->n_missing; i++) {
+                if (strcmp(usage->missing[i], field) == 0)
+                        return false;
+        }
+        return true;
+}
+
 static void print_memory(const Hotcell__V1__Usage *sums)
 {
         print_pair("Memory",
@@ -125,8 +134,10 @@ static void print_sums(const Hotcell__V1__GetUsageResponse *answer)
         print_pair("Time", format_text("%.1f s", message_seconds(sums->wall_time)));
         print_cpu(sums);
         print_memory(sums);
-        print_pair("Network", format_text("%s sent, %s received", show_bytes(sums->sent_bytes),
-                                          show_bytes(sums->received_bytes)));
+        if (is_measured(sums, "sent_bytes") || sums->sent_bytes + sums->received_bytes > 0)
+                print_pair("Network",
+                           format_text("%s sent, %s received", show_bytes(sums->sent_bytes),
+                                       show_bytes(sums->received_bytes)));
         print_pair("Output", format_text("%s", show_bytes(sums->stdout_bytes + sums->stderr_bytes +
                                                           sums->rich_bytes)));
         if (sums->n_missing > 0)
@@ -228,7 +239,7 @@ static int show(const struct usage_options *options, const struct usage_filter *
         if (r)
                 return r;
         ask->destinations = options->destinations;
-        sum.last = allocate(sum.n_max, sizeof(*sum.last));
+        sum.last = allocate(sum.n_max, sizeof(void *));
         r = read_all(client, ask, &sum);
         if (r == 0 && options->format != OUTPUT_TEXT) {
                 print_json((enum output_format)options->format, &sum);

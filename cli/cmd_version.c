@@ -1,5 +1,6 @@
 /* version: of the client, and when it can be reached, of the server with what it offers. */
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "hotcell/v1/server_service.pb-c.h"
@@ -29,6 +30,11 @@ static void print_limits(const char *what, const Hotcell__V1__SandboxLimits *lim
         (void)printf("  %s: memory %s, cpus %.3g, processes %d, disk %s, open files %d", what,
                      show_bytes(limits->memory_bytes), limits->cpu_millis / 1000.0,
                      limits->processes, show_bytes(limits->disk_bytes), limits->open_files);
+        if (limits->cpu_weight > 0) /* an older server says nothing of these */
+                (void)printf(", cpu weight %d, inodes %" PRId64, limits->cpu_weight,
+                             limits->disk_inodes);
+        if (limits->io_bytes_per_second > 0)
+                (void)printf(", io %s a second", show_bytes(limits->io_bytes_per_second));
         if (limits->execution)
                 (void)printf(", output %s", show_bytes(limits->execution->output_bytes));
         (void)printf("\n");

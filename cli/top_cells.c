@@ -47,6 +47,12 @@ static void show_traffic(double value, const struct top_rates *rates,
                 show_nothing(ret_text);
 }
 
+static void make_lower(char *text)
+{
+        for (; *text; text++)
+                *text = (char)tolower((unsigned char)*text);
+}
+
 /* What it is doing when that is not to run, else for how long it is there. */
 static void show_age(const struct top_sandbox *sandbox, const Hotcell__V1__Usage *usage,
                      char ret_text[static TOP_CELL_SIZE])
@@ -57,8 +63,7 @@ static void show_age(const struct top_sandbox *sandbox, const Hotcell__V1__Usage
         if (state != HOTCELL__V1__SANDBOX_STATE__SANDBOX_STATE_RUNNING) {
                 (void)snprintf(ret_text, TOP_CELL_SIZE, "%s",
                                enum_name(&hotcell__v1__sandbox_state__descriptor, state));
-                for (char *at = ret_text; *at; at++)
-                        *at = (char)tolower((unsigned char)*at);
+                make_lower(ret_text);
         } else if (usage && usage->wall_time) {
                 (void)snprintf(ret_text, TOP_CELL_SIZE, "%s",
                                age_span(usage->wall_time->seconds, age));

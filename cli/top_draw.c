@@ -104,7 +104,7 @@ static void put(struct line *line, const char *text, size_t width, bool is_left)
         size_t before = is_left ? 0 : width - n;
 
         for (size_t i = 0; i < width && line->left > 0; i++, line->left--) {
-                char byte = i < before || i - before >= n ? ' ' : text[i - before];
+                int byte = i < before || i - before >= n ? ' ' : text[i - before];
 
                 (void)fputc(byte >= ' ' && byte <= '~' ? byte : '?', line->out);
         }

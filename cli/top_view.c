@@ -46,10 +46,9 @@ find_sandbox(const Hotcell__V1__WatchUsageResponse *message, const Hotcell__V1__
 {
         Hotcell__V1__SandboxUsageNow **found;
 
-        if (!message)
+        if (!message || message->n_sandboxes == 0)
                 return NULL;
-        found = bsearch(&of, message->sandboxes, message->n_sandboxes, sizeof(*message->sandboxes),
-                        compare_ids);
+        found = bsearch(&of, message->sandboxes, message->n_sandboxes, sizeof(void *), compare_ids);
         return found ? *found : NULL;
 }
 
@@ -138,8 +137,8 @@ static void fill(struct top_view *view)
 /* Moves what @from has to the end of @to. */
 static void append(Hotcell__V1__WatchUsageResponse *to, Hotcell__V1__WatchUsageResponse *from)
 {
-        to->sandboxes = reallocate(to->sandboxes, to->n_sandboxes + from->n_sandboxes,
-                                   sizeof(*to->sandboxes));
+        to->sandboxes =
+                reallocate(to->sandboxes, to->n_sandboxes + from->n_sandboxes, sizeof(void *));
         for (size_t i = 0; i < from->n_sandboxes; i++)
                 to->sandboxes[to->n_sandboxes++] = from->sandboxes[i];
         from->n_sandboxes = 0;
@@ -174,8 +173,9 @@ bool top_view_take(struct top_view *view, Hotcell__V1__WatchUsageResponse *messa
         }
         if (!is_last)
                 return false;
-        qsort(view->coming->sandboxes, view->coming->n_sandboxes, sizeof(*view->coming->sandboxes),
-              compare_ids);
+        if (view->coming->n_sandboxes > 0)
+                qsort(view->coming->sandboxes, view->coming->n_sandboxes, sizeof(void *),
+                      compare_ids);
         if (view->is_paused) {
                 message_free(view->held);
                 view->held = take(view->coming);

@@ -170,6 +170,8 @@ static struct api_limits api_limits_of(const struct config *config)
                         .disk_bytes = config->disk_default_bytes,
                         .open_files = (int32_t)config->open_files_default,
                         .cpu_weight = (int32_t)config->cpu_weight_default,
+                        .disk_inodes = MIN(MAX(config->disk_default_bytes / 4096, 1024),
+                                           config->disk_inodes_max),
                         .io_bytes_per_second = config->io_default_bytes,
                         .execution = { .timeout_usec = config->timeout_default_usec,
                                        .output_bytes = config->output_default_bytes },

@@ -127,6 +127,8 @@ struct session_result limiting_on_answer(struct sandbox *sandbox,
                                          const struct sandbox_limits *limits,
                                          const Hotcell__Runtime__V1__FromRuntime *answer)
 {
+        if (!answer)
+                sandbox->limiting.in_force = (struct sandbox_limits){ 0 }; /* either may be */
         if (!is_done(answer))
                 return result_of_runtime(answer, "the limits");
         sandbox->limiting.in_force = *limits;

@@ -14,10 +14,9 @@
 
 #include "runtime/base/cleanup.h"
 #include "server/session/pressure.h"
+#include "server/session/session.h"
 #include "server/session/usage.h"
 #include "server/store/records.h"
-
-struct session;
 
 struct usage_watch;
 

@@ -51,6 +51,33 @@ class Watch(unittest.TestCase):
         self.assertEqual(times, sorted(set(times)))
         self.assertGreater(times[-1] - times[0], 250_000)  # three periods, of which each may begin late
 
+    def test_what_runs_is_told_with_what_it_used_since_it_started(self):
+        made = self.sandbox()
+        scenario.execute(client, made.sandbox_id, "sum(range(20_000_000))")
+        run = client.executions.Execute(scenario.request(made.sandbox_id, "import time\ntime.sleep(600)"), timeout=120 * daemons.PATIENCE)
+        self.addCleanup(run.cancel)
+        scenario.fold_until(run, lambda run: run.started)
+        for response in watch(made.sandbox_id):
+            sandbox, = response.sandboxes
+            if sandbox.executions and sandbox.executions[0].usage.wall_time.ToMicroseconds() > 200_000:
+                break
+        running_now, = sandbox.executions
+        self.assertLess(running_now.usage.cpu_time.ToMicroseconds(), sandbox.usage.total.cpu_time.ToMicroseconds() / 2)
+        self.assertGreater(running_now.memory_bytes, 1 << 20)
+        self.assertGreater(sandbox.usage.memory_bytes, 1 << 20)
+        self.assertGreater(sandbox.usage.total.wall_time.ToMicroseconds(), running_now.usage.wall_time.ToMicroseconds())
+
+    def test_rates_are_those_of_the_machine(self):
+        made = self.sandbox(limits={"cpu_millis": 1000})
+        run = client.executions.Execute(scenario.request(made.sandbox_id, "while True: pass"), timeout=120 * daemons.PATIENCE)
+        self.addCleanup(run.cancel)
+        scenario.fold_until(run, lambda run: run.started)
+        ran = daemons.hotcell(running, "top", "--once", "--period", "500ms", "-o", "json", made.sandbox_id)
+        shown, = json.loads(ran.stdout)["sandboxes"]
+        self.assertGreater(shown["cpus"], 0.05)  # the machine may be busy
+        self.assertLess(shown["cpus"], 1.3)
+        self.assertAlmostEqual(shown["cpus"], shown["executions"][0]["cpus"], delta=0.2)
+
     def test_a_watch_of_one_ends_with_it(self):
         made = create(client)
         stream = watch(made.sandbox_id, period=60)

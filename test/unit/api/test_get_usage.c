@@ -89,14 +89,19 @@ static void note(char *text, size_t size, const char *value)
 void __wrap_store_list_usage(struct store *store, const struct usage_query *query,
                              store_on_usage on_done, void *userdata)
 {
+        struct usage_record given[ARRAY_SIZE(database.records)];
+        struct usage_list list = database.list;
+
         (void)store;
         database.n_lists++;
         database.query = *query;
         note(database.owner, sizeof(database.owner), query->owner);
         note(database.sandbox_id, sizeof(database.sandbox_id), query->sandbox_id);
         note(database.execution_id, sizeof(database.execution_id), query->execution_id);
-        on_done(userdata, database.list_result, database.list_result ? NULL : &database.list);
-        memset(database.records, 'x', sizeof(database.records)); /* good in the callback only */
+        memcpy(given, database.records, sizeof(given));
+        list.records = given;
+        on_done(userdata, database.list_result, database.list_result ? NULL : &list);
+        memset(given, 'x', sizeof(given)); /* good in the callback only */
 }
 
 void __wrap_store_sum_usage(struct store *store, const struct usage_query *query,
@@ -156,7 +161,7 @@ static void set_up(void)
                 .cause = CAUSE_LIMIT,
                 .is_incomplete = true,
         };
-        database.list = (struct usage_list){ .records = database.records, .n = 1, .last_id = 42 };
+        database.list = (struct usage_list){ .n = 1, .last_id = 42 };
         database.n_steps = 1;
 }
 

@@ -168,7 +168,7 @@ int __wrap_usage_watch_each(const struct usage_watch *watch,
                             void (*on_sandbox)(void *userdata, const struct sandbox_now *now),
                             void *userdata)
 {
-        static struct sandbox_record records[5000];
+        static struct sandbox_record records[2000];
         static struct sandbox_now now;
 
         (void)watch;
@@ -185,12 +185,16 @@ int __wrap_usage_watch_each(const struct usage_watch *watch,
                         .processes = 6,
                         .total = { .cpu_usec = INT64_MAX / 2, .memory_peak_bytes = INT64_MAX },
                 };
+                now.pressures[0] = (struct sandbox_pressure){
+                        .kind = PRESSURE_PROCESSES, .used = 250, .limit = 256, .time_usec = 1
+                };
+                now.n_pressures = 1;
                 for (unsigned j = 0; j < played.n_executions; j++) {
                         now.executions[now.n_executions++] = (struct execution_now){
                                 .execution_id = "exe-aaaaaaaaaaaaaaaaaaaaaaaaaa",
                                 .context_id = "ctx-aaaaaaaaaaaaaaaaaaaaaaaaaa",
                                 .memory_bytes = INT64_MAX,
-                                .usage = { .cpu_usec = 1500000, .missing = ~0U },
+                                .usage = { .cpu_usec = 1200000, .missing = ~0U },
                         };
                 }
                 on_sandbox(userdata, &now);
@@ -332,6 +336,10 @@ START_TEST(a_measurement_is_told_and_the_next_one_asked_for_when_it_is_out)
         ck_assert_int_eq(now->usage->processes, 6);
         ck_assert_int_eq(now->usage->total->memory_peak_bytes, INT64_MAX);
         ck_assert_int_eq(now->limits->memory_bytes, 1 << 30);
+        ck_assert_uint_eq(now->n_pressures, 1);
+        ck_assert_int_eq(now->pressures[0]->kind,
+                         HOTCELL__V1__PRESSURE_KIND__PRESSURE_KIND_PROCESSES);
+        ck_assert_int_eq(now->pressures[0]->used, 250);
         ck_assert_int_eq(now->executions[0]->usage->cpu_time->seconds, 1);
         ck_assert_int_eq(now->executions[0]->memory_bytes, INT64_MAX);
         end(call);
@@ -367,7 +375,7 @@ START_TEST(many_sandboxes_are_told_in_messages_that_are_small_enough)
         struct api_call *call = ask("", -1);
         unsigned n = 0;
 
-        played.n_sandboxes = 5000;
+        played.n_sandboxes = 2000;
         played.n_executions = USAGE_EXECUTIONS_MAX;
         played.on_measured(played.userdata);
         while (client.last->more) {
@@ -375,7 +383,7 @@ START_TEST(many_sandboxes_are_told_in_messages_that_are_small_enough)
                 go_out(call);
                 ck_assert_uint_eq(client.n_messages, ++n + 1);
         }
-        ck_assert_uint_eq(client.n_sandboxes, 5000);
+        ck_assert_uint_eq(client.n_sandboxes, 2000);
         ck_assert_uint_gt(client.n_messages, 5);
         ck_assert_uint_lt(client.largest, 1 << 20);
         go_out(call);
@@ -388,7 +396,7 @@ START_TEST(who_leaves_in_the_middle_leaves_nothing)
 {
         struct api_call *call = ask("", -1);
 
-        played.n_sandboxes = 5000;
+        played.n_sandboxes = 2000;
         played.on_measured(played.userdata);
         ck_assert(client.last->more);
         end(call);

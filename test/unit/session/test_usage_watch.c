@@ -182,6 +182,35 @@ START_TEST(what_runs_is_told_with_what_it_used_since_it_started)
 }
 END_TEST
 
+static bool is_pressed(void *userdata)
+{
+        struct told *told = userdata;
+
+        if (told->is_waiting && told->sandboxes[0].n_pressures == 0) {
+                told->is_waiting = false;
+                ck_assert_int_eq(usage_watch_go_on(told->watch), 0);
+        }
+        return told->is_waiting;
+}
+
+START_TEST(what_is_short_is_told_with_it)
+{
+        struct answer sandbox;
+        struct told told;
+
+        start_with_meters();
+        sandbox = new_sandbox();
+        watch(&told, "uid:1", NULL);
+        fake_runtime_press(f.runtime, sandbox.sandbox.sandbox_id,
+                           HOTCELL__RUNTIME__V1__PRESSURE_KIND__PRESSURE_KIND_PROCESSES, 250, 256);
+        run_until(is_pressed, &told);
+        ck_assert_uint_eq(told.sandboxes[0].n_pressures, 1);
+        ck_assert_int_eq(told.sandboxes[0].pressures[0].kind, PRESSURE_PROCESSES);
+        ck_assert_int_eq(told.sandboxes[0].pressures[0].used, 250);
+        end(&told);
+}
+END_TEST
+
 START_TEST(what_belongs_to_others_is_not_told)
 {
         struct answer sandbox;
@@ -271,6 +300,7 @@ int main(void)
                 &who_does_not_go_on_hears_nothing,
                 &all_pages_are_read_and_told_by_id,
                 &what_runs_is_told_with_what_it_used_since_it_started,
+                &what_is_short_is_told_with_it,
                 &what_belongs_to_others_is_not_told,
                 &a_watch_of_one_is_over_with_it,
                 &an_older_runtime_measures_nothing,
