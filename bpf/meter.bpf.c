@@ -124,6 +124,20 @@ struct {
         __type(value, struct meter_running);
 } running SEC(".maps");
 
+/* How much of a thread was counted: what it used in a stint whose end was not told is counted with
+ * the next one. */
+struct thread {
+        __u64 born_nsec;
+        __u64 exec_nsec;
+};
+
+struct {
+        __uint(type, BPF_MAP_TYPE_LRU_HASH);
+        __uint(max_entries, 32768);
+        __type(key, __u32); /* pid */
+        __type(value, struct thread);
+} threads SEC(".maps");
+
 static __always_inline struct meter_running *this_cpu(void)
 {
         __u32 cpu = bpf_get_smp_processor_id();
@@ -296,6 +310,39 @@ static __always_inline void add_earlier(struct meter_slot *slot, __u64 since_nse
         __sync_fetch_and_add(&slot->earlier_nsec, cpu_nsec);
 }
 
+/* What was counted of a thread until now, if it is known. */
+static __always_inline struct thread *find_thread(const struct task_struct *task)
+{
+        __u32 pid = task->pid;
+        struct thread *thread = bpf_map_lookup_elem(&threads, &pid);
+
+        return thread && thread->born_nsec == task->start_time ? thread : NULL;
+}
+
+/* Of a thread of which nothing is known, @otherwise. */
+static __always_inline __u64 counted_nsec(const struct task_struct *task, __u64 otherwise)
+{
+        const struct thread *thread = find_thread(task);
+
+        barrier_var(otherwise); /* one instruction must not read both */
+        return thread ? thread->exec_nsec : otherwise;
+}
+
+static __always_inline void note_counted(const struct task_struct *task)
+{
+        struct thread *thread = find_thread(task);
+
+        if (thread) {
+                thread->exec_nsec = task->se.sum_exec_runtime;
+        } else {
+                struct thread counted = { .born_nsec = task->start_time,
+                                          .exec_nsec = task->se.sum_exec_runtime };
+                __u32 pid = task->pid;
+
+                (void)bpf_map_update_elem(&threads, &pid, &counted, BPF_ANY);
+        }
+}
+
 static __always_inline void add_stint(struct meter_slot *slot, const struct meter_running *stint,
                                       const struct task_struct *task)
 {
@@ -305,6 +352,7 @@ static __always_inline void add_stint(struct meter_slot *slot, const struct mete
         if (stint->born_nsec < slot->epoch_nsec)
                 add_earlier(slot, stint->since_nsec, cpu_nsec);
         __sync_fetch_and_add(&slot->cpu_nsec, cpu_nsec);
+        note_counted(task);
         if (wait_nsec)
                 __sync_fetch_and_add(&slot->wait_nsec, wait_nsec);
         __sync_fetch_and_add(&slot->n_switches, 1);
@@ -356,8 +404,9 @@ static __always_inline __u64 born(const struct meter_slot *slot, const struct ta
 }
 
 /*
- * A thread whose coming was not told: kernels leave some switches out. What it used since then the
- * scheduler still knows, unless its class or priority was changed meanwhile; not what it waited.
+ * A thread whose coming was not told: kernels leave some switches out. Of one that was never
+ * counted the scheduler still knows what it used since then, unless its class or priority was
+ * changed meanwhile; what it waited is not known.
  */
 static __always_inline void leave_unseen(const struct task_struct *task)
 {
@@ -367,7 +416,7 @@ static __always_inline void leave_unseen(const struct task_struct *task)
         if (!slot)
                 return;
         stint.born_nsec = born(slot, task);
-        stint.exec_nsec = task->se.prev_sum_exec_runtime;
+        stint.exec_nsec = counted_nsec(task, task->se.prev_sum_exec_runtime);
         stint.waited_nsec = waited(task);
         add_stint(slot, &stint, task);
 }
@@ -386,7 +435,7 @@ static __always_inline void come(struct meter_running *run, const struct task_st
                 note_highest(slot, task, task->mm->hiwater_rss);
         run->leaf_id = leaf_id;
         run->born_nsec = born(slot, task);
-        run->exec_nsec = task->se.sum_exec_runtime;
+        run->exec_nsec = counted_nsec(task, task->se.sum_exec_runtime);
         /* What it waited for this stint is added after this, and before its end. */
         run->waited_nsec = waited(task);
         run->pid = task->pid;

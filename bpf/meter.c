@@ -194,9 +194,11 @@ static int map_table(const struct bpf_map *map, size_t n_bytes, int protection, 
 
 static int map_tables(struct meter *meter)
 {
-        int r = map_table(meter->skeleton->maps.meters, slots_bytes(meter), PROT_READ | PROT_WRITE,
-                          &meter->slots);
+        int r;
 
+        assert(meter->skeleton);
+        r = map_table(meter->skeleton->maps.meters, slots_bytes(meter), PROT_READ | PROT_WRITE,
+                      &meter->slots);
         if (!r)
                 r = map_table(meter->skeleton->maps.running, running_bytes(meter), PROT_READ,
                               &meter->running);

@@ -19,7 +19,8 @@ RUNTIME_ARGUMENTS = () if HAS_PROGRAMS else ("--no-meter-programs",)
 BY_PROGRAMS = {"scheduled_time", "run_queue_wait", "context_switches", "earlier_work_time", "rss_peak_bytes"}
 # What an execution is told of its whole sandbox: counted in its sandbox's records alone.
 OF_THE_SANDBOX = {"throttled_periods", "throttled_time"}
-CPU_SHARE, CPU_USEC = 0.01, 2000 * PATIENCE  # what comes right before and after a cell takes longer, too, where processors are emulated
+# Where processors are emulated, what comes right before and after a cell takes longer, too, and the host takes time away that nobody is told of.
+CPU_SHARE, CPU_USEC = 0.01, 2000 if PATIENCE == 1 else 50_000
 RSS_SHARE, RSS_BYTES = 0.05, 2 * MIB
 
 
