@@ -417,8 +417,8 @@ static void check_books(void)
                 char sql[512];
 
                 (void)snprintf(sql, sizeof(sql),
-                               "SELECT count(*) FROM sandboxes AS s WHERE state = 4 AND "
-                               "used_%s <> (SELECT %s(%s) FROM usage_records AS u "
+                               "SELECT count(*) FROM usage_sandboxes AS s "
+                               "WHERE %s <> (SELECT %s(%s) FROM usage_records AS u "
                                "WHERE u.sandbox_id = s.sandbox_id %s)",
                                amounts[i], how, amounts[i], where);
                 ck_assert_msg(ask_sql(path(), sql) == 0, "%s do not add up", amounts[i]);
@@ -714,6 +714,62 @@ static void check_refused(const char *sql)
         ck_assert_int_eq(sqlite3_close(connection), SQLITE_OK);
 }
 
+static void on_told(void *userdata, int result, const struct sandbox_event_list *list)
+{
+        struct usage *told = userdata;
+
+        ck_assert_int_eq(result, 0);
+        ck_assert_uint_eq(list->n, 2);
+        check_usage(&list->records[0].sandbox.usage.total, &(struct usage){ 0 });
+        *told = list->records[1].sandbox.usage.total;
+}
+
+/* Both what a client asks for and what it is told by a watch. */
+static void check_ended(const struct usage *expected)
+{
+        const struct sandbox_event_query query = { .limit = 9 };
+        struct sandbox_record record;
+        struct usage told = { 0 };
+
+        store_list_sandbox_events(fixture.store, &query, on_told, &told);
+        ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &record), 0);
+        check_usage(&told, expected); /* what was asked first was answered first */
+        check_usage(&record.usage.total, expected);
+        ck_assert_int_eq(record.usage.memory_bytes, 77);
+        sandbox_record_deinit(&record);
+}
+
+/* Rows of the ledger may be kept for less time than sandboxes. */
+START_TEST(what_a_sandbox_used_is_known_as_long_as_that_is_kept)
+{
+        const struct usage total = make_usage(100);
+        struct usage expected = total;
+        struct sandbox_record record;
+
+        ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &record), 0);
+        record.state = SANDBOX_ENDED;
+        record.end_time_usec = 9000;
+        record.usage = (struct sandbox_usage){ .memory_bytes = 77, .total = total };
+        ck_assert_int_eq(update_sandbox(&fixture, &record, SANDBOX_EVENT_ENDED), 0);
+        sandbox_record_deinit(&record);
+        expected.wall_usec = 8000;
+        expected.earlier_usec = 0; /* of executions only, as are these */
+        expected.stdout_bytes = 0;
+        expected.stderr_bytes = 0;
+        expected.rich_bytes = 0;
+        check_ended(&expected);
+        (void)prune(&(struct store_retention){ .ledger_kept_usec = 1 }, INT64_MAX);
+        ck_assert_int_eq(sum(&(struct usage_query){ 0 }).n, 0);
+        fixture_close(&fixture);
+        fixture_open(&fixture);
+        check_ended(&expected);
+        (void)prune(&(struct store_retention){ .kept_usec = 1 }, 20000);
+        ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &record), STORE_E_NOT_FOUND);
+        fixture_close(&fixture);
+        ck_assert_int_eq(ask_sql(path(), "SELECT count(*) FROM usage_sandboxes"), 0);
+}
+END_TEST
+
 START_TEST(a_row_cannot_be_changed_or_removed)
 {
         (void)run(1, 1, 5000, &(struct usage){ .cpu_usec = 1 });
@@ -826,6 +882,7 @@ int main(void)
                 rows_of_a_time_are_found_whenever_they_came,
                 sums_come_in_steps,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
+                what_a_sandbox_used_is_known_as_long_as_that_is_kept,
                 a_row_cannot_be_changed_or_removed,
                 destinations_are_told_with_what_was_sent_there,
         };
