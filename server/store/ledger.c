@@ -6,8 +6,9 @@
  * count.
  *
  * Meters of a whole sandbox, which executions that run at the same time would all count, are in no
- * row of an execution: throttling. What only executions have is in no row of a sandbox: output and
- * work of earlier ones. Wall time of a sandbox is from one of its rows to the next.
+ * row of an execution: throttling, which is missing there. What only executions have is in no row
+ * of a sandbox: output and work of earlier ones. Wall time of a sandbox is from one of its rows to
+ * the next.
  */
 #include "server/store/ledger.h"
 
@@ -58,26 +59,28 @@ static int save_account(struct database *database, const struct usage_account *a
         return r ? r : row_run(update);
 }
 
-/* What executions used while they ran is a part of the sandbox's time, not more of it. */
-static void add_to_account(struct usage_account *account, const struct usage_record *record)
+struct usage ledger_share(const struct usage_record *record)
 {
-        struct usage amount = record->usage;
+        struct usage share = record->usage;
 
-        if (record->type == USAGE_RECORD_EXECUTION)
-                amount.wall_usec = 0;
-        usage_add(&account->usage, &amount);
+        if (record->type == USAGE_RECORD_EXECUTION) {
+                share.wall_usec = 0;
+                share.missing &= ~BIT(USAGE_PART_THROTTLED);
+        }
+        return share;
 }
 
 static int add_record(struct database *database, struct usage_account *account,
                       struct usage_record *record)
 {
         sqlite3_stmt *insert = database->statements[STATEMENT_INSERT_USAGE_RECORD];
+        struct usage share = ledger_share(record);
         int r;
 
         memcpy(record->sandbox_id, account->sandbox_id, sizeof(record->sandbox_id));
         memcpy(record->owner, account->owner, sizeof(record->owner));
         record->sequence = ++account->n_records;
-        add_to_account(account, record);
+        usage_add(&account->usage, &share);
         r = row_bind_usage_record(insert, record);
         if (r)
                 return error_fold(r);
@@ -121,7 +124,7 @@ static struct usage_record record_of(const struct execution_record *execution)
         memcpy(record.context_id, execution->context_id, sizeof(record.context_id));
         record.usage.throttled_periods = 0;
         record.usage.throttled_usec = 0;
-        record.usage.missing &= ~BIT(USAGE_PART_THROTTLED);
+        record.usage.missing |= BIT(USAGE_PART_THROTTLED);
         return record;
 }
 
@@ -140,7 +143,8 @@ int ledger_end_execution(struct database *database, const struct execution_recor
                 return r;
         /* Told after the end of its sandbox, whose last row has it. */
         if (account.end_time_usec)
-                record.usage = (struct usage){ .wall_usec = execution->usage.wall_usec };
+                record.usage = (struct usage){ .wall_usec = execution->usage.wall_usec,
+                                               .missing = BIT(USAGE_PART_THROTTLED) };
         return add_record(database, &account, &record);
 }
 

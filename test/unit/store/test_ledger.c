@@ -220,6 +220,7 @@ static struct usage_sums sum(const struct usage_query *query)
                 wait_for(&fixture, &summing.n_calls, 1);
                 usage_add(&all.usage, &summing.sums.usage);
                 all.n += summing.sums.n;
+                all.n_of_sandboxes += summing.sums.n_of_sandboxes;
                 next.after_id = summing.sums.last_id;
         } while (summing.sums.more);
         return all;
@@ -251,6 +252,7 @@ START_TEST(an_execution_has_one_row_however_often_its_end_is_told)
         ck_assert(!rows[0].is_incomplete);
         expected.throttled_periods = 0; /* of the whole sandbox: in rows of that */
         expected.throttled_usec = 0;
+        expected.missing |= BIT(USAGE_PART_THROTTLED);
         check_usage(&rows[0].usage, &expected);
         ck_assert_int_eq(get_execution(&fixture, NULL, record.execution_id, &out), 0);
         check_usage(&out.usage, &record.usage);
@@ -275,7 +277,7 @@ START_TEST(what_did_not_start_has_a_row_of_nothing_and_what_was_lost_one_that_sa
 
         ck_assert_uint_eq(list_of(1), 2);
         ck_assert_int_eq(rows[0].start_time_usec, 7000);
-        check_usage(&rows[0].usage, &(struct usage){ 0 });
+        check_usage(&rows[0].usage, &(struct usage){ .missing = BIT(USAGE_PART_THROTTLED) });
         ck_assert(!rows[0].is_incomplete);
         ck_assert_int_eq(rows[1].sequence, 2);
         ck_assert(rows[1].is_incomplete);
@@ -376,9 +378,11 @@ START_TEST(a_sandbox_used_what_its_rows_add_up_to)
                 sandbox_record_deinit(&record);
         }
         sums = sum(&(struct usage_query){ .sandbox_id = sandbox_id(1) });
-        check_usage(&sums.usage, &expected);
-        ck_assert_int_eq(sum(&(struct usage_query){ .execution_id = "exe-000001" }).usage.wall_usec,
-                         77);
+        check_usage(&sums.usage, &expected); /* of throttling, too, nothing is missing */
+        ck_assert_int_eq(sums.n_of_sandboxes, 1);
+        sums = sum(&(struct usage_query){ .execution_id = "exe-000001" });
+        ck_assert_int_eq(sums.usage.wall_usec, 77);
+        ck_assert_int_eq(sums.n_of_sandboxes, 0);
 }
 END_TEST
 
@@ -393,7 +397,7 @@ START_TEST(an_execution_that_is_told_after_its_sandbox_adds_nothing)
         record = ended(1, 1, 8000, &total);
         ck_assert_int_eq(end(&record), 0);
         ck_assert_uint_eq(list_of(1), 2);
-        ck_assert_int_eq(rows[1].usage.cpu_usec, 0);
+        check_usage(&rows[1].usage, &(struct usage){ .missing = BIT(USAGE_PART_THROTTLED) });
         ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &sandbox), 0);
         ck_assert_int_eq(sandbox.usage.total.cpu_usec, 10);
         sandbox_record_deinit(&sandbox);
