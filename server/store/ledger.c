@@ -122,9 +122,7 @@ static struct usage_record record_of(const struct execution_record *execution)
 
         memcpy(record.execution_id, execution->execution_id, sizeof(record.execution_id));
         memcpy(record.context_id, execution->context_id, sizeof(record.context_id));
-        record.usage.throttled_periods = 0;
-        record.usage.throttled_usec = 0;
-        record.usage.missing |= BIT(USAGE_PART_THROTTLED);
+        usage_drop_of_sandbox(&record.usage);
         return record;
 }
 
@@ -149,26 +147,14 @@ int ledger_end_execution(struct database *database, const struct execution_recor
 }
 
 /* What of @total no row has. */
-static void find_rest(const struct usage_account *account, const struct usage *total,
-                      int64_t end_time_usec, struct usage *ret_rest)
+static struct usage rest_of(const struct usage_account *account, const struct usage *total,
+                            int64_t end_time_usec)
 {
-        usage_since(total, &account->usage, ret_rest);
-        ret_rest->wall_usec = MAX(end_time_usec - account->billed_time_usec, 0);
-        ret_rest->earlier_usec = 0;
-        ret_rest->stdout_bytes = 0;
-        ret_rest->stderr_bytes = 0;
-        ret_rest->rich_bytes = 0;
-        ret_rest->missing = total->missing;
-}
+        struct usage rest;
 
-/* Time alone is nothing: an idle sandbox holds memory, or nobody measured. */
-static bool is_nothing(const struct usage *rest)
-{
-        return rest->cpu_usec == 0 && rest->cpu_user_usec == 0 && rest->cpu_system_usec == 0 &&
-               rest->memory_byte_seconds == 0 && rest->oom_kills == 0 &&
-               rest->throttled_periods == 0 && rest->throttled_usec == 0 &&
-               rest->scheduled_usec == 0 && rest->wait_usec == 0 && rest->context_switches == 0 &&
-               rest->sent_bytes == 0 && rest->received_bytes == 0;
+        usage_rest(total, &account->usage, &rest);
+        rest.wall_usec = MAX(end_time_usec - account->billed_time_usec, 0);
+        return rest;
 }
 
 static int add_rest(struct database *database, struct usage_account *account,
@@ -191,7 +177,7 @@ static int add_end(struct database *database, struct usage_account *account,
         };
         int r;
 
-        find_rest(account, &sandbox->usage.total, sandbox->end_time_usec, &record.usage);
+        record.usage = rest_of(account, &sandbox->usage.total, sandbox->end_time_usec);
         account->end_time_usec = MAX(sandbox->end_time_usec, 1);
         account->end_cause = sandbox->end_cause;
         memcpy(account->end_message, sandbox->end_message, sizeof(account->end_message));
@@ -243,8 +229,8 @@ static int bill_work(struct database *database, struct job *job)
         r = open_account(database, bill->sandbox_id.text, &account);
         if (r || account.end_time_usec)
                 return r;
-        find_rest(&account, &bill->total, bill->end_time_usec, &record.usage);
-        return is_nothing(&record.usage) ? 0 : add_rest(database, &account, &record);
+        record.usage = rest_of(&account, &bill->total, bill->end_time_usec);
+        return usage_is_nothing(&record.usage) ? 0 : add_rest(database, &account, &record);
 }
 
 static void bill_deliver(struct job *job)

@@ -71,20 +71,12 @@ static const struct field sandbox_fields[] = {
         SANDBOX_AS(INT64, "limit_io_bytes_per_second", limits.io_bytes_per_second),
 };
 
-#define USAGE_FIELDS(of)                                                                           \
-        of(INT64, cpu_usec), of(INT64, cpu_user_usec), of(INT64, cpu_system_usec),                 \
-                of(INT64, wall_usec), of(INT64, memory_peak_bytes),                                \
-                of(INT64, memory_byte_seconds), of(INT64, oom_kills),                              \
-                of(INT64, throttled_periods), of(INT64, throttled_usec),                           \
-                of(INT64, scheduled_usec), of(INT64, wait_usec), of(INT64, context_switches),      \
-                of(INT64, earlier_usec), of(INT64, rss_peak_bytes), of(INT64, sent_bytes),         \
-                of(INT64, received_bytes), of(INT64, stdout_bytes), of(INT64, stderr_bytes),       \
-                of(INT64, rich_bytes), of(INT32, missing),
-
-#define SANDBOX_USAGE(kind, member) FIELD(kind, sandbox_record, #member, usage.total.member)
+#define SANDBOX_USAGE(member, kind) FIELD(INT64, sandbox_record, #member, usage.total.member),
 
 /* Of one that has ended, from its account: they stand behind its own columns. */
-static const struct field sandbox_usage_fields[] = { USAGE_FIELDS(SANDBOX_USAGE) };
+static const struct field sandbox_usage_fields[] = {
+        USAGE_FIELDS(SANDBOX_USAGE) SANDBOX_AS(INT32, "missing", usage.total.missing),
+};
 
 #define CONTEXT(kind, member) FIELD(kind, context_record, #member, member)
 
@@ -199,28 +191,35 @@ static const struct field egress_fields[] = {
 };
 
 #define RECORD(kind, member)       FIELD(kind, usage_record, #member, member)
-#define RECORD_USAGE(kind, member) FIELD(kind, usage_record, #member, usage.member)
+#define RECORD_USAGE(member, kind) FIELD(INT64, usage_record, #member, usage.member),
 
-static const struct field usage_record_fields[] = { RECORD(TEXT, sandbox_id),
-                                                    RECORD(INT64, sequence),
-                                                    RECORD(INT32, type),
-                                                    RECORD(OPTIONAL_TEXT, execution_id),
-                                                    RECORD(OPTIONAL_TEXT, context_id),
-                                                    RECORD(TEXT, owner),
-                                                    RECORD(INT64, start_time_usec),
-                                                    RECORD(INT64, end_time_usec),
-                                                    RECORD(INT32, outcome),
-                                                    RECORD(INT32, cause),
-                                                    RECORD(BOOL, is_incomplete),
-                                                    USAGE_FIELDS(RECORD_USAGE) };
+static const struct field usage_record_fields[] = {
+        RECORD(TEXT, sandbox_id),
+        RECORD(INT64, sequence),
+        RECORD(INT32, type),
+        RECORD(OPTIONAL_TEXT, execution_id),
+        RECORD(OPTIONAL_TEXT, context_id),
+        RECORD(TEXT, owner),
+        RECORD(INT64, start_time_usec),
+        RECORD(INT64, end_time_usec),
+        RECORD(INT32, outcome),
+        RECORD(INT32, cause),
+        RECORD(BOOL, is_incomplete),
+        USAGE_FIELDS(RECORD_USAGE) FIELD(INT32, usage_record, "missing", usage.missing),
+};
 
 #define ACCOUNT(kind, member)       FIELD(kind, usage_account, #member, member)
-#define ACCOUNT_USAGE(kind, member) FIELD(kind, usage_account, #member, usage.member)
+#define ACCOUNT_USAGE(member, kind) FIELD(INT64, usage_account, #member, usage.member),
 
 static const struct field usage_account_fields[] = {
-        ACCOUNT(TEXT, sandbox_id),        ACCOUNT(TEXT, owner),          ACCOUNT(INT64, n_records),
-        ACCOUNT(INT64, billed_time_usec), ACCOUNT(INT64, end_time_usec), ACCOUNT(INT32, end_cause),
-        ACCOUNT(TEXT, end_message),       USAGE_FIELDS(ACCOUNT_USAGE)
+        ACCOUNT(TEXT, sandbox_id),
+        ACCOUNT(TEXT, owner),
+        ACCOUNT(INT64, n_records),
+        ACCOUNT(INT64, billed_time_usec),
+        ACCOUNT(INT64, end_time_usec),
+        ACCOUNT(INT32, end_cause),
+        ACCOUNT(TEXT, end_message),
+        USAGE_FIELDS(ACCOUNT_USAGE) FIELD(INT32, usage_account, "missing", usage.missing),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");

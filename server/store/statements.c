@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/store/sqlite_error.h"
+#include "server/store/usage.h"
 
 #define SANDBOX_COLUMNS                                                                            \
         "sandbox_id, owner, name, state, template_name, template_digest, create_time_usec, "       \
@@ -20,11 +21,8 @@
         "boot_id, is_one_shot, egress_version, egress_counted, egress_logged, egress_dropped, "    \
         "limit_cpu_weight, limit_disk_inodes, limit_io_bytes_per_second"
 
-#define USAGE_COLUMNS                                                                              \
-        "cpu_usec, cpu_user_usec, cpu_system_usec, wall_usec, memory_peak_bytes, "                 \
-        "memory_byte_seconds, oom_kills, throttled_periods, throttled_usec, "                      \
-        "scheduled_usec, wait_usec, context_switches, earlier_usec, rss_peak_bytes, "              \
-        "sent_bytes, received_bytes, stdout_bytes, stderr_bytes, rich_bytes, missing"
+#define USAGE_COLUMN(field, kind) #field ", "
+#define USAGE_COLUMNS             USAGE_FIELDS(USAGE_COLUMN) "missing"
 
 /* A sandbox that is read, with what it used: of one that ended the sums of its account. Also of an
  * event that tells of its end. */
@@ -315,15 +313,10 @@ static const char *const statement_sql[] = {
                 "SELECT sandbox_id, owner, n_records, billed_time_usec, end_time_usec, end_cause, "
                 "end_message, " USAGE_COLUMNS " FROM usage_sandboxes WHERE sandbox_id = :id",
         [STATEMENT_UPDATE_USAGE_ACCOUNT] =
-                "UPDATE usage_sandboxes SET n_records = ?3, billed_time_usec = ?4, "
-                "end_time_usec = ?5, end_cause = ?6, end_message = ?7, "
-                "cpu_usec = ?8, cpu_user_usec = ?9, cpu_system_usec = ?10, wall_usec = ?11, "
-                "memory_peak_bytes = ?12, memory_byte_seconds = ?13, oom_kills = ?14, "
-                "throttled_periods = ?15, throttled_usec = ?16, scheduled_usec = ?17, "
-                "wait_usec = ?18, context_switches = ?19, earlier_usec = ?20, "
-                "rss_peak_bytes = ?21, sent_bytes = ?22, received_bytes = ?23, "
-                "stdout_bytes = ?24, stderr_bytes = ?25, rich_bytes = ?26, missing = ?27 "
-                "WHERE sandbox_id = ?1 AND owner = ?2",
+                "UPDATE usage_sandboxes SET (n_records, billed_time_usec, end_time_usec, "
+                "end_cause, end_message, " USAGE_COLUMNS ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+                "?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, "
+                "?27) WHERE sandbox_id = ?1 AND owner = ?2",
         /* The time never goes back, whatever the clock does. */
         [STATEMENT_INSERT_USAGE_RECORD] =
                 "INSERT INTO usage_records (" USAGE_RECORD_COLUMNS ", record_time_usec) VALUES ("

@@ -336,9 +336,6 @@ void store_list_usage_destinations(struct store *store, const char *owner, const
                                    const char *execution_id, store_on_usage_destinations on_done,
                                    void *userdata);
 
-/* Adds @amount to @sum, up to INT64_MAX; peaks become the higher one. */
-void usage_add(struct usage *sum, const struct usage *amount);
-
 /* All that is not over, of all owners: for the start of the server. */
 struct living {
         const struct sandbox_record *sandboxes;
