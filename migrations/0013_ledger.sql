@@ -1,6 +1,9 @@
 -- What was used, for good. The numbers of types are those of server/store/records.h. Rows outlive the
 -- sandboxes and executions that they tell of. Executions that ended before this migration have no
 -- row: what they used is in the first row of their sandbox, if that still lives, else in none.
+-- Keys that could do all that there was may read it, too (bit 5, usage:read).
+
+UPDATE api_keys SET scopes = scopes | 32 WHERE scopes & 31 = 31;
 
 ALTER TABLE executions ADD COLUMN used_cpu_user_usec INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE executions ADD COLUMN used_cpu_system_usec INTEGER NOT NULL DEFAULT 0;
