@@ -11,8 +11,8 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/meters.h"
 #include "server/session/session_private.h"
-#include "server/session/usage.h"
 
 struct leaf {
         struct bill *bill;
