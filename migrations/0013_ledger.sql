@@ -1,6 +1,9 @@
 -- What was used, for good. The numbers of types are those of server/store/records.h. Rows outlive the
 -- sandboxes and executions that they tell of. Executions that ended before this migration have no
 -- row: what they used is in the first row of their sandbox, if that still lives, else in none.
+-- Keys that could do all that there was may read it, too (bit 5, usage:read).
+
+UPDATE api_keys SET scopes = scopes | 32 WHERE scopes & 31 = 31;
 
 ALTER TABLE executions ADD COLUMN used_cpu_user_usec INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE executions ADD COLUMN used_cpu_system_usec INTEGER NOT NULL DEFAULT 0;
@@ -16,44 +19,6 @@ ALTER TABLE executions ADD COLUMN used_rss_peak_bytes INTEGER NOT NULL DEFAULT 0
 ALTER TABLE executions ADD COLUMN used_sent_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE executions ADD COLUMN used_received_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE executions ADD COLUMN used_missing INTEGER NOT NULL DEFAULT 0;
-
-ALTER TABLE sandboxes ADD COLUMN used_cpu_user_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_cpu_system_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_wall_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_memory_byte_seconds INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_oom_kills INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_throttled_periods INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_throttled_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_scheduled_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_wait_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_context_switches INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_earlier_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_rss_peak_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_sent_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_received_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_stdout_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_stderr_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_rich_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandboxes ADD COLUMN used_missing INTEGER NOT NULL DEFAULT 0;
-
-ALTER TABLE sandbox_events ADD COLUMN used_cpu_user_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_cpu_system_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_wall_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_memory_byte_seconds INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_oom_kills INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_throttled_periods INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_throttled_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_scheduled_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_wait_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_context_switches INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_earlier_usec INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_rss_peak_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_sent_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_received_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_stdout_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_stderr_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_rich_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE sandbox_events ADD COLUMN used_missing INTEGER NOT NULL DEFAULT 0;
 
 -- Only inserted. Identities have no holes, for rows are deleted oldest first: how many there are is
 -- known without counting.
@@ -100,8 +65,8 @@ CREATE UNIQUE INDEX usage_records_of_execution ON usage_records (execution_id)
 CREATE UNIQUE INDEX usage_records_of_end ON usage_records (sandbox_id) WHERE type = 3;
 CREATE INDEX usage_records_of_owner ON usage_records (owner); -- and record_id, as in every index
 
--- What all rows of a sandbox add up to, with those that are not kept any more. Its row goes with the
--- last of them.
+-- What all rows of a sandbox add up to, with those that are not kept any more: of one that has ended
+-- what it used. Its row goes with the last of them, or with the sandbox, whichever is kept longer.
 CREATE TABLE usage_sandboxes (
         sandbox_id TEXT NOT NULL PRIMARY KEY CHECK (sandbox_id <> ''),
         owner TEXT NOT NULL CHECK (owner <> ''),
@@ -159,5 +124,11 @@ END;
 
 CREATE TRIGGER usage_record_goes AFTER DELETE ON usage_records BEGIN
         DELETE FROM usage_sandboxes WHERE sandbox_id = OLD.sandbox_id AND end_time_usec > 0
+                AND NOT EXISTS (SELECT 1 FROM usage_records WHERE sandbox_id = OLD.sandbox_id)
+                AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE sandbox_id = OLD.sandbox_id);
+END;
+
+CREATE TRIGGER usage_account_goes AFTER DELETE ON sandboxes BEGIN
+        DELETE FROM usage_sandboxes WHERE sandbox_id = OLD.sandbox_id
                 AND NOT EXISTS (SELECT 1 FROM usage_records WHERE sandbox_id = OLD.sandbox_id);
 END;

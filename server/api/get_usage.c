@@ -19,6 +19,7 @@ struct get_usage {
         struct usage_query query;
         struct pairs labels;
         struct usage sums;
+        bool has_sandboxes; /* not only executions are in the sums */
         Hotcell__V1__GetUsageResponse response;
 };
 
@@ -137,11 +138,15 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
         }
         usage_add(&get->sums, &sums->usage);
         get->response.records_total += sums->n;
+        get->has_sandboxes |= sums->n_of_sandboxes > 0;
         get->query.after_id = sums->last_id;
         if (sums->more && api_call_is_open(call)) {
                 store_sum_usage(call->api->store, &get->query, on_sums, get);
                 return;
         }
+        /* Nothing that was summed up tells of throttling. */
+        if (!get->has_sandboxes && get->response.records_total > 0)
+                get->sums.missing |= BIT(USAGE_PART_THROTTLED);
         get->response.sums = convert_usage(&call->arena, &get->sums);
         read_destinations(get);
 }

@@ -11,8 +11,8 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/meters.h"
 #include "server/session/session_private.h"
-#include "server/session/usage.h"
 
 struct leaf {
         struct bill *bill;
@@ -81,8 +81,7 @@ static bool find_kept_out(const struct sandbox *sandbox, struct usage *ret_sum)
                 else if (execution->reading == READING_ASKED)
                         return false;
         }
-        ret_sum->throttled_periods = 0; /* in no row of an execution */
-        ret_sum->throttled_usec = 0;
+        usage_drop_of_sandbox(ret_sum); /* in no row of an execution */
         return true;
 }
 

@@ -16,10 +16,10 @@
 #include "server/session/kept_request.h"
 #include "server/session/kernel_end.h"
 #include "server/session/map.h"
+#include "server/session/meters.h"
 #include "server/session/outcome.h"
 #include "server/session/ring.h"
 #include "server/session/session.h"
-#include "server/session/usage.h"
 
 struct context;
 struct journal;

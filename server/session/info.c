@@ -7,8 +7,8 @@
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "server/session/meters.h"
 #include "server/session/session_private.h"
-#include "server/session/usage.h"
 
 static int build_walls(struct session *session, Hotcell__Runtime__V1__Wall **walls, size_t n)
 {

@@ -17,10 +17,10 @@
 #include "server/session/context.h"
 #include "server/session/journal.h"
 #include "server/session/kernel_request.h"
+#include "server/session/meters.h"
 #include "server/session/outcome.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
-#include "server/session/usage.h"
 
 enum {
         CLOSED_GRACE_USEC = 1000 * 1000,  /* between a closed channel and the end of its process */

@@ -24,8 +24,8 @@
 #include "runtime/base/text.h"
 #include "server/session/limiting.h"
 #include "server/session/living_copy.h"
+#include "server/session/meters.h"
 #include "server/session/reconcile_private.h"
-#include "server/session/usage.h"
 
 enum {
         RETRY_USEC = 1000 * 1000,

@@ -12,9 +12,9 @@
 #include "server/session/enforcement.h"
 #include "server/session/limiting.h"
 #include "server/session/map.h"
+#include "server/session/meters.h"
 #include "server/session/pressure.h"
 #include "server/session/session.h"
-#include "server/session/usage.h"
 
 #include "hotcell/runtime/v1/runtime.pb-c.h"
 

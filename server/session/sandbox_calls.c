@@ -10,7 +10,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/admission.h"
 #include "server/session/calls.h"
-#include "server/session/usage.h"
+#include "server/session/meters.h"
 
 static void fail_sandbox(struct call *call, const struct session_result *result)
 {

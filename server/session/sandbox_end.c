@@ -15,9 +15,9 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/session/billing.h"
+#include "server/session/meters.h"
 #include "server/session/queue_safe.h"
 #include "server/session/session_private.h"
-#include "server/session/usage.h"
 
 /* Until what failed is tried again, doubled each time. */
 enum { RETRY_FIRST_USEC = 50 * 1000, RETRY_LAST_USEC = 1000 * 1000 };

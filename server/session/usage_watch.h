@@ -13,9 +13,9 @@
 #include <systemd/sd-event.h>
 
 #include "runtime/base/cleanup.h"
+#include "server/session/meters.h"
 #include "server/session/pressure.h"
 #include "server/session/session.h"
-#include "server/session/usage.h"
 #include "server/store/records.h"
 
 struct usage_watch;

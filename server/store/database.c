@@ -254,7 +254,8 @@ static int remove_unfinished(const struct database *database)
         return 0;
 }
 
-/* Makes a complete, empty database at @path; everything of it is on disk when it returns 0. */
+/* Makes a complete, empty database at @path. Who finds one that is not complete throws it away, so
+ * nothing needs to be undone, or on disk before the whole is. */
 static int fill_new(const char *path)
 {
         _cleanup_(connection_closep) sqlite3 *connection = NULL;
@@ -263,6 +264,10 @@ static int fill_new(const char *path)
         r = connect_to(path, SQLITE_OPEN_READWRITE, &connection);
         if (r)
                 return error_fold(r);
+        r = sqlite3_exec(connection, "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF", NULL,
+                         NULL, NULL);
+        if (r != SQLITE_OK)
+                return error_origin(sqlite_error(connection, r));
         r = migrate_up_to(connection, n_migrations);
         if (r)
                 return error_fold(r);

@@ -6,8 +6,9 @@
  * count.
  *
  * Meters of a whole sandbox, which executions that run at the same time would all count, are in no
- * row of an execution: throttling. What only executions have is in no row of a sandbox: output and
- * work of earlier ones. Wall time of a sandbox is from one of its rows to the next.
+ * row of an execution: throttling, which is missing there. What only executions have is in no row
+ * of a sandbox: output and work of earlier ones. Wall time of a sandbox is from one of its rows to
+ * the next.
  */
 #include "server/store/ledger.h"
 
@@ -58,26 +59,28 @@ static int save_account(struct database *database, const struct usage_account *a
         return r ? r : row_run(update);
 }
 
-/* What executions used while they ran is a part of the sandbox's time, not more of it. */
-static void add_to_account(struct usage_account *account, const struct usage_record *record)
+struct usage ledger_share(const struct usage_record *record)
 {
-        struct usage amount = record->usage;
+        struct usage share = record->usage;
 
-        if (record->type == USAGE_RECORD_EXECUTION)
-                amount.wall_usec = 0;
-        usage_add(&account->usage, &amount);
+        if (record->type == USAGE_RECORD_EXECUTION) {
+                share.wall_usec = 0;
+                share.missing &= ~BIT(USAGE_PART_THROTTLED);
+        }
+        return share;
 }
 
 static int add_record(struct database *database, struct usage_account *account,
                       struct usage_record *record)
 {
         sqlite3_stmt *insert = database->statements[STATEMENT_INSERT_USAGE_RECORD];
+        struct usage share = ledger_share(record);
         int r;
 
         memcpy(record->sandbox_id, account->sandbox_id, sizeof(record->sandbox_id));
         memcpy(record->owner, account->owner, sizeof(record->owner));
         record->sequence = ++account->n_records;
-        add_to_account(account, record);
+        usage_add(&account->usage, &share);
         r = row_bind_usage_record(insert, record);
         if (r)
                 return error_fold(r);
@@ -119,9 +122,7 @@ static struct usage_record record_of(const struct execution_record *execution)
 
         memcpy(record.execution_id, execution->execution_id, sizeof(record.execution_id));
         memcpy(record.context_id, execution->context_id, sizeof(record.context_id));
-        record.usage.throttled_periods = 0;
-        record.usage.throttled_usec = 0;
-        record.usage.missing &= ~BIT(USAGE_PART_THROTTLED);
+        usage_drop_of_sandbox(&record.usage);
         return record;
 }
 
@@ -140,31 +141,20 @@ int ledger_end_execution(struct database *database, const struct execution_recor
                 return r;
         /* Told after the end of its sandbox, whose last row has it. */
         if (account.end_time_usec)
-                record.usage = (struct usage){ .wall_usec = execution->usage.wall_usec };
+                record.usage = (struct usage){ .wall_usec = execution->usage.wall_usec,
+                                               .missing = BIT(USAGE_PART_THROTTLED) };
         return add_record(database, &account, &record);
 }
 
 /* What of @total no row has. */
-static void find_rest(const struct usage_account *account, const struct usage *total,
-                      int64_t end_time_usec, struct usage *ret_rest)
+static struct usage rest_of(const struct usage_account *account, const struct usage *total,
+                            int64_t end_time_usec)
 {
-        usage_since(total, &account->usage, ret_rest);
-        ret_rest->wall_usec = MAX(end_time_usec - account->billed_time_usec, 0);
-        ret_rest->earlier_usec = 0;
-        ret_rest->stdout_bytes = 0;
-        ret_rest->stderr_bytes = 0;
-        ret_rest->rich_bytes = 0;
-        ret_rest->missing = total->missing;
-}
+        struct usage rest;
 
-/* Time alone is nothing: an idle sandbox holds memory, or nobody measured. */
-static bool is_nothing(const struct usage *rest)
-{
-        return rest->cpu_usec == 0 && rest->cpu_user_usec == 0 && rest->cpu_system_usec == 0 &&
-               rest->memory_byte_seconds == 0 && rest->oom_kills == 0 &&
-               rest->throttled_periods == 0 && rest->throttled_usec == 0 &&
-               rest->scheduled_usec == 0 && rest->wait_usec == 0 && rest->context_switches == 0 &&
-               rest->sent_bytes == 0 && rest->received_bytes == 0;
+        usage_rest(total, &account->usage, &rest);
+        rest.wall_usec = MAX(end_time_usec - account->billed_time_usec, 0);
+        return rest;
 }
 
 static int add_rest(struct database *database, struct usage_account *account,
@@ -187,7 +177,7 @@ static int add_end(struct database *database, struct usage_account *account,
         };
         int r;
 
-        find_rest(account, &sandbox->usage.total, sandbox->end_time_usec, &record.usage);
+        record.usage = rest_of(account, &sandbox->usage.total, sandbox->end_time_usec);
         account->end_time_usec = MAX(sandbox->end_time_usec, 1);
         account->end_cause = sandbox->end_cause;
         memcpy(account->end_message, sandbox->end_message, sizeof(account->end_message));
@@ -239,8 +229,8 @@ static int bill_work(struct database *database, struct job *job)
         r = open_account(database, bill->sandbox_id.text, &account);
         if (r || account.end_time_usec)
                 return r;
-        find_rest(&account, &bill->total, bill->end_time_usec, &record.usage);
-        return is_nothing(&record.usage) ? 0 : add_rest(database, &account, &record);
+        record.usage = rest_of(&account, &bill->total, bill->end_time_usec);
+        return usage_is_nothing(&record.usage) ? 0 : add_rest(database, &account, &record);
 }
 
 static void bill_deliver(struct job *job)

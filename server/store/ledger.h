@@ -8,6 +8,10 @@
 struct database;
 struct store_retention;
 
+/* What a row adds to what is used in all: what an execution used while it ran is a part of its
+ * sandbox's time, not more of it, and throttling is the sandbox's to tell. */
+struct usage ledger_share(const struct usage_record *record);
+
 /* Before the execution's row is changed: one that has ended already is not added again. */
 int ledger_end_execution(struct database *database, const struct execution_record *record);
 

@@ -70,12 +70,12 @@ static int find_start(struct database *database, const struct read_job *read, in
 
 static void add_sum(struct read_job *read, const struct usage_record *record)
 {
-        struct usage amount = record->usage;
+        struct usage share = read->execution_id.is_set ? record->usage : ledger_share(record);
 
-        if (record->type == USAGE_RECORD_EXECUTION && !read->execution_id.is_set)
-                amount.wall_usec = 0;
-        usage_add(&read->sums.usage, &amount);
+        usage_add(&read->sums.usage, &share);
         read->sums.n++;
+        if (record->type != USAGE_RECORD_EXECUTION)
+                read->sums.n_of_sandboxes++;
 }
 
 static int take_record(sqlite3_stmt *page, struct read_job *read)

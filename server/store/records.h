@@ -14,6 +14,7 @@
 
 #include "runtime/base/dns_label.h"
 #include "server/store/egress.h"
+#include "server/store/usage.h"
 
 enum {
         OWNER_BUFFER = 80,        /* `uid:1000` or `key-…`, and its NUL */
@@ -158,47 +159,6 @@ struct sandbox_limits {
         int64_t disk_inodes;
         int64_t io_bytes_per_second; /* zero: no bound */
 };
-
-/* Parts of struct usage that may be missing. The numbers are stored: never change one. */
-enum usage_part {
-        USAGE_PART_MEMORY = 1,  /* all of memory and oom_kills */
-        USAGE_PART_MEMORY_PEAK, /* only that */
-        USAGE_PART_SCHEDULED,   /* scheduled_usec, wait_usec, context_switches, earlier_usec */
-        USAGE_PART_RSS_PEAK,
-        USAGE_PART_TRAFFIC,   /* sent_bytes, received_bytes */
-        USAGE_PART_THROTTLED, /* throttled_periods, throttled_usec */
-        USAGE_PART_WAIT,      /* wait_usec alone */
-        _USAGE_PART_N,
-};
-
-/* What an execution, a sandbox, or a part of its life used. Amounts add up, peaks are the highest.
- */
-struct usage {
-        int64_t cpu_usec; /* from the cgroup's files */
-        int64_t cpu_user_usec;
-        int64_t cpu_system_usec;
-        int64_t wall_usec;
-        int64_t memory_peak_bytes; /* that the cgroup was charged with */
-        int64_t memory_byte_seconds;
-        int64_t oom_kills;
-        int64_t throttled_periods; /* of the whole sandbox */
-        int64_t throttled_usec;
-        int64_t scheduled_usec; /* by BPF, as all of these: CPU time seen at context switches */
-        int64_t wait_usec;
-        int64_t context_switches;
-        int64_t earlier_usec; /* of threads that were there before the execution began */
-        int64_t rss_peak_bytes;
-        int64_t sent_bytes; /* by hotcell-egress */
-        int64_t received_bytes;
-        int64_t stdout_bytes; /* by hotcelld; only of executions */
-        int64_t stderr_bytes;
-        int64_t rich_bytes;
-        uint32_t missing; /* BIT(enum usage_part) */
-};
-
-/* What came after @before: amounts are differences (never below zero), peaks are those of @now;
- * missing is what one of them misses. */
-void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage);
 
 /* What a sandbox uses, from its cgroup. */
 struct sandbox_usage {

@@ -66,27 +66,16 @@ static const struct field sandbox_fields[] = {
         SANDBOX_AS(BOOL, "egress_counted", egress_refusals.is_known),
         SANDBOX_AS(INT64, "egress_logged", egress_refusals.logged),
         SANDBOX_AS(INT64, "egress_dropped", egress_refusals.dropped),
-        SANDBOX_AS(INT64, "used_cpu_user_usec", usage.total.cpu_user_usec),
-        SANDBOX_AS(INT64, "used_cpu_system_usec", usage.total.cpu_system_usec),
-        SANDBOX_AS(INT64, "used_wall_usec", usage.total.wall_usec),
-        SANDBOX_AS(INT64, "used_memory_byte_seconds", usage.total.memory_byte_seconds),
-        SANDBOX_AS(INT64, "used_oom_kills", usage.total.oom_kills),
-        SANDBOX_AS(INT64, "used_throttled_periods", usage.total.throttled_periods),
-        SANDBOX_AS(INT64, "used_throttled_usec", usage.total.throttled_usec),
-        SANDBOX_AS(INT64, "used_scheduled_usec", usage.total.scheduled_usec),
-        SANDBOX_AS(INT64, "used_wait_usec", usage.total.wait_usec),
-        SANDBOX_AS(INT64, "used_context_switches", usage.total.context_switches),
-        SANDBOX_AS(INT64, "used_earlier_usec", usage.total.earlier_usec),
-        SANDBOX_AS(INT64, "used_rss_peak_bytes", usage.total.rss_peak_bytes),
-        SANDBOX_AS(INT64, "used_sent_bytes", usage.total.sent_bytes),
-        SANDBOX_AS(INT64, "used_received_bytes", usage.total.received_bytes),
-        SANDBOX_AS(INT64, "used_stdout_bytes", usage.total.stdout_bytes),
-        SANDBOX_AS(INT64, "used_stderr_bytes", usage.total.stderr_bytes),
-        SANDBOX_AS(INT64, "used_rich_bytes", usage.total.rich_bytes),
-        SANDBOX_AS(INT32, "used_missing", usage.total.missing),
         SANDBOX_AS(INT32, "limit_cpu_weight", limits.cpu_weight),
         SANDBOX_AS(INT64, "limit_disk_inodes", limits.disk_inodes),
         SANDBOX_AS(INT64, "limit_io_bytes_per_second", limits.io_bytes_per_second),
+};
+
+#define SANDBOX_USAGE(member, kind) FIELD(INT64, sandbox_record, #member, usage.total.member),
+
+/* Of one that has ended, from its account: they stand behind its own columns. */
+static const struct field sandbox_usage_fields[] = {
+        USAGE_FIELDS(SANDBOX_USAGE) SANDBOX_AS(INT32, "missing", usage.total.missing),
 };
 
 #define CONTEXT(kind, member) FIELD(kind, context_record, #member, member)
@@ -201,39 +190,36 @@ static const struct field egress_fields[] = {
         EGRESS(TEXT, rule),
 };
 
-#define USAGE_FIELDS(of)                                                                           \
-        of(INT64, cpu_usec), of(INT64, cpu_user_usec), of(INT64, cpu_system_usec),                 \
-                of(INT64, wall_usec), of(INT64, memory_peak_bytes),                                \
-                of(INT64, memory_byte_seconds), of(INT64, oom_kills),                              \
-                of(INT64, throttled_periods), of(INT64, throttled_usec),                           \
-                of(INT64, scheduled_usec), of(INT64, wait_usec), of(INT64, context_switches),      \
-                of(INT64, earlier_usec), of(INT64, rss_peak_bytes), of(INT64, sent_bytes),         \
-                of(INT64, received_bytes), of(INT64, stdout_bytes), of(INT64, stderr_bytes),       \
-                of(INT64, rich_bytes), of(INT32, missing),
-
 #define RECORD(kind, member)       FIELD(kind, usage_record, #member, member)
-#define RECORD_USAGE(kind, member) FIELD(kind, usage_record, #member, usage.member)
+#define RECORD_USAGE(member, kind) FIELD(INT64, usage_record, #member, usage.member),
 
-static const struct field usage_record_fields[] = { RECORD(TEXT, sandbox_id),
-                                                    RECORD(INT64, sequence),
-                                                    RECORD(INT32, type),
-                                                    RECORD(OPTIONAL_TEXT, execution_id),
-                                                    RECORD(OPTIONAL_TEXT, context_id),
-                                                    RECORD(TEXT, owner),
-                                                    RECORD(INT64, start_time_usec),
-                                                    RECORD(INT64, end_time_usec),
-                                                    RECORD(INT32, outcome),
-                                                    RECORD(INT32, cause),
-                                                    RECORD(BOOL, is_incomplete),
-                                                    USAGE_FIELDS(RECORD_USAGE) };
+static const struct field usage_record_fields[] = {
+        RECORD(TEXT, sandbox_id),
+        RECORD(INT64, sequence),
+        RECORD(INT32, type),
+        RECORD(OPTIONAL_TEXT, execution_id),
+        RECORD(OPTIONAL_TEXT, context_id),
+        RECORD(TEXT, owner),
+        RECORD(INT64, start_time_usec),
+        RECORD(INT64, end_time_usec),
+        RECORD(INT32, outcome),
+        RECORD(INT32, cause),
+        RECORD(BOOL, is_incomplete),
+        USAGE_FIELDS(RECORD_USAGE) FIELD(INT32, usage_record, "missing", usage.missing),
+};
 
 #define ACCOUNT(kind, member)       FIELD(kind, usage_account, #member, member)
-#define ACCOUNT_USAGE(kind, member) FIELD(kind, usage_account, #member, usage.member)
+#define ACCOUNT_USAGE(member, kind) FIELD(INT64, usage_account, #member, usage.member),
 
 static const struct field usage_account_fields[] = {
-        ACCOUNT(TEXT, sandbox_id),        ACCOUNT(TEXT, owner),          ACCOUNT(INT64, n_records),
-        ACCOUNT(INT64, billed_time_usec), ACCOUNT(INT64, end_time_usec), ACCOUNT(INT32, end_cause),
-        ACCOUNT(TEXT, end_message),       USAGE_FIELDS(ACCOUNT_USAGE)
+        ACCOUNT(TEXT, sandbox_id),
+        ACCOUNT(TEXT, owner),
+        ACCOUNT(INT64, n_records),
+        ACCOUNT(INT64, billed_time_usec),
+        ACCOUNT(INT64, end_time_usec),
+        ACCOUNT(INT32, end_cause),
+        ACCOUNT(TEXT, end_message),
+        USAGE_FIELDS(ACCOUNT_USAGE) FIELD(INT32, usage_account, "missing", usage.missing),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");
@@ -332,18 +318,25 @@ static int read_field(sqlite3_stmt *statement, int column, const struct field *f
         return error_origin(-EUCLEAN);
 }
 
-static int read_fields(sqlite3_stmt *statement, const struct field *fields, size_t n_fields,
-                       void *record)
+static int read_fields_from(sqlite3_stmt *statement, int first_column, const struct field *fields,
+                            size_t n_fields, void *record)
 {
         for (size_t i = 0; i < n_fields; i++) {
+                int column = first_column + (int)i;
                 int r;
 
-                assert(strcmp(sqlite3_column_name(statement, (int)i), fields[i].column) == 0);
-                r = read_field(statement, (int)i, &fields[i], (char *)record + fields[i].offset);
+                assert(strcmp(sqlite3_column_name(statement, column), fields[i].column) == 0);
+                r = read_field(statement, column, &fields[i], (char *)record + fields[i].offset);
                 if (r)
                         return error_fold(r);
         }
         return 0;
+}
+
+static int read_fields(sqlite3_stmt *statement, const struct field *fields, size_t n_fields,
+                       void *record)
+{
+        return read_fields_from(statement, 0, fields, n_fields, record);
 }
 
 int row_bind_sandbox(sqlite3_stmt *statement, const struct sandbox_record *record)
@@ -389,8 +382,18 @@ int row_bind_usage_account(sqlite3_stmt *statement, const struct usage_account *
 
 int row_read_sandbox(sqlite3_stmt *statement, struct sandbox_record *ret_record)
 {
+        int first = ARRAY_SIZE(sandbox_fields);
+        int r;
+
         *ret_record = (struct sandbox_record){ 0 };
-        return read_fields(statement, sandbox_fields, ARRAY_SIZE(sandbox_fields), ret_record);
+        r = read_fields(statement, sandbox_fields, ARRAY_SIZE(sandbox_fields), ret_record);
+        if (r)
+                return error_fold(r);
+        /* Without an account its own columns tell: it lives, or ended before there was a ledger. */
+        if (sqlite3_column_type(statement, first) == SQLITE_NULL)
+                return 0;
+        return read_fields_from(statement, first, sandbox_usage_fields,
+                                ARRAY_SIZE(sandbox_usage_fields), ret_record);
 }
 
 int row_read_context(sqlite3_stmt *statement, struct context_record *ret_record)
@@ -439,7 +442,7 @@ int row_read_usage_account(sqlite3_stmt *statement, struct usage_account *ret_ac
 
 int row_sandbox_n_columns(void)
 {
-        return ARRAY_SIZE(sandbox_fields);
+        return ARRAY_SIZE(sandbox_fields) + ARRAY_SIZE(sandbox_usage_fields);
 }
 
 int row_usage_record_n_columns(void)

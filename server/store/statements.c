@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/store/sqlite_error.h"
+#include "server/store/usage.h"
 
 #define SANDBOX_COLUMNS                                                                            \
         "sandbox_id, owner, name, state, template_name, template_digest, create_time_usec, "       \
@@ -18,13 +19,18 @@
         "limit_open_files, limit_timeout_usec, limit_output_bytes, used_cpu_usec, "                \
         "used_memory_bytes, used_memory_peak_bytes, used_disk_bytes, used_processes, cgroup_id, "  \
         "boot_id, is_one_shot, egress_version, egress_counted, egress_logged, egress_dropped, "    \
-        "used_cpu_user_usec, used_cpu_system_usec, used_wall_usec, "                               \
-        "used_memory_byte_seconds, used_oom_kills, used_throttled_periods, "                       \
-        "used_throttled_usec, used_scheduled_usec, used_wait_usec, "                               \
-        "used_context_switches, used_earlier_usec, used_rss_peak_bytes, used_sent_bytes, "         \
-        "used_received_bytes, used_stdout_bytes, used_stderr_bytes, used_rich_bytes, "             \
-        "used_missing, "                                                                           \
         "limit_cpu_weight, limit_disk_inodes, limit_io_bytes_per_second"
+
+#define USAGE_COLUMN(field, kind) #field ", "
+#define USAGE_COLUMNS             USAGE_FIELDS(USAGE_COLUMN) "missing"
+
+/* A sandbox that is read, with what it used: of one that ended the sums of its account. Also of an
+ * event that tells of its end. */
+#define SANDBOX_READ_COLUMNS SANDBOX_COLUMNS ", " USAGE_COLUMNS
+
+#define WITH_USAGE                                                                                 \
+        " LEFT JOIN (SELECT sandbox_id AS account_id, " USAGE_COLUMNS " FROM usage_sandboxes)"     \
+        " ON account_id = sandbox_id AND state = 4 "
 
 #define CONTEXT_COLUMNS                                                                            \
         "context_id, sandbox_id, owner, language, working_directory, is_default, generation, "     \
@@ -63,12 +69,6 @@
         "name, reason, rule_index, policy_version, pid, command, count, error_number, "            \
         "sent_bytes, received_bytes, duration_usec, source, serial, rule"
 
-#define USAGE_COLUMNS                                                                              \
-        "cpu_usec, cpu_user_usec, cpu_system_usec, wall_usec, memory_peak_bytes, "                 \
-        "memory_byte_seconds, oom_kills, throttled_periods, throttled_usec, "                      \
-        "scheduled_usec, wait_usec, context_switches, earlier_usec, rss_peak_bytes, "              \
-        "sent_bytes, received_bytes, stdout_bytes, stderr_bytes, rich_bytes, missing"
-
 #define USAGE_RECORD_COLUMNS                                                                       \
         "sandbox_id, sequence, type, execution_id, context_id, owner, start_time_usec, "           \
         "end_time_usec, outcome, cause, is_incomplete, " USAGE_COLUMNS
@@ -104,8 +104,8 @@
 /* Strictly after the cursor, newest first. All labels that are wanted must be there. Where two
  * indexes fit, SQLite knows nothing of how many rows are over: hence the name. */
 #define SANDBOX_PAGE(index, scope)                                                                 \
-        "SELECT " SANDBOX_COLUMNS " FROM sandboxes INDEXED BY " index " WHERE " scope              \
-        " AND (create_time_usec, sandbox_id) < (:time, :id)"                                       \
+        "SELECT " SANDBOX_READ_COLUMNS " FROM sandboxes INDEXED BY " index WITH_USAGE              \
+        "WHERE " scope " AND (create_time_usec, sandbox_id) < (:time, :id)"                        \
         " AND (:states >> state) & 1"                                                              \
         " AND (:name IS NULL OR name = :name)"                                                     \
         " AND NOT EXISTS (SELECT 1 FROM wanted_labels AS wanted WHERE NOT EXISTS ("                \
@@ -122,8 +122,9 @@
         " ORDER BY create_time_usec DESC, execution_id DESC LIMIT :limit"
 
 #define EVENT_PAGE(scope)                                                                          \
-        "SELECT " SANDBOX_COLUMNS ", sequence, event_time_usec, event, labels FROM sandbox_events" \
-        " WHERE " scope " AND sequence > :after AND (:owner IS NULL OR owner = :owner)"            \
+        "SELECT " SANDBOX_READ_COLUMNS ", sequence, event_time_usec, event, labels "               \
+        "FROM sandbox_events" WITH_USAGE "WHERE " scope                                            \
+        " AND sequence > :after AND (:owner IS NULL OR owner = :owner)"                            \
         " ORDER BY sequence LIMIT :limit"
 
 #define OWNER_HAS_NOTHING                                                                          \
@@ -144,8 +145,7 @@ static const char *const statement_sql[] = {
                 "INSERT INTO sandboxes (" SANDBOX_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
                 "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, "
                 "?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, "
-                "?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42, ?43, ?44, ?45, ?46, ?47, "
-                "?48, ?49, ?50, ?51, ?52)",
+                "?32, ?33, ?34)",
         [STATEMENT_UPDATE_SANDBOX] =
                 "UPDATE sandboxes SET name = ?3, state = ?4, template_name = ?5, "
                 "template_digest = ?6, expire_time_usec = ?8, idle_timeout_usec = ?9, "
@@ -156,17 +156,10 @@ static const char *const statement_sql[] = {
                 "used_memory_peak_bytes = ?22, used_disk_bytes = ?23, used_processes = ?24, "
                 "cgroup_id = ?25, boot_id = ?26, is_one_shot = ?27, egress_version = ?28, "
                 "egress_counted = ?29, egress_logged = ?30, egress_dropped = ?31, "
-                "used_cpu_user_usec = ?32, used_cpu_system_usec = ?33, used_wall_usec = ?34, "
-                "used_memory_byte_seconds = ?35, used_oom_kills = ?36, "
-                "used_throttled_periods = ?37, used_throttled_usec = ?38, "
-                "used_scheduled_usec = ?39, used_wait_usec = ?40, used_context_switches = ?41, "
-                "used_earlier_usec = ?42, used_rss_peak_bytes = ?43, used_sent_bytes = ?44, "
-                "used_received_bytes = ?45, used_stdout_bytes = ?46, used_stderr_bytes = ?47, "
-                "used_rich_bytes = ?48, used_missing = ?49, "
-                "limit_cpu_weight = ?50, limit_disk_inodes = ?51, "
-                "limit_io_bytes_per_second = ?52 "
+                "limit_cpu_weight = ?32, limit_disk_inodes = ?33, "
+                "limit_io_bytes_per_second = ?34 "
                 "WHERE sandbox_id = ?1 AND owner = ?2",
-        [STATEMENT_SANDBOX] = "SELECT " SANDBOX_COLUMNS " FROM sandboxes "
+        [STATEMENT_SANDBOX] = "SELECT " SANDBOX_READ_COLUMNS " FROM sandboxes" WITH_USAGE
                               "WHERE sandbox_id = :id AND (:owner IS NULL OR owner = :owner)",
         [STATEMENT_SANDBOXES] = SANDBOX_PAGE("sandboxes_by_time", ":owner IS NULL"),
         [STATEMENT_SANDBOXES_OF_OWNER] = SANDBOX_PAGE("sandboxes_of_owner", "owner = :owner"),
@@ -175,7 +168,7 @@ static const char *const statement_sql[] = {
         [STATEMENT_SANDBOXES_LIVING_OF_OWNER] =
                 SANDBOX_PAGE("sandboxes_living_of_owner", "state <> 4 AND owner = :owner"),
         [STATEMENT_ALL_SANDBOXES_LIVING] =
-                "SELECT " SANDBOX_COLUMNS " FROM sandboxes WHERE state <> 4"
+                "SELECT " SANDBOX_READ_COLUMNS " FROM sandboxes" WITH_USAGE "WHERE state <> 4"
                 " ORDER BY create_time_usec, sandbox_id",
         [STATEMENT_DELETE_LABELS] = "DELETE FROM sandbox_labels WHERE sandbox_id = :id",
         [STATEMENT_INSERT_LABEL] = "INSERT INTO sandbox_labels (sandbox_id, name, value, owner) "
@@ -320,15 +313,10 @@ static const char *const statement_sql[] = {
                 "SELECT sandbox_id, owner, n_records, billed_time_usec, end_time_usec, end_cause, "
                 "end_message, " USAGE_COLUMNS " FROM usage_sandboxes WHERE sandbox_id = :id",
         [STATEMENT_UPDATE_USAGE_ACCOUNT] =
-                "UPDATE usage_sandboxes SET n_records = ?3, billed_time_usec = ?4, "
-                "end_time_usec = ?5, end_cause = ?6, end_message = ?7, "
-                "cpu_usec = ?8, cpu_user_usec = ?9, cpu_system_usec = ?10, wall_usec = ?11, "
-                "memory_peak_bytes = ?12, memory_byte_seconds = ?13, oom_kills = ?14, "
-                "throttled_periods = ?15, throttled_usec = ?16, scheduled_usec = ?17, "
-                "wait_usec = ?18, context_switches = ?19, earlier_usec = ?20, "
-                "rss_peak_bytes = ?21, sent_bytes = ?22, received_bytes = ?23, "
-                "stdout_bytes = ?24, stderr_bytes = ?25, rich_bytes = ?26, missing = ?27 "
-                "WHERE sandbox_id = ?1 AND owner = ?2",
+                "UPDATE usage_sandboxes SET (n_records, billed_time_usec, end_time_usec, "
+                "end_cause, end_message, " USAGE_COLUMNS ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+                "?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, "
+                "?27) WHERE sandbox_id = ?1 AND owner = ?2",
         /* The time never goes back, whatever the clock does. */
         [STATEMENT_INSERT_USAGE_RECORD] =
                 "INSERT INTO usage_records (" USAGE_RECORD_COLUMNS ", record_time_usec) VALUES ("

@@ -313,12 +313,13 @@ void store_list_usage(struct store *store, const struct usage_query *query, stor
                       void *userdata);
 
 /* What up to some thousand rows after after_id add up to: one step, which holds up others for some
- * milliseconds only. The caller goes on after last_id while there are more. Wall time is that of
- * rows of sandboxes, for executions overlap with it; but if one execution is asked for it is that
- * one's. */
+ * milliseconds only. The caller goes on after last_id while there are more. Wall time and
+ * throttling are those of rows of sandboxes, for executions overlap with them; but if one execution
+ * is asked for wall time is that one's. */
 struct usage_sums {
         struct usage usage;
         int64_t n;
+        int64_t n_of_sandboxes; /* those of them that are not of executions */
         bool more;
         int64_t last_id;
 };
@@ -334,9 +335,6 @@ typedef void (*store_on_usage_destinations)(void *userdata, int result,
 void store_list_usage_destinations(struct store *store, const char *owner, const char *sandbox_id,
                                    const char *execution_id, store_on_usage_destinations on_done,
                                    void *userdata);
-
-/* Adds @amount to @sum, up to INT64_MAX; peaks become the higher one. */
-void usage_add(struct usage *sum, const struct usage *amount);
 
 /* All that is not over, of all owners: for the start of the server. */
 struct living {

@@ -1,60 +1,95 @@
+#include "server/store/usage.h"
+
+#include <assert.h>
+#include <stddef.h>
+
 #include "runtime/base/macros.h"
-#include "server/store/store.h"
+
+struct field {
+        size_t offset;
+        enum usage_kind kind;
+};
+
+#define FIELD(field, kind) { offsetof(struct usage, field), USAGE_##kind },
+
+static const struct field fields[] = { USAGE_FIELDS(FIELD) };
+static_assert(ARRAY_SIZE(fields) * sizeof(int64_t) == offsetof(struct usage, missing),
+              "a field of struct usage is not in the list");
+static_assert(sizeof(struct usage) <= offsetof(struct usage, missing) + sizeof(int64_t),
+              "missing comes last");
+
+static int64_t get(const struct usage *usage, const struct field *field)
+{
+        return *(const int64_t *)((const char *)usage + field->offset);
+}
+
+static void set(struct usage *usage, const struct field *field, int64_t value)
+{
+        *(int64_t *)((char *)usage + field->offset) = value;
+}
 
 /* Byte-seconds of many sandboxes may become too many: they stay at the most then. */
-static void add(int64_t *sum, int64_t amount)
+static int64_t sum_of(int64_t a, int64_t b)
 {
-        if (__builtin_add_overflow(*sum, amount, sum))
-                *sum = INT64_MAX;
+        int64_t sum;
+
+        return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
 }
 
 void usage_add(struct usage *sum, const struct usage *amount)
 {
-        add(&sum->cpu_usec, amount->cpu_usec);
-        add(&sum->cpu_user_usec, amount->cpu_user_usec);
-        add(&sum->cpu_system_usec, amount->cpu_system_usec);
-        add(&sum->wall_usec, amount->wall_usec);
-        sum->memory_peak_bytes = MAX(sum->memory_peak_bytes, amount->memory_peak_bytes);
-        add(&sum->memory_byte_seconds, amount->memory_byte_seconds);
-        add(&sum->oom_kills, amount->oom_kills);
-        add(&sum->throttled_periods, amount->throttled_periods);
-        add(&sum->throttled_usec, amount->throttled_usec);
-        add(&sum->scheduled_usec, amount->scheduled_usec);
-        add(&sum->wait_usec, amount->wait_usec);
-        add(&sum->context_switches, amount->context_switches);
-        add(&sum->earlier_usec, amount->earlier_usec);
-        sum->rss_peak_bytes = MAX(sum->rss_peak_bytes, amount->rss_peak_bytes);
-        add(&sum->sent_bytes, amount->sent_bytes);
-        add(&sum->received_bytes, amount->received_bytes);
-        add(&sum->stdout_bytes, amount->stdout_bytes);
-        add(&sum->stderr_bytes, amount->stderr_bytes);
-        add(&sum->rich_bytes, amount->rich_bytes);
-        sum->missing |= amount->missing;
-}
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+                const struct field *field = &fields[i];
+                int64_t a = get(sum, field), b = get(amount, field);
 
-static int64_t since(int64_t now, int64_t before)
-{
-        return MAX(now - before, 0);
+                set(sum, field, field->kind == USAGE_PEAK ? MAX(a, b) : sum_of(a, b));
+        }
+        sum->missing |= amount->missing;
 }
 
 void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage)
 {
         struct usage usage = *now;
 
-        usage.cpu_usec = since(now->cpu_usec, before->cpu_usec);
-        usage.cpu_user_usec = since(now->cpu_user_usec, before->cpu_user_usec);
-        usage.cpu_system_usec = since(now->cpu_system_usec, before->cpu_system_usec);
-        usage.wall_usec = since(now->wall_usec, before->wall_usec);
-        usage.memory_byte_seconds = since(now->memory_byte_seconds, before->memory_byte_seconds);
-        usage.oom_kills = since(now->oom_kills, before->oom_kills);
-        usage.throttled_periods = since(now->throttled_periods, before->throttled_periods);
-        usage.throttled_usec = since(now->throttled_usec, before->throttled_usec);
-        usage.scheduled_usec = since(now->scheduled_usec, before->scheduled_usec);
-        usage.wait_usec = since(now->wait_usec, before->wait_usec);
-        usage.context_switches = since(now->context_switches, before->context_switches);
-        usage.earlier_usec = since(now->earlier_usec, before->earlier_usec);
-        usage.sent_bytes = since(now->sent_bytes, before->sent_bytes);
-        usage.received_bytes = since(now->received_bytes, before->received_bytes);
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+                const struct field *field = &fields[i];
+
+                if (field->kind != USAGE_PEAK)
+                        set(&usage, field, MAX(get(now, field) - get(before, field), 0));
+        }
         usage.missing = now->missing | before->missing;
         *ret_usage = usage;
+}
+
+static void clear(struct usage *usage, enum usage_kind kind)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+                if (fields[i].kind == kind)
+                        set(usage, &fields[i], 0);
+        }
+}
+
+void usage_rest(const struct usage *total, const struct usage *billed, struct usage *ret_rest)
+{
+        usage_since(total, billed, ret_rest);
+        clear(ret_rest, USAGE_TIME);
+        clear(ret_rest, USAGE_AMOUNT_OF_EXECUTION);
+        ret_rest->missing = total->missing;
+}
+
+void usage_drop_of_sandbox(struct usage *usage)
+{
+        clear(usage, USAGE_AMOUNT_OF_SANDBOX);
+        usage->missing |= BIT(USAGE_PART_THROTTLED);
+}
+
+bool usage_is_nothing(const struct usage *usage)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+                enum usage_kind kind = fields[i].kind;
+
+                if (kind != USAGE_TIME && kind != USAGE_PEAK && get(usage, &fields[i]) != 0)
+                        return false;
+        }
+        return true;
 }

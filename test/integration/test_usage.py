@@ -150,12 +150,17 @@ class Ledger(unittest.TestCase):
                 self.assertEqual(added, getattr(answer.sums, name).ToMicroseconds())
                 self.assertEqual(added, getattr(total, name).ToMicroseconds())
             self.assertGreater(answer.sums.cpu_time.ToMicroseconds(), 1000)
+            self.assertEqual(answer.sums.throttled_periods, total.throttled_periods)
+            self.assertEqual(set(answer.sums.missing), set(total.missing))
 
     def test_an_execution_has_the_record_that_its_end_told(self):
         for run in self.runs["red"]:
-            record, = self.get(execution_id=run.execution_id).records
+            answer = self.get(execution_id=run.execution_id)
+            record, = answer.records
             self.assertEqual((record.sandbox_id, record.context_id, record.owner), (run.sandbox_id, run.context_id, "uid:0"))
             self.assertEqual((record.outcome, record.cause, record.usage.cpu_time), (run.ended.outcome, run.ended.cause, run.ended.usage.cpu_time))
+            for usage in (record.usage, answer.sums):
+                self.assertEqual(set(usage.missing), set(run.ended.usage.missing) | {"throttled_periods", "throttled_time"})
 
     def test_pages_are_the_whole(self):
         whole = self.get(labels={"ledger": "test"}, page_size=1000)

@@ -111,6 +111,7 @@ void __wrap_store_sum_usage(struct store *store, const struct usage_query *query
         struct usage_sums sums = {
                 .usage = { .cpu_usec = 1000000, .memory_peak_bytes = 10 - (int64_t)step },
                 .n = 3,
+                .n_of_sandboxes = step == 1,
                 .last_id = (int64_t)(step + 1) * 4096,
                 .more = step + 1 < database.n_steps,
         };
@@ -249,7 +250,21 @@ START_TEST(sums_are_taken_step_by_step)
         ck_assert_int_eq(client.answer->sums->cpu_time->seconds, 4);
         ck_assert_int_eq(client.answer->sums->memory_peak_bytes, 10);
         ck_assert_int_eq(client.answer->records_total, 12);
+        ck_assert_uint_eq(client.answer->sums->n_missing, 0);
         ck_assert_uint_eq(database.n_destinations, 0);
+}
+END_TEST
+
+START_TEST(throttling_is_missing_where_no_record_tells_of_it)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        request.execution_id = unconst("exe-a");
+        database.n_steps = 1; /* without a record of a sandbox */
+        ask(&request);
+        ck_assert_uint_eq(client.answer->sums->n_missing, 2);
+        ck_assert_str_eq(client.answer->sums->missing[0], "throttled_periods");
+        ck_assert_str_eq(client.answer->sums->missing[1], "throttled_time");
 }
 END_TEST
 
@@ -388,6 +403,7 @@ int main(void)
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         tcase_add_test(tcase, a_page_has_all_of_each_record);
         tcase_add_test(tcase, sums_are_taken_step_by_step);
+        tcase_add_test(tcase, throttling_is_missing_where_no_record_tells_of_it);
         tcase_add_test(tcase, nothing_is_summed_for_who_left);
         tcase_add_test(tcase, a_token_goes_on_with_the_same_filter_only);
         tcase_add_test(tcase, others_are_for_operators);

@@ -348,7 +348,7 @@ static void on_old_keys(void *userdata, int result, const struct key_record *rec
         ck_assert_str_eq(records[0].name, "ci");
         ck_assert_uint_eq(records[0].secret_sha256[31], 0x1f);
         ck_assert_str_eq(records[0].owner, records[0].key_id);
-        ck_assert_int_eq(records[0].scopes, 31);
+        ck_assert_int_eq(records[0].scopes, 63);
         ck_assert_int_eq(records[0].expire_time_usec, 0);
         (*n_calls)++;
 }
@@ -395,6 +395,22 @@ START_TEST(an_old_schema_is_migrated_with_its_data)
                          ask_sql(database(), "SELECT count(*) FROM sandboxes WHERE state = 4"));
         ck_assert_int_eq(ask_sql(database(), "SELECT sum(n_ended_executions) FROM owner_totals"),
                          ask_sql(database(), "SELECT count(*) FROM executions WHERE state = 3"));
+}
+END_TEST
+
+START_TEST(old_keys_may_read_usage_if_they_could_do_all)
+{
+        sqlite3 *connection = NULL;
+
+        load_old_schema();
+        ck_assert_int_eq(sqlite3_open(database(), &connection), SQLITE_OK);
+        ck_assert_int_eq(migrate_up_to(connection, 12), 0);
+        run_sql(database(), "INSERT INTO api_keys SELECT 'key-few', 'few', randomblob(32), 9, 0, "
+                            "'key-few', 15, 0, 0 FROM api_keys");
+        ck_assert_int_eq(migrate_up_to(connection, n_migrations), 0);
+        ck_assert_int_eq(sqlite3_close(connection), SQLITE_OK);
+        ck_assert_int_eq(ask_sql(database(), "SELECT scopes FROM api_keys WHERE name = 'ci'"), 63);
+        ck_assert_int_eq(ask_sql(database(), "SELECT scopes FROM api_keys WHERE name = 'few'"), 15);
 }
 END_TEST
 
@@ -627,6 +643,7 @@ int main(void)
                 a_newer_schema_in_the_log_is_seen,
                 an_old_schema_is_migrated_with_its_data,
                 labels_of_old_events_move_into_their_rows,
+                old_keys_may_read_usage_if_they_could_do_all,
                 a_migration_that_fails_changes_nothing,
                 a_folder_that_cannot_be_written_is_refused,
                 a_read_only_file_system_is_refused,

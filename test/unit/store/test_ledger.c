@@ -220,6 +220,7 @@ static struct usage_sums sum(const struct usage_query *query)
                 wait_for(&fixture, &summing.n_calls, 1);
                 usage_add(&all.usage, &summing.sums.usage);
                 all.n += summing.sums.n;
+                all.n_of_sandboxes += summing.sums.n_of_sandboxes;
                 next.after_id = summing.sums.last_id;
         } while (summing.sums.more);
         return all;
@@ -251,6 +252,7 @@ START_TEST(an_execution_has_one_row_however_often_its_end_is_told)
         ck_assert(!rows[0].is_incomplete);
         expected.throttled_periods = 0; /* of the whole sandbox: in rows of that */
         expected.throttled_usec = 0;
+        expected.missing |= BIT(USAGE_PART_THROTTLED);
         check_usage(&rows[0].usage, &expected);
         ck_assert_int_eq(get_execution(&fixture, NULL, record.execution_id, &out), 0);
         check_usage(&out.usage, &record.usage);
@@ -275,7 +277,7 @@ START_TEST(what_did_not_start_has_a_row_of_nothing_and_what_was_lost_one_that_sa
 
         ck_assert_uint_eq(list_of(1), 2);
         ck_assert_int_eq(rows[0].start_time_usec, 7000);
-        check_usage(&rows[0].usage, &(struct usage){ 0 });
+        check_usage(&rows[0].usage, &(struct usage){ .missing = BIT(USAGE_PART_THROTTLED) });
         ck_assert(!rows[0].is_incomplete);
         ck_assert_int_eq(rows[1].sequence, 2);
         ck_assert(rows[1].is_incomplete);
@@ -376,9 +378,11 @@ START_TEST(a_sandbox_used_what_its_rows_add_up_to)
                 sandbox_record_deinit(&record);
         }
         sums = sum(&(struct usage_query){ .sandbox_id = sandbox_id(1) });
-        check_usage(&sums.usage, &expected);
-        ck_assert_int_eq(sum(&(struct usage_query){ .execution_id = "exe-000001" }).usage.wall_usec,
-                         77);
+        check_usage(&sums.usage, &expected); /* of throttling, too, nothing is missing */
+        ck_assert_int_eq(sums.n_of_sandboxes, 1);
+        sums = sum(&(struct usage_query){ .execution_id = "exe-000001" });
+        ck_assert_int_eq(sums.usage.wall_usec, 77);
+        ck_assert_int_eq(sums.n_of_sandboxes, 0);
 }
 END_TEST
 
@@ -393,20 +397,16 @@ START_TEST(an_execution_that_is_told_after_its_sandbox_adds_nothing)
         record = ended(1, 1, 8000, &total);
         ck_assert_int_eq(end(&record), 0);
         ck_assert_uint_eq(list_of(1), 2);
-        ck_assert_int_eq(rows[1].usage.cpu_usec, 0);
+        check_usage(&rows[1].usage, &(struct usage){ .missing = BIT(USAGE_PART_THROTTLED) });
         ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &sandbox), 0);
         ck_assert_int_eq(sandbox.usage.total.cpu_usec, 10);
         sandbox_record_deinit(&sandbox);
 }
 END_TEST
 
-static const char *const amounts[N_AMOUNTS] = {
-        "cpu_usec",          "cpu_user_usec",       "cpu_system_usec", "wall_usec",
-        "memory_peak_bytes", "memory_byte_seconds", "oom_kills",       "throttled_periods",
-        "throttled_usec",    "scheduled_usec",      "wait_usec",       "context_switches",
-        "earlier_usec",      "rss_peak_bytes",      "sent_bytes",      "received_bytes",
-        "stdout_bytes",      "stderr_bytes",        "rich_bytes",
-};
+#define NAME(field, kind) #field,
+
+static const char *const amounts[N_AMOUNTS] = { USAGE_FIELDS(NAME) };
 
 /* Rows are 1 … n, and what is stored of each ended sandbox is what they add up to. */
 static void check_books(void)
@@ -417,8 +417,8 @@ static void check_books(void)
                 char sql[512];
 
                 (void)snprintf(sql, sizeof(sql),
-                               "SELECT count(*) FROM sandboxes AS s WHERE state = 4 AND "
-                               "used_%s <> (SELECT %s(%s) FROM usage_records AS u "
+                               "SELECT count(*) FROM usage_sandboxes AS s "
+                               "WHERE %s <> (SELECT %s(%s) FROM usage_records AS u "
                                "WHERE u.sandbox_id = s.sandbox_id %s)",
                                amounts[i], how, amounts[i], where);
                 ck_assert_msg(ask_sql(path(), sql) == 0, "%s do not add up", amounts[i]);
@@ -434,16 +434,6 @@ static void check_books(void)
                                          "usage_records WHERE execution_id IS NOT NULL))"),
                          0);
 }
-
-START_TEST(too_much_is_the_most)
-{
-        struct usage sum = { .memory_byte_seconds = INT64_MAX - 1, .cpu_usec = 1 };
-
-        usage_add(&sum, &(struct usage){ .memory_byte_seconds = 5, .cpu_usec = 5 });
-        ck_assert_int_eq(sum.memory_byte_seconds, INT64_MAX);
-        ck_assert_int_eq(sum.cpu_usec, 6);
-}
-END_TEST
 
 /* Whatever comes in which order: meters that stand still, jump, or are behind their parts. */
 START_TEST(rows_add_up_to_the_counters)
@@ -714,6 +704,62 @@ static void check_refused(const char *sql)
         ck_assert_int_eq(sqlite3_close(connection), SQLITE_OK);
 }
 
+static void on_told(void *userdata, int result, const struct sandbox_event_list *list)
+{
+        struct usage *told = userdata;
+
+        ck_assert_int_eq(result, 0);
+        ck_assert_uint_eq(list->n, 2);
+        check_usage(&list->records[0].sandbox.usage.total, &(struct usage){ 0 });
+        *told = list->records[1].sandbox.usage.total;
+}
+
+/* Both what a client asks for and what it is told by a watch. */
+static void check_ended(const struct usage *expected)
+{
+        const struct sandbox_event_query query = { .limit = 9 };
+        struct sandbox_record record;
+        struct usage told = { 0 };
+
+        store_list_sandbox_events(fixture.store, &query, on_told, &told);
+        ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &record), 0);
+        check_usage(&told, expected); /* what was asked first was answered first */
+        check_usage(&record.usage.total, expected);
+        ck_assert_int_eq(record.usage.memory_bytes, 77);
+        sandbox_record_deinit(&record);
+}
+
+/* Rows of the ledger may be kept for less time than sandboxes. */
+START_TEST(what_a_sandbox_used_is_known_as_long_as_that_is_kept)
+{
+        const struct usage total = make_usage(100);
+        struct usage expected = total;
+        struct sandbox_record record;
+
+        ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &record), 0);
+        record.state = SANDBOX_ENDED;
+        record.end_time_usec = 9000;
+        record.usage = (struct sandbox_usage){ .memory_bytes = 77, .total = total };
+        ck_assert_int_eq(update_sandbox(&fixture, &record, SANDBOX_EVENT_ENDED), 0);
+        sandbox_record_deinit(&record);
+        expected.wall_usec = 8000;
+        expected.earlier_usec = 0; /* of executions only, as are these */
+        expected.stdout_bytes = 0;
+        expected.stderr_bytes = 0;
+        expected.rich_bytes = 0;
+        check_ended(&expected);
+        (void)prune(&(struct store_retention){ .ledger_kept_usec = 1 }, INT64_MAX);
+        ck_assert_int_eq(sum(&(struct usage_query){ 0 }).n, 0);
+        fixture_close(&fixture);
+        fixture_open(&fixture);
+        check_ended(&expected);
+        (void)prune(&(struct store_retention){ .kept_usec = 1 }, 20000);
+        ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &record), STORE_E_NOT_FOUND);
+        fixture_close(&fixture);
+        ck_assert_int_eq(ask_sql(path(), "SELECT count(*) FROM usage_sandboxes"), 0);
+}
+END_TEST
+
 START_TEST(a_row_cannot_be_changed_or_removed)
 {
         (void)run(1, 1, 5000, &(struct usage){ .cpu_usec = 1 });
@@ -817,7 +863,6 @@ int main(void)
                 a_sandbox_ends_with_one_row_also_of_nothing,
                 a_sandbox_used_what_its_rows_add_up_to,
                 an_execution_that_is_told_after_its_sandbox_adds_nothing,
-                too_much_is_the_most,
                 rows_add_up_to_the_counters,
                 a_store_that_is_killed_and_told_again_has_each_row_once,
                 rows_are_found_by_what_they_are_of,
@@ -826,6 +871,7 @@ int main(void)
                 rows_of_a_time_are_found_whenever_they_came,
                 sums_come_in_steps,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
+                what_a_sandbox_used_is_known_as_long_as_that_is_kept,
                 a_row_cannot_be_changed_or_removed,
                 destinations_are_told_with_what_was_sent_there,
         };

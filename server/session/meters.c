@@ -1,4 +1,4 @@
-#include "server/session/usage.h"
+#include "server/session/meters.h"
 
 #include "runtime/base/macros.h"
 
