@@ -124,8 +124,11 @@ struct {
         __type(value, struct meter_running);
 } running SEC(".maps");
 
-/* How much of a thread was counted: what it used in a stint whose end was not told is counted with
- * the next one. */
+/*
+ * How much of a thread was counted: what it used in a stint whose end was not told is counted with
+ * the next one. It goes by where the kernel keeps the thread: one that starts another program
+ * takes over the number, and the time of birth, of its process's first thread.
+ */
 struct thread {
         __u64 born_nsec;
         __u64 exec_nsec;
@@ -134,9 +137,14 @@ struct thread {
 struct {
         __uint(type, BPF_MAP_TYPE_LRU_HASH);
         __uint(max_entries, 32768);
-        __type(key, __u32); /* pid */
+        __type(key, __u64);
         __type(value, struct thread);
 } threads SEC(".maps");
+
+static __always_inline __u64 place_of(const struct task_struct *task)
+{
+        return (__u64)task;
+}
 
 static __always_inline struct meter_running *this_cpu(void)
 {
@@ -288,7 +296,7 @@ int meter_rss(const __u64 *arguments)
         struct meter_slot *slot = run ? slot_of(run) : NULL;
 
         (void)arguments;
-        if (slot && run->pid == (__u32)task->pid)
+        if (slot && run->task == place_of(task))
                 look_at_memory(slot, task);
         return 0;
 }
@@ -313,8 +321,8 @@ static __always_inline void add_earlier(struct meter_slot *slot, __u64 since_nse
 /* What was counted of a thread until now, if it is known. */
 static __always_inline struct thread *find_thread(const struct task_struct *task)
 {
-        __u32 pid = task->pid;
-        struct thread *thread = bpf_map_lookup_elem(&threads, &pid);
+        __u64 place = place_of(task);
+        struct thread *thread = bpf_map_lookup_elem(&threads, &place);
 
         return thread && thread->born_nsec == task->start_time ? thread : NULL;
 }
@@ -337,17 +345,23 @@ static __always_inline void note_counted(const struct task_struct *task)
         } else {
                 struct thread counted = { .born_nsec = task->start_time,
                                           .exec_nsec = task->se.sum_exec_runtime };
-                __u32 pid = task->pid;
+                __u64 place = place_of(task);
 
-                (void)bpf_map_update_elem(&threads, &pid, &counted, BPF_ANY);
+                (void)bpf_map_update_elem(&threads, &place, &counted, BPF_ANY);
         }
+}
+
+/* Whatever was taken for what it is not: nothing is ever taken back. */
+static __always_inline __u64 rise(__u64 before, __u64 now)
+{
+        return now > before ? now - before : 0;
 }
 
 static __always_inline void add_stint(struct meter_slot *slot, const struct meter_running *stint,
                                       const struct task_struct *task)
 {
-        __u64 cpu_nsec = task->se.sum_exec_runtime - stint->exec_nsec;
-        __u64 wait_nsec = waited(task) - stint->waited_nsec;
+        __u64 cpu_nsec = rise(stint->exec_nsec, task->se.sum_exec_runtime);
+        __u64 wait_nsec = rise(stint->waited_nsec, waited(task));
 
         if (stint->born_nsec < slot->epoch_nsec)
                 add_earlier(slot, stint->since_nsec, cpu_nsec);
@@ -438,7 +452,7 @@ static __always_inline void come(struct meter_running *run, const struct task_st
         run->exec_nsec = counted_nsec(task, task->se.sum_exec_runtime);
         /* What it waited for this stint is added after this, and before its end. */
         run->waited_nsec = waited(task);
-        run->pid = task->pid;
+        run->task = place_of(task);
         run->slot = number;
         barrier();
         run->since_nsec = bpf_ktime_get_ns();
@@ -454,7 +468,7 @@ int meter_switch(const __u64 *arguments)
 
         if (!run)
                 return 0;
-        if (run->slot != METER_NO_SLOT && run->pid == (__u32)prev->pid) {
+        if (run->slot != METER_NO_SLOT && run->task == place_of(prev)) {
                 leave(run, prev);
         } else {
                 run->since_nsec = 0;

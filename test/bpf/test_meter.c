@@ -97,6 +97,26 @@ static int exec_chain(const void *data)
         return 1;
 }
 
+static void *exec_in_thread(void *data)
+{
+        (void)data;
+        (void)execl("/bin/sh", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done",
+                    NULL);
+        return NULL;
+}
+
+/* The first thread is gone then, and the other one has its number and its time of birth. */
+static int exec_from_another_thread(const void *data)
+{
+        pthread_t thread;
+
+        spin(*(const uint64_t *)data);
+        if (pthread_create(&thread, NULL, exec_in_thread, NULL))
+                return 1;
+        (void)pthread_join(thread, NULL);
+        return 1;
+}
+
 static int sleep_shortly(const void *data)
 {
         (void)data;
@@ -131,6 +151,21 @@ START_TEST(children_are_counted_to_the_leaf_that_they_are_born_in)
         ck_assert_uint_ge(world_read(&w, 0).n_switches, CHILDREN);
         ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
         ck_assert_uint_eq(world_read(&w, 1).n_switches, 0);
+}
+END_TEST
+
+START_TEST(another_program_by_another_thread_takes_nothing_back)
+{
+        uint64_t nsec = second_nsec / 2;
+        struct meter_reading reading;
+
+        meter_begin_epoch(w.meter, w.slots[0], 0);
+        for (int i = 0; i < 3; i++)
+                leaf_run(&w.leaves[0], exec_from_another_thread, &nsec);
+        reading = world_read(&w, 0);
+        check_same_time(reading.cpu_nsec, world_file_nsec(&w, 0));
+        ck_assert_uint_ge(reading.cpu_nsec, 3 * nsec);
+        ck_assert_uint_eq(reading.earlier_nsec, 0);
 }
 END_TEST
 
@@ -605,6 +640,7 @@ int main(void)
         tcase_add_test(tc, a_thread_that_spins_costs_what_cpu_stat_says);
         tcase_add_test(tc, two_threads_cost_twice_as_much);
         tcase_add_test(tc, children_are_counted_to_the_leaf_that_they_are_born_in);
+        tcase_add_test(tc, another_program_by_another_thread_takes_nothing_back);
         tcase_add_test(tc, sleep_costs_next_to_nothing);
         tcase_add_test(tc, a_reading_has_the_current_slice_and_never_falls);
         tcase_add_test(tc, waits_are_those_of_all_threads);
