@@ -31,6 +31,9 @@ enum {
         TURN_SANDBOXES = 512,
         TURN_READS = 512,       /* files of leaves that run; the last sandbox may need more */
         TURN_READS_BLIND = 100, /* for leaves without a slot: some 0.7 % of a CPU */
+        THREADS_OF_SLOT = 32,   /* that are known at once, some 100 bytes each */
+        THREADS_MIN = 1 << 15,
+        THREADS_MAX = 1 << 20,
 };
 
 #define PART(name)    HOTCELL__RUNTIME__V1__METER_PART__METER_PART_##name
@@ -48,6 +51,7 @@ struct metering {
         unsigned n_blind_reads;                              /* of them for leaves without a slot */
         bool is_late;                  /* there were more such leaves to be read in that turn */
         size_t n_blind;                /* leaves without a slot, and sandboxes that have some */
+        uint64_t n_forgotten;          /* as far as it was told */
         uint64_t ended_scheduled_nsec; /* of leaves that are over and had a slot */
         uint64_t ended_cpu_usec;
 };
@@ -185,6 +189,19 @@ static void refresh(struct sandbox_meter *sandbox)
                 sample(sandbox, true);
 }
 
+static void tell_of_forgotten(struct metering *metering)
+{
+        static struct log_quota quota;
+        uint64_t n = metering->meter ? meter_count_forgotten(metering->meter) : 0;
+
+        if (n > metering->n_forgotten)
+                log_warning_of(&quota,
+                               "threads were forgotten that went on: the check of CPU time may "
+                               "miss some (see --meter-slots): times=%" PRIu64,
+                               n - metering->n_forgotten);
+        metering->n_forgotten = n;
+}
+
 static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct metering *metering = userdata;
@@ -202,6 +219,7 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
                         break;
                 sample(sandbox, false);
         }
+        tell_of_forgotten(metering);
         schedule(metering, now_usec);
         return 0;
 }
@@ -226,9 +244,17 @@ static void find_missing(struct metering *metering, const struct cgroup_tree *cg
                 metering->missing |= MISSING(RSS_PEAK);
 }
 
+static uint32_t threads_for(uint32_t n_slots)
+{
+        uint64_t n = (uint64_t)n_slots * THREADS_OF_SLOT;
+
+        return (uint32_t)MIN(MAX(n, (uint64_t)THREADS_MIN), (uint64_t)THREADS_MAX);
+}
+
 static void load_programs(struct metering *metering, const struct metering_config *config)
 {
-        const struct meter_config meter_config = { .n_slots = config->n_slots };
+        const struct meter_config meter_config = { .n_slots = config->n_slots,
+                                                   .n_threads = threads_for(config->n_slots) };
         static_assert((int)METERING_DETAIL_BUFFER == (int)METER_WHY_BUFFER, "a reason fits");
 
         if (!config->has_programs) {

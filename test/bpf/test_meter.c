@@ -22,6 +22,8 @@
 
 enum {
         SLOTS = 16,
+        THREADS = 4096,
+        FEW_THREADS = 256,
         CHILDREN = 1000,
         PATIENCE_MSEC = 60000,
 };
@@ -34,12 +36,17 @@ static struct meter_world w;
 
 static void setup(void)
 {
-        meter_world_init(&w, SLOTS);
+        meter_world_init(&w, SLOTS, THREADS);
 }
 
 static void setup_with_one_slot(void)
 {
-        meter_world_init(&w, 1);
+        meter_world_init(&w, 1, THREADS);
+}
+
+static void setup_with_few_threads(void)
+{
+        meter_world_init(&w, SLOTS, FEW_THREADS);
 }
 
 static void teardown(void)
@@ -388,6 +395,48 @@ START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
 }
 END_TEST
 
+/* --- threads ---------------------------------------------------------------------------------- */
+
+static void *take_turns(void *data)
+{
+        (void)data;
+        for (int i = 0; i < 3; i++)
+                (void)usleep(50000);
+        return NULL;
+}
+
+/* All at once, each several times. */
+static int run_threads(const void *data)
+{
+        pthread_t threads[4 * FEW_THREADS];
+
+        (void)data;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_create(&threads[i], NULL, take_turns, NULL))
+                        return 1;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_join(threads[i], NULL))
+                        return 1;
+        return 0;
+}
+
+START_TEST(threads_that_are_known_are_not_forgotten)
+{
+        for (int i = 0; i < 2 * THREADS / CHILDREN; i++)
+                leaf_run(&w.leaves[0], fork_children, NULL);
+        leaf_run(&w.leaves[0], run_threads, NULL);
+        ck_assert_uint_lt(meter_count_forgotten(w.meter), CHILDREN / 100);
+}
+END_TEST
+
+START_TEST(what_is_forgotten_is_counted)
+{
+        leaf_run(&w.leaves[0], run_threads, NULL);
+        ck_assert_uint_ge(meter_count_forgotten(w.meter), FEW_THREADS);
+        check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
+}
+END_TEST
+
 /* --- memory ----------------------------------------------------------------------------------- */
 
 static uint64_t own_peak_bytes(void)
@@ -576,7 +625,9 @@ END_TEST
 
 START_TEST(a_program_that_is_refused_is_named_and_the_others_count)
 {
-        const struct meter_config config = { .n_slots = 1, .without = BIT(METER_RSS) };
+        const struct meter_config config = { .n_slots = 1,
+                                             .n_threads = THREADS,
+                                             .without = BIT(METER_RSS) };
         struct meter *meter = NULL;
         struct meter_reading reading;
         char why[METER_WHY_BUFFER];
@@ -598,7 +649,9 @@ END_TEST
 
 START_TEST(without_the_first_program_there_is_no_meter)
 {
-        const struct meter_config config = { .n_slots = 1, .without = BIT(METER_SWITCH) };
+        const struct meter_config config = { .n_slots = 1,
+                                             .n_threads = THREADS,
+                                             .without = BIT(METER_SWITCH) };
         struct meter *meter = NULL;
         char why[METER_WHY_BUFFER];
 
@@ -611,7 +664,7 @@ END_TEST
 /* Check runs each test in a process of its own. */
 START_TEST(a_kernel_that_takes_no_programs_is_survived)
 {
-        const struct meter_config config = { .n_slots = 1 };
+        const struct meter_config config = { .n_slots = 1, .n_threads = THREADS };
         struct meter *meter = NULL;
         char why[METER_WHY_BUFFER];
 
@@ -645,6 +698,7 @@ int main(void)
         tcase_add_test(tc, a_reading_has_the_current_slice_and_never_falls);
         tcase_add_test(tc, waits_are_those_of_all_threads);
         tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
+        tcase_add_test(tc, threads_that_are_known_are_not_forgotten);
         tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
         tcase_add_test(tc, a_peak_is_seen_however_short_it_is);
         tcase_add_test(tc, the_victim_of_a_want_of_memory_is_named);
@@ -654,6 +708,9 @@ int main(void)
         tc = new_case("one slot", setup_with_one_slot);
         tcase_add_test(tc, full_tables_are_counted_and_harm_nobody);
         tcase_add_test(tc, a_slot_has_nothing_of_the_leaf_that_had_it_before);
+        suite_add_tcase(suite, tc);
+        tc = new_case("few threads", setup_with_few_threads);
+        tcase_add_test(tc, what_is_forgotten_is_counted);
         suite_add_tcase(suite, tc);
         tc = new_case("refused", NULL);
         tcase_add_test(tc, without_the_first_program_there_is_no_meter);
