@@ -185,27 +185,23 @@ static size_t running_bytes(const struct meter *meter)
         return round_up(meter, meter->n_cpus * sizeof(*meter->running));
 }
 
-static int map_table(const struct bpf_map *map, size_t n_bytes, int protection, void *ret_table)
+/* NULL: errno says why. */
+static void *map_table(const struct bpf_map *map, size_t n_bytes, int protection)
 {
         void *table = mmap(NULL, n_bytes, protection, MAP_SHARED, bpf_map__fd(map), 0);
 
-        if (table == MAP_FAILED)
-                return -errno;
-        *(void **)ret_table = table;
-        return 0;
+        return table == MAP_FAILED ? NULL : table;
 }
 
 static int map_tables(struct meter *meter)
 {
-        int r;
-
         assert(meter->skeleton);
-        r = map_table(meter->skeleton->maps.meters, slots_bytes(meter), PROT_READ | PROT_WRITE,
-                      &meter->slots);
-        if (!r)
-                r = map_table(meter->skeleton->maps.running, running_bytes(meter), PROT_READ,
-                              &meter->running);
-        return r;
+        meter->slots =
+                map_table(meter->skeleton->maps.meters, slots_bytes(meter), PROT_READ | PROT_WRITE);
+        if (!meter->slots)
+                return -errno;
+        meter->running = map_table(meter->skeleton->maps.running, running_bytes(meter), PROT_READ);
+        return meter->running ? 0 : -errno;
 }
 
 static void add_free(struct meter *meter, uint32_t slot)

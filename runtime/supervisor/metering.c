@@ -7,6 +7,7 @@
  */
 #include "runtime/supervisor/metering.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -275,6 +276,7 @@ int metering_new(sd_event *event, const struct metering_config *config,
 
         if (!metering)
                 return error_origin(-ENOMEM);
+        assert(hotcell__runtime__v1__meter_part__descriptor.n_values == METERING_PARTS_MAX);
         TAILQ_INIT(&metering->sandboxes);
         load_programs(metering, config);
         find_missing(metering, config->cgroups);

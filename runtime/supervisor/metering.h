@@ -28,7 +28,7 @@ struct metering_config {
 };
 
 enum {
-        METERING_PARTS_MAX = 8,
+        METERING_PARTS_MAX = HOTCELL__RUNTIME__V1__METER_PART__METER_PART_WAIT + 1, /* the last */
         METERING_DETAIL_BUFFER = 160,
 };
 
