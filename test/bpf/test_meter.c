@@ -420,12 +420,38 @@ static int run_threads(const void *data)
         return 0;
 }
 
-START_TEST(threads_that_are_known_are_not_forgotten)
+static void *wait_twice(void *data)
 {
-        for (int i = 0; i < 2 * THREADS / CHILDREN; i++)
-                leaf_run(&w.leaves[0], fork_children, NULL);
-        leaf_run(&w.leaves[0], run_threads, NULL);
-        ck_assert_uint_lt(meter_count_forgotten(w.meter), CHILDREN / 100);
+        for (int i = 0; i < 2; i++)
+                (void)pthread_barrier_wait(data);
+        return NULL;
+}
+
+/* Threads that sleep while many others come and go. */
+static int outlast_children(const void *data)
+{
+        pthread_t threads[FEW_THREADS / 8];
+        pthread_barrier_t barrier;
+
+        if (pthread_barrier_init(&barrier, NULL, ARRAY_SIZE(threads) + 1))
+                return 1;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_create(&threads[i], NULL, wait_twice, &barrier))
+                        return 1;
+        (void)pthread_barrier_wait(&barrier);
+        if (fork_children(data))
+                return 1;
+        (void)pthread_barrier_wait(&barrier);
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_join(threads[i], NULL))
+                        return 1;
+        return 0;
+}
+
+START_TEST(who_is_over_takes_no_place_from_who_sleeps)
+{
+        leaf_run(&w.leaves[0], outlast_children, NULL);
+        ck_assert_uint_lt(meter_count_forgotten(w.meter), FEW_THREADS / 64);
 }
 END_TEST
 
@@ -698,7 +724,6 @@ int main(void)
         tcase_add_test(tc, a_reading_has_the_current_slice_and_never_falls);
         tcase_add_test(tc, waits_are_those_of_all_threads);
         tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
-        tcase_add_test(tc, threads_that_are_known_are_not_forgotten);
         tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
         tcase_add_test(tc, a_peak_is_seen_however_short_it_is);
         tcase_add_test(tc, the_victim_of_a_want_of_memory_is_named);
@@ -711,6 +736,7 @@ int main(void)
         suite_add_tcase(suite, tc);
         tc = new_case("few threads", setup_with_few_threads);
         tcase_add_test(tc, what_is_forgotten_is_counted);
+        tcase_add_test(tc, who_is_over_takes_no_place_from_who_sleeps);
         suite_add_tcase(suite, tc);
         tc = new_case("refused", NULL);
         tcase_add_test(tc, without_the_first_program_there_is_no_meter);
