@@ -65,6 +65,7 @@ struct task_struct {
         struct mm_struct *mm;
         int pid;
         int tgid;
+        unsigned int __state;
         struct task_struct *group_leader;
         __u64 start_time;
         char comm[METER_COMMAND_BYTES];
@@ -92,6 +93,7 @@ enum {
         MM_FILEPAGES = 0,
         MM_ANONPAGES = 1,
         MM_SHMEMPAGES = 3,
+        TASK_DEAD = 0x80, /* it leaves its CPU for the last time */
 };
 
 /* --- tables ----------------------------------------------------------------------------------- */
@@ -100,6 +102,8 @@ const volatile __u32 n_cpus = 1; /* that there can be */
 const volatile __u32 sees_memory = 0;
 /* Depth of all leaves in the whole cgroup2 tree; zero: no thread of one was seen yet. */
 __u32 leaf_level = 0;
+/* How often a thread came that had run before, and of which nothing was known. */
+__u64 n_forgotten = 0;
 
 struct {
         __uint(type, BPF_MAP_TYPE_HASH);
@@ -124,8 +128,11 @@ struct {
         __type(value, struct meter_running);
 } running SEC(".maps");
 
-/* How much of a thread was counted: what it used in a stint whose end was not told is counted with
- * the next one. */
+/*
+ * How much of a thread was counted: what it used in a stint whose end was not told is counted with
+ * the next one. It goes by where the kernel keeps the thread: one that starts another program
+ * takes over the number, and the time of birth, of its process's first thread.
+ */
 struct thread {
         __u64 born_nsec;
         __u64 exec_nsec;
@@ -133,10 +140,15 @@ struct thread {
 
 struct {
         __uint(type, BPF_MAP_TYPE_LRU_HASH);
-        __uint(max_entries, 32768);
-        __type(key, __u32); /* pid */
+        __uint(max_entries, 1); /* set before loading */
+        __type(key, __u64);
         __type(value, struct thread);
 } threads SEC(".maps");
+
+static __always_inline __u64 place_of(const struct task_struct *task)
+{
+        return (__u64)task;
+}
 
 static __always_inline struct meter_running *this_cpu(void)
 {
@@ -288,7 +300,7 @@ int meter_rss(const __u64 *arguments)
         struct meter_slot *slot = run ? slot_of(run) : NULL;
 
         (void)arguments;
-        if (slot && run->pid == (__u32)task->pid)
+        if (slot && run->task == place_of(task))
                 look_at_memory(slot, task);
         return 0;
 }
@@ -313,17 +325,15 @@ static __always_inline void add_earlier(struct meter_slot *slot, __u64 since_nse
 /* What was counted of a thread until now, if it is known. */
 static __always_inline struct thread *find_thread(const struct task_struct *task)
 {
-        __u32 pid = task->pid;
-        struct thread *thread = bpf_map_lookup_elem(&threads, &pid);
+        __u64 place = place_of(task);
+        struct thread *thread = bpf_map_lookup_elem(&threads, &place);
 
         return thread && thread->born_nsec == task->start_time ? thread : NULL;
 }
 
 /* Of a thread of which nothing is known, @otherwise. */
-static __always_inline __u64 counted_nsec(const struct task_struct *task, __u64 otherwise)
+static __always_inline __u64 counted_nsec(const struct thread *thread, __u64 otherwise)
 {
-        const struct thread *thread = find_thread(task);
-
         barrier_var(otherwise); /* one instruction must not read both */
         return thread ? thread->exec_nsec : otherwise;
 }
@@ -332,22 +342,32 @@ static __always_inline void note_counted(const struct task_struct *task)
 {
         struct thread *thread = find_thread(task);
 
-        if (thread) {
+        if (task->__state == TASK_DEAD) {
+                __u64 place = place_of(task);
+
+                (void)bpf_map_delete_elem(&threads, &place);
+        } else if (thread) {
                 thread->exec_nsec = task->se.sum_exec_runtime;
         } else {
                 struct thread counted = { .born_nsec = task->start_time,
                                           .exec_nsec = task->se.sum_exec_runtime };
-                __u32 pid = task->pid;
+                __u64 place = place_of(task);
 
-                (void)bpf_map_update_elem(&threads, &pid, &counted, BPF_ANY);
+                (void)bpf_map_update_elem(&threads, &place, &counted, BPF_ANY);
         }
+}
+
+/* Whatever was taken for what it is not: nothing is ever taken back. */
+static __always_inline __u64 rise(__u64 before, __u64 now)
+{
+        return now > before ? now - before : 0;
 }
 
 static __always_inline void add_stint(struct meter_slot *slot, const struct meter_running *stint,
                                       const struct task_struct *task)
 {
-        __u64 cpu_nsec = task->se.sum_exec_runtime - stint->exec_nsec;
-        __u64 wait_nsec = waited(task) - stint->waited_nsec;
+        __u64 cpu_nsec = rise(stint->exec_nsec, task->se.sum_exec_runtime);
+        __u64 wait_nsec = rise(stint->waited_nsec, waited(task));
 
         if (stint->born_nsec < slot->epoch_nsec)
                 add_earlier(slot, stint->since_nsec, cpu_nsec);
@@ -416,7 +436,7 @@ static __always_inline void leave_unseen(const struct task_struct *task)
         if (!slot)
                 return;
         stint.born_nsec = born(slot, task);
-        stint.exec_nsec = counted_nsec(task, task->se.prev_sum_exec_runtime);
+        stint.exec_nsec = counted_nsec(find_thread(task), task->se.prev_sum_exec_runtime);
         stint.waited_nsec = waited(task);
         add_stint(slot, &stint, task);
 }
@@ -426,19 +446,23 @@ static __always_inline void come(struct meter_running *run, const struct task_st
         __u32 number;
         __u64 leaf_id;
         struct meter_slot *slot = find_slot(task, &number, &leaf_id);
+        const struct thread *thread;
 
         if (!slot)
                 return;
+        thread = find_thread(task);
+        if (!thread && task->se.sum_exec_runtime)
+                __sync_fetch_and_add(&n_forgotten, 1);
         if (!slot->main_pid)
                 slot->main_pid = task->pid;
         if (sees_memory && slot->base_epoch_nsec != slot->epoch_nsec && task->mm)
                 note_highest(slot, task, task->mm->hiwater_rss);
         run->leaf_id = leaf_id;
         run->born_nsec = born(slot, task);
-        run->exec_nsec = counted_nsec(task, task->se.sum_exec_runtime);
+        run->exec_nsec = counted_nsec(thread, task->se.sum_exec_runtime);
         /* What it waited for this stint is added after this, and before its end. */
         run->waited_nsec = waited(task);
-        run->pid = task->pid;
+        run->task = place_of(task);
         run->slot = number;
         barrier();
         run->since_nsec = bpf_ktime_get_ns();
@@ -454,7 +478,7 @@ int meter_switch(const __u64 *arguments)
 
         if (!run)
                 return 0;
-        if (run->slot != METER_NO_SLOT && run->pid == (__u32)prev->pid) {
+        if (run->slot != METER_NO_SLOT && run->task == place_of(prev)) {
                 leave(run, prev);
         } else {
                 run->since_nsec = 0;

@@ -34,6 +34,7 @@ struct meter {
         unsigned programs; /* BIT()s of those that are attached */
         uint32_t n_cpus;
         uint32_t n_slots; /* METER_NO_SLOT included */
+        uint32_t n_threads;
         struct meter_slot *slots;
         struct meter_running *running;
         struct keeper *keepers;
@@ -75,6 +76,8 @@ static int prepare(struct meter_bpf *skeleton, const struct meter *meter, unsign
                 r = bpf_map__set_max_entries(skeleton->maps.meters, meter->n_slots);
         if (!r)
                 r = bpf_map__set_max_entries(skeleton->maps.running, meter->n_cpus);
+        if (!r)
+                r = bpf_map__set_max_entries(skeleton->maps.threads, meter->n_threads);
         for (unsigned i = 0; i < _METER_PROGRAM_N && !r; i++)
                 r = bpf_program__set_autoload(find_program(skeleton, i), programs & BIT(i));
         skeleton->rodata->n_cpus = meter->n_cpus;
@@ -182,27 +185,23 @@ static size_t running_bytes(const struct meter *meter)
         return round_up(meter, meter->n_cpus * sizeof(*meter->running));
 }
 
-static int map_table(const struct bpf_map *map, size_t n_bytes, int protection, void *ret_table)
+/* NULL: errno says why. */
+static void *map_table(const struct bpf_map *map, size_t n_bytes, int protection)
 {
         void *table = mmap(NULL, n_bytes, protection, MAP_SHARED, bpf_map__fd(map), 0);
 
-        if (table == MAP_FAILED)
-                return -errno;
-        *(void **)ret_table = table;
-        return 0;
+        return table == MAP_FAILED ? NULL : table;
 }
 
 static int map_tables(struct meter *meter)
 {
-        int r;
-
         assert(meter->skeleton);
-        r = map_table(meter->skeleton->maps.meters, slots_bytes(meter), PROT_READ | PROT_WRITE,
-                      &meter->slots);
-        if (!r)
-                r = map_table(meter->skeleton->maps.running, running_bytes(meter), PROT_READ,
-                              &meter->running);
-        return r;
+        meter->slots =
+                map_table(meter->skeleton->maps.meters, slots_bytes(meter), PROT_READ | PROT_WRITE);
+        if (!meter->slots)
+                return -errno;
+        meter->running = map_table(meter->skeleton->maps.running, running_bytes(meter), PROT_READ);
+        return meter->running ? 0 : -errno;
 }
 
 static void add_free(struct meter *meter, uint32_t slot)
@@ -235,6 +234,7 @@ static int set_up(struct meter *meter, const struct meter_config *config,
                 return n_cpus;
         meter->n_cpus = (uint32_t)n_cpus;
         meter->n_slots = config->n_slots + 1;
+        meter->n_threads = config->n_threads;
         meter->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
         r = load_what_can_be(meter, ~config->without & (BIT(_METER_PROGRAM_N) - 1), ret_why);
         if (!r)
@@ -251,6 +251,7 @@ int meter_new(const struct meter_config *config, struct meter **ret_meter,
         if (!meter)
                 return error_origin(-ENOMEM);
         assert(config->n_slots > 0 && config->n_slots <= METER_SLOTS_MAX);
+        assert(config->n_threads > 0);
         ret_why[0] = '\0';
         (void)libbpf_set_print(keep_quiet);
         r = set_up(meter, config, ret_why);
@@ -354,6 +355,11 @@ struct meter_slots meter_count_slots(const struct meter *meter)
         return (struct meter_slots){ .n = meter->n_slots - 1,
                                      .n_used = meter->n_used,
                                      .n_refused = meter->n_refused };
+}
+
+uint64_t meter_count_forgotten(const struct meter *meter)
+{
+        return __atomic_load_n(&meter->skeleton->bss->n_forgotten, __ATOMIC_RELAXED);
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */

@@ -29,7 +29,8 @@ enum meter_program {
 struct meter;
 
 struct meter_config {
-        uint32_t n_slots; /* leaves at once; 1 to METER_SLOTS_MAX */
+        uint32_t n_slots;   /* leaves at once; 1 to METER_SLOTS_MAX */
+        uint32_t n_threads; /* in all leaves, of which it is kept how much of each was counted */
         unsigned without; /* BIT()s of programs that are not even tried, as if they were refused */
 };
 
@@ -85,3 +86,7 @@ void meter_read(struct meter *meter, uint32_t slot, struct meter_reading *ret_re
 void meter_begin_epoch(struct meter *meter, uint32_t slot, uint64_t rss_bytes);
 
 struct meter_slots meter_count_slots(const struct meter *meter);
+
+/* How often a thread had been forgotten when it went on: there are more of them than n_threads.
+ * Where the kernel did not tell that it left its CPU the time before, what it used then is lost. */
+uint64_t meter_count_forgotten(const struct meter *meter);

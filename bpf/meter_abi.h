@@ -47,8 +47,8 @@ struct meter_running {
         __u64 born_nsec;   /* the thread; of a main thread never before an epoch */
         __u64 exec_nsec;   /* CPU time that the thread had before */
         __u64 waited_nsec; /* likewise */
+        __u64 task;        /* where the kernel keeps the thread */
         __u32 slot;
-        __u32 pid; /* of the thread */
-        __u64 unused[2];
+        __u32 unused[3];
 };
 _Static_assert(sizeof(struct meter_running) == 64, "shared with BPF");

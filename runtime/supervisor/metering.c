@@ -1,11 +1,13 @@
 /*
  * Reading a slot costs nothing, reading a file some microseconds: so a leaf whose threads were on
- * no CPU since the last sample holds what it held, and is not read. Without programs all are read,
- * less often. Each turn of the timer looks at some sandboxes, those first that were not looked at
- * for the longest time.
+ * no CPU since the last sample holds what it held, and is not read. Of a leaf without a slot, as
+ * all are without programs, that is not known: it is read once a second, and less often where there
+ * are more of them than may be read in that time. Each turn of the timer looks at some sandboxes,
+ * those first that were not looked at for the longest time.
  */
 #include "runtime/supervisor/metering.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -29,7 +31,10 @@ enum {
         FRESH_USEC = 2000,  /* and is good for so long */
         TURN_SANDBOXES = 512,
         TURN_READS = 512,       /* files of leaves that run; the last sandbox may need more */
-        TURN_READS_BLIND = 100, /* of any leaves, without programs: some 0.7 % of a CPU */
+        TURN_READS_BLIND = 100, /* for leaves without a slot: some 0.7 % of a CPU */
+        THREADS_OF_SLOT = 32,   /* that are known at once, some 100 bytes each */
+        THREADS_MIN = 1 << 15,
+        THREADS_MAX = 1 << 20,
 };
 
 #define PART(name)    HOTCELL__RUNTIME__V1__METER_PART__METER_PART_##name
@@ -44,6 +49,10 @@ struct metering {
         TAILQ_HEAD(sandbox_meters, sandbox_meter) sandboxes; /* sampled the longest ago first */
         size_t n_active;                                     /* of them */
         unsigned n_reads;                                    /* of files, in the turn at hand */
+        unsigned n_blind_reads;                              /* of them for leaves without a slot */
+        bool is_late;                  /* there were more such leaves to be read in that turn */
+        size_t n_blind;                /* leaves without a slot, and sandboxes that have some */
+        uint64_t n_forgotten;          /* as far as it was told */
         uint64_t ended_scheduled_nsec; /* of leaves that are over and had a slot */
         uint64_t ended_cpu_usec;
 };
@@ -52,7 +61,17 @@ struct metering {
 
 static uint64_t period_usec(const struct metering *metering)
 {
-        return metering->meter && metering->n_active > 0 ? ACTIVE_USEC : IDLE_USEC;
+        bool is_active = metering->meter && metering->n_active > 0;
+
+        return is_active || metering->is_late ? ACTIVE_USEC : IDLE_USEC;
+}
+
+/* Between two readings of a leaf without a slot, so that each has its turn. */
+static uint64_t blind_period_usec(const struct metering *metering)
+{
+        uint64_t round_usec = (uint64_t)metering->n_blind * TURN_USEC / TURN_READS_BLIND;
+
+        return MAX((uint64_t)IDLE_USEC, round_usec);
 }
 
 static void wake_in(struct metering *metering, uint64_t usec)
@@ -92,14 +111,12 @@ static void set_idle(struct sandbox_meter *sandbox, bool is_idle)
         sandbox->is_idle = is_idle;
 }
 
-/* Whether it may hold something else than at the last sample. */
-static bool may_have_changed(const struct metering *metering, struct leaf_meter *leaf)
+/* Whether it did anything since the last sample. */
+static bool has_run(const struct metering *metering, struct leaf_meter *leaf)
 {
         struct meter_reading reading;
         bool has_changed;
 
-        if (leaf->slot == METER_NO_SLOT)
-                return true;
         meter_read(metering->meter, leaf->slot, &reading);
         has_changed = reading.is_running || reading.n_switches != leaf->n_switches;
         leaf->n_switches = reading.n_switches;
@@ -114,11 +131,29 @@ static uint64_t read_memory(struct metering *metering, struct cgroup *group, uin
         return cgroup_read_memory(group, &bytes) ? before : bytes;
 }
 
+/* Of a leaf without a slot: in a turn, or whenever it is @asked for. */
+static bool is_due(struct metering *metering, struct leaf_meter *leaf, uint64_t now_usec,
+                   bool asked)
+{
+        if (!asked) {
+                if (leaf->read_usec + blind_period_usec(metering) > now_usec + EARLY_USEC)
+                        return false;
+                if (metering->n_blind_reads >= TURN_READS_BLIND) {
+                        metering->is_late = true;
+                        return false;
+                }
+        }
+        metering->n_blind_reads++;
+        leaf->read_usec = now_usec;
+        return true;
+}
+
 /* The sandbox's is never below what its leaves have: v1 adds both up at different times. */
-static void sample(struct sandbox_meter *sandbox)
+static void sample(struct sandbox_meter *sandbox, bool asked)
 {
         struct metering *metering = sandbox->metering;
         uint64_t now_usec = clock_monotonic_usec();
+        unsigned n_blind_before = metering->n_blind_reads;
         uint64_t sum_bytes = 0;
         bool is_idle = true;
         struct leaf_meter *leaf;
@@ -126,17 +161,21 @@ static void sample(struct sandbox_meter *sandbox)
 
         LIST_FOREACH(leaf, &sandbox->leaves, link)
         {
+                bool is_blind = leaf->slot == METER_NO_SLOT;
+
                 bytes = leaf->memory.last_bytes;
-                if (may_have_changed(metering, leaf)) {
-                        is_idle = false;
+                if (is_blind ? is_due(metering, leaf, now_usec, asked) : has_run(metering, leaf)) {
+                        is_idle = is_idle && is_blind;
                         bytes = read_memory(metering, leaf->leaf, bytes);
                 }
                 memory_time_add(&leaf->memory, now_usec, bytes);
                 sum_bytes += bytes;
         }
         bytes = sandbox->memory.last_bytes;
-        if (!is_idle)
+        if (!is_idle || metering->n_blind_reads > n_blind_before)
                 bytes = read_memory(metering, sandbox->group, bytes);
+        if (metering->n_blind_reads > n_blind_before)
+                metering->n_blind_reads++;
         memory_time_add(&sandbox->memory, now_usec, MAX(bytes, sum_bytes));
         sandbox->sampled_usec = now_usec;
         set_idle(sandbox, is_idle);
@@ -148,7 +187,20 @@ static void sample(struct sandbox_meter *sandbox)
 static void refresh(struct sandbox_meter *sandbox)
 {
         if (clock_monotonic_usec() - sandbox->sampled_usec >= FRESH_USEC)
-                sample(sandbox);
+                sample(sandbox, true);
+}
+
+static void tell_of_forgotten(struct metering *metering)
+{
+        static struct log_quota quota;
+        uint64_t n = metering->meter ? meter_count_forgotten(metering->meter) : 0;
+
+        if (n > metering->n_forgotten)
+                log_warning_of(&quota,
+                               "threads were forgotten that went on: the check of CPU time may "
+                               "miss some (see --meter-slots): times=%" PRIu64,
+                               n - metering->n_forgotten);
+        metering->n_forgotten = n;
 }
 
 static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
@@ -156,18 +208,19 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
         struct metering *metering = userdata;
         uint64_t now_usec = clock_monotonic_usec();
         uint64_t period = period_usec(metering);
-        unsigned n_reads_max = metering->meter ? TURN_READS : TURN_READS_BLIND;
 
         (void)source;
         (void)usec;
-        metering->n_reads = 0;
-        for (size_t i = 0; i < TURN_SANDBOXES && metering->n_reads < n_reads_max; i++) {
+        metering->n_reads = metering->n_blind_reads = 0;
+        metering->is_late = false;
+        for (size_t i = 0; i < TURN_SANDBOXES && metering->n_reads < TURN_READS; i++) {
                 struct sandbox_meter *sandbox = TAILQ_FIRST(&metering->sandboxes);
 
                 if (!sandbox || sandbox->sampled_usec + period > now_usec + EARLY_USEC)
                         break;
-                sample(sandbox);
+                sample(sandbox, false);
         }
+        tell_of_forgotten(metering);
         schedule(metering, now_usec);
         return 0;
 }
@@ -192,9 +245,17 @@ static void find_missing(struct metering *metering, const struct cgroup_tree *cg
                 metering->missing |= MISSING(RSS_PEAK);
 }
 
+static uint32_t threads_for(uint32_t n_slots)
+{
+        uint64_t n = (uint64_t)n_slots * THREADS_OF_SLOT;
+
+        return (uint32_t)MIN(MAX(n, (uint64_t)THREADS_MIN), (uint64_t)THREADS_MAX);
+}
+
 static void load_programs(struct metering *metering, const struct metering_config *config)
 {
-        const struct meter_config meter_config = { .n_slots = config->n_slots };
+        const struct meter_config meter_config = { .n_slots = config->n_slots,
+                                                   .n_threads = threads_for(config->n_slots) };
         static_assert((int)METERING_DETAIL_BUFFER == (int)METER_WHY_BUFFER, "a reason fits");
 
         if (!config->has_programs) {
@@ -215,6 +276,7 @@ int metering_new(sd_event *event, const struct metering_config *config,
 
         if (!metering)
                 return error_origin(-ENOMEM);
+        assert(hotcell__runtime__v1__meter_part__descriptor.n_values == METERING_PARTS_MAX);
         TAILQ_INIT(&metering->sandboxes);
         load_programs(metering, config);
         find_missing(metering, config->cgroups);
@@ -262,6 +324,17 @@ static void take_slot(struct metering *metering, struct leaf_meter *leaf)
                                                  : strerrorname_np(-r));
 }
 
+static void begin_blind(struct sandbox_meter *sandbox)
+{
+        sandbox->missing |= MISSING(SCHEDULED) | MISSING(RSS_PEAK);
+        sandbox->metering->n_blind += sandbox->n_blind++ == 0 ? 2 : 1;
+}
+
+static void end_blind(struct sandbox_meter *sandbox)
+{
+        sandbox->metering->n_blind -= --sandbox->n_blind == 0 ? 2 : 1;
+}
+
 void metering_begin_leaf(struct sandbox_meter *sandbox, struct leaf_meter *meter,
                          struct cgroup *leaf)
 {
@@ -270,10 +343,10 @@ void metering_begin_leaf(struct sandbox_meter *sandbox, struct leaf_meter *meter
         *meter = (struct leaf_meter){ .sandbox = sandbox, .leaf = leaf, .slot = METER_NO_SLOT };
         if (metering->meter)
                 take_slot(metering, meter);
-        if (meter->slot == METER_NO_SLOT)
-                sandbox->missing |= MISSING(SCHEDULED) | MISSING(RSS_PEAK);
         /* The others' time until now is not this one's. */
-        sample(sandbox);
+        sample(sandbox, false);
+        if (meter->slot == METER_NO_SLOT)
+                begin_blind(sandbox);
         memory_time_begin(&meter->memory, sandbox->sampled_usec);
         LIST_INSERT_HEAD(&sandbox->leaves, meter, link);
         hurry(metering);
@@ -388,7 +461,7 @@ int metering_end_leaf(struct leaf_meter *meter, struct metered *ret_metered)
 
         if (!sandbox)
                 return 0;
-        sample(sandbox);
+        sample(sandbox, true);
         r = metering_read_leaf(meter, ret_metered);
         if (meter->slot != METER_NO_SLOT) {
                 add_reading(&sandbox->ended, &ret_metered->programs);
@@ -397,6 +470,8 @@ int metering_end_leaf(struct leaf_meter *meter, struct metered *ret_metered)
                         sandbox->metering->ended_cpu_usec += ret_metered->files.cpu_usec;
                 }
                 meter_release_slot(sandbox->metering->meter, meter->slot);
+        } else {
+                end_blind(sandbox);
         }
         LIST_REMOVE(meter, link);
         meter->sandbox = NULL;
@@ -411,7 +486,7 @@ int metering_end_sandbox(struct sandbox_meter *meter, struct metered *ret_metere
         if (!metering)
                 return 0;
         assert(LIST_EMPTY(&meter->leaves));
-        sample(meter);
+        sample(meter, true);
         r = metering_read_sandbox(meter, ret_metered);
         set_idle(meter, true);
         TAILQ_REMOVE(&metering->sandboxes, meter, link);

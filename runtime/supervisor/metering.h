@@ -28,7 +28,7 @@ struct metering_config {
 };
 
 enum {
-        METERING_PARTS_MAX = 8,
+        METERING_PARTS_MAX = HOTCELL__RUNTIME__V1__METER_PART__METER_PART_WAIT + 1, /* the last */
         METERING_DETAIL_BUFFER = 160,
 };
 
@@ -50,6 +50,7 @@ struct leaf_meter {
         struct cgroup *leaf;
         uint32_t slot;
         uint64_t n_switches; /* at the last sample */
+        uint64_t read_usec;  /* without a slot: when it was read last */
         struct memory_time memory;
 };
 
@@ -61,8 +62,9 @@ struct sandbox_meter {
         LIST_HEAD(, leaf_meter) leaves;
         struct meter_reading ended; /* what leaves had that are over */
         unsigned missing;           /* what some leaf lacked */
+        size_t n_blind;             /* leaves without a slot */
         uint64_t sampled_usec;
-        bool is_idle; /* no leaf did anything since the sample before */
+        bool is_idle; /* no leaf with a slot did anything since the sample before */
         struct memory_time memory;
 };
 

@@ -1,8 +1,9 @@
 /*
  * One look reads some ten small files; the timers of all sandboxes are apart as these were made, so
  * a turn of the loop has few of them. A sandbox that used no CPU since the last look did nothing
- * that could have made anything short: of it only that is read, and nothing at all where no program
- * runs.
+ * that could have filled anything up, but may wait all the while, as for a disk: only how long it
+ * waited is read of it, until that stands still. Then nothing begins to wait without using CPU
+ * first, and only that is read; and nothing at all where no program runs.
  */
 #include "runtime/supervisor/pressure.h"
 
@@ -117,6 +118,8 @@ static void look_at_rates(struct sandbox *sandbox)
         sandbox->pressure.before = count(sandbox);
         if (!before.time_usec)
                 return;
+        sandbox->pressure.n_quiet =
+                pressure_count_quiet(sandbox->pressure.n_quiet, &before, &sandbox->pressure.before);
         n = pressure_rates(&before, &sandbox->pressure.before, levels);
         for (size_t i = 0; i < n; i++)
                 consider(sandbox, &levels[i]);
@@ -129,18 +132,24 @@ static void look(struct sandbox *sandbox)
 {
         struct pressure *pressure = &sandbox->pressure;
         uint64_t cpu_usec;
+        bool is_idle;
 
         if (sandbox->n_processes_alive == 0 || cgroup_read_cpu_usec(&sandbox->group, &cpu_usec)) {
                 pressure->before.time_usec = 0;
                 return;
         }
-        /* Its counters stand still, too: what comes is to be seen against the time from now on. */
-        if (cpu_usec == pressure->cpu_usec && pressure->before.time_usec) {
+        is_idle = cpu_usec == pressure->cpu_usec && pressure->before.time_usec;
+        if (!is_idle)
+                pressure->n_quiet = 0;
+        /* What comes is to be seen against the time from now on. */
+        if (pressure->n_quiet >= PRESSURE_QUIET_LOOKS) {
                 pressure->before.time_usec = clock_monotonic_usec();
                 return;
         }
         pressure->cpu_usec = cpu_usec;
         look_at_rates(sandbox);
+        if (is_idle)
+                return;
         look_at_memory(sandbox);
         look_at_processes(sandbox);
         look_at_disk(sandbox);

@@ -11,6 +11,7 @@ struct sandbox;
 struct pressure {
         sd_event_source *timer;
         uint64_t cpu_usec;               /* that it had used at the last look */
+        unsigned n_quiet;                /* looks in a row at which nothing had waited */
         struct pressure_counters before; /* then; a time of zero: not known */
         struct pressure_told told[PRESSURE_KINDS_N];
 };

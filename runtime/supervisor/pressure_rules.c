@@ -67,6 +67,16 @@ size_t pressure_rates(const struct pressure_counters *before, const struct press
         return n;
 }
 
+unsigned pressure_count_quiet(unsigned n_quiet, const struct pressure_counters *before,
+                              const struct pressure_counters *now)
+{
+        bool has_waited = before->memory_stall_usec != now->memory_stall_usec ||
+                          before->cpu_stall_usec != now->cpu_stall_usec ||
+                          before->io_stall_usec != now->io_stall_usec;
+
+        return has_waited ? 0 : n_quiet + 1;
+}
+
 bool pressure_is_to_be_told(struct pressure_told *told, const struct pressure_level *level,
                             uint64_t now_usec)
 {

@@ -48,6 +48,17 @@ enum { PRESSURE_RATES_MAX = 4 };
 size_t pressure_rates(const struct pressure_counters *before, const struct pressure_counters *now,
                       struct pressure_level ret_levels[static PRESSURE_RATES_MAX]);
 
+/*
+ * The kernel adds up what is waited for every two seconds and a bit: who looks as often may see
+ * nothing of a wait at one look, but not at two. The first of these looks is the one at which the
+ * sandbox had used CPU.
+ */
+enum { PRESSURE_QUIET_LOOKS = 3 };
+
+/* @n_quiet, the looks in a row before @now at which nothing had waited, with this one. */
+unsigned pressure_count_quiet(unsigned n_quiet, const struct pressure_counters *before,
+                              const struct pressure_counters *now);
+
 /* Whether it is to be told now, which is noted: from its threshold on, at most once a pause, and
  * again after each until it is well below the threshold. */
 bool pressure_is_to_be_told(struct pressure_told *told, const struct pressure_level *level,

@@ -75,7 +75,7 @@ static void stop_creating(struct sandbox *sandbox)
         sandbox->status_fd = close_fd(sandbox->status_fd);
 }
 
-static void stop_watching_oom(struct sandbox *sandbox)
+static void stop_watching(struct sandbox *sandbox)
 {
         sandbox->oom_source = sd_event_source_disable_unref(sandbox->oom_source);
         sandbox->oom_recheck = sd_event_source_disable_unref(sandbox->oom_recheck);
@@ -143,7 +143,7 @@ static void ended(struct sandbox *sandbox)
 
         read_last_usage(sandbox);
         traffic_close_sandbox(sandbox);
-        stop_watching_oom(sandbox);
+        stop_watching(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
         sandbox->scratch_fd = close_fd(sandbox->scratch_fd);
@@ -398,7 +398,7 @@ static int make_groups(struct sandbox *sandbox, struct failure *ret_failure)
                                             &sandbox->init_leaf);
                         return 0;
                 }
-                stop_watching_oom(sandbox);
+                stop_watching(sandbox);
                 if (sandbox->has_init_leaf)
                         (void)cgroup_remove(&sandbox->init_leaf);
                 (void)cgroup_remove(&sandbox->group);
@@ -543,7 +543,7 @@ static int begin_creation(struct sandbox *sandbox, const struct sandbox_spec *sp
         if (r) {
                 describe_refusal(r, &found, ret_failure);
                 read_last_usage(sandbox);
-                stop_watching_oom(sandbox);
+                stop_watching(sandbox);
                 traffic_close_sandbox(sandbox);
                 netns_close(&sandbox->netns);
                 remove_groups(sandbox);

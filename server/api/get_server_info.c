@@ -253,14 +253,21 @@ static void reply(struct api_call *call)
         api_call_reply(call, &response.base);
 }
 
+static void on_refreshed(void *userdata)
+{
+        struct api_call *call = userdata;
+
+        reply(call);
+        api_call_release(call);
+}
+
 /* Without a runtime there is nothing to probe, but the rest is still true and ready says no. */
 static void on_probed(void *userdata, const struct session_result *result)
 {
         struct api_call *call = userdata;
 
         (void)result;
-        reply(call);
-        api_call_release(call);
+        session_refresh_metering(call->api->session, on_refreshed, call);
 }
 
 void api_get_server_info(struct api_call *call, const void *message)
@@ -268,7 +275,8 @@ void api_get_server_info(struct api_call *call, const void *message)
         const Hotcell__V1__GetServerInfoRequest *request = message;
 
         if (!request->probe_walls) {
-                reply(call);
+                api_call_hold(call);
+                session_refresh_metering(call->api->session, on_refreshed, call);
                 return;
         }
         if (!call->identity.is_operator) {

@@ -4,11 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
+#include "runtime/base/text.h"
 #include "server/session/meters.h"
 #include "server/session/session_private.h"
+
+enum {
+        METERING_FRESH_USEC = 1000000,
+        METERING_PATIENCE_USEC = 1000000, /* a runtime that hangs is told of elsewhere */
+};
 
 static int build_walls(struct session *session, Hotcell__Runtime__V1__Wall **walls, size_t n)
 {
@@ -80,6 +87,7 @@ void session_note_metering(struct session *session, const Hotcell__Runtime__V1__
         };
         (void)snprintf(session->metering.detail, sizeof(session->metering.detail), "%s",
                        state->detail);
+        session->metering_usec = clock_monotonic_usec();
 }
 
 int session_build_info(struct session *session)
@@ -298,4 +306,82 @@ void session_probe_walls(struct session *session,
                 failure = result_of(r, "The runtime is not available.");
         free(probe);
         on_done(userdata, &failure);
+}
+
+/* --- how it measures -------------------------------------------------------------------------- */
+
+struct metering_question {
+        struct session *session;
+        sd_event_source *timer;
+        void (*on_done)(void *userdata); /* NULL: it was called */
+        void *userdata;
+};
+
+static void end_question(struct metering_question *question)
+{
+        void (*on_done)(void *userdata) = question->on_done;
+
+        question->timer = sd_event_source_disable_unref(question->timer);
+        question->on_done = NULL;
+        if (on_done)
+                on_done(question->userdata);
+}
+
+static int on_impatient(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        (void)source;
+        (void)usec;
+        end_question(userdata);
+        return 0;
+}
+
+/* What it says was noted when it came. */
+static void on_metering(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
+                        struct runtime_fds *fds)
+{
+        struct metering_question *question = userdata;
+        struct session *session = question->session;
+
+        (void)answer;
+        (void)fds;
+        session->n_pending--;
+        end_question(question);
+        free(question);
+        session_check_stopped(session);
+}
+
+static int ask_metering(struct metering_question *question)
+{
+        Hotcell__Runtime__V1__ToRuntime request;
+        Hotcell__Runtime__V1__ReadMeters read;
+
+        hotcell__runtime__v1__to_runtime__init(&request);
+        hotcell__runtime__v1__read_meters__init(&read);
+        read.after_sandbox_id = unconst("z"); /* of no sandbox: their ids begin with sbx */
+        request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_READ_METERS;
+        request.read_meters = &read;
+        return session_request(question->session, &request, on_metering, question);
+}
+
+void session_refresh_metering(struct session *session, void (*on_done)(void *userdata),
+                              void *userdata)
+{
+        bool is_old = session->metering.is_known &&
+                      clock_monotonic_usec() - session->metering_usec >= METERING_FRESH_USEC;
+        struct metering_question *question = is_old ? calloc(1, sizeof(*question)) : NULL;
+
+        if (question) {
+                *question = (struct metering_question){ .session = session,
+                                                        .on_done = on_done,
+                                                        .userdata = userdata };
+                if (session_arm(session, &question->timer, METERING_PATIENCE_USEC, on_impatient,
+                                question) == 0 &&
+                    ask_metering(question) == 0) {
+                        session->n_pending++;
+                        return;
+                }
+                (void)sd_event_source_disable_unref(question->timer);
+                free(question);
+        }
+        on_done(userdata);
 }

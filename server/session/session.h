@@ -208,6 +208,11 @@ bool session_has_direct_mode(const struct session *session);
 /* A stable name, as `memory_bytes`. */
 const char *session_share_name(enum session_share share);
 
+/* Before session_info: has the runtime say anew how it measures what is more than a second old.
+ * It stays as it was said last where it does not answer. */
+void session_refresh_metering(struct session *session, void (*on_done)(void *userdata),
+                              void *userdata);
+
 /* Also asks hotcell-egress whether it is there. */
 void session_probe_walls(struct session *session,
                          void (*on_done)(void *userdata, const struct session_result *result),

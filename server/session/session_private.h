@@ -91,6 +91,7 @@ struct session {
         size_t n_walls;
         bool has_direct_mode;
         struct session_metering metering; /* as last told */
+        uint64_t metering_usec;           /* when: monotonic */
         struct session_template *templates;
         size_t n_templates;
 };

@@ -17,7 +17,8 @@ static uint32_t slot;
 
 static void switch_on(uint64_t leaf_id)
 {
-        const struct meter_config config = { .n_slots = 1024 }; /* as many as a runtime has */
+        const struct meter_config config = { .n_slots = 1024,
+                                             .n_threads = 1 << 15 }; /* as a runtime has them */
         char why[METER_WHY_BUFFER];
 
         if (meter) {

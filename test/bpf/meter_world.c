@@ -36,12 +36,12 @@ static void make_leaf(struct meter_world *w, size_t i)
         ck_assert(r == 0 || r == METER_E_FULL);
 }
 
-void meter_world_init(struct meter_world *w, uint32_t n_slots)
+void meter_world_init(struct meter_world *w, uint32_t n_slots, uint32_t n_threads)
 {
         const struct cgroup_limits limits = { .memory_bytes = MIB(512),
                                               .cpu_millis = 64000,
                                               .processes = 2000 };
-        const struct meter_config config = { .n_slots = n_slots };
+        const struct meter_config config = { .n_slots = n_slots, .n_threads = n_threads };
         struct cgroup_layout layout;
         char why[METER_WHY_BUFFER];
         char name[ID_BUFFER];

@@ -22,7 +22,7 @@ struct meter_world {
 };
 
 /* With so many slots, of which the leaves take the first. */
-void meter_world_init(struct meter_world *w, uint32_t n_slots);
+void meter_world_init(struct meter_world *w, uint32_t n_slots, uint32_t n_threads);
 void meter_world_deinit(struct meter_world *w);
 
 /* What is done in a leaf, by a process that was born there. What it returns is its exit code. */

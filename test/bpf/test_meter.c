@@ -22,6 +22,8 @@
 
 enum {
         SLOTS = 16,
+        THREADS = 4096,
+        FEW_THREADS = 256,
         CHILDREN = 1000,
         PATIENCE_MSEC = 60000,
 };
@@ -34,12 +36,17 @@ static struct meter_world w;
 
 static void setup(void)
 {
-        meter_world_init(&w, SLOTS);
+        meter_world_init(&w, SLOTS, THREADS);
 }
 
 static void setup_with_one_slot(void)
 {
-        meter_world_init(&w, 1);
+        meter_world_init(&w, 1, THREADS);
+}
+
+static void setup_with_few_threads(void)
+{
+        meter_world_init(&w, SLOTS, FEW_THREADS);
 }
 
 static void teardown(void)
@@ -97,6 +104,26 @@ static int exec_chain(const void *data)
         return 1;
 }
 
+static void *exec_in_thread(void *data)
+{
+        (void)data;
+        (void)execl("/bin/sh", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done",
+                    NULL);
+        return NULL;
+}
+
+/* The first thread is gone then, and the other one has its number and its time of birth. */
+static int exec_from_another_thread(const void *data)
+{
+        pthread_t thread;
+
+        spin(*(const uint64_t *)data);
+        if (pthread_create(&thread, NULL, exec_in_thread, NULL))
+                return 1;
+        (void)pthread_join(thread, NULL);
+        return 1;
+}
+
 static int sleep_shortly(const void *data)
 {
         (void)data;
@@ -131,6 +158,21 @@ START_TEST(children_are_counted_to_the_leaf_that_they_are_born_in)
         ck_assert_uint_ge(world_read(&w, 0).n_switches, CHILDREN);
         ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
         ck_assert_uint_eq(world_read(&w, 1).n_switches, 0);
+}
+END_TEST
+
+START_TEST(another_program_by_another_thread_takes_nothing_back)
+{
+        uint64_t nsec = second_nsec / 2;
+        struct meter_reading reading;
+
+        meter_begin_epoch(w.meter, w.slots[0], 0);
+        for (int i = 0; i < 3; i++)
+                leaf_run(&w.leaves[0], exec_from_another_thread, &nsec);
+        reading = world_read(&w, 0);
+        check_same_time(reading.cpu_nsec, world_file_nsec(&w, 0));
+        ck_assert_uint_ge(reading.cpu_nsec, 3 * nsec);
+        ck_assert_uint_eq(reading.earlier_nsec, 0);
 }
 END_TEST
 
@@ -353,6 +395,74 @@ START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
 }
 END_TEST
 
+/* --- threads ---------------------------------------------------------------------------------- */
+
+static void *take_turns(void *data)
+{
+        (void)data;
+        for (int i = 0; i < 3; i++)
+                (void)usleep(50000);
+        return NULL;
+}
+
+/* All at once, each several times. */
+static int run_threads(const void *data)
+{
+        pthread_t threads[4 * FEW_THREADS];
+
+        (void)data;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_create(&threads[i], NULL, take_turns, NULL))
+                        return 1;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_join(threads[i], NULL))
+                        return 1;
+        return 0;
+}
+
+static void *wait_twice(void *data)
+{
+        for (int i = 0; i < 2; i++)
+                (void)pthread_barrier_wait(data);
+        return NULL;
+}
+
+/* Threads that sleep while many others come and go. */
+static int outlast_children(const void *data)
+{
+        pthread_t threads[FEW_THREADS / 8];
+        pthread_barrier_t barrier;
+
+        if (pthread_barrier_init(&barrier, NULL, ARRAY_SIZE(threads) + 1))
+                return 1;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_create(&threads[i], NULL, wait_twice, &barrier))
+                        return 1;
+        (void)pthread_barrier_wait(&barrier);
+        if (fork_children(data))
+                return 1;
+        (void)pthread_barrier_wait(&barrier);
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_join(threads[i], NULL))
+                        return 1;
+        return 0;
+}
+
+START_TEST(who_is_over_takes_no_place_from_who_sleeps)
+{
+        leaf_run(&w.leaves[0], outlast_children, NULL);
+        ck_assert_uint_lt(meter_count_forgotten(w.meter), FEW_THREADS / 64);
+}
+END_TEST
+
+START_TEST(what_is_forgotten_is_counted)
+{
+        leaf_run(&w.leaves[0], run_threads, NULL);
+        ck_assert_uint_ge(meter_count_forgotten(w.meter), FEW_THREADS);
+        check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
+}
+END_TEST
+
 /* --- memory ----------------------------------------------------------------------------------- */
 
 static uint64_t own_peak_bytes(void)
@@ -541,7 +651,9 @@ END_TEST
 
 START_TEST(a_program_that_is_refused_is_named_and_the_others_count)
 {
-        const struct meter_config config = { .n_slots = 1, .without = BIT(METER_RSS) };
+        const struct meter_config config = { .n_slots = 1,
+                                             .n_threads = THREADS,
+                                             .without = BIT(METER_RSS) };
         struct meter *meter = NULL;
         struct meter_reading reading;
         char why[METER_WHY_BUFFER];
@@ -563,7 +675,9 @@ END_TEST
 
 START_TEST(without_the_first_program_there_is_no_meter)
 {
-        const struct meter_config config = { .n_slots = 1, .without = BIT(METER_SWITCH) };
+        const struct meter_config config = { .n_slots = 1,
+                                             .n_threads = THREADS,
+                                             .without = BIT(METER_SWITCH) };
         struct meter *meter = NULL;
         char why[METER_WHY_BUFFER];
 
@@ -576,7 +690,7 @@ END_TEST
 /* Check runs each test in a process of its own. */
 START_TEST(a_kernel_that_takes_no_programs_is_survived)
 {
-        const struct meter_config config = { .n_slots = 1 };
+        const struct meter_config config = { .n_slots = 1, .n_threads = THREADS };
         struct meter *meter = NULL;
         char why[METER_WHY_BUFFER];
 
@@ -605,6 +719,7 @@ int main(void)
         tcase_add_test(tc, a_thread_that_spins_costs_what_cpu_stat_says);
         tcase_add_test(tc, two_threads_cost_twice_as_much);
         tcase_add_test(tc, children_are_counted_to_the_leaf_that_they_are_born_in);
+        tcase_add_test(tc, another_program_by_another_thread_takes_nothing_back);
         tcase_add_test(tc, sleep_costs_next_to_nothing);
         tcase_add_test(tc, a_reading_has_the_current_slice_and_never_falls);
         tcase_add_test(tc, waits_are_those_of_all_threads);
@@ -618,6 +733,10 @@ int main(void)
         tc = new_case("one slot", setup_with_one_slot);
         tcase_add_test(tc, full_tables_are_counted_and_harm_nobody);
         tcase_add_test(tc, a_slot_has_nothing_of_the_leaf_that_had_it_before);
+        suite_add_tcase(suite, tc);
+        tc = new_case("few threads", setup_with_few_threads);
+        tcase_add_test(tc, what_is_forgotten_is_counted);
+        tcase_add_test(tc, who_is_over_takes_no_place_from_who_sleeps);
         suite_add_tcase(suite, tc);
         tc = new_case("refused", NULL);
         tcase_add_test(tc, without_the_first_program_there_is_no_meter);

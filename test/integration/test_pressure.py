@@ -84,6 +84,23 @@ finally:
         self.assertEqual(told.message, f"Programs wait as their CPU limit is used up, {told.used // 10} % of the time.")
         self.assertEqual(run.outcome, "INTERRUPTED")
 
+    def test_waiting_for_a_disk_is_told_while_it_lasts(self):
+        """Nothing in the sandbox uses CPU meanwhile."""
+        n_mib = 8 * PATIENCE
+        told, run = self.run_until_told(create(io_bytes_per_second=MIB), "IO_STALL", f"""
+import mmap, os
+folder = "/usr/lib/x86_64-linux-gnu"
+path = max((os.path.join(folder, name) for name in os.listdir(folder)), key=os.path.getsize)
+fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+size = os.path.getsize(path) // 4096 * 4096
+buffer = mmap.mmap(-1, min(size, {n_mib} << 20))
+os.preadv(fd, [buffer], 0)
+print("read", flush=True)
+""")
+        self.assertIn(run.outcome, ("INTERRUPTED", "KILLED"))  # what waits for a disk hears nothing else
+        self.assertEqual(run.stdout, b"", "it was told before the disk had answered")
+        self.assertGreaterEqual(told.used, 500)
+
     def test_processes_are_told(self):
         told, run = self.run_until_told(create(processes=40), "PROCESSES", """
 import threading

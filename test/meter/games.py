@@ -184,6 +184,16 @@ def executed():
     subprocess.run(["bash", "-c", script, "bash", "100", script], check=True)
 
 
+def executed_by_threads():
+    "Another program by a thread that is not the first one: it goes on with the first one's number."
+    def work():
+        spin(0.1)
+        threading.Thread(target=os.execv, args=("/bin/sh", ["sh", "-c", "n=0; while [ $n -lt 3000 ]; do n=$((n+1)); done"])).start()
+        signal.pause()
+    for _ in range(5):
+        wait(child(work))
+
+
 def spawned():
     "By vfork: the child runs on its parent's memory until it is another program."
     for _ in range(60):

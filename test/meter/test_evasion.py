@@ -89,6 +89,9 @@ class Evasion(unittest.TestCase):
     def test_a_chain_of_programs(self):
         self.play_at_once("executed", 100_000)
 
+    def test_programs_started_by_other_threads(self):
+        self.play_at_once("executed_by_threads", 500_000)
+
     def test_vfork(self):
         self.play_at_once("spawned", 50_000)
 

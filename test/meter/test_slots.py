@@ -1,5 +1,6 @@
 """More leaves than the BPF programs have places for: those that have none go on from cgroup files, and say so."""
 
+import time
 import unittest
 
 import daemons
@@ -19,10 +20,8 @@ def setUpModule():
 
 
 def metering():
-    """What the runtime says now: with the meters of sandboxes, which are read for whoever watches them."""
-    watch = client.usage.WatchUsage(stubs.usage_service.WatchUsageRequest(), timeout=60)
-    next(watch)
-    watch.cancel()
+    """What the runtime said within the last second."""
+    time.sleep(1)
     return client.server.GetServerInfo(stubs.server_service.GetServerInfoRequest(), timeout=60).metering
 
 

@@ -146,6 +146,26 @@ START_TEST(what_is_not_counted_is_not_told)
 }
 END_TEST
 
+START_TEST(it_is_quiet_only_when_nothing_waited_for_anything)
+{
+        const struct pressure_counters rows[] = {
+                { .memory_stall_usec = 1 },
+                { .cpu_stall_usec = 1 },
+                { .io_stall_usec = 1 },
+        };
+        const struct pressure_counters later = { .time_usec = 102 * SECOND, .n_periods = 9 };
+        const struct pressure_counters unknown = { .memory_stall_usec = PRESSURE_UNKNOWN,
+                                                   .cpu_stall_usec = PRESSURE_UNKNOWN,
+                                                   .io_stall_usec = PRESSURE_UNKNOWN };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                ck_assert_uint_eq(pressure_count_quiet(2, &start, &rows[i]), 0);
+        ck_assert_uint_eq(pressure_count_quiet(0, &start, &later), 1);
+        ck_assert_uint_eq(pressure_count_quiet(1, &start, &later), 2);
+        ck_assert_uint_eq(pressure_count_quiet(2, &unknown, &unknown), PRESSURE_QUIET_LOOKS);
+}
+END_TEST
+
 int main(void)
 {
         Suite *suite = suite_create("pressure_rules");
@@ -158,6 +178,7 @@ int main(void)
         tcase_add_test(tests, stalls_are_parts_of_the_time_between_two_looks);
         tcase_add_test(tests, throttling_is_a_part_of_periods_if_there_are_some);
         tcase_add_test(tests, what_is_not_counted_is_not_told);
+        tcase_add_test(tests, it_is_quiet_only_when_nothing_waited_for_anything);
         suite_add_tcase(suite, tests);
         return suite_main(suite);
 }

@@ -435,6 +435,7 @@ static void on_read_meters(struct fake_runtime *runtime, uint64_t request,
         Hotcell__Runtime__V1__SandboxMeters *pointers[METERS_MAX];
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__MeterList list;
+        Hotcell__Runtime__V1__MeterState state;
         struct sandbox *sandbox = next_sandbox(runtime, read_meters->after_sandbox_id);
         size_t page = runtime->script.meters_page ? runtime->script.meters_page : METERS_MAX;
 
@@ -451,6 +452,10 @@ static void on_read_meters(struct fake_runtime *runtime, uint64_t request,
                 list.n_sandboxes++;
         }
         list.more = sandbox != NULL;
+        hotcell__runtime__v1__meter_state__init(&state);
+        state.slots = 7;
+        state.slots_used = runtime->n_read_meters;
+        list.state = &state;
         message.body_case = FROM(METER_LIST);
         message.meter_list = &list;
         fake_send_message(runtime, request, &message, NULL, 0);

@@ -5,6 +5,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "server/session/session_private.h"
 #include "test/unit/session/fixture.h"
 
 #define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
@@ -430,6 +431,45 @@ START_TEST(how_the_runtime_measures_is_told)
 }
 END_TEST
 
+static void on_refreshed(void *userdata)
+{
+        *(bool *)userdata = true;
+}
+
+static int64_t slots_used_after_refresh(void)
+{
+        struct session_info info;
+        bool is_done = false;
+
+        session_refresh_metering(f.session, on_refreshed, &is_done);
+        run_until_true(&is_done);
+        session_info(f.session, "uid:0", &info);
+        return info.metering->slots_used;
+}
+
+START_TEST(how_the_runtime_measures_is_asked_when_it_is_old)
+{
+        run_until(session_serves, NULL);
+        f.session->metering_usec -= 10000000;
+        ck_assert_int_eq(slots_used_after_refresh(), 1);
+        ck_assert_int_eq(slots_used_after_refresh(), 1);
+        f.session->metering_usec -= 10000000;
+        ck_assert_int_eq(slots_used_after_refresh(), 2);
+        ck_assert_uint_eq(fake_runtime_n_read_meters(f.runtime), 2);
+}
+END_TEST
+
+START_TEST(a_runtime_that_hangs_is_not_waited_for_long)
+{
+        run_until(session_serves, NULL);
+        fake_runtime_script(f.runtime)->hold_meters = true;
+        f.session->metering_usec -= 10000000;
+        ck_assert_int_eq(slots_used_after_refresh(), 0);
+        ck_assert_uint_eq(fake_runtime_n_read_meters(f.runtime), 1);
+        fake_runtime_disconnect(f.runtime);
+}
+END_TEST
+
 int main(void)
 {
         static const TTest *const *const tests[] = {
@@ -450,6 +490,8 @@ int main(void)
                 &a_sandbox_that_ends_by_itself_is_noticed,
                 &a_stop_ends_and_records_everything,
                 &how_the_runtime_measures_is_told,
+                &how_the_runtime_measures_is_asked_when_it_is_old,
+                &a_runtime_that_hangs_is_not_waited_for_long,
                 &a_restart_keeps_the_sandbox_and_loses_what_ran,
                 &a_restart_of_the_machine_loses_the_sandboxes,
                 &without_a_runtime_nothing_is_taken,
