@@ -202,10 +202,15 @@ static void handle_update_limits(struct supervisor *supervisor, struct ticket ti
                        sandbox->id, sandbox_state_name(sandbox->state));
                 return;
         }
-        if (check_open_files(update->limits, &failure) || limits_update(sandbox, &limits, &failure))
+        if (update->each) {
+                limits_approach(sandbox, &limits);
+                messages_answer_limits(supervisor, ticket, sandbox);
+        } else if (check_open_files(update->limits, &failure) ||
+                   limits_update(sandbox, &limits, &failure)) {
                 messages_answer_failure(supervisor, ticket, &failure);
-        else
-                messages_answer_done(supervisor, ticket);
+        } else {
+                messages_answer_limits(supervisor, ticket, sandbox);
+        }
 }
 
 static void handle_start_process(struct supervisor *supervisor, struct ticket ticket,

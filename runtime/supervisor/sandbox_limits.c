@@ -23,6 +23,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/container/tmpfs.h"
+#include "runtime/supervisor/control.h"
 #include "runtime/supervisor/failure.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/sandbox.h"
@@ -45,6 +46,22 @@ struct sandbox_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLim
                 .open_files = message->open_files,
                 .io_bytes_per_second = message->io_bytes_per_second,
         };
+}
+
+Hotcell__Runtime__V1__SandboxLimits limits_to_message(const struct sandbox_limits *limits)
+{
+        Hotcell__Runtime__V1__SandboxLimits message;
+
+        hotcell__runtime__v1__sandbox_limits__init(&message);
+        message.memory_bytes = limits->memory_bytes;
+        message.cpu_millis = limits->cpu_millis;
+        message.cpu_weight = limits->cpu_weight;
+        message.processes = limits->processes;
+        message.disk_bytes = limits->disk_bytes;
+        message.disk_inodes = limits->disk_inodes;
+        message.open_files = limits->open_files;
+        message.io_bytes_per_second = limits->io_bytes_per_second;
+        return message;
 }
 
 struct cgroup_limits limits_of_group(const struct sandbox_limits *limits, dev_t io_device)
@@ -338,4 +355,52 @@ int limits_update(struct sandbox *sandbox, const struct sandbox_limits *limits,
         }
         sandbox->limits = *limits;
         return 0;
+}
+
+/* --- each by itself --- */
+
+/* Programs that hold more than @wanted keep it, and get no more than that. */
+static uint64_t lowest_memory(const struct sandbox *sandbox, uint64_t wanted)
+{
+        uint64_t present = sandbox->limits.memory_bytes;
+        uint64_t least = MAX(wanted, sandbox->limits.disk_bytes + CONTROL_DISK_ROOM);
+        uint64_t used;
+
+        if (cgroup_memory_in_use(&sandbox->group, &used))
+                return present;
+        /* What is used by the time that it is looked at again. */
+        return MIN(MAX(least, used + 2 * MEMORY_ROOM), present);
+}
+
+static void approach(struct sandbox *sandbox, const struct sandbox_limits *limits)
+{
+        struct failure failure;
+
+        if (limits->disk_bytes + CONTROL_DISK_ROOM <= limits->memory_bytes &&
+            limits_update(sandbox, limits, &failure))
+                log_debug("sandbox %s: %s", sandbox->id, failure.message);
+}
+
+#define APPROACH(sandbox, field, value)                                                            \
+        do {                                                                                       \
+                struct sandbox_limits limits_ = (sandbox)->limits;                                 \
+                limits_.field = (value);                                                           \
+                if (limits_.field != (sandbox)->limits.field)                                      \
+                        approach(sandbox, &limits_);                                               \
+        } while (0)
+
+/* The memory has to have room for the disk at each step. */
+void limits_approach(struct sandbox *sandbox, const struct sandbox_limits *limits)
+{
+        if (limits->memory_bytes > sandbox->limits.memory_bytes)
+                APPROACH(sandbox, memory_bytes, limits->memory_bytes);
+        APPROACH(sandbox, cpu_millis, limits->cpu_millis);
+        APPROACH(sandbox, cpu_weight, limits->cpu_weight);
+        APPROACH(sandbox, processes, limits->processes);
+        APPROACH(sandbox, io_bytes_per_second, limits->io_bytes_per_second);
+        APPROACH(sandbox, open_files, limits->open_files);
+        APPROACH(sandbox, disk_bytes, limits->disk_bytes);
+        APPROACH(sandbox, disk_inodes, limits->disk_inodes);
+        if (limits->memory_bytes < sandbox->limits.memory_bytes)
+                APPROACH(sandbox, memory_bytes, lowest_memory(sandbox, limits->memory_bytes));
 }

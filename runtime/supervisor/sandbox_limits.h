@@ -23,6 +23,7 @@ struct sandbox_limits {
 };
 
 struct sandbox_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLimits *message);
+Hotcell__Runtime__V1__SandboxLimits limits_to_message(const struct sandbox_limits *limits);
 
 /* @io_device: zero when there is none that could be limited. */
 struct cgroup_limits limits_of_group(const struct sandbox_limits *limits, dev_t io_device);
@@ -37,3 +38,6 @@ void limits_refuse_io(const struct sandbox *sandbox, struct failure *ret_failure
  */
 int limits_update(struct sandbox *sandbox, const struct sandbox_limits *limits,
                   struct failure *ret_failure);
+
+/* Each by itself: what cannot be in force stays what it was, or comes as near as it can. */
+void limits_approach(struct sandbox *sandbox, const struct sandbox_limits *limits);
