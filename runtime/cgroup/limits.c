@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -25,6 +26,7 @@ enum {
         STAT_MAX = 8192, /* of memory.stat */
         DEVICE_PATH_MAX = 64,
         OPEN_FILES_LOOKS = 8,
+        OPEN_FILES_PAUSE_NSEC = 4000000, /* doubled each time */
 };
 
 #define SOCKETS_FILE  "memory.kmem.tcp.limit_in_bytes"
@@ -387,9 +389,13 @@ static int limit_all(const struct cgroup *group, rlim_t present, rlim_t wanted)
 /* Who is forked while they are looked at has its parent's: so once more, until nobody had. */
 int cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted)
 {
-        int r = 1;
+        for (unsigned i = 0; i < OPEN_FILES_LOOKS; i++) {
+                const struct timespec pause = { .tv_nsec = (long)OPEN_FILES_PAUSE_NSEC << i };
+                int r = limit_all(group, present, wanted);
 
-        for (unsigned i = 0; i < OPEN_FILES_LOOKS && r > 0; i++)
-                r = limit_all(group, present, wanted);
-        return MIN(r, 0);
+                if (r <= 0)
+                        return r;
+                (void)nanosleep(&pause, NULL);
+        }
+        return CGROUP_E_RESTLESS;
 }

@@ -90,19 +90,6 @@ void messages_answer_done(struct supervisor *supervisor, struct ticket ticket)
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
-void messages_answer_limits(struct supervisor *supervisor, struct ticket ticket,
-                            const struct sandbox *sandbox)
-{
-        Hotcell__Runtime__V1__SandboxLimits limits = limits_to_message(&sandbox->limits);
-        Hotcell__Runtime__V1__Done done;
-        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(DONE));
-
-        hotcell__runtime__v1__done__init(&done);
-        done.limits = &limits;
-        message.done = &done;
-        messages_answer(supervisor, ticket, &message, NULL, 0);
-}
-
 void messages_answer_destroyed(struct supervisor *supervisor, struct ticket ticket,
                                struct sandbox *sandbox)
 {
@@ -119,8 +106,9 @@ void messages_answer_destroyed(struct supervisor *supervisor, struct ticket tick
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
-void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
-                             const struct failure *failure)
+static void answer_failure(struct supervisor *supervisor, struct ticket ticket,
+                           const struct failure *failure,
+                           Hotcell__Runtime__V1__SandboxLimits *limits)
 {
         static struct log_quota quota;
         Hotcell__Runtime__V1__Failure body;
@@ -133,7 +121,31 @@ void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket
         body.reason = failure->reason;
         body.message = unconst(failure->message);
         body.error_number = failure->error_number;
+        body.limits = limits;
         message.failure = &body;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
+void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
+                             const struct failure *failure)
+{
+        answer_failure(supervisor, ticket, failure, NULL);
+}
+
+void messages_answer_limits(struct supervisor *supervisor, struct ticket ticket,
+                            const struct sandbox *sandbox, const struct failure *failure)
+{
+        Hotcell__Runtime__V1__SandboxLimits limits = limits_to_message(&sandbox->limits);
+        Hotcell__Runtime__V1__Done done;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(DONE));
+
+        if (failure) {
+                answer_failure(supervisor, ticket, failure, &limits);
+                return;
+        }
+        hotcell__runtime__v1__done__init(&done);
+        done.limits = &limits;
+        message.done = &done;
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 

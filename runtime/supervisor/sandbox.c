@@ -144,6 +144,7 @@ static void ended(struct sandbox *sandbox)
         read_last_usage(sandbox);
         traffic_close_sandbox(sandbox);
         stop_watching_oom(sandbox);
+        limits_cancel(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
         sandbox->scratch_fd = close_fd(sandbox->scratch_fd);

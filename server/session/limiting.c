@@ -151,6 +151,9 @@ struct session_result limiting_on_answer(struct sandbox *sandbox,
                 raise_to(&highest, limits);
                 sandbox->limiting.in_force = highest;
         }
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE &&
+            answer->failure->limits)
+                sandbox->limiting.in_force = limits_from_runtime(answer->failure->limits);
         if (!is_done(answer))
                 return result_of_runtime(answer, "the limits");
         sandbox->limiting.in_force = *limits;

@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "runtime/base/macros.h"
 #include "test/lib/suite.h"
 #include "test/supervisor/peer.h"
 
 #define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
 #define EVENT(name)  HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_##name
-#define MIB          ((uint64_t)1 << 20)
 
 /* Holds 300 MiB until it is killed. */
 #define HOLD                                                                                       \
@@ -18,6 +18,15 @@
         "b = bytearray(b\"x\") * (300 << 20)\n"                                                    \
         "print(\"held\")\n"                                                                        \
         "import time; time.sleep(1000)'"
+
+/* Set their limit on open files to what they began with, again and again. */
+#define RESTLESS                                                                                   \
+        "exec /usr/bin/python3 -uc '\n"                                                            \
+        "import resource\n"                                                                        \
+        "import os; os.fork(); os.fork()\n"                                                        \
+        "print(\"begun\")\n"                                                                       \
+        "while True: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))'"
+#define TELL_LATER "echo begun; until [ -e /tmp/go ]; do sleep 0.05; done; ulimit -n; echo told"
 
 static struct daemon runtime;
 static struct peer peer;
@@ -160,19 +169,19 @@ START_TEST(what_is_held_comes_as_near_as_it_can)
 
         peer_create(&peer, "sbx-a");
         ck_assert_uint_eq(listed_memory(), before.memory_bytes);
-        limits.memory_bytes = 640 * MIB;
+        limits.memory_bytes = MIB(640);
         limits.cpu_millis = 2000;
         limits.processes = 48;
-        limits.disk_bytes = 96 * MIB;
+        limits.disk_bytes = MIB(96);
         limits.open_files = 512;
         change_limits(&limits);
-        ck_assert_uint_eq(listed_memory(), 640 * MIB);
+        ck_assert_uint_eq(listed_memory(), MIB(640));
         held = peer_shell(&peer, "sbx-a", "held", HOLD);
         read_until(held.fds[1], "held");
         peer_expect_failure(&peer, limits_request("sbx-a", &before), REASON(LIMIT));
         in_force = approach_limits(&before);
-        ck_assert_uint_gt(in_force.memory_bytes, 300 * MIB);
-        ck_assert_uint_lt(in_force.memory_bytes, 400 * MIB);
+        ck_assert_uint_gt(in_force.memory_bytes, MIB(300));
+        ck_assert_uint_lt(in_force.memory_bytes, MIB(400));
         ck_assert_uint_eq(listed_memory(), in_force.memory_bytes);
         ck_assert_uint_eq(in_force.cpu_millis, before.cpu_millis);
         ck_assert_uint_eq(in_force.processes, before.processes);
@@ -185,6 +194,80 @@ START_TEST(what_is_held_comes_as_near_as_it_can)
         ck_assert_uint_eq(in_force.memory_bytes, before.memory_bytes);
         answer_deinit(&held);
         peer_destroy(&peer, "sbx-a");
+}
+END_TEST
+
+/* Those of open files are the last, and take time; the others wait for nobody. */
+START_TEST(what_programs_undo_is_put_back_in_all)
+{
+        Hotcell__Runtime__V1__SandboxLimits before =
+                *create_request("sbx-a")->create_sandbox->limits;
+        Hotcell__Runtime__V1__SandboxLimits limits = before;
+        struct answer quiet, restless, answer;
+        uint64_t request, memory_bytes;
+        bool is_beside;
+
+        before.cpu_millis = 4000;
+        limits = before;
+        peer_create(&peer, "sbx-a");
+        quiet = peer_shell(&peer, "sbx-a", "quiet", TELL_LATER);
+        read_until(quiet.fds[1], "begun");
+        restless = peer_shell(&peer, "sbx-a", "restless", RESTLESS);
+        read_until(restless.fds[1], "begun");
+        change_limits(&before);
+        limits.memory_bytes = MIB(160);
+        limits.disk_bytes = MIB(80);
+        limits.open_files = 100;
+        /* Where there is much to do they get no CPU between two looks, and it succeeds. */
+        for (;;) {
+                request = peer_send(&peer, limits_request("sbx-a", &limits));
+                memory_bytes = listed_memory();
+                is_beside = peer.n_early == 0;
+                answer = peer_await(&peer, request);
+                if (answer.message->body_case != EVENT(DONE))
+                        break;
+                answer_deinit(&answer);
+                change_limits(&before);
+        }
+        ck_assert(is_beside);
+        ck_assert_uint_eq(memory_bytes, limits.memory_bytes);
+        ck_assert_int_eq(answer.message->body_case, EVENT(FAILURE));
+        ck_assert_int_eq(answer.message->failure->reason, REASON(LIMIT));
+        ck_assert_uint_eq(answer.message->failure->limits->memory_bytes, before.memory_bytes);
+        ck_assert_uint_eq(listed_memory(), before.memory_bytes);
+        expect_output(DISK_SIZE "; df -B1M --output=size /dev/shm | tail -1 | tr -s ' '; "
+                                "ulimit -n; touch /tmp/go",
+                      " 64 16384\n 64\n256\n");
+        read_until(quiet.fds[1], "256\ntold");
+        answer_deinit(&answer);
+        answer_deinit(&quiet);
+        answer_deinit(&restless);
+        peer_destroy(&peer, "sbx-a");
+}
+END_TEST
+
+START_TEST(a_sandbox_ends_while_its_limits_are_changed)
+{
+        Hotcell__Runtime__V1__SandboxLimits limits =
+                *create_request("sbx-a")->create_sandbox->limits;
+        Hotcell__Runtime__V1__DestroySandbox destroy;
+        Hotcell__Runtime__V1__ToRuntime message;
+        struct answer restless;
+        uint64_t requests[2];
+
+        hotcell__runtime__v1__destroy_sandbox__init(&destroy);
+        hotcell__runtime__v1__to_runtime__init(&message);
+        destroy.sandbox_id = (char *)(uintptr_t) "sbx-a";
+        message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_DESTROY_SANDBOX;
+        message.destroy_sandbox = &destroy;
+        peer_create(&peer, "sbx-a");
+        restless = peer_shell(&peer, "sbx-a", "restless", RESTLESS);
+        read_until(restless.fds[1], "begun");
+        limits.open_files = 100;
+        requests[0] = peer_send(&peer, limits_request("sbx-a", &limits));
+        requests[1] = peer_send(&peer, &message);
+        peer_await_all(&peer, requests, ARRAY_SIZE(requests));
+        answer_deinit(&restless);
 }
 END_TEST
 
@@ -203,6 +286,8 @@ int main(void)
         tcase_add_test(tests, limits_are_changed_while_it_runs);
         tcase_add_test(tests, limits_that_fail_half_way_are_put_back);
         tcase_add_test(tests, what_is_held_comes_as_near_as_it_can);
+        tcase_add_test(tests, what_programs_undo_is_put_back_in_all);
+        tcase_add_test(tests, a_sandbox_ends_while_its_limits_are_changed);
         suite_add_tcase(suite, tests);
         return suite_main(suite);
 }
