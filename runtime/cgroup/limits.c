@@ -15,6 +15,7 @@
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/cgroup/group_private.h"
+#include "runtime/cgroup/pressure.h"
 #include "runtime/cgroup/values.h"
 
 enum {
@@ -23,7 +24,6 @@ enum {
         CPU_SHARES_DEFAULT = 1024,
         SOCKET_MEMORY_MIN = 4 << 20,
         SOCKET_MEMORY_MAX = 32 << 20,
-        STAT_MAX = 8192, /* of memory.stat */
         DEVICE_PATH_MAX = 64,
         OPEN_FILES_LOOKS = 8,
         OPEN_FILES_PAUSE_NSEC = 4000000, /* doubled each time */
@@ -125,13 +125,12 @@ bool cgroup_limits_sockets(const struct cgroup_tree *tree)
         }
 }
 
-/* Of v1, `total_` is what groups below have, too; v2 always counts these. */
 int cgroup_memory_in_use(const struct cgroup *group, uint64_t *ret_bytes)
 {
         bool is_v1 = dialect_of(group, CGROUP_MEMORY) == CGROUP_V1;
         size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
-        uint64_t used = 0, active = 0, inactive = 0;
-        char text[STAT_MAX];
+        uint64_t used = 0, reclaimable = 0;
+        char text[CGROUP_VALUE_MAX];
         int r;
 
         *ret_bytes = 0;
@@ -142,15 +141,10 @@ int cgroup_memory_in_use(const struct cgroup *group, uint64_t *ret_bytes)
         if (!r)
                 r = cgroup_parse_number(text, &used);
         if (!r)
-                r = read_at(group, parent, "memory.stat", text, sizeof(text));
-        if (!r)
-                r = cgroup_parse_key(text, is_v1 ? "total_active_file" : "active_file", &active);
-        if (!r)
-                r = cgroup_parse_key(text, is_v1 ? "total_inactive_file" : "inactive_file",
-                                     &inactive);
+                r = cgroup_read_reclaimable(group, &reclaimable);
         if (r)
                 return error_fold(r);
-        *ret_bytes = used - MIN(used, active + inactive);
+        *ret_bytes = used - MIN(used, reclaimable);
         return 0;
 }
 
