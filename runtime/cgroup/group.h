@@ -21,6 +21,7 @@ enum {
         CGROUP_E_BUSY,       /* something is still in it: try again later */
         CGROUP_E_IN_USE,     /* more memory than that is used now */
         CGROUP_E_ABSENT,     /* the controller, or the device, that could limit it is not there */
+        CGROUP_E_RESTLESS,   /* its processes change what is set, as often as it is */
 };
 
 enum {
@@ -100,7 +101,8 @@ int cgroup_change_limits(const struct cgroup *group, const struct cgroup_limits 
 int cgroup_memory_in_use(const struct cgroup *group, uint64_t *ret_bytes);
 
 /* Sets the soft limit of all processes in a leaf that have @present as theirs, or more than
- * @wanted; up to their hard limit, which stays. */
+ * @wanted; up to their hard limit, which stays. Waits in between, a second at most: not for the
+ * loop. CGROUP_E_RESTLESS: some have it still. */
 int cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted);
 
 /* The disk that @fd's file system is on, as io limits name it; CGROUP_E_ABSENT: it is on none. */

@@ -9,11 +9,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
 #include "runtime/base/log.h"
 #include "runtime/cgroup/group_private.h"
+#include "runtime/cgroup/pressure.h"
 #include "runtime/cgroup/values.h"
 
 enum {
@@ -22,9 +24,9 @@ enum {
         CPU_SHARES_DEFAULT = 1024,
         SOCKET_MEMORY_MIN = 4 << 20,
         SOCKET_MEMORY_MAX = 32 << 20,
-        STAT_MAX = 8192, /* of memory.stat */
         DEVICE_PATH_MAX = 64,
         OPEN_FILES_LOOKS = 8,
+        OPEN_FILES_PAUSE_NSEC = 4000000, /* doubled each time */
 };
 
 #define SOCKETS_FILE  "memory.kmem.tcp.limit_in_bytes"
@@ -123,13 +125,12 @@ bool cgroup_limits_sockets(const struct cgroup_tree *tree)
         }
 }
 
-/* Of v1, `total_` is what groups below have, too; v2 always counts these. */
 int cgroup_memory_in_use(const struct cgroup *group, uint64_t *ret_bytes)
 {
         bool is_v1 = dialect_of(group, CGROUP_MEMORY) == CGROUP_V1;
         size_t parent = group->tree->controllers[CGROUP_MEMORY].parent;
-        uint64_t used = 0, active = 0, inactive = 0;
-        char text[STAT_MAX];
+        uint64_t used = 0, reclaimable = 0;
+        char text[CGROUP_VALUE_MAX];
         int r;
 
         *ret_bytes = 0;
@@ -140,15 +141,10 @@ int cgroup_memory_in_use(const struct cgroup *group, uint64_t *ret_bytes)
         if (!r)
                 r = cgroup_parse_number(text, &used);
         if (!r)
-                r = read_at(group, parent, "memory.stat", text, sizeof(text));
-        if (!r)
-                r = cgroup_parse_key(text, is_v1 ? "total_active_file" : "active_file", &active);
-        if (!r)
-                r = cgroup_parse_key(text, is_v1 ? "total_inactive_file" : "inactive_file",
-                                     &inactive);
+                r = cgroup_read_reclaimable(group, &reclaimable);
         if (r)
                 return error_fold(r);
-        *ret_bytes = used - MIN(used, active + inactive);
+        *ret_bytes = used - MIN(used, reclaimable);
         return 0;
 }
 
@@ -387,9 +383,13 @@ static int limit_all(const struct cgroup *group, rlim_t present, rlim_t wanted)
 /* Who is forked while they are looked at has its parent's: so once more, until nobody had. */
 int cgroup_limit_open_files(const struct cgroup *group, uint32_t present, uint32_t wanted)
 {
-        int r = 1;
+        for (unsigned i = 0; i < OPEN_FILES_LOOKS; i++) {
+                const struct timespec pause = { .tv_nsec = (long)OPEN_FILES_PAUSE_NSEC << i };
+                int r = limit_all(group, present, wanted);
 
-        for (unsigned i = 0; i < OPEN_FILES_LOOKS && r > 0; i++)
-                r = limit_all(group, present, wanted);
-        return MIN(r, 0);
+                if (r <= 0)
+                        return r;
+                (void)nanosleep(&pause, NULL);
+        }
+        return CGROUP_E_RESTLESS;
 }

@@ -106,8 +106,9 @@ void messages_answer_destroyed(struct supervisor *supervisor, struct ticket tick
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
-void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
-                             const struct failure *failure)
+static void answer_failure(struct supervisor *supervisor, struct ticket ticket,
+                           const struct failure *failure,
+                           Hotcell__Runtime__V1__SandboxLimits *limits)
 {
         static struct log_quota quota;
         Hotcell__Runtime__V1__Failure body;
@@ -120,7 +121,31 @@ void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket
         body.reason = failure->reason;
         body.message = unconst(failure->message);
         body.error_number = failure->error_number;
+        body.limits = limits;
         message.failure = &body;
+        messages_answer(supervisor, ticket, &message, NULL, 0);
+}
+
+void messages_answer_failure(struct supervisor *supervisor, struct ticket ticket,
+                             const struct failure *failure)
+{
+        answer_failure(supervisor, ticket, failure, NULL);
+}
+
+void messages_answer_limits(struct supervisor *supervisor, struct ticket ticket,
+                            const struct sandbox *sandbox, const struct failure *failure)
+{
+        Hotcell__Runtime__V1__SandboxLimits limits = limits_to_message(&sandbox->limits);
+        Hotcell__Runtime__V1__Done done;
+        Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(DONE));
+
+        if (failure) {
+                answer_failure(supervisor, ticket, failure, &limits);
+                return;
+        }
+        hotcell__runtime__v1__done__init(&done);
+        done.limits = &limits;
+        message.done = &done;
         messages_answer(supervisor, ticket, &message, NULL, 0);
 }
 
@@ -358,9 +383,10 @@ void messages_repeat_ends(struct supervisor *supervisor)
 }
 
 /* Returns the bytes that it will take, or zero without memory. */
-static size_t fill_state(Hotcell__Runtime__V1__SandboxState *state, const struct sandbox *sandbox)
+static size_t fill_state(Hotcell__Runtime__V1__SandboxState *state,
+                         Hotcell__Runtime__V1__SandboxLimits *limits, const struct sandbox *sandbox)
 {
-        size_t n_bytes = sizeof(*state);
+        size_t n_bytes = sizeof(*state) + sizeof(*limits);
         struct process *process;
         struct process *following;
 
@@ -368,6 +394,8 @@ static size_t fill_state(Hotcell__Runtime__V1__SandboxState *state, const struct
         state->sandbox_id = unconst(sandbox->id);
         state->cgroup_id = sandbox->group.id;
         state->running = sandbox->state == SANDBOX_RUNNING;
+        *limits = limits_to_message(&sandbox->limits);
+        state->limits = limits;
         state->process_ids = calloc(HASH_COUNT(sandbox->processes) + 1, sizeof(char *));
         if (!state->process_ids)
                 return 0;
@@ -384,6 +412,7 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
 {
         Hotcell__Runtime__V1__SandboxState states[LIST_SANDBOXES_MAX] = { 0 };
         Hotcell__Runtime__V1__SandboxState *pointers[LIST_SANDBOXES_MAX];
+        Hotcell__Runtime__V1__SandboxLimits limits[LIST_SANDBOXES_MAX];
         Hotcell__Runtime__V1__SandboxList list;
         Hotcell__Runtime__V1__FromRuntime message = new_message(BODY(SANDBOX_LIST));
         size_t n_bytes = 0;
@@ -400,7 +429,8 @@ void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
                         list.more = true;
                         break;
                 }
-                n_bytes += fill_state(&states[list.n_sandboxes], sandbox);
+                n_bytes +=
+                        fill_state(&states[list.n_sandboxes], &limits[list.n_sandboxes], sandbox);
                 pointers[list.n_sandboxes] = &states[list.n_sandboxes];
                 list.n_sandboxes++;
         }

@@ -13,6 +13,9 @@ void messages_answer(struct supervisor *supervisor, struct ticket ticket,
                      Hotcell__Runtime__V1__FromRuntime *message, const int *fds, size_t n_fds);
 
 void messages_answer_done(struct supervisor *supervisor, struct ticket ticket);
+/* With those that are in force; @failure: NULL when that is what was asked for. */
+void messages_answer_limits(struct supervisor *supervisor, struct ticket ticket,
+                            const struct sandbox *sandbox, const struct failure *failure);
 /* It has ended. */
 void messages_answer_destroyed(struct supervisor *supervisor, struct ticket ticket,
                                struct sandbox *sandbox);

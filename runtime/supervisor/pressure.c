@@ -7,16 +7,13 @@
  */
 #include "runtime/supervisor/pressure.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/vfs.h>
 #include <time.h>
 
-#include "runtime/base/cleanup.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "runtime/cgroup/pressure.h"
+#include "runtime/container/tmpfs.h"
 #include "runtime/supervisor/sandbox.h"
 
 enum {
@@ -66,20 +63,15 @@ static void look_at_processes(struct sandbox *sandbox)
         consider(sandbox, &level);
 }
 
-/* Of an overlay this is its upper layer: the sandbox's own tmpfs. */
 static void look_at_disk(struct sandbox *sandbox)
 {
-        _cleanup_(closep) int fd = -1;
         struct pressure_level level = { .kind = PRESSURE(DISK) };
-        struct statfs file_system;
-        char path[64];
+        struct tmpfs_amount used;
 
-        (void)snprintf(path, sizeof(path), "/proc/%d/root", sandbox->init.pid);
-        fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || fstatfs(fd, &file_system) < 0 || file_system.f_blocks == 0)
+        if (tmpfs_read_use(sandbox->scratch_fd, &used))
                 return;
-        level.used = (file_system.f_blocks - file_system.f_bfree) * (uint64_t)file_system.f_bsize;
-        level.limit = file_system.f_blocks * (uint64_t)file_system.f_bsize;
+        level.used = used.bytes;
+        level.limit = sandbox->limits.disk_bytes;
         consider(sandbox, &level);
 }
 

@@ -194,6 +194,7 @@ static void handle_update_limits(struct supervisor *supervisor, struct ticket ti
         const struct sandbox_limits limits = limits_from_message(update->limits);
         struct sandbox *sandbox = find_sandbox(supervisor, ticket, update->sandbox_id);
         struct failure failure;
+        int r;
 
         if (!sandbox)
                 return;
@@ -202,10 +203,18 @@ static void handle_update_limits(struct supervisor *supervisor, struct ticket ti
                        sandbox->id, sandbox_state_name(sandbox->state));
                 return;
         }
-        if (check_open_files(update->limits, &failure) || limits_update(sandbox, &limits, &failure))
-                messages_answer_failure(supervisor, ticket, &failure);
+        if (update->each)
+                r = limits_approach(sandbox, &limits);
         else
-                messages_answer_done(supervisor, ticket);
+                r = check_open_files(update->limits, &failure)
+                            ? 1
+                            : limits_update(sandbox, &limits, &failure);
+        if (r == LIMITS_E_LATER) {
+                sandbox->limits_ticket = ticket;
+                sandbox->is_approaching = update->each;
+                return;
+        }
+        messages_answer_limits(supervisor, ticket, sandbox, r ? &failure : NULL);
 }
 
 static void handle_start_process(struct supervisor *supervisor, struct ticket ticket,
@@ -538,6 +547,12 @@ static void on_process_ended(struct process *process)
         messages_process_ended(process->sandbox->host->userdata, process);
 }
 
+static void on_limits_changed(struct sandbox *sandbox, const struct failure *failure)
+{
+        messages_answer_limits(sandbox->host->userdata, sandbox->limits_ticket, sandbox,
+                               sandbox->is_approaching ? NULL : failure);
+}
+
 static void on_pressure(struct sandbox *sandbox, const struct pressure_level *level)
 {
         messages_pressure(sandbox->host->userdata, sandbox, level);
@@ -549,4 +564,5 @@ const struct sandbox_observer requests_observer = {
         .on_process_started = on_process_started,
         .on_process_ended = on_process_ended,
         .on_pressure = on_pressure,
+        .on_limits_changed = on_limits_changed,
 };

@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +28,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/container/spawner.h"
+#include "runtime/container/tmpfs.h"
 #include "runtime/supervisor/direct.h"
 #include "runtime/supervisor/exiting.h"
 #include "runtime/supervisor/id_ranges.h"
@@ -144,6 +144,7 @@ static void ended(struct sandbox *sandbox)
         read_last_usage(sandbox);
         traffic_close_sandbox(sandbox);
         stop_watching(sandbox);
+        limits_cancel(sandbox);
         sandbox->init_pidfd = close_fd(sandbox->init_pidfd);
         sandbox->template_fd = close_fd(sandbox->template_fd);
         sandbox->scratch_fd = close_fd(sandbox->scratch_fd);
@@ -588,36 +589,21 @@ struct sandbox *sandbox_free(struct sandbox *sandbox)
         return NULL;
 }
 
-/* statfs of an overlay tells of the file system of its upper layer: the sandbox's own tmpfs. */
-static int read_disk(const struct sandbox *sandbox, uint64_t *ret_bytes)
-{
-        _cleanup_(closep) int fd = -1;
-        struct statfs file_system;
-        char path[64];
-
-        (void)snprintf(path, sizeof(path), "/proc/%d/root", sandbox->init.pid);
-        fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || fstatfs(fd, &file_system) < 0)
-                return error_origin(-errno);
-        *ret_bytes = (file_system.f_blocks - file_system.f_bfree) * (uint64_t)file_system.f_bsize;
-        return 0;
-}
-
 int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_message)
 {
         struct metered metered;
-        uint64_t disk_bytes = 0;
+        struct tmpfs_amount disk = { 0 };
         int r;
 
         r = metering_read_sandbox(&sandbox->meter, &metered);
         if (!r && !sandbox->is_init_reaped)
-                r = read_disk(sandbox, &disk_bytes);
+                r = tmpfs_read_use(sandbox->scratch_fd, &disk);
         if (r)
                 return r;
         metered.files.oom_kills = count_oom_kills(sandbox);
         metering_fill(&metered, ret_message);
         ret_message->usage.processes = metered.files.processes;
-        ret_message->usage.disk_bytes = disk_bytes;
+        ret_message->usage.disk_bytes = disk.bytes;
         traffic_fill_sandbox(sandbox, ret_message);
         return 0;
 }

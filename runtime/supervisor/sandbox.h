@@ -58,6 +58,8 @@ struct sandbox_observer {
         void (*on_process_ended)(struct process *process);
         /* Something is short in it. */
         void (*on_pressure)(struct sandbox *sandbox, const struct pressure_level *level);
+        /* After LIMITS_E_LATER: they are in force, or (with @failure) were put back. */
+        void (*on_limits_changed)(struct sandbox *sandbox, const struct failure *failure);
 };
 
 /* What the runtime lends to all of its sandboxes. */
@@ -96,9 +98,12 @@ struct sandbox {
         bool has_usage;       /* that could be read */
         uint32_t id_base;
         struct sandbox_limits limits; /* in force */
-        dev_t io_device;              /* that its template is on; zero: none */
-        int template_fd; /* of its root, locked: nobody removes it while it is in use */
-        int scratch_fd;  /* of the mount that its disk limits are of */
+        struct limits_change change;
+        struct ticket limits_ticket; /* whose change that is */
+        bool is_approaching;         /* it is of each limit by itself */
+        dev_t io_device;             /* that its template is on; zero: none */
+        int template_fd;             /* of its root, locked: nobody removes it while it is in use */
+        int scratch_fd;              /* of the mount that its disk limits are of */
 
         struct netns netns; /* its sockets, for hotcell-egress; the namespace is the init's */
 

@@ -1,6 +1,9 @@
 /*
- * An update never kills: whatever is used is looked at first, and a limit below it is refused with
- * the number. Then what can fail is put in force in order, each step undone when a later one fails.
+ * An update is not to kill: whatever is used is looked at first, and a limit below it is refused
+ * with the number. That holds on cgroup v1, whose kernel looks, too. On v2 the kernel takes any
+ * limit and kills for it: what programs take between the look and the write has the room that is
+ * left for it (MEMORY_ROOM), and who is faster is ended as out of memory. Then what can fail is put
+ * in force in order, each step undone when a later one fails.
  */
 #include "runtime/supervisor/sandbox_limits.h"
 
@@ -9,13 +12,11 @@
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
-#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/base/cleanup.h"
@@ -23,7 +24,9 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/container/tmpfs.h"
+#include "runtime/supervisor/control.h"
 #include "runtime/supervisor/failure.h"
+#include "runtime/supervisor/open_files.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/sandbox.h"
 
@@ -45,6 +48,22 @@ struct sandbox_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLim
                 .open_files = message->open_files,
                 .io_bytes_per_second = message->io_bytes_per_second,
         };
+}
+
+Hotcell__Runtime__V1__SandboxLimits limits_to_message(const struct sandbox_limits *limits)
+{
+        Hotcell__Runtime__V1__SandboxLimits message;
+
+        hotcell__runtime__v1__sandbox_limits__init(&message);
+        message.memory_bytes = limits->memory_bytes;
+        message.cpu_millis = limits->cpu_millis;
+        message.cpu_weight = limits->cpu_weight;
+        message.processes = limits->processes;
+        message.disk_bytes = limits->disk_bytes;
+        message.disk_inodes = limits->disk_inodes;
+        message.open_files = limits->open_files;
+        message.io_bytes_per_second = limits->io_bytes_per_second;
+        return message;
 }
 
 struct cgroup_limits limits_of_group(const struct sandbox_limits *limits, dev_t io_device)
@@ -185,8 +204,8 @@ static int open_shm(const struct sandbox *sandbox)
         return file_system.f_type == TMPFS_MAGIC ? take_fd(&fd) : error_origin(-EUCLEAN);
 }
 
-static int resize_shm(const struct sandbox *sandbox, const struct sandbox_limits *limits,
-                      struct failure *ret_failure)
+static int resize_shm(const struct sandbox *sandbox, const struct sandbox_limits *present,
+                      const struct sandbox_limits *limits, struct failure *ret_failure)
 {
         _cleanup_(closep) int fd = -1;
         const struct tmpfs_amount amount = {
@@ -195,7 +214,7 @@ static int resize_shm(const struct sandbox *sandbox, const struct sandbox_limits
         };
         int r;
 
-        if (limits_shm_bytes(limits) == limits_shm_bytes(&sandbox->limits))
+        if (limits_shm_bytes(limits) == limits_shm_bytes(present))
                 return 0;
         fd = open_shm(sandbox);
         r = fd < 0 ? fd : tmpfs_resize(fd, &amount);
@@ -214,14 +233,14 @@ static struct tmpfs_amount disk_of(const struct sandbox_limits *limits)
 }
 
 /* It may have been filled since it was looked at. */
-static int resize_disk(const struct sandbox *sandbox, const struct sandbox_limits *limits,
-                       struct failure *ret_failure)
+static int resize_disk(const struct sandbox *sandbox, const struct sandbox_limits *present,
+                       const struct sandbox_limits *limits, struct failure *ret_failure)
 {
         const struct tmpfs_amount amount = disk_of(limits);
         int r;
 
-        if (limits->disk_bytes == sandbox->limits.disk_bytes &&
-            limits->disk_inodes == sandbox->limits.disk_inodes)
+        if (limits->disk_bytes == present->disk_bytes &&
+            limits->disk_inodes == present->disk_inodes)
                 return 0;
         r = tmpfs_resize(sandbox->scratch_fd, &amount);
         if (r != -EINVAL)
@@ -233,12 +252,12 @@ static int resize_disk(const struct sandbox *sandbox, const struct sandbox_limit
         return 1;
 }
 
-static int change_group(const struct sandbox *sandbox, const struct sandbox_limits *limits,
-                        struct failure *ret_failure)
+static int change_group(const struct sandbox *sandbox, const struct sandbox_limits *present,
+                        const struct sandbox_limits *limits, struct failure *ret_failure)
 {
-        const struct cgroup_limits present = limits_of_group(&sandbox->limits, sandbox->io_device);
+        const struct cgroup_limits before = limits_of_group(present, sandbox->io_device);
         const struct cgroup_limits wanted = limits_of_group(limits, sandbox->io_device);
-        int r = cgroup_change_limits(&sandbox->group, &present, &wanted);
+        int r = cgroup_change_limits(&sandbox->group, &before, &wanted);
 
         if (r == CGROUP_E_ABSENT)
                 limits_refuse_io(sandbox, ret_failure);
@@ -252,90 +271,224 @@ static int change_group(const struct sandbox *sandbox, const struct sandbox_limi
         return r ? 1 : 0;
 }
 
-/* In a child: with all power over the sandbox's user namespace, and none over any other. */
-_Noreturn static void limit_open_files_inside(const struct sandbox *sandbox,
-                                              const struct sandbox_limits *limits)
+static void keep_group(struct sandbox_limits *limits, const struct sandbox_limits *present)
 {
-        struct process *process;
-        struct process *following;
+        limits->memory_bytes = present->memory_bytes;
+        limits->cpu_millis = present->cpu_millis;
+        limits->cpu_weight = present->cpu_weight;
+        limits->processes = present->processes;
+        limits->io_bytes_per_second = present->io_bytes_per_second;
+}
 
-        if (prctl(PR_SET_DUMPABLE, 0) < 0 || setns(sandbox->init_pidfd, CLONE_NEWUSER) < 0)
-                _exit(errno);
-        HASH_ITER(hh, sandbox->processes, process, following)
-        {
-                int r = process_is_alive(process)
-                                ? cgroup_limit_open_files(&process->leaf,
-                                                          sandbox->limits.open_files,
-                                                          limits->open_files)
-                                : 0;
+static void keep_disk(struct sandbox_limits *limits, const struct sandbox_limits *present)
+{
+        limits->disk_bytes = present->disk_bytes;
+        limits->disk_inodes = present->disk_inodes;
+}
 
-                if (r)
-                        _exit(-r);
+/* In order. What /dev/shm may hold follows from the others, and is charged with them. */
+static const struct {
+        int (*change)(const struct sandbox *sandbox, const struct sandbox_limits *present,
+                      const struct sandbox_limits *limits, struct failure *ret_failure);
+        void (*keep)(struct sandbox_limits *limits, const struct sandbox_limits *present);
+} steps[] = {
+        { change_group, keep_group },
+        { resize_disk, keep_disk },
+        { resize_shm, NULL },
+};
+
+/* All that can be, whatever else cannot: what programs filled meanwhile stays in force. */
+static void put_back(struct sandbox *sandbox, const struct sandbox_limits *present,
+                     const struct sandbox_limits *before, size_t n_steps)
+{
+        static struct log_quota quota;
+        struct sandbox_limits limits = *before;
+        struct failure failure;
+        uint64_t used;
+
+        if (before->memory_bytes < present->memory_bytes &&
+            (cgroup_memory_in_use(&sandbox->group, &used) || used > before->memory_bytes))
+                limits.memory_bytes = present->memory_bytes;
+        while (n_steps-- > 0) {
+                if (!steps[n_steps].change(sandbox, present, &limits, &failure))
+                        continue;
+                log_warning_of(&quota, "limits of a sandbox cannot be put back: sandbox=%s %s",
+                               sandbox->id, failure.message);
+                if (steps[n_steps].keep)
+                        steps[n_steps].keep(&limits, present);
         }
-        _exit(0);
+        sandbox->limits = limits;
 }
 
-/*
- * Of those that live; whoever is started from now on begins with it. Other users' limits need
- * CAP_SYS_RESOURCE over their user namespace. Whoever enters that has it, also on hosts on which
- * the runtime itself has not.
- */
-static int limit_open_files(const struct sandbox *sandbox, const struct sandbox_limits *limits,
-                            struct failure *ret_failure)
+static int put_in_force(struct sandbox *sandbox, const struct sandbox_limits *limits,
+                        struct failure *ret_failure)
 {
-        int status = 0, r = 0;
-        pid_t pid;
+        const struct sandbox_limits before = sandbox->limits;
 
-        if (limits->open_files == sandbox->limits.open_files || sandbox->n_processes_alive == 0)
-                return 0;
-        pid = fork();
-        if (pid == 0)
-                limit_open_files_inside(sandbox, limits);
-        if (pid < 0)
-                r = -errno;
-        else if (TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) < 0 || !WIFEXITED(status))
-                r = -ECHILD;
-        else
-                r = -WEXITSTATUS(status);
-        return r ? refuse_error("cannot limit the open files of processes that live", r,
-                                ret_failure)
-                 : 0;
+        for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
+                if (steps[i].change(sandbox, &before, limits, ret_failure)) {
+                        put_back(sandbox, limits, &before, i);
+                        return 1;
+                }
+        sandbox->limits = *limits;
+        return 0;
 }
 
-/* What was in force a moment ago can be again, unless the sandbox filled it meanwhile. */
-static void put_back(const struct sandbox *sandbox, const struct sandbox_limits *limits)
-{
-        const struct cgroup_limits present = limits_of_group(limits, sandbox->io_device);
-        const struct cgroup_limits before = limits_of_group(&sandbox->limits, sandbox->io_device);
-        const struct tmpfs_amount disk = disk_of(&sandbox->limits);
-        int r = cgroup_change_limits(&sandbox->group, &present, &before);
+/* --- open files, beside the loop --- */
 
-        if (!r)
-                r = tmpfs_resize(sandbox->scratch_fd, &disk);
+static int begin_open_files(struct sandbox *sandbox, uint32_t from, uint32_t to)
+{
+        struct limits_change *change = &sandbox->change;
+        int r = open_files_begin(sandbox, from, to, &change->child);
+
         if (r)
-                log_error("limits of a sandbox could not be put back: sandbox=%s error=%d",
-                          sandbox->id, r);
+                return r;
+        change->is_running = true;
+        reaper_watch(sandbox->host->reaper, &change->child);
+        return 0;
 }
 
+static void fail_open_files(int r, struct failure *ret_failure)
+{
+        if (r == -EAGAIN)
+                failure_set(ret_failure, FAILURE(LIMIT), EAGAIN,
+                            "limits.open_files: programs that live set theirs again and again");
+        else
+                (void)refuse_error("cannot limit the open files of processes that live", r,
+                                   ret_failure);
+}
+
+static void go_back(struct sandbox *sandbox)
+{
+        const struct sandbox_limits present = sandbox->limits;
+
+        put_back(sandbox, &present, &sandbox->change.before, ARRAY_SIZE(steps));
+}
+
+static void on_exit_of_open_files(struct child *child, int status)
+{
+        struct sandbox *sandbox = CONTAINER_OF(child, struct sandbox, change.child);
+        struct limits_change *change = &sandbox->change;
+        uint32_t wanted = sandbox->limits.open_files;
+        int r = open_files_result(status);
+
+        change->is_running = false;
+        if (change->is_undoing && r)
+                log_debug("sandbox %s: open files of some stay limited otherwise: %d", sandbox->id,
+                          r);
+        if (!change->is_undoing && !r) {
+                sandbox->host->observer->on_limits_changed(sandbox, NULL);
+                return;
+        }
+        if (!change->is_undoing && sandbox->state == SANDBOX_RUNNING) {
+                fail_open_files(r, &change->failure);
+                go_back(sandbox);
+                change->is_undoing = true;
+                if (!begin_open_files(sandbox, wanted, sandbox->limits.open_files))
+                        return;
+        } else if (!change->is_undoing) {
+                failure_set(&change->failure, FAILURE(SANDBOX_ENDED), 0, "sandbox %s has ended",
+                            sandbox->id);
+        }
+        change->is_undoing = false;
+        sandbox->host->observer->on_limits_changed(sandbox, &change->failure);
+}
+
+void limits_cancel(struct sandbox *sandbox)
+{
+        struct limits_change *change = &sandbox->change;
+
+        if (!change->is_running)
+                return;
+        reaper_forget(sandbox->host->reaper, &change->child);
+        (void)kill(change->child.pid, SIGKILL);
+        change->is_running = false;
+        failure_set(&change->failure, FAILURE(SANDBOX_ENDED), 0, "sandbox %s has ended",
+                    sandbox->id);
+        sandbox->host->observer->on_limits_changed(sandbox, &change->failure);
+}
+
+/* Whoever is started while the child is at work has the new ones already. */
 int limits_update(struct sandbox *sandbox, const struct sandbox_limits *limits,
                   struct failure *ret_failure)
 {
-        int r = check(sandbox, limits, ret_failure);
+        struct limits_change *change = &sandbox->change;
+        const struct sandbox_limits before = sandbox->limits;
+        int r;
 
-        if (r)
-                return r;
-        r = change_group(sandbox, limits, ret_failure);
-        if (r)
-                return r;
-        r = resize_disk(sandbox, limits, ret_failure);
-        if (!r)
-                r = resize_shm(sandbox, limits, ret_failure);
-        if (!r)
-                r = limit_open_files(sandbox, limits, ret_failure);
-        if (r) {
-                put_back(sandbox, limits);
-                return r;
+        if (change->is_running) {
+                failure_set(ret_failure, FAILURE(EXHAUSTED), EAGAIN,
+                            "other limits of sandbox %s are just being put in force", sandbox->id);
+                return 1;
         }
-        sandbox->limits = *limits;
+        r = check(sandbox, limits, ret_failure);
+        if (!r)
+                r = put_in_force(sandbox, limits, ret_failure);
+        if (r)
+                return r;
+        if (limits->open_files == before.open_files || sandbox->n_processes_alive == 0)
+                return 0;
+        *change =
+                (struct limits_change){ .child.on_exit = on_exit_of_open_files, .before = before };
+        r = begin_open_files(sandbox, before.open_files, limits->open_files);
+        if (!r)
+                return LIMITS_E_LATER;
+        go_back(sandbox);
+        fail_open_files(r, ret_failure);
+        return 1;
+}
+
+/* --- each by itself --- */
+
+/* Programs that hold more than @wanted keep it, and get no more than that. */
+static uint64_t lowest_memory(const struct sandbox *sandbox, uint64_t wanted)
+{
+        uint64_t present = sandbox->limits.memory_bytes;
+        uint64_t least = MAX(wanted, sandbox->limits.disk_bytes + CONTROL_DISK_ROOM);
+        uint64_t used;
+
+        if (cgroup_memory_in_use(&sandbox->group, &used))
+                return present;
+        /* What is used by the time that it is looked at again. */
+        return MIN(MAX(least, used + 2 * MEMORY_ROOM), present);
+}
+
+static int approach(struct sandbox *sandbox, const struct sandbox_limits *limits)
+{
+        struct failure failure;
+        int r;
+
+        if (limits->disk_bytes + CONTROL_DISK_ROOM > limits->memory_bytes &&
+            (limits->disk_bytes > sandbox->limits.disk_bytes ||
+             limits->memory_bytes < sandbox->limits.memory_bytes))
+                return 0;
+        r = limits_update(sandbox, limits, &failure);
+        if (r == LIMITS_E_LATER)
+                return r;
+        if (r)
+                log_debug("sandbox %s: %s", sandbox->id, failure.message);
         return 0;
+}
+
+#define APPROACH(sandbox, field, value)                                                            \
+        ({                                                                                         \
+                struct sandbox_limits limits_ = (sandbox)->limits;                                 \
+                limits_.field = (value);                                                           \
+                limits_.field != (sandbox)->limits.field ? approach(sandbox, &limits_) : 0;        \
+        })
+
+/* The memory has to have room for the disk at each step. Only open files are a child's. */
+int limits_approach(struct sandbox *sandbox, const struct sandbox_limits *limits)
+{
+        if (limits->memory_bytes > sandbox->limits.memory_bytes)
+                (void)APPROACH(sandbox, memory_bytes, limits->memory_bytes);
+        (void)APPROACH(sandbox, cpu_millis, limits->cpu_millis);
+        (void)APPROACH(sandbox, cpu_weight, limits->cpu_weight);
+        (void)APPROACH(sandbox, processes, limits->processes);
+        (void)APPROACH(sandbox, io_bytes_per_second, limits->io_bytes_per_second);
+        (void)APPROACH(sandbox, disk_bytes, limits->disk_bytes);
+        (void)APPROACH(sandbox, disk_inodes, limits->disk_inodes);
+        if (limits->memory_bytes < sandbox->limits.memory_bytes)
+                (void)APPROACH(sandbox, memory_bytes, lowest_memory(sandbox, limits->memory_bytes));
+        return APPROACH(sandbox, open_files, limits->open_files);
 }

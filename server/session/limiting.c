@@ -2,7 +2,9 @@
  * What only this server holds to, the limits of executions, is in force with the record. All else
  * is asked of the runtime, which changes all or nothing, and refuses what would be below what is
  * used. A row may say something else than the runtime after a crash, or when a change was taken
- * back; then the row is the truth, and the runtime is asked until it has it.
+ * back; then the row is the truth, and the runtime is asked until it has it, for each limit by
+ * itself: programs that hold on to memory keep that, and nothing else. Until then the owner is
+ * charged with what is in force.
  */
 #include "server/session/limiting.h"
 
@@ -81,7 +83,24 @@ struct session_result admit_limits(struct sandbox *sandbox, const struct sandbox
         return admit_promise(sandbox, &limits);
 }
 
-static int ask(struct sandbox *sandbox, const struct sandbox_limits *limits,
+static void raise_to(struct sandbox_limits *limits, const struct sandbox_limits *to)
+{
+        limits->memory_bytes = MAX(limits->memory_bytes, to->memory_bytes);
+        limits->cpu_millis = MAX(limits->cpu_millis, to->cpu_millis);
+}
+
+static void charge(struct sandbox *sandbox)
+{
+        const struct limiting *limiting = &sandbox->limiting;
+        struct sandbox_limits charged = sandbox->record.limits;
+
+        raise_to(&charged, &limiting->in_force);
+        if (limiting->is_changing)
+                raise_to(&charged, &limiting->asked);
+        sandbox_promise(sandbox, &charged);
+}
+
+static int ask(struct sandbox *sandbox, const struct sandbox_limits *limits, bool each,
                runtime_on_answer on_answer, void *userdata)
 {
         Hotcell__Runtime__V1__SandboxLimits wire = limits_to_runtime(limits);
@@ -92,6 +111,7 @@ static int ask(struct sandbox *sandbox, const struct sandbox_limits *limits,
         hotcell__runtime__v1__update_limits__init(&update);
         update.sandbox_id = sandbox->record.sandbox_id;
         update.limits = &wire;
+        update.each = each;
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_UPDATE_LIMITS;
         request.update_limits = &update;
         return session_request(sandbox->session, &request, on_answer, userdata);
@@ -100,21 +120,18 @@ static int ask(struct sandbox *sandbox, const struct sandbox_limits *limits,
 struct session_result limiting_begin(struct sandbox *sandbox, const struct sandbox_limits *limits,
                                      runtime_on_answer on_answer, void *userdata)
 {
-        const struct sandbox_limits *present = &sandbox->record.limits;
-        struct sandbox_limits higher = *limits;
         int r;
 
         if (!session_can_limit(sandbox->session))
                 return result_of(SESSION_E_RUNTIME_UNAVAILABLE,
                                  "The runtime is an older one, which cannot change limits.");
-        r = ask(sandbox, limits, on_answer, userdata);
+        r = ask(sandbox, limits, false, on_answer, userdata);
         if (r)
                 return result_of(r, "The runtime cannot be asked for other limits of sandbox %s.",
                                  sandbox->record.sandbox_id);
-        higher.memory_bytes = MAX(limits->memory_bytes, present->memory_bytes);
-        higher.cpu_millis = MAX(limits->cpu_millis, present->cpu_millis);
-        sandbox_promise(sandbox, &higher);
+        sandbox->limiting.asked = *limits;
         sandbox->limiting.is_changing = true;
+        charge(sandbox);
         return (struct session_result){ 0 };
 }
 
@@ -127,8 +144,16 @@ struct session_result limiting_on_answer(struct sandbox *sandbox,
                                          const struct sandbox_limits *limits,
                                          const Hotcell__Runtime__V1__FromRuntime *answer)
 {
-        if (!answer)
-                sandbox->limiting.in_force = (struct sandbox_limits){ 0 }; /* either may be */
+        struct sandbox_limits highest = { 0 };
+
+        if (!answer) { /* either may be */
+                raise_to(&highest, &sandbox->limiting.in_force);
+                raise_to(&highest, limits);
+                sandbox->limiting.in_force = highest;
+        }
+        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE &&
+            answer->failure->limits)
+                sandbox->limiting.in_force = limits_from_runtime(answer->failure->limits);
         if (!is_done(answer))
                 return result_of_runtime(answer, "the limits");
         sandbox->limiting.in_force = *limits;
@@ -138,8 +163,14 @@ struct session_result limiting_on_answer(struct sandbox *sandbox,
 void limiting_end(struct sandbox *sandbox)
 {
         sandbox->limiting.is_changing = false;
-        sandbox_promise(sandbox, &sandbox->record.limits);
+        charge(sandbox);
         limiting_restore(sandbox);
+}
+
+void limiting_adopt(struct sandbox *sandbox, const struct sandbox_limits *in_force)
+{
+        sandbox->limiting.in_force = *in_force;
+        charge(sandbox);
 }
 
 void limiting_made(struct sandbox *sandbox)
@@ -160,12 +191,15 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
 static void retry_later(struct sandbox *sandbox, const Hotcell__Runtime__V1__FromRuntime *answer)
 {
         struct limiting *limiting = &sandbox->limiting;
-        struct session_result result = result_of_runtime(answer, "the limits");
+        struct session_result result = { 0 };
 
+        if (!is_done(answer))
+                result = result_of_runtime(answer, "the limits");
         if (limiting->n_tries == 0)
                 log_warning("limits of a sandbox cannot be put in force yet sandbox=%s "
                             "reason=\"%s\"",
-                            sandbox->record.sandbox_id, result.message);
+                            sandbox->record.sandbox_id,
+                            result.outcome ? result.message : "it uses more");
         (void)session_arm(sandbox->session, &limiting->retry,
                           (uint64_t)RETRY_FIRST_USEC
                                   << MIN(limiting->n_tries, (unsigned)RETRY_DOUBLED_MAX),
@@ -183,7 +217,12 @@ static void on_restored(void *userdata, const Hotcell__Runtime__V1__FromRuntime 
         sandbox->n_pending--;
         limiting->is_restoring = false;
         if (is_done(answer)) {
-                limiting->in_force = limiting->restoring;
+                limiting->in_force = answer->done->limits
+                                             ? limits_from_runtime(answer->done->limits)
+                                             : limiting->restoring;
+                charge(sandbox);
+        }
+        if (is_done(answer) && are_same_in_runtime(&limiting->in_force, &limiting->restoring)) {
                 limiting->n_tries = 0;
                 limiting_restore(sandbox);
         } else if (sandbox->record.state == SANDBOX_RUNNING && answer) {
@@ -202,7 +241,7 @@ void limiting_restore(struct sandbox *sandbox)
             are_same_in_runtime(&limiting->in_force, &sandbox->record.limits))
                 return;
         limiting->restoring = sandbox->record.limits;
-        if (ask(sandbox, &limiting->restoring, on_restored, sandbox))
+        if (ask(sandbox, &limiting->restoring, true, on_restored, sandbox))
                 return; /* without a connection: the next one begins with all of them */
         limiting->is_restoring = true;
         sandbox->n_pending++;

@@ -19,6 +19,7 @@ struct session_result;
 /* Of one sandbox. */
 struct limiting {
         bool is_changing;                /* an update is about them */
+        struct sandbox_limits asked;     /* by that update */
         struct sandbox_limits in_force;  /* as the runtime said last; zeros: not known */
         struct sandbox_limits promised;  /* what its owner is charged with */
         struct sandbox_limits restoring; /* what the runtime was asked for */
@@ -34,8 +35,9 @@ bool limits_are_same(const struct sandbox_limits *a, const struct sandbox_limits
 /* Outcome 0: @update may change the limits, as far as this server knows. */
 struct session_result admit_limits(struct sandbox *sandbox, const struct sandbox_update *update);
 
-/* Asks the runtime; with an outcome, @on_answer does not come. The owner is charged with the higher
- * ones, and no other update may change limits, until limiting_end(). */
+/* Asks the runtime; with an outcome, @on_answer does not come. No other update may change limits
+ * until limiting_end(). The owner is always charged with the highest that are or may be in force.
+ */
 struct session_result limiting_begin(struct sandbox *sandbox, const struct sandbox_limits *limits,
                                      runtime_on_answer on_answer, void *userdata);
 
@@ -46,6 +48,9 @@ struct session_result limiting_on_answer(struct sandbox *sandbox,
 
 /* The record says what counts: if that is not in force it is put in force, as often as it takes. */
 void limiting_end(struct sandbox *sandbox);
+
+/* At a takeover: the runtime has it with these. Zeros: it does not tell. */
+void limiting_adopt(struct sandbox *sandbox, const struct sandbox_limits *in_force);
 
 /* It was just made, with the limits of its record. */
 void limiting_made(struct sandbox *sandbox);

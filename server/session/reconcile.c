@@ -256,6 +256,7 @@ static int adopt(struct reconciliation *reconciliation, const struct sandbox_rec
         r = sandbox_adopt(reconciliation->session, record, &sandbox);
         if (r)
                 return error_fold(r);
+        limiting_adopt(sandbox, &found->limits);
         r = adopt_contexts(sandbox, &reconciliation->living, found);
         if (r) {
                 (void)sandbox_free(sandbox);
@@ -533,6 +534,8 @@ static int add_found(struct reconciliation *reconciliation,
         }
         (void)snprintf(found->sandbox_id, sizeof(found->sandbox_id), "%s", state->sandbox_id);
         found->is_running = state->running;
+        if (state->limits)
+                found->limits = limits_from_runtime(state->limits);
         for (size_t i = 0; i < state->n_process_ids; i++)
                 (void)snprintf(found->process_ids[i], ID_BUFFER, "%s", state->process_ids[i]);
         found->n_processes = state->n_process_ids;

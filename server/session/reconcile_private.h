@@ -15,6 +15,7 @@ struct found {
         char sandbox_id[ID_BUFFER];
         bool is_running;
         bool is_known;
+        struct sandbox_limits limits; /* in force; zeros: not told */
         char (*process_ids)[ID_BUFFER];
         size_t n_processes;
 };

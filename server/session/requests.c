@@ -71,6 +71,20 @@ Hotcell__Runtime__V1__SandboxLimits limits_to_runtime(const struct sandbox_limit
         return wire;
 }
 
+struct sandbox_limits limits_from_runtime(const Hotcell__Runtime__V1__SandboxLimits *wire)
+{
+        return (struct sandbox_limits){
+                .memory_bytes = (int64_t)MIN(wire->memory_bytes, (uint64_t)INT64_MAX),
+                .cpu_millis = (int32_t)wire->cpu_millis,
+                .processes = (int32_t)wire->processes,
+                .disk_bytes = (int64_t)MIN(wire->disk_bytes, (uint64_t)INT64_MAX),
+                .open_files = (int32_t)wire->open_files,
+                .cpu_weight = (int32_t)wire->cpu_weight,
+                .disk_inodes = (int64_t)MIN(wire->disk_inodes, (uint64_t)INT64_MAX),
+                .io_bytes_per_second = (int64_t)MIN(wire->io_bytes_per_second, (uint64_t)INT64_MAX),
+        };
+}
+
 static int outcome_of_client(int r)
 {
         if (r == RUNTIME_CLIENT_E_BUSY)

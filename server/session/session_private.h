@@ -105,6 +105,7 @@ struct session_result result_of_store(int result, const char *what);
 struct session_result result_of_runtime(const Hotcell__Runtime__V1__FromRuntime *answer,
                                         const char *what);
 Hotcell__Runtime__V1__SandboxLimits limits_to_runtime(const struct sandbox_limits *limits);
+struct sandbox_limits limits_from_runtime(const Hotcell__Runtime__V1__SandboxLimits *wire);
 int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *request,
                     runtime_on_answer on_answer, void *userdata);
 int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,

@@ -11,7 +11,15 @@
 enum {
         PEER_FDS_MAX = 16, /* in a packet */
         PEER_EVENTS_MAX = 256,
+        PEER_EARLY_MAX = 8,
         OUTPUT_MAX = 64 << 10,
+};
+
+/* An answer and what came with it. */
+struct answer {
+        Hotcell__Runtime__V1__FromRuntime *message;
+        int fds[PEER_FDS_MAX];
+        size_t n_fds;
 };
 
 /* A connection to it. */
@@ -20,13 +28,8 @@ struct peer {
         uint64_t next_request;
         Hotcell__Runtime__V1__FromRuntime *events[PEER_EVENTS_MAX]; /* that nobody asked for yet */
         size_t n_events;
-};
-
-/* An answer and what came with it. */
-struct answer {
-        Hotcell__Runtime__V1__FromRuntime *message;
-        int fds[PEER_FDS_MAX];
-        size_t n_fds;
+        struct answer early[PEER_EARLY_MAX]; /* answers that nobody awaits yet */
+        size_t n_early;
 };
 
 int peer_try_connect(const struct daemon *daemon);
@@ -41,7 +44,7 @@ uint64_t peer_send(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message);
 uint64_t peer_send_with(struct peer *peer, Hotcell__Runtime__V1__ToRuntime *message, const int *fds,
                         size_t n_fds);
 
-/* Waits for the answer to @request; events on the way are kept. */
+/* Waits for the answer to @request; events and other answers on the way are kept. */
 struct answer peer_await(struct peer *peer, uint64_t request);
 /* Waits for the answers to all of them, in any order; the last is Done. */
 void peer_await_all(struct peer *peer, uint64_t *requests, size_t n_requests);

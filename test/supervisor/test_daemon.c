@@ -1,5 +1,4 @@
-/* hotcell-runtime, driven as hotcelld drives it: sandboxes, processes, their limits and their ends.
- */
+/* hotcell-runtime, driven as hotcelld drives it: sandboxes, processes and their ends. */
 
 #include <check.h>
 #include <errno.h>
@@ -324,83 +323,6 @@ START_TEST(full_disk_says_so_and_is_metered)
         ck_assert_uint_ge(answer.message->usage->memory_bytes, 60 << 20);
         ck_assert_uint_eq(answer.message->usage->processes, 1);
         answer_deinit(&answer);
-        peer_destroy(&peer, "sbx-a");
-}
-END_TEST
-
-static Hotcell__Runtime__V1__ToRuntime *limits_request(const char *id,
-                                                       Hotcell__Runtime__V1__SandboxLimits *limits)
-{
-        static Hotcell__Runtime__V1__ToRuntime message;
-        static Hotcell__Runtime__V1__UpdateLimits update;
-
-        hotcell__runtime__v1__to_runtime__init(&message);
-        hotcell__runtime__v1__update_limits__init(&update);
-        update.sandbox_id = (char *)(uintptr_t)id;
-        update.limits = limits;
-        message.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_UPDATE_LIMITS;
-        message.update_limits = &update;
-        return &message;
-}
-
-static void change_limits(Hotcell__Runtime__V1__SandboxLimits *limits)
-{
-        struct answer answer = peer_ask(&peer, limits_request("sbx-a", limits));
-
-        ck_assert_int_eq(answer.message->body_case, EVENT(DONE));
-        answer_deinit(&answer);
-}
-
-static void expect_output(const char *code, const char *expected)
-{
-        event_free(peer_run(&peer, "sbx-a", code, output));
-        ck_assert_str_eq(output, expected);
-}
-
-#define DISK_SIZE "df -B1M --output=size,itotal / | tail -1 | tr -s ' '"
-
-START_TEST(limits_are_changed_while_it_runs)
-{
-        Hotcell__Runtime__V1__SandboxLimits limits =
-                *create_request("sbx-a")->create_sandbox->limits;
-
-        peer_create(&peer, "sbx-a");
-        expect_output(DISK_SIZE "; ulimit -n", " 64 16384\n256\n");
-        limits.disk_bytes = 96 << 20;
-        limits.disk_inodes = 5000;
-        limits.open_files = 100;
-        limits.cpu_weight = 300;
-        change_limits(&limits);
-        expect_output(DISK_SIZE "; ulimit -n; head -c 90m /dev/zero >/tmp/big && echo fits",
-                      " 96 5000\n100\nfits\n");
-        limits.disk_bytes = 64 << 20;
-        peer_expect_failure(&peer, limits_request("sbx-a", &limits), REASON(LIMIT));
-        expect_output("rm /tmp/big; " DISK_SIZE, " 96 5000\n");
-        change_limits(&limits);
-        expect_output(DISK_SIZE, " 64 5000\n");
-        peer_destroy(&peer, "sbx-a");
-        peer_expect_failure(&peer, limits_request("sbx-a", &limits), REASON(NOT_FOUND));
-}
-END_TEST
-
-/* /dev/shm comes last, and holds more than it could: what was changed before it is undone. */
-START_TEST(limits_that_fail_half_way_are_put_back)
-{
-        Hotcell__Runtime__V1__SandboxLimits limits =
-                *create_request("sbx-a")->create_sandbox->limits;
-
-        peer_create(&peer, "sbx-a");
-        expect_output("head -c 60m /dev/zero >/dev/shm/a && echo fits", "fits\n");
-        limits.memory_bytes = 160 << 20;
-        limits.disk_bytes = 62 << 20;
-        peer_expect_failure(&peer, limits_request("sbx-a", &limits), REASON(LIMIT));
-        expect_output(DISK_SIZE
-                      "; head -c 60m /dev/zero >/tmp/big; "
-                      "head -c 60m /dev/zero | tail -c 60m | wc -c; rm /dev/shm/a /tmp/big",
-                      " 64 16384\n62914560\n");
-        change_limits(&limits);
-        expect_output(DISK_SIZE "; df -B1M --output=size /dev/shm | tail -1 | tr -s ' '",
-                      " 62 15872\n 49\n");
         peer_destroy(&peer, "sbx-a");
 }
 END_TEST
@@ -916,8 +838,6 @@ static Suite *daemon_suite(void)
         tcase_add_test(tests, out_of_memory_is_told_and_takes_the_whole_process);
         tcase_add_test(tests, fork_bomb_is_held_and_ends_at_once);
         tcase_add_test(tests, full_disk_says_so_and_is_metered);
-        tcase_add_test(tests, limits_are_changed_while_it_runs);
-        tcase_add_test(tests, limits_that_fail_half_way_are_put_back);
         tcase_add_test(tests, usage_of_a_process_is_its_own_and_its_peak_can_begin_anew);
         tcase_add_test(tests, signals_reach_whom_they_should);
         tcase_add_test(tests, end_of_init_ends_the_sandbox_after_its_processes);

@@ -39,6 +39,7 @@ SECTIONS = {
     "meter_workloads": "test/vm/test_meter.py",
     "runtime-start": "test/supervisor/test_start",
     "runtime-daemon": "test/supervisor/test_daemon",
+    "runtime-limits": "test/supervisor/test_limits",
     "pure_v2": "test/vm/test_pure_v2.py",
     "traces": "test/vm/test_traces.py",
 }

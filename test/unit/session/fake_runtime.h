@@ -16,9 +16,10 @@ enum { FAKE_CGROUP_FIRST = 77, FAKE_LEAF_FIRST = 1000 };
 
 /* What the next requests meet. */
 struct fake_runtime_script {
-        int fail_create; /* FailureReason; 0: none */
-        int fail_start;  /* likewise */
-        int fail_limits; /* likewise */
+        int fail_create;        /* FailureReason; 0: none */
+        int fail_start;         /* likewise */
+        int fail_limits;        /* likewise */
+        uint64_t memory_in_use; /* limits that are put in force each by itself stay above it */
         const char *fail_message;
         const char *kernel_mode; /* of fake_kernel_run */
         bool wall_missing;

@@ -39,6 +39,8 @@ struct sandbox {
         LIST_ENTRY(sandbox) link;
         char sandbox_id[64];
         uint64_t cpu_usec; /* that of its processes, and more with each reading of its own */
+        Hotcell__Runtime__V1__SandboxLimits limits;
+        bool has_limits; /* other ones than it was made with */
 };
 
 struct held {

@@ -212,6 +212,7 @@ static void on_list(struct fake_runtime *runtime, uint64_t request)
                 hotcell__runtime__v1__sandbox_state__init(&states[n]);
                 states[n].sandbox_id = sandbox->sandbox_id;
                 states[n].running = true;
+                states[n].limits = sandbox->has_limits ? &sandbox->limits : NULL;
                 states[n].process_ids = &process_ids[n_ids];
                 LIST_FOREACH(process, &runtime->processes, link)
                 {
@@ -494,13 +495,28 @@ static void on_acknowledge(struct fake_runtime *runtime, uint64_t request,
 static void on_update_limits(struct fake_runtime *runtime, uint64_t request,
                              const Hotcell__Runtime__V1__UpdateLimits *update)
 {
+        struct sandbox *sandbox = fake_find_sandbox(runtime, update->sandbox_id);
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Done done;
+
         runtime->n_limits++;
-        if (runtime->script.fail_limits) {
-                fake_send_failure(runtime, request, runtime->script.fail_limits);
+        if (!sandbox || runtime->script.fail_limits) {
+                fake_send_failure(runtime, request,
+                                  sandbox ? runtime->script.fail_limits : REASON(NOT_FOUND));
                 return;
         }
-        runtime->memory_bytes = update->limits->memory_bytes;
-        fake_send_done(runtime, request);
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__done__init(&done);
+        sandbox->limits = *update->limits;
+        sandbox->has_limits = true;
+        if (update->each)
+                sandbox->limits.memory_bytes =
+                        MAX(update->limits->memory_bytes, runtime->script.memory_in_use);
+        runtime->memory_bytes = sandbox->limits.memory_bytes;
+        done.limits = &sandbox->limits;
+        message.body_case = FROM(DONE);
+        message.done = &done;
+        fake_send_message(runtime, request, &message, NULL, 0);
 }
 
 void fake_runtime_answer(struct fake_runtime *runtime,

@@ -150,6 +150,11 @@ static bool has_memory(void *userdata)
         return fake_runtime_memory_bytes(f.runtime) == (uint64_t) * (int64_t *)userdata;
 }
 
+static bool is_charged(void *userdata)
+{
+        return used("uid:1", SESSION_SHARE_MEMORY) == *(int64_t *)userdata;
+}
+
 /* Its etag was good when it came, and is not any more once the limits are in force. */
 START_TEST(who_was_overtaken_has_its_limits_taken_back)
 {
@@ -167,9 +172,42 @@ START_TEST(who_was_overtaken_has_its_limits_taken_back)
         run_until_true(&first.is_done);
         ck_assert_int_eq(first.result.outcome, SESSION_E_CONFLICT);
         run_until(has_memory, &before);
-        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(256));
+        run_until(is_charged, &before);
         ck_assert_int_eq(get_sandbox(made.sandbox.sandbox_id).sandbox.limits.memory_bytes,
                          SIZE_MIB(256));
+}
+END_TEST
+
+/* Its programs hold what they got meanwhile: that is charged for as long as they do. */
+START_TEST(what_cannot_be_taken_back_stays_charged)
+{
+        struct answer made = new_sandbox(), first = { 0 };
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+        struct sandbox_update other = { .set_idle_timeout = true, .idle_timeout_usec = 77000000 };
+        int64_t held = SIZE_MIB(400), before = SIZE_MIB(256);
+        char etag[ETAG_BUFFER];
+
+        sandbox_etag(&made.sandbox, etag);
+        update.etag = etag;
+        update.set_limits |= BIT(SANDBOX_LIMIT_CPU);
+        update.limits.cpu_millis = 2500;
+        fake_runtime_script(f.runtime)->memory_in_use = (uint64_t)held;
+        session_update_sandbox(f.session, "uid:1", made.sandbox.sandbox_id, &update,
+                               on_sandbox_answer, &first);
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &other).result.outcome, 0);
+        run_until_true(&first.is_done);
+        ck_assert_int_eq(first.result.outcome, SESSION_E_CONFLICT);
+        ck_assert_int_ge(used("uid:1", SESSION_SHARE_MEMORY), held);
+        run_until(is_charged, &held);
+        run_turns(50);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), held);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_CPU), made.sandbox.limits.cpu_millis);
+        fake_runtime_script(f.runtime)->memory_in_use = 0;
+        run_until(is_charged, &before); /* it is asked again */
+        ck_assert_uint_eq(fake_runtime_memory_bytes(f.runtime), SIZE_MIB(256));
+        ck_assert_int_eq(delete_sandbox(made.sandbox.sandbox_id).result.outcome, 0);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), 0);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_CPU), 0);
 }
 END_TEST
 
@@ -188,12 +226,14 @@ START_TEST(after_a_crash_the_row_is_the_truth)
         start_session();
         run_until(session_serves, NULL);
         run_turns(50);
+        if (_i)
+                ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), wanted);
         fake_runtime_script(f.runtime)->fail_limits = 0; /* what was refused is tried again */
         run_until(has_memory, &before);
         ck_assert_uint_eq(fake_runtime_n_limits(f.runtime), _i ? 3 : 2);
         ck_assert_int_eq(get_sandbox(made.sandbox.sandbox_id).sandbox.limits.memory_bytes,
                          SIZE_MIB(256));
-        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(256));
+        run_until(is_charged, &before);
 }
 END_TEST
 
@@ -243,6 +283,7 @@ int main(void)
         tcase_add_test(tests, the_disk_stays_below_the_memory);
         tcase_add_test(tests, limits_are_changed_by_one_at_a_time);
         tcase_add_test(tests, who_was_overtaken_has_its_limits_taken_back);
+        tcase_add_test(tests, what_cannot_be_taken_back_stays_charged);
         tcase_add_loop_test(tests, after_a_crash_the_row_is_the_truth, 0, 2);
         tcase_add_test(tests, what_was_answered_for_is_there_after_a_crash);
         tcase_add_test(tests, an_older_runtime_changes_no_limits);
