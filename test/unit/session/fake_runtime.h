@@ -19,7 +19,8 @@ struct fake_runtime_script {
         int fail_create;        /* FailureReason; 0: none */
         int fail_start;         /* likewise */
         int fail_limits;        /* likewise */
-        uint64_t memory_in_use; /* limits that are put in force each by itself stay above it */
+        uint64_t memory_in_use; /* limits that are put in force each by itself stay above it, and
+                                   those that fail tell of it */
         const char *fail_message;
         const char *kernel_mode; /* of fake_kernel_run */
         bool wall_missing;

@@ -492,6 +492,25 @@ static void on_acknowledge(struct fake_runtime *runtime, uint64_t request,
         fake_send_done(runtime, request);
 }
 
+/* Programs hold what they were given for a moment. */
+static void fail_half_way(struct fake_runtime *runtime, uint64_t request,
+                          const Hotcell__Runtime__V1__UpdateLimits *update)
+{
+        Hotcell__Runtime__V1__SandboxLimits limits = *update->limits;
+        Hotcell__Runtime__V1__FromRuntime message;
+        Hotcell__Runtime__V1__Failure failure;
+
+        hotcell__runtime__v1__from_runtime__init(&message);
+        hotcell__runtime__v1__failure__init(&failure);
+        limits.memory_bytes = runtime->script.memory_in_use;
+        failure.reason = (Hotcell__Runtime__V1__FailureReason)runtime->script.fail_limits;
+        failure.message = (char *)"as scripted";
+        failure.limits = &limits;
+        message.body_case = FROM(FAILURE);
+        message.failure = &failure;
+        fake_send_message(runtime, request, &message, NULL, 0);
+}
+
 static void on_update_limits(struct fake_runtime *runtime, uint64_t request,
                              const Hotcell__Runtime__V1__UpdateLimits *update)
 {
@@ -500,6 +519,10 @@ static void on_update_limits(struct fake_runtime *runtime, uint64_t request,
         Hotcell__Runtime__V1__Done done;
 
         runtime->n_limits++;
+        if (sandbox && runtime->script.fail_limits && runtime->script.memory_in_use) {
+                fail_half_way(runtime, request, update);
+                return;
+        }
         if (!sandbox || runtime->script.fail_limits) {
                 fake_send_failure(runtime, request,
                                   sandbox ? runtime->script.fail_limits : REASON(NOT_FOUND));

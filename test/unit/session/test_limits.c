@@ -42,6 +42,11 @@ static int64_t used(const char *owner, enum session_share share)
         return info.quotas[share].owner_used;
 }
 
+static bool is_charged(void *userdata)
+{
+        return used("uid:1", SESSION_SHARE_MEMORY) == *(int64_t *)userdata;
+}
+
 START_TEST(changed_limits_are_in_force_recorded_and_charged)
 {
         struct answer made = new_sandbox(), answer;
@@ -90,6 +95,25 @@ START_TEST(what_the_runtime_refuses_changes_nothing)
         /* It is over: others may change them. */
         fake_runtime_script(f.runtime)->fail_limits = 0;
         ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome, 0);
+}
+END_TEST
+
+/* The runtime could not put all back. */
+START_TEST(what_a_refused_change_leaves_is_charged)
+{
+        struct answer made = new_sandbox();
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+        int64_t before = SIZE_MIB(256);
+
+        fake_runtime_script(f.runtime)->fail_limits = REASON(LIMIT);
+        fake_runtime_script(f.runtime)->memory_in_use = (uint64_t)SIZE_MIB(400);
+        ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome,
+                         SESSION_E_LIMIT);
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(400));
+        fake_runtime_script(f.runtime)->fail_limits = 0;
+        fake_runtime_script(f.runtime)->memory_in_use = 0;
+        run_until(is_charged, &before);
+        ck_assert_uint_eq(fake_runtime_memory_bytes(f.runtime), SIZE_MIB(256));
 }
 END_TEST
 
@@ -148,11 +172,6 @@ END_TEST
 static bool has_memory(void *userdata)
 {
         return fake_runtime_memory_bytes(f.runtime) == (uint64_t) * (int64_t *)userdata;
-}
-
-static bool is_charged(void *userdata)
-{
-        return used("uid:1", SESSION_SHARE_MEMORY) == *(int64_t *)userdata;
 }
 
 /* Its etag was good when it came, and is not any more once the limits are in force. */
@@ -279,6 +298,7 @@ int main(void)
         tcase_set_timeout(tests, 60);
         tcase_add_test(tests, changed_limits_are_in_force_recorded_and_charged);
         tcase_add_test(tests, what_the_runtime_refuses_changes_nothing);
+        tcase_add_test(tests, what_a_refused_change_leaves_is_charged);
         tcase_add_test(tests, nobody_raises_limits_beyond_its_share);
         tcase_add_test(tests, the_disk_stays_below_the_memory);
         tcase_add_test(tests, limits_are_changed_by_one_at_a_time);
