@@ -131,11 +131,11 @@ static uint64_t read_memory(struct metering *metering, struct cgroup *group, uin
         return cgroup_read_memory(group, &bytes) ? before : bytes;
 }
 
-/* Of a leaf without a slot: in a turn, or whenever it is @asked for. */
+/* Of a leaf without a slot: in its turn, or if it is the one @asked for. */
 static bool is_due(struct metering *metering, struct leaf_meter *leaf, uint64_t now_usec,
-                   bool asked)
+                   const struct leaf_meter *asked)
 {
-        if (!asked) {
+        if (leaf != asked) {
                 if (leaf->read_usec + blind_period_usec(metering) > now_usec + EARLY_USEC)
                         return false;
                 if (metering->n_blind_reads >= TURN_READS_BLIND) {
@@ -148,8 +148,9 @@ static bool is_due(struct metering *metering, struct leaf_meter *leaf, uint64_t 
         return true;
 }
 
-/* The sandbox's is never below what its leaves have: v1 adds both up at different times. */
-static void sample(struct sandbox_meter *sandbox, bool asked)
+/* The sandbox's is never below what its leaves have: v1 adds both up at different times. Who asks,
+ * for one of its leaves if any, gets what that and the sandbox hold now. */
+static void sample(struct sandbox_meter *sandbox, bool is_asked, const struct leaf_meter *asked)
 {
         struct metering *metering = sandbox->metering;
         uint64_t now_usec = clock_monotonic_usec();
@@ -172,7 +173,8 @@ static void sample(struct sandbox_meter *sandbox, bool asked)
                 sum_bytes += bytes;
         }
         bytes = sandbox->memory.last_bytes;
-        if (!is_idle || metering->n_blind_reads > n_blind_before)
+        if (!is_idle || metering->n_blind_reads > n_blind_before ||
+            (is_asked && sandbox->n_blind > 0))
                 bytes = read_memory(metering, sandbox->group, bytes);
         if (metering->n_blind_reads > n_blind_before)
                 metering->n_blind_reads++;
@@ -184,10 +186,14 @@ static void sample(struct sandbox_meter *sandbox, bool asked)
 }
 
 /* For a reading: several within a short time are one. */
-static void refresh(struct sandbox_meter *sandbox)
+static void refresh(struct sandbox_meter *sandbox, const struct leaf_meter *asked)
 {
-        if (clock_monotonic_usec() - sandbox->sampled_usec >= FRESH_USEC)
-                sample(sandbox, true);
+        uint64_t read_usec = sandbox->sampled_usec;
+
+        if (asked && asked->slot == METER_NO_SLOT)
+                read_usec = MIN(read_usec, asked->read_usec);
+        if (clock_monotonic_usec() - read_usec >= FRESH_USEC)
+                sample(sandbox, true, asked);
 }
 
 static void tell_of_forgotten(struct metering *metering)
@@ -218,7 +224,7 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 
                 if (!sandbox || sandbox->sampled_usec + period > now_usec + EARLY_USEC)
                         break;
-                sample(sandbox, false);
+                sample(sandbox, false, NULL);
         }
         tell_of_forgotten(metering);
         schedule(metering, now_usec);
@@ -344,7 +350,7 @@ void metering_begin_leaf(struct sandbox_meter *sandbox, struct leaf_meter *meter
         if (metering->meter)
                 take_slot(metering, meter);
         /* The others' time until now is not this one's. */
-        sample(sandbox, false);
+        sample(sandbox, false, NULL);
         if (meter->slot == METER_NO_SLOT)
                 begin_blind(sandbox);
         memory_time_begin(&meter->memory, sandbox->sampled_usec);
@@ -382,7 +388,7 @@ int metering_read_leaf(struct leaf_meter *meter, struct metered *ret_metered)
         else
                 meter_read(metering->meter, meter->slot, &metered.programs);
         read_throttling(meter->sandbox, &metered);
-        refresh(meter->sandbox);
+        refresh(meter->sandbox, meter);
         metered.memory_byte_seconds = memory_time_byte_seconds(&meter->memory);
         *ret_metered = metered;
         return r ? error_fold(r) : 0;
@@ -407,7 +413,7 @@ int metering_read_sandbox(struct sandbox_meter *meter, struct metered *ret_meter
         }
         r = cgroup_read_usage(meter->group, &metered.files);
         read_throttling(meter, &metered);
-        refresh(meter);
+        refresh(meter, NULL);
         metered.memory_byte_seconds = memory_time_byte_seconds(&meter->memory);
         *ret_metered = metered;
         return r ? error_fold(r) : 0;
@@ -461,7 +467,7 @@ int metering_end_leaf(struct leaf_meter *meter, struct metered *ret_metered)
 
         if (!sandbox)
                 return 0;
-        sample(sandbox, true);
+        sample(sandbox, true, meter);
         r = metering_read_leaf(meter, ret_metered);
         if (meter->slot != METER_NO_SLOT) {
                 add_reading(&sandbox->ended, &ret_metered->programs);
@@ -486,7 +492,7 @@ int metering_end_sandbox(struct sandbox_meter *meter, struct metered *ret_metere
         if (!metering)
                 return 0;
         assert(LIST_EMPTY(&meter->leaves));
-        sample(meter, true);
+        sample(meter, true, NULL);
         r = metering_read_sandbox(meter, ret_metered);
         set_idle(meter, true);
         TAILQ_REMOVE(&metering->sandboxes, meter, link);
