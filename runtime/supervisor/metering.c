@@ -451,6 +451,8 @@ void metering_begin_peak(struct leaf_meter *meter, pid_t pid)
         hurry(metering);
         if (meter->slot == METER_NO_SLOT)
                 return;
+        /* Something will run: it is looked at from now on, not when it was seen to have. */
+        set_idle(meter->sandbox, false);
         /* The sandbox's peak goes on. */
         meter_read(metering->meter, meter->slot, &reading);
         meter->sandbox->ended.rss_peak_bytes =

@@ -194,6 +194,17 @@ def executed_by_threads():
         wait(child(work))
 
 
+def held(n_bytes, seconds):
+    "Memory that is given back before the cell is over: prints its byte seconds."
+    libc.mmap.restype = ctypes.c_void_p
+    address = libc.mmap(None, ctypes.c_size_t(n_bytes), 3, 0x22, -1, ctypes.c_long(0))  # read and write; private, of no file
+    ctypes.memset(address, 1, n_bytes)
+    begin = time.monotonic()
+    time.sleep(seconds)
+    print(int(n_bytes * (time.monotonic() - begin)))
+    libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(n_bytes))
+
+
 def spawned():
     "By vfork: the child runs on its parent's memory until it is another program."
     for _ in range(60):

@@ -4,6 +4,7 @@ HOTCELL_TEST_METER_PROGRAMS=0: without the BPF programs, see measured.py.
 """
 
 import json
+import time
 import unittest
 
 import daemons
@@ -91,6 +92,15 @@ class Evasion(unittest.TestCase):
 
     def test_programs_started_by_other_threads(self):
         self.play_at_once("executed_by_threads", 500_000)
+
+    @unittest.skipUnless(HAS_PROGRAMS, "without them it is looked at once a second")
+    def test_memory_that_is_held_for_less_than_a_second(self):
+        sandbox_id = measured.sandbox(client)
+        self.addCleanup(scenario.delete, client, sandbox_id)
+        measured.run(client, sandbox_id, measured.PRELUDE + GAMES)
+        time.sleep(2)  # idle: nothing looks at it often
+        run = measured.run(client, sandbox_id, f"held({32 << 20}, 0.7)")
+        self.assertGreaterEqual(run.ended.usage.memory_byte_seconds, int(run.stdout))
 
     def test_vfork(self):
         self.play_at_once("spawned", 50_000)
