@@ -22,7 +22,7 @@ static const struct command commands[] = {
         { "usage", cmd_usage, "what sandboxes used; export: for other programs" },
         { "watch", cmd_watch, "follow what happens to sandboxes" },
         { "doctor", cmd_doctor, "show every wall, whether it holds, and the fix" },
-        { "key", cmd_key, "create, ls, revoke: API keys" },
+        { "key", cmd_key, "create, ls, update, revoke: API keys" },
         { "version", cmd_version, "versions, templates and limits" },
         { NULL, NULL, NULL },
 };

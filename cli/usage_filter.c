@@ -1,5 +1,6 @@
 #include "cli/usage_filter.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -34,44 +35,99 @@ struct option_group usage_filter_group(struct usage_filter *filter)
         return (struct option_group)OPTION_GROUP("Which records", rows, filter);
 }
 
-bool usage_time_parse(const char *text, int64_t now, int64_t *ret_seconds)
+/* `.735`: nanoseconds; nothing is zero. NULL: it is not one. */
+static const char *parse_fraction(const char *text, int32_t *ret_nanos)
 {
-        static const char *const forms[] = { "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S",
-                                             "%Y-%m-%dT%H:%M", "%Y-%m-%d" };
-        int64_t nanoseconds;
+        int32_t unit = NSEC_PER_SEC / 10;
 
-        if (text_to_duration(text, &nanoseconds)) {
-                *ret_seconds = MAX(now - nanoseconds / NSEC_PER_SEC, INT64_C(0));
+        *ret_nanos = 0;
+        if (*text != '.')
+                return text;
+        for (text++; *text >= '0' && *text <= '9' && unit > 0; text++, unit /= 10)
+                *ret_nanos += (*text - '0') * unit;
+        return text[-1] == '.' ? NULL : text;
+}
+
+/* `Z`, `+01:00`: how far local time is ahead; nothing is UTC. */
+static bool parse_zone(const char *text, int64_t *ret_seconds)
+{
+        unsigned hours, minutes;
+        char sign, rest;
+
+        *ret_seconds = 0;
+        if (*text == '\0' || strcmp(text, "Z") == 0)
                 return true;
-        }
+        if (strlen(text) != strlen("+00:00") ||
+            sscanf(text, "%c%2u:%2u%c", &sign, &hours, &minutes, &rest) != 3 ||
+            (sign != '+' && sign != '-') || hours > 23 || minutes > 59)
+                return false;
+        *ret_seconds = (hours * INT64_C(3600) + minutes * INT64_C(60)) * (sign == '+' ? 1 : -1);
+        return true;
+}
+
+/* False: there is no such day; timegm() would make 3 March of 31 February. */
+static bool count_seconds(const struct tm *given, int64_t *ret_seconds)
+{
+        struct tm tm = *given;
+
+        *ret_seconds = timegm(&tm);
+        return tm.tm_mday == given->tm_mday && tm.tm_mon == given->tm_mon;
+}
+
+static bool parse_date(const char *text, struct usage_time *ret_time)
+{
+        static const char *const forms[] = { "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S",
+                                             "%Y-%m-%dT%H:%M", "%Y-%m-%d" };
+
         for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
                 struct tm tm = { 0 };
-                const char *end = strptime(text, forms[i], &tm);
+                const char *rest = strptime(text, forms[i], &tm);
+                bool has_clock = forms[i][strlen("%Y-%m-%d")] != '\0';
+                int64_t ahead = 0;
 
-                if (!end || *end)
+                ret_time->nanos = 0;
+                if (rest && has_clock)
+                        rest = parse_fraction(rest, &ret_time->nanos);
+                if (!rest || (has_clock ? !parse_zone(rest, &ahead) : *rest))
                         continue;
-                *ret_seconds = timegm(&tm);
-                return *ret_seconds >= 0;
+                if (!count_seconds(&tm, &ret_time->seconds))
+                        return false;
+                ret_time->seconds -= ahead;
+                return ret_time->seconds >= 0;
         }
         return false;
+}
+
+bool usage_time_parse(const char *text, int64_t now, struct usage_time *ret_time)
+{
+        bool has_unit = text[strspn(text, "0123456789.")] != '\0';
+        int64_t nanoseconds;
+
+        /* 2026 is a year that was not finished, and no duration. */
+        if (!has_unit || !text_to_duration(text, &nanoseconds))
+                return parse_date(text, ret_time);
+        *ret_time =
+                (struct usage_time){ .seconds = MAX(now - nanoseconds / NSEC_PER_SEC, INT64_C(0)) };
+        return true;
 }
 
 static int set_time(const char *command, const char *option, const char *text,
                     Google__Protobuf__Timestamp **ret_time)
 {
-        int64_t seconds;
+        struct usage_time when;
 
         if (!text)
                 return 0;
-        if (!usage_time_parse(text, time(NULL), &seconds)) {
+        if (!usage_time_parse(text, time(NULL), &when)) {
                 say_of(command,
-                       "--%s takes a time (UTC) such as 2026-01-31 or 2026-01-31T12:00:00Z, or "
-                       "a duration before now such as 90m or 7d, not '%s'",
+                       "--%s takes a time such as 2026-01-31 or 2026-01-31T12:00:00Z (UTC unless "
+                       "it says otherwise), or a duration before now such as 90m or 7d, not '%s'",
                        option, text);
                 return EXIT_OURS;
         }
         *ret_time = message_new(&google__protobuf__timestamp__descriptor);
-        (*ret_time)->seconds = seconds;
+        (*ret_time)->seconds = when.seconds;
+        (*ret_time)->nanos = when.nanos;
         return 0;
 }
 

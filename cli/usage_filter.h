@@ -22,6 +22,12 @@ struct option_group usage_filter_group(struct usage_filter *filter);
 int usage_filter_set(const char *command, const struct usage_filter *filter, const char *sandbox,
                      struct client *client, Hotcell__V1__GetUsageRequest *ask);
 
-/* A time such as `2026-01-31T12:00:00Z` or `2026-01-31`, or so long before @now: `90m`. Seconds
- * since the epoch. */
-bool usage_time_parse(const char *text, int64_t now, int64_t *ret_seconds);
+/* Since the epoch. */
+struct usage_time {
+        int64_t seconds;
+        int32_t nanos;
+};
+
+/* A time such as `2026-01-31` or (RFC 3339) `2026-01-31T12:00:00.5+01:00`, or so long before @now,
+ * in seconds: `90m`. */
+bool usage_time_parse(const char *text, int64_t now, struct usage_time *ret_time);

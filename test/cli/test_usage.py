@@ -111,7 +111,13 @@ class Show(CliTest):
             self.assertAlmostEqual(request.start_time.seconds, now - 86400, delta=TIMEOUT)
         self.hotcell(server, "usage", "--since", "2023-11-14")
         self.assertEqual(server.requests[-1][1].start_time.seconds, 1699920000)
-        for wrong in ("yesterday", "2023-13-14", "2023-11-14x", "-1h", ""):
+        for text, seconds, nanos in (("2023-11-14T01:00:00.735Z", 1699923600, 735000000), ("2023-11-14T01:00:00+01:00", 1699920000, 0),
+                                     ("2023-11-14 00:00:00", 1699920000, 0), ("2023-11-13T22:30-01:30", 1699920000, 0)):
+            self.hotcell(server, "usage", "--since", text)
+            time_asked = server.requests[-1][1].start_time
+            self.assertEqual((time_asked.seconds, time_asked.nanos), (seconds, nanos), text)
+        for wrong in ("yesterday", "2023-13-14", "2023-11-14x", "-1h", "", "2026", "20261127", "2023-02-31", "2023-11-14T01:00:00.Z",
+                      "2023-11-14T01:00:00+1:00", "2023-11-14Z", "5."):
             ran = self.hotcell(server, "usage", f"--since={wrong}")
             self.assertEqual(ran.returncode, 125)
             self.assertIn(b"--since takes a time", ran.stderr)
