@@ -288,11 +288,12 @@ class UpAndDown(Case):
         self.assertIn("not up", self.dev("down", code=1))
 
     def test_options_of_the_runtime_are_passed_on(self):
-        self.dev("up", "--egress-open=10.1.0.0/16", "--egress-nameserver=8.8.8.8")
+        self.dev("up", "--egress-open=10.1.0.0/16", "--egress-nameserver=8.8.8.8", "--no-meter-programs")
         pid = (self.run_folder / "pid").read_text().strip()
         words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         self.assertIn("--egress-open=10.1.0.0/16", words[:words.index("--")])
         self.assertIn("--egress-nameserver=8.8.8.8", words[:words.index("--")])
+        self.assertIn("--no-meter-programs", words[:words.index("--")])
         self.dev("down")
         for word in ("--egress-open", "--egress-open="):
             self.assertIn("up takes options with their values: write --egress-open=VALUE\n", self.dev("up", word, "10.0.0.0/8", code=1))
