@@ -72,7 +72,7 @@ def fields(usage, without=()):
     for field in usage.DESCRIPTOR.fields:
         value = getattr(usage, field.name)
         if field.name == "missing":
-            value = sorted(value)
+            value = sorted(set(value) - set(without))  # a record names what it leaves out
         elif field.message_type:
             value = usec(value)
         if field.name not in without:
