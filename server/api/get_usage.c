@@ -19,6 +19,7 @@ struct get_usage {
         struct usage_query query;
         struct pairs labels;
         struct usage sums;
+        char after_sandbox[ID_BUFFER];
         bool has_sandboxes; /* not only executions are in the sums */
         Hotcell__V1__GetUsageResponse response;
 };
@@ -138,8 +139,10 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
         }
         usage_add(&get->sums, &sums->usage);
         get->response.records_total += sums->n;
-        get->has_sandboxes |= sums->n_of_sandboxes > 0;
+        get->has_sandboxes |= sums->has_sandboxes;
         get->query.after_id = sums->last_id;
+        memcpy(get->after_sandbox, sums->last_sandbox, sizeof(get->after_sandbox));
+        get->query.after_sandbox = get->after_sandbox;
         if (sums->more && api_call_is_open(call)) {
                 store_sum_usage(call->api->store, &get->query, on_sums, get);
                 return;

@@ -111,7 +111,7 @@ void __wrap_store_sum_usage(struct store *store, const struct usage_query *query
         struct usage_sums sums = {
                 .usage = { .cpu_usec = 1000000, .memory_peak_bytes = 10 - (int64_t)step },
                 .n = 3,
-                .n_of_sandboxes = step == 1,
+                .has_sandboxes = step == 1,
                 .last_id = (int64_t)(step + 1) * 4096,
                 .more = step + 1 < database.n_steps,
         };
