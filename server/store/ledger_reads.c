@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/store/ledger.h"
@@ -233,13 +234,15 @@ static int read_work(struct database *database, struct job *job)
 {
         struct read_job *read = CONTAINER_OF(job, struct read_job, job);
         bool is_of_all_times = !read->query.start_time_usec && !read->query.end_time_usec;
+        uint64_t start_usec = clock_monotonic_usec();
         int r = want_labels(database, &read->labels);
 
-        if (r)
-                return r;
-        if (read->on_sums && is_of_all_times && !read->execution_id.is_set)
-                return sum_by_accounts(database, read);
-        return read_rows(database, read);
+        if (r == 0 && read->on_sums && is_of_all_times && !read->execution_id.is_set)
+                r = sum_by_accounts(database, read);
+        else if (r == 0)
+                r = read_rows(database, read);
+        read->sums.cost_usec = clock_monotonic_usec() - start_usec;
+        return r;
 }
 
 static void read_deliver(struct job *job)

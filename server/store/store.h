@@ -322,6 +322,7 @@ struct usage_sums {
         struct usage usage;
         int64_t n;
         bool has_sandboxes; /* they are not of executions only */
+        uint64_t cost_usec; /* how long the step held up others */
         bool more;
         int64_t last_id;
         char last_sandbox[ID_BUFFER];

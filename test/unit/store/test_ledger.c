@@ -225,6 +225,7 @@ static struct usage_sums sum(const struct usage_query *query)
                 usage_add(&all.usage, &summing.sums.usage);
                 all.n += summing.sums.n;
                 all.has_sandboxes |= summing.sums.has_sandboxes;
+                all.cost_usec += summing.sums.cost_usec;
                 next.after_id = summing.sums.last_id;
                 memcpy(after_sandbox, summing.sums.last_sandbox, sizeof(after_sandbox));
                 next.after_sandbox = after_sandbox;
@@ -658,6 +659,7 @@ START_TEST(sums_come_in_steps)
         ck_assert_int_eq(n_sum_steps, (9000 + 511) / 512);
         ck_assert_int_eq(sums.usage.cpu_usec, 9000);
         ck_assert_int_eq(sums.usage.memory_peak_bytes, 5);
+        ck_assert_uint_gt(sums.cost_usec, 0);
         query.start_time_usec = 1; /* by rows: it is the same */
         ck_assert_int_eq(sum(&query).n, 9000);
         ck_assert_int_eq(sum(&query).usage.cpu_usec, 9000);
