@@ -97,6 +97,8 @@ CREATE TABLE usage_sandboxes (
         missing INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+CREATE INDEX usage_sandboxes_of_owner ON usage_sandboxes (owner, sandbox_id);
+
 -- Labels that it had at its end. Those of one that lives are in sandbox_labels.
 CREATE TABLE usage_labels (
         sandbox_id TEXT NOT NULL REFERENCES usage_sandboxes ON DELETE CASCADE,

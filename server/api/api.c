@@ -143,6 +143,7 @@ int api_new(const struct api_config *config, struct api **ret_api)
         LIST_INIT(&api->watches);
         LIST_INIT(&api->usage_streams);
         LIST_INIT(&api->key_calls);
+        usage_turns_init(&api->usage_turns, api->loop);
         r = make_services(api);
         if (r)
                 return error_fold(r);
@@ -157,6 +158,7 @@ struct api *api_free(struct api *api)
                 return NULL;
         assert(LIST_EMPTY(&api->watches) && LIST_EMPTY(&api->usage_streams) &&
                LIST_EMPTY(&api->key_calls));
+        usage_turns_deinit(&api->usage_turns);
         auth_observe(api->auth, NULL, NULL);
         (void)reflection_free(api->reflection);
         (void)health_free(api->health);

@@ -5,6 +5,7 @@
 
 #include "server/api/api.h"
 #include "server/api/rule_rate.h"
+#include "server/api/usage_turns.h"
 #include "server/rpc/rpc.h"
 
 struct api_call;
@@ -35,6 +36,7 @@ struct api {
         struct usage_stream_list usage_streams; /* likewise, of WatchUsage */
         struct api_call_list key_calls;         /* open calls of keys, to end them with their key */
         struct rule_rate rule_rate;
+        struct usage_turns usage_turns;
         bool is_shutting_down;
 };
 

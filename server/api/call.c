@@ -288,12 +288,12 @@ void api_call_fail_store(struct api_call *call, int result)
         send_status(call, &status);
 }
 
-static void fail_exhausted(struct api_call *call, enum reason reason)
+void api_call_fail_exhausted(struct api_call *call, enum reason reason, const char *whose)
 {
         struct status status;
 
         status_init(&status, reason, NULL);
-        set_exhausted(&status, call->identity.owner);
+        set_exhausted(&status, whose);
         send_status(call, &status);
 }
 
@@ -328,7 +328,7 @@ void api_call_send(struct api_call *call)
         if (!api_call_is_open(call))
                 return;
         if (!has_room(call, call->n_answer)) {
-                fail_exhausted(call, REASON_ANSWERS_UNREAD);
+                api_call_fail_exhausted(call, REASON_ANSWERS_UNREAD, call->identity.owner);
                 return;
         }
         rpc_call_reply(take_rpc(call), call->answer, call->n_answer);
@@ -433,8 +433,9 @@ static bool charge(struct api_call *call)
                 api_call_fail(call, REASON_INTERNAL, "out of memory");
                 return false;
         }
-        fail_exhausted(call,
-                       r == RPC_E_CONNECTION_LIMIT ? REASON_CONNECTION_LIMIT : REASON_CALL_LIMIT);
+        api_call_fail_exhausted(
+                call, r == RPC_E_CONNECTION_LIMIT ? REASON_CONNECTION_LIMIT : REASON_CALL_LIMIT,
+                call->identity.owner);
         return false;
 }
 

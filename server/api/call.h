@@ -103,6 +103,9 @@ bool api_call_fail_result(struct api_call *call, const struct session_result *re
  * call was answered. */
 bool api_call_take_stream(struct api_call *call);
 
+/* Answers that @whose quota, an owner's or `server`, has no more of it; it may be tried again. */
+void api_call_fail_exhausted(struct api_call *call, enum reason reason, const char *whose);
+
 /* Answers a failed store job. */
 void api_call_fail_store(struct api_call *call, int result);
 

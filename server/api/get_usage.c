@@ -1,6 +1,6 @@
 /*
  * A page of the ledger. The first one also has what all that was asked for adds up to: it is summed
- * up in steps of some thousand rows, between which the database does what others want.
+ * up in steps, for which it waits its turn (usage_turns.h).
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,9 +16,12 @@
 /* In the call's arena. */
 struct get_usage {
         struct api_call *call;
+        struct usage_turn turn; /* of a first page */
+        bool is_listed;         /* the page is read, what is left is the sum */
         struct usage_query query;
         struct pairs labels;
         struct usage sums;
+        char after_sandbox[ID_BUFFER];
         bool has_sandboxes; /* not only executions are in the sums */
         Hotcell__V1__GetUsageResponse response;
 };
@@ -44,6 +47,7 @@ static void finish(struct get_usage *get)
 {
         struct api_call *call = get->call;
 
+        usage_turn_end(&get->turn, 0);
         api_call_reply(call, &get->response.base);
         api_call_release(call);
 }
@@ -52,6 +56,7 @@ static void fail(struct get_usage *get, int result)
 {
         struct api_call *call = get->call;
 
+        usage_turn_end(&get->turn, 0);
         api_call_fail_store(call, result);
         api_call_release(call);
 }
@@ -138,17 +143,31 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
         }
         usage_add(&get->sums, &sums->usage);
         get->response.records_total += sums->n;
-        get->has_sandboxes |= sums->n_of_sandboxes > 0;
+        get->has_sandboxes |= sums->has_sandboxes;
         get->query.after_id = sums->last_id;
-        if (sums->more && api_call_is_open(call)) {
-                store_sum_usage(call->api->store, &get->query, on_sums, get);
+        memcpy(get->after_sandbox, sums->last_sandbox, sizeof(get->after_sandbox));
+        get->query.after_sandbox = get->after_sandbox;
+        if (sums->more && get->turn.turns) {
+                usage_turn_again(&get->turn, sums->cost_usec);
                 return;
         }
+        usage_turn_end(&get->turn, sums->cost_usec);
         /* Nothing that was summed up tells of throttling. */
         if (!get->has_sandboxes && get->response.records_total > 0)
                 get->sums.missing |= BIT(USAGE_PART_THROTTLED);
         get->response.sums = convert_usage(&call->arena, &get->sums);
-        read_destinations(get);
+        if (api_call_is_open(call))
+                read_destinations(get);
+        else
+                finish(get);
+}
+
+static void sum_on(struct get_usage *get)
+{
+        if (api_call_is_open(get->call))
+                store_sum_usage(get->call->api->store, &get->query, on_sums, get);
+        else
+                finish(get);
 }
 
 /* The cursor's time is a row's number, which alone says where to go on. */
@@ -176,10 +195,44 @@ static void on_list(void *userdata, int result, const struct usage_list *list)
         for (size_t i = 0; response->records && i < list->n; i++)
                 response->records[response->n_records++] = convert_record(arena, &list->records[i]);
         set_token(get, list);
+        get->is_listed = true;
         if (is_first_page(get))
-                store_sum_usage(get->call->api->store, &get->query, on_sums, get);
+                sum_on(get);
         else
                 finish(get);
+}
+
+static void list_page(struct get_usage *get)
+{
+        store_list_usage(get->call->api->store, &get->query, on_list, get);
+}
+
+static void on_turn(struct usage_turn *turn)
+{
+        struct get_usage *get = CONTAINER_OF(turn, struct get_usage, turn);
+        struct api_call *call = get->call;
+
+        if (api_call_is_open(call) && call->api->is_shutting_down)
+                api_call_fail(call, REASON_SHUTTING_DOWN, "the server is being stopped");
+        if (get->is_listed || !api_call_is_open(call))
+                sum_on(get);
+        else
+                list_page(get);
+}
+
+static void ask_for_turn(struct get_usage *get)
+{
+        struct api_call *call = get->call;
+        int r;
+
+        get->turn.owner = call->identity.owner;
+        get->turn.on_turn = on_turn;
+        r = usage_turns_ask(&call->api->usage_turns, &get->turn);
+        if (r == 0)
+                return;
+        api_call_fail_exhausted(call, REASON_CALL_LIMIT,
+                                r == USAGE_TURNS_E_FULL ? "server" : call->identity.owner);
+        api_call_release(call);
 }
 
 static void check_ids(struct api_call *call, const Hotcell__V1__GetUsageRequest *request)
@@ -261,5 +314,8 @@ void api_get_usage(struct api_call *call, const void *message)
         get->query.execution_id = *request->execution_id ? request->execution_id : NULL;
         get->query.labels = &get->labels;
         api_call_hold(call);
-        store_list_usage(call->api->store, &get->query, on_list, get);
+        if (is_first_page(get))
+                ask_for_turn(get);
+        else
+                list_page(get);
 }

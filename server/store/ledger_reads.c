@@ -2,11 +2,15 @@
  * Rows of the ledger, by steps: a step looks at some thousand rows of a scope that an index finds,
  * and takes those that are asked for. What ended at a time came then or later, so a search from a
  * time on begins there.
+ *
+ * Sums of all times are those of accounts, sandbox after sandbox. Where retention took rows from an
+ * account its other rows are summed up: such a sandbox ends a step, or takes several.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/store/ledger.h"
@@ -16,6 +20,7 @@
 
 enum {
         STEP_ROWS = 4096,
+        SUM_STEP_ROWS = 512, /* each is read whole; or accounts */
         DESTINATIONS_MAX = 1000,
 };
 
@@ -27,6 +32,7 @@ struct read_job {
         struct job_text sandbox_id;
         struct job_text execution_id;
         struct pairs labels;
+        struct job_text after_sandbox;
         struct usage_query query; /* without what is above */
         struct usage_record *records;
         size_t n_records;
@@ -74,8 +80,7 @@ static void add_sum(struct read_job *read, const struct usage_record *record)
 
         usage_add(&read->sums.usage, &share);
         read->sums.n++;
-        if (record->type != USAGE_RECORD_EXECUTION)
-                read->sums.n_of_sandboxes++;
+        read->sums.has_sandboxes |= record->type != USAGE_RECORD_EXECUTION;
 }
 
 static int take_record(sqlite3_stmt *page, struct read_job *read)
@@ -97,6 +102,11 @@ static int take_record(sqlite3_stmt *page, struct read_job *read)
         return r;
 }
 
+static size_t step_rows(const struct read_job *read)
+{
+        return read->on_sums ? SUM_STEP_ROWS : STEP_ROWS;
+}
+
 static int read_step(sqlite3_stmt *page, struct read_job *read)
 {
         int id_column = row_usage_record_n_columns();
@@ -106,7 +116,7 @@ static int read_step(sqlite3_stmt *page, struct read_job *read)
         while (r == 0 && (r = row_step(page)) == ROW_E_ROW) {
                 bool is_wanted = sqlite3_column_int(page, id_column + 1) != 0;
 
-                read->more = n_seen == STEP_ROWS ||
+                read->more = n_seen == step_rows(read) ||
                              (is_wanted && read->on_list && read->n_records == read->query.limit);
                 if (read->more)
                         break;
@@ -118,17 +128,14 @@ static int read_step(sqlite3_stmt *page, struct read_job *read)
         return r == ROW_E_ROW ? 0 : r;
 }
 
-static int read_work(struct database *database, struct job *job)
+static int read_rows(struct database *database, struct read_job *read)
 {
-        struct read_job *read = CONTAINER_OF(job, struct read_job, job);
         int64_t end_time_usec = read->query.end_time_usec;
         sqlite3_stmt *page;
         int64_t after;
         int r;
 
-        r = want_labels(database, &read->labels);
-        if (r == 0)
-                r = find_start(database, read, &after);
+        r = find_start(database, read, &after);
         if (r)
                 return r;
         read->last_id = after;
@@ -136,8 +143,106 @@ static int read_work(struct database *database, struct job *job)
         row_bind_int64(page, ":after", after);
         row_bind_int64(page, ":start", read->query.start_time_usec);
         row_bind_int64(page, ":end", end_time_usec ? end_time_usec : INT64_MAX);
-        row_bind_int64(page, ":limit", STEP_ROWS + 1); /* one more tells of more */
+        row_bind_int64(page, ":limit", (int64_t)step_rows(read) + 1); /* one more tells of more */
         return read_step(page, read);
+}
+
+/* The rows of the sandbox that the step came to. More: of it, or of those after it. */
+static int sum_rest(struct database *database, struct read_job *read)
+{
+        bool is_only = read->sandbox_id.is_set;
+        int r;
+
+        job_text_set(&read->job, &read->sandbox_id, read->sums.last_sandbox);
+        r = read_rows(database, read);
+        if (!read->more)
+                read->last_id = 0;
+        read->more |= !is_only;
+        return r;
+}
+
+static sqlite3_stmt *bind_accounts(struct database *database, const struct read_job *read)
+{
+        enum statement_id id = STATEMENT_USAGE_ACCOUNTS;
+        sqlite3_stmt *page;
+
+        if (read->sandbox_id.is_set)
+                id = STATEMENT_USAGE_ACCOUNTS_OF_SANDBOX;
+        else if (read->owner.is_set)
+                id = STATEMENT_USAGE_ACCOUNTS_OF_OWNER;
+        page = database->statements[id];
+        if (id != STATEMENT_USAGE_ACCOUNTS)
+                row_bind_text(page, ":owner", job_text_get(&read->owner));
+        if (read->sandbox_id.is_set)
+                row_bind_text(page, ":sandbox_id", read->sandbox_id.text);
+        row_bind_text(page, ":after", read->after_sandbox.text);
+        row_bind_int64(page, ":limit", SUM_STEP_ROWS + 1);
+        return page;
+}
+
+static void add_account(struct usage_sums *sums, const struct usage_account *account)
+{
+        usage_add(&sums->usage, &account->usage);
+        sums->n += account->n_records;
+        /* Of rows only a sandbox's has any of these. */
+        sums->has_sandboxes |= account->end_time_usec > 0 || account->usage.wall_usec > 0 ||
+                               account->usage.throttled_periods > 0;
+}
+
+/* *@ret_is_cut: rows of the one that it came to last are gone. */
+static int sum_accounts(sqlite3_stmt *page, struct read_job *read, bool *ret_is_cut)
+{
+        int flag_column = row_usage_account_n_columns();
+        struct usage_account account;
+        size_t n_seen = 0;
+        int r = 0;
+
+        *ret_is_cut = false;
+        while (r == 0 && (r = row_step(page)) == ROW_E_ROW) {
+                bool is_wanted = sqlite3_column_int(page, flag_column) != 0;
+                bool is_whole = sqlite3_column_int(page, flag_column + 1) != 0;
+
+                read->more = n_seen++ == SUM_STEP_ROWS;
+                if (read->more)
+                        break;
+                r = row_read_usage_account(page, &account);
+                if (r)
+                        break;
+                memcpy(read->sums.last_sandbox, account.sandbox_id, sizeof(account.sandbox_id));
+                *ret_is_cut = is_wanted && !is_whole;
+                if (*ret_is_cut)
+                        break;
+                if (is_wanted)
+                        add_account(&read->sums, &account);
+        }
+        row_end(page);
+        return r == ROW_E_ROW ? 0 : r;
+}
+
+static int sum_by_accounts(struct database *database, struct read_job *read)
+{
+        bool is_cut = read->query.after_id > 0; /* it is in the midst of one */
+        int r = 0;
+
+        memcpy(read->sums.last_sandbox, read->after_sandbox.text, ID_BUFFER - 1);
+        if (!is_cut)
+                r = sum_accounts(bind_accounts(database, read), read, &is_cut);
+        return r || !is_cut ? r : sum_rest(database, read);
+}
+
+static int read_work(struct database *database, struct job *job)
+{
+        struct read_job *read = CONTAINER_OF(job, struct read_job, job);
+        bool is_of_all_times = !read->query.start_time_usec && !read->query.end_time_usec;
+        uint64_t start_usec = clock_monotonic_usec();
+        int r = want_labels(database, &read->labels);
+
+        if (r == 0 && read->on_sums && is_of_all_times && !read->execution_id.is_set)
+                r = sum_by_accounts(database, read);
+        else if (r == 0)
+                r = read_rows(database, read);
+        read->sums.cost_usec = clock_monotonic_usec() - start_usec;
+        return r;
 }
 
 static void read_deliver(struct job *job)
@@ -180,6 +285,7 @@ static struct read_job *read_new(struct store *store, const struct usage_query *
         job_text_set(&read->job, &read->owner, query->owner);
         job_text_set(&read->job, &read->sandbox_id, query->sandbox_id);
         job_text_set(&read->job, &read->execution_id, query->execution_id);
+        job_text_set(&read->job, &read->after_sandbox, query->after_sandbox);
         read->query = (struct usage_query){
                 .start_time_usec = query->start_time_usec,
                 .end_time_usec = query->end_time_usec,

@@ -450,6 +450,11 @@ int row_usage_record_n_columns(void)
         return ARRAY_SIZE(usage_record_fields);
 }
 
+int row_usage_account_n_columns(void)
+{
+        return ARRAY_SIZE(usage_account_fields);
+}
+
 static int parameter_index(sqlite3_stmt *statement, const char *parameter)
 {
         int index = sqlite3_bind_parameter_index(statement, parameter);

@@ -28,9 +28,10 @@ int row_read_egress_event(sqlite3_stmt *statement, struct egress_record *ret_rec
 int row_read_usage_record(sqlite3_stmt *statement, struct usage_record *ret_record);
 int row_read_usage_account(sqlite3_stmt *statement, struct usage_account *ret_account);
 
-/* The column after those of a sandbox, and of a row of the ledger. */
+/* The column after those of a sandbox, of a row of the ledger, and of an account. */
 int row_sandbox_n_columns(void);
 int row_usage_record_n_columns(void);
+int row_usage_account_n_columns(void);
 
 /* By name; @text NULL binds NULL. Errors show at the step. */
 void row_bind_text(sqlite3_stmt *statement, const char *parameter, const char *text);

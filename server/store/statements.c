@@ -73,19 +73,33 @@
         "sandbox_id, sequence, type, execution_id, context_id, owner, start_time_usec, "           \
         "end_time_usec, outcome, cause, is_incomplete, " USAGE_COLUMNS
 
-/* Rows of the scope that come next, and of each whether it is asked for. What lives has its labels
- * in one table, what has ended in the other, and for a while in both. */
-#define USAGE_PAGE(scope, order)                                                                   \
-        "SELECT " USAGE_RECORD_COLUMNS ", record_id, end_time_usec >= :start "                     \
-        "AND end_time_usec < :end AND NOT EXISTS (SELECT 1 FROM wanted_labels AS wanted "          \
+/* What lives has its labels in one table, what has ended in the other, and for a while in both. */
+#define HAS_WANTED_LABELS                                                                          \
+        "NOT EXISTS (SELECT 1 FROM wanted_labels AS wanted "                                       \
         "WHERE NOT EXISTS (SELECT 1 FROM sandbox_labels AS label "                                 \
-        "WHERE label.sandbox_id = usage_records.sandbox_id "                                       \
+        "WHERE label.sandbox_id = item.sandbox_id "                                                \
         "AND label.name = wanted.name AND label.value = wanted.value) "                            \
         "AND NOT EXISTS (SELECT 1 FROM usage_labels AS label "                                     \
-        "WHERE label.sandbox_id = usage_records.sandbox_id "                                       \
-        "AND label.name = wanted.name AND label.value = wanted.value)) "                           \
-        "FROM usage_records WHERE " scope " AND record_id > :after ORDER BY " order                \
-        " LIMIT :limit"
+        "WHERE label.sandbox_id = item.sandbox_id "                                                \
+        "AND label.name = wanted.name AND label.value = wanted.value))"
+
+/* Rows of the scope that come next, and of each whether it is asked for. */
+#define USAGE_PAGE(scope, order)                                                                   \
+        "SELECT " USAGE_RECORD_COLUMNS ", record_id, end_time_usec >= :start "                     \
+        "AND end_time_usec < :end AND " HAS_WANTED_LABELS " FROM usage_records AS item "           \
+        "WHERE " scope " AND record_id > :after ORDER BY " order " LIMIT :limit"
+
+#define USAGE_ACCOUNT_COLUMNS                                                                      \
+        "sandbox_id, owner, n_records, billed_time_usec, end_time_usec, end_cause, "               \
+        "end_message, " USAGE_COLUMNS
+
+/* Accounts of the scope that come next, and of each whether it is asked for, and whether all rows
+ * that it adds up are still there: the oldest goes first. */
+#define USAGE_ACCOUNTS(scope)                                                                      \
+        "SELECT " USAGE_ACCOUNT_COLUMNS ", " HAS_WANTED_LABELS                                     \
+        ", n_records = 0 OR EXISTS (SELECT 1 FROM usage_records AS record "                        \
+        "WHERE record.sandbox_id = item.sandbox_id AND record.sequence = 1) "                      \
+        "FROM usage_sandboxes AS item WHERE " scope " ORDER BY sandbox_id LIMIT :limit"
 
 /* Those without a name by address; of a name it may be any of several. */
 #define USAGE_DESTINATIONS(scope)                                                                  \
@@ -310,8 +324,13 @@ static const char *const statement_sql[] = {
                 "SELECT sandbox_id, owner, create_time_usec FROM sandboxes "
                 "WHERE sandbox_id = :id ON CONFLICT DO NOTHING",
         [STATEMENT_USAGE_ACCOUNT] =
-                "SELECT sandbox_id, owner, n_records, billed_time_usec, end_time_usec, end_cause, "
-                "end_message, " USAGE_COLUMNS " FROM usage_sandboxes WHERE sandbox_id = :id",
+                "SELECT " USAGE_ACCOUNT_COLUMNS " FROM usage_sandboxes WHERE sandbox_id = :id",
+        [STATEMENT_USAGE_ACCOUNTS] = USAGE_ACCOUNTS("sandbox_id > :after"),
+        [STATEMENT_USAGE_ACCOUNTS_OF_OWNER] =
+                USAGE_ACCOUNTS("owner = :owner AND sandbox_id > :after"),
+        [STATEMENT_USAGE_ACCOUNTS_OF_SANDBOX] =
+                USAGE_ACCOUNTS("sandbox_id = :sandbox_id AND sandbox_id > :after "
+                               "AND (:owner IS NULL OR owner = :owner)"),
         [STATEMENT_UPDATE_USAGE_ACCOUNT] =
                 "UPDATE usage_sandboxes SET (n_records, billed_time_usec, end_time_usec, "
                 "end_cause, end_message, " USAGE_COLUMNS ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "

@@ -80,6 +80,9 @@ enum statement_id {
         /* The ledger. The columns of a usage_record, in the order of usage_record_fields. */
         STATEMENT_OPEN_USAGE_ACCOUNT,
         STATEMENT_USAGE_ACCOUNT,
+        STATEMENT_USAGE_ACCOUNTS,
+        STATEMENT_USAGE_ACCOUNTS_OF_OWNER,
+        STATEMENT_USAGE_ACCOUNTS_OF_SANDBOX,
         STATEMENT_UPDATE_USAGE_ACCOUNT,
         STATEMENT_INSERT_USAGE_RECORD,
         STATEMENT_INSERT_USAGE_LABELS,

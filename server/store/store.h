@@ -296,6 +296,7 @@ struct usage_query {
         int64_t start_time_usec;    /* those that end then or later */
         int64_t end_time_usec;      /* those that end before; zero: all */
         int64_t after_id;           /* rows after this one, in the order in which they came */
+        const char *after_sandbox;  /* of sums, which go by sandboxes where they can; NULL: all */
         size_t limit;               /* at most 1,000 */
 };
 
@@ -312,16 +313,19 @@ typedef void (*store_on_usage)(void *userdata, int result, const struct usage_li
 void store_list_usage(struct store *store, const struct usage_query *query, store_on_usage on_done,
                       void *userdata);
 
-/* What up to some thousand rows after after_id add up to: one step, which holds up others for some
- * milliseconds only. The caller goes on after last_id while there are more. Wall time and
- * throttling are those of rows of sandboxes, for executions overlap with them; but if one execution
- * is asked for wall time is that one's. */
+/* What some hundred rows, or sandboxes with all of their rows, add up to that come after after_id
+ * and after_sandbox: one step, which holds up others for about a millisecond. The caller goes on
+ * after last_id and last_sandbox while there are more. Wall time and throttling are those of rows
+ * of sandboxes, for executions overlap with them; but if one execution is asked for wall time is
+ * that one's. */
 struct usage_sums {
         struct usage usage;
         int64_t n;
-        int64_t n_of_sandboxes; /* those of them that are not of executions */
+        bool has_sandboxes; /* they are not of executions only */
+        uint64_t cost_usec; /* how long the step held up others */
         bool more;
         int64_t last_id;
+        char last_sandbox[ID_BUFFER];
 };
 
 typedef void (*store_on_usage_sums)(void *userdata, int result, const struct usage_sums *sums);

@@ -22,6 +22,7 @@ static struct {
         unsigned n_answers;
         enum rpc_code code;
         char message[256];
+        bool has_retry;
         Hotcell__V1__GetUsageResponse *answer;
 } client;
 
@@ -33,7 +34,14 @@ static struct {
         int list_result, sum_result, destinations_result;
         struct usage_record records[2];
         struct usage_list list;
-        unsigned n_steps;        /* of a sum */
+        unsigned n_steps;   /* of a sum */
+        uint64_t cost_usec; /* of each */
+        bool is_busy;       /* sums are said later */
+        struct asked_sum {
+                char owner[OWNER_BUFFER];
+                store_on_usage_sums on_done;
+                void *userdata;
+        } asked[64];             /* when busy */
         struct api_call *leaves; /* its client is gone after the first of them */
         int64_t after[8];        /* of each step */
 } database;
@@ -61,7 +69,10 @@ void __wrap_rpc_call_observe(struct rpc_call *call, const struct rpc_call_observ
 void __wrap_rpc_call_fail(struct rpc_call *call, enum rpc_code code, const char *message,
                           const void *details, size_t n_details)
 {
-        (void)call, (void)details, (void)n_details;
+        static const char retry[] = "google.rpc.RetryInfo";
+
+        (void)call;
+        client.has_retry = details && memmem(details, n_details, retry, strlen(retry));
         client.n_answers++;
         client.code = code;
         (void)snprintf(client.message, sizeof(client.message), "%s", message);
@@ -71,6 +82,7 @@ void __wrap_rpc_call_reply(struct rpc_call *call, const void *message, size_t n_
 {
         (void)call;
         client.n_answers++;
+        hotcell__v1__get_usage_response__free_unpacked(client.answer, NULL);
         client.answer = hotcell__v1__get_usage_response__unpack(NULL, n_message, message);
         ck_assert_ptr_nonnull(client.answer);
 }
@@ -109,15 +121,23 @@ void __wrap_store_sum_usage(struct store *store, const struct usage_query *query
 {
         unsigned step = database.n_sums++;
         struct usage_sums sums = {
+                .cost_usec = database.cost_usec,
                 .usage = { .cpu_usec = 1000000, .memory_peak_bytes = 10 - (int64_t)step },
                 .n = 3,
-                .n_of_sandboxes = step == 1,
+                .has_sandboxes = step == 1,
                 .last_id = (int64_t)(step + 1) * 4096,
                 .more = step + 1 < database.n_steps,
         };
         struct api_call *leaves = take(database.leaves);
 
         (void)store;
+        if (database.is_busy) {
+                ck_assert_uint_lt(step, ARRAY_SIZE(database.asked));
+                database.asked[step].on_done = on_done;
+                database.asked[step].userdata = userdata;
+                note(database.asked[step].owner, OWNER_BUFFER, query->owner);
+                return;
+        }
         ck_assert_uint_lt(step, ARRAY_SIZE(database.after));
         database.after[step] = query->after_id;
         if (leaves)
@@ -144,8 +164,12 @@ void __wrap_store_list_usage_destinations(struct store *store, const char *owner
         memset(&destination, 'x', sizeof(destination));
 }
 
+static struct api api;
+
 static void set_up(void)
 {
+        ck_assert_int_ge(sd_event_new(&api.loop), 0);
+        usage_turns_init(&api.usage_turns, api.loop);
         memset(&client, 0, sizeof(client));
         memset(&database, 0, sizeof(database));
         database.records[0] = (struct usage_record){
@@ -168,13 +192,14 @@ static void set_up(void)
 
 static void tear_down(void)
 {
+        usage_turns_deinit(&api.usage_turns);
+        api.loop = sd_event_unref(api.loop);
         hotcell__v1__get_usage_response__free_unpacked(client.answer, NULL);
 }
 
 static struct api_call *open_call(Hotcell__V1__GetUsageRequest *request, bool is_operator)
 {
         static const struct api_method method = { .path = "/hotcell.v1.UsageService/GetUsage" };
-        static struct api api;
         struct api_call *call = calloc(1, sizeof(*call));
         size_t n = hotcell__v1__get_usage_request__get_packed_size(request);
         uint8_t *packed = malloc(n + 1);
@@ -279,6 +304,149 @@ START_TEST(nothing_is_summed_for_who_left)
         ck_assert_uint_eq(database.n_sums, 1);
         ck_assert_uint_eq(client.n_answers, 1);
         api_call_release(call);
+}
+END_TEST
+
+/* The clock is the loop's: a pause is over when that has waited for it. */
+START_TEST(a_sum_rests_after_each_step)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        struct api_call *call = open_call(&request, false);
+        uint64_t start, end;
+
+        database.n_steps = 3;
+        database.cost_usec = 5000;
+        ck_assert_int_ge(sd_event_now(api.loop, CLOCK_MONOTONIC, &start), 0);
+        api_get_usage(call, call->request);
+        ck_assert_uint_eq(database.n_sums, 1);
+        while (client.n_answers == 0)
+                ck_assert_int_gt(sd_event_run(api.loop, UINT64_MAX), 0);
+        ck_assert_int_ge(sd_event_now(api.loop, CLOCK_MONOTONIC, &end), 0);
+        ck_assert_uint_eq(database.n_sums, 3);
+        ck_assert_uint_ge(end - start, 2ULL * 4 * 5000);
+        ck_assert(api.usage_turns.is_resting); /* whoever comes next */
+        api_call_release(call);
+}
+END_TEST
+
+/* Says the step that was asked for last. */
+static void say_step(bool more)
+{
+        const struct asked_sum *asked = &database.asked[database.n_sums - 1];
+        const struct usage_sums sums = { .more = more };
+
+        asked->on_done(asked->userdata, 0, &sums);
+}
+
+static struct api_call *call_of(const char *owner)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        struct api_call *call = open_call(&request, false);
+
+        (void)snprintf(call->identity.owner, sizeof(call->identity.owner), "%s", owner);
+        api_get_usage(call, call->request);
+        return call;
+}
+
+static const char *last_owner(void)
+{
+        return database.asked[database.n_sums - 1].owner;
+}
+
+START_TEST(owners_take_turns_and_each_has_one_sum_at_a_time)
+{
+        struct api_call *calls[4];
+
+        database.is_busy = true;
+        calls[0] = call_of("key-a");
+        calls[1] = call_of("key-a");
+        calls[2] = call_of("key-b");
+        calls[3] = call_of("key-c");
+        ck_assert_uint_eq(database.n_sums, 1);
+        ck_assert_uint_eq(database.n_lists, 1);
+        for (int round = 0; round < 2; round++) {
+                ck_assert_str_eq(last_owner(), "key-a");
+                say_step(round == 0);
+                ck_assert_str_eq(last_owner(), "key-b");
+                say_step(true);
+                ck_assert_str_eq(last_owner(), "key-c");
+                say_step(true);
+        }
+        ck_assert_uint_eq(client.n_answers, 1);
+        ck_assert_str_eq(last_owner(), "key-a"); /* the second one's first */
+        ck_assert_uint_eq(database.n_lists, 4);
+        for (int i = 0; i < 3; i++)
+                say_step(false);
+        ck_assert_uint_eq(client.n_answers, 4);
+        ck_assert_uint_eq(api.usage_turns.n, 0);
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                api_call_release(calls[i]);
+}
+END_TEST
+
+START_TEST(too_many_sums_are_refused)
+{
+        struct api_call *calls[USAGE_TURNS_OF_OWNER_MAX], *other;
+
+        database.is_busy = true;
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                calls[i] = call_of("key-a");
+        ck_assert_uint_eq(client.n_answers, 0);
+        api_call_release(call_of("key-a"));
+        ck_assert_uint_eq(client.n_answers, 1);
+        ck_assert_int_eq(client.code, RPC_RESOURCE_EXHAUSTED);
+        ck_assert(client.has_retry);
+        other = call_of("key-b");
+        ck_assert_uint_eq(client.n_answers, 1);
+        for (size_t i = 0; i < ARRAY_SIZE(calls) + 1; i++)
+                say_step(false);
+        ck_assert_uint_eq(client.n_answers, ARRAY_SIZE(calls) + 2);
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                api_call_release(calls[i]);
+        api_call_release(other);
+}
+END_TEST
+
+START_TEST(who_left_has_no_turn_and_a_stop_ends_the_others)
+{
+        struct api_call *calls[3] = { call_of("key-z") };
+
+        api_call_release(calls[0]);
+        client.n_answers = 0;
+        database.is_busy = true;
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                calls[i] = call_of("key-a");
+        api_call_fail(calls[1], REASON_KEY_REVOKED, "gone");
+        ck_assert_uint_eq(database.n_sums, 2);
+        api.is_shutting_down = true;
+        say_step(true);
+        ck_assert_uint_eq(database.n_sums, 2);
+        ck_assert_uint_eq(client.n_answers, 3);
+        ck_assert_int_eq(client.code, RPC_UNAVAILABLE);
+        ck_assert_uint_eq(api.usage_turns.n, 0);
+        api.is_shutting_down = false;
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                api_call_release(calls[i]);
+}
+END_TEST
+
+/* As when the server is freed before its store. */
+START_TEST(a_step_may_outlive_the_turns)
+{
+        struct api_call *calls[] = { NULL, NULL };
+
+        database.is_busy = true;
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                calls[i] = call_of("key-a");
+        for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+                api_call_fail(calls[i], REASON_SHUTTING_DOWN, "gone");
+        usage_turns_deinit(&api.usage_turns);
+        api_call_release(calls[1]); /* its last */
+        calls[0]->api = NULL;
+        say_step(true);
+        ck_assert_uint_eq(database.n_sums, 1);
+        api_call_release(calls[0]);
+        usage_turns_init(&api.usage_turns, api.loop);
 }
 END_TEST
 
@@ -405,6 +573,11 @@ int main(void)
         tcase_add_test(tcase, sums_are_taken_step_by_step);
         tcase_add_test(tcase, throttling_is_missing_where_no_record_tells_of_it);
         tcase_add_test(tcase, nothing_is_summed_for_who_left);
+        tcase_add_test(tcase, a_sum_rests_after_each_step);
+        tcase_add_test(tcase, owners_take_turns_and_each_has_one_sum_at_a_time);
+        tcase_add_test(tcase, too_many_sums_are_refused);
+        tcase_add_test(tcase, who_left_has_no_turn_and_a_stop_ends_the_others);
+        tcase_add_test(tcase, a_step_may_outlive_the_turns);
         tcase_add_test(tcase, a_token_goes_on_with_the_same_filter_only);
         tcase_add_test(tcase, others_are_for_operators);
         tcase_add_test(tcase, destinations_need_something_that_they_are_of);

@@ -207,21 +207,29 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
         summing->sums = *sums;
 }
 
+static int n_sum_steps;
+
 /* In all steps. */
 static struct usage_sums sum(const struct usage_query *query)
 {
         struct usage_query next = *query;
         struct usage_sums all = { 0 };
+        char after_sandbox[ID_BUFFER];
         struct summing summing;
 
+        n_sum_steps = 0;
         do {
                 summing = (struct summing){ 0 };
                 store_sum_usage(fixture.store, &next, on_sums, &summing);
                 wait_for(&fixture, &summing.n_calls, 1);
                 usage_add(&all.usage, &summing.sums.usage);
                 all.n += summing.sums.n;
-                all.n_of_sandboxes += summing.sums.n_of_sandboxes;
+                all.has_sandboxes |= summing.sums.has_sandboxes;
+                all.cost_usec += summing.sums.cost_usec;
                 next.after_id = summing.sums.last_id;
+                memcpy(after_sandbox, summing.sums.last_sandbox, sizeof(after_sandbox));
+                next.after_sandbox = after_sandbox;
+                n_sum_steps++;
         } while (summing.sums.more);
         return all;
 }
@@ -379,10 +387,10 @@ START_TEST(a_sandbox_used_what_its_rows_add_up_to)
         }
         sums = sum(&(struct usage_query){ .sandbox_id = sandbox_id(1) });
         check_usage(&sums.usage, &expected); /* of throttling, too, nothing is missing */
-        ck_assert_int_eq(sums.n_of_sandboxes, 1);
+        ck_assert(sums.has_sandboxes);
         sums = sum(&(struct usage_query){ .execution_id = "exe-000001" });
         ck_assert_int_eq(sums.usage.wall_usec, 77);
-        ck_assert_int_eq(sums.n_of_sandboxes, 0);
+        ck_assert(!sums.has_sandboxes);
 }
 END_TEST
 
@@ -619,7 +627,7 @@ START_TEST(rows_of_a_time_are_found_whenever_they_came)
 }
 END_TEST
 
-/* Two steps and a bit. */
+/* An ended sandbox of one row for each second. */
 static void fill_ledger(int n)
 {
         char sql[1024];
@@ -634,7 +642,9 @@ static void fill_ledger(int n)
                 n);
         run_sql(path(), sql);
         run_sql(path(), "INSERT INTO usage_sandboxes (sandbox_id, owner, billed_time_usec, "
-                        "end_time_usec) SELECT sandbox_id, owner, 1, 1 FROM usage_records");
+                        "end_time_usec, n_records, cpu_usec, memory_peak_bytes) "
+                        "SELECT sandbox_id, owner, 1, 1, 1, cpu_usec, memory_peak_bytes "
+                        "FROM usage_records");
         fixture_open(&fixture);
 }
 
@@ -646,10 +656,17 @@ START_TEST(sums_come_in_steps)
         fill_ledger(9000);
         sums = sum(&query);
         ck_assert_int_eq(sums.n, 9000);
+        ck_assert_int_eq(n_sum_steps, (9000 + 511) / 512);
         ck_assert_int_eq(sums.usage.cpu_usec, 9000);
         ck_assert_int_eq(sums.usage.memory_peak_bytes, 5);
+        ck_assert_uint_gt(sums.cost_usec, 0);
+        query.start_time_usec = 1; /* by rows: it is the same */
+        ck_assert_int_eq(sum(&query).n, 9000);
+        ck_assert_int_eq(sum(&query).usage.cpu_usec, 9000);
+        ck_assert_int_eq(n_sum_steps, (9000 + 511) / 512);
         query.start_time_usec = 8999LL * 1000000;
         ck_assert_int_eq(sum(&query).n, 2);
+        ck_assert_int_eq(n_sum_steps, 1);
         /* A step that finds nothing of what is asked for tells where to go on. */
         query = (struct usage_query){ .end_time_usec = 1, .limit = 10 };
         ck_assert_uint_eq(list(&query).n, 0);
@@ -692,6 +709,60 @@ START_TEST(the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes)
         ck_assert_int_eq(rows[0].usage.cpu_usec, 1); /* what went was billed */
         fixture_close(&fixture);
         ck_assert_int_eq(ask_sql(path(), "SELECT count(*) FROM usage_sandboxes"), 1);
+}
+END_TEST
+
+/* What accounts and what rows say of it. */
+static void check_sums(struct usage_query query, int64_t n)
+{
+        struct usage_sums of_accounts = sum(&query), of_rows;
+
+        query.start_time_usec = 1;
+        of_rows = sum(&query);
+        ck_assert_int_eq(of_accounts.n, n);
+        ck_assert_int_eq(of_rows.n, n);
+        ck_assert_int_eq(of_accounts.has_sandboxes, of_rows.has_sandboxes);
+        check_usage(&of_accounts.usage, &of_rows.usage);
+}
+
+START_TEST(sums_are_those_of_rows_that_are_kept)
+{
+        struct pair pair = { unconst("team"), unconst("blue") };
+        struct pairs labels = { .items = &pair, .n = 1 };
+        const struct usage_query all = { 0 }, first = { .sandbox_id = sandbox_id(1) },
+                                 second = { .owner = "uid:2000" }, blue = { .labels = &labels },
+                                 none = { .owner = "uid:1000", .sandbox_id = sandbox_id(2) };
+        struct usage total = make_usage(1000000);
+
+        add_sandbox(2, "uid:2000", "red");
+        add_sandbox(3, "uid:2000", "blue");
+        for (int i = 0; i < 600; i++) { /* more than a step */
+                struct usage used = make_usage(i);
+
+                (void)run(i + 1, 1, 5000 + i, &used);
+        }
+        (void)run(601, 2, 6000, &total);
+        check_sums(second, 1);
+        ck_assert(!sum(&second).has_sandboxes);
+        ck_assert_int_eq(bill(1, 7000, &total), 0);
+        ck_assert_int_eq(end_sandbox(2, 9000, &total, false), 0);
+        check_sums(all, 603);
+        check_sums(first, 601);
+        check_sums(blue, 601);
+        check_sums(second, 2);
+        check_sums(none, 0);
+        (void)sum(&all);
+        ck_assert_int_eq(n_sum_steps, 1);
+
+        /* The oldest go, of the first sandbox, until each has one. */
+        for (int64_t n_kept = 602; n_kept > 0; n_kept -= n_kept == 602 ? 100 : 500) {
+                (void)prune(&(struct store_retention){ .ledger_rows_max = n_kept }, 10000);
+                check_sums(all, n_kept);
+                check_sums(first, n_kept > 2 ? n_kept - 2 : 1);
+                check_sums(blue, n_kept > 2 ? n_kept - 2 : 1);
+                check_sums(second, n_kept > 2 ? 2 : 1);
+                check_sums(none, 0);
+        }
 }
 END_TEST
 
@@ -870,6 +941,7 @@ int main(void)
                 pages_go_on_after_the_last_row,
                 rows_of_a_time_are_found_whenever_they_came,
                 sums_come_in_steps,
+                sums_are_those_of_rows_that_are_kept,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
                 what_a_sandbox_used_is_known_as_long_as_that_is_kept,
                 a_row_cannot_be_changed_or_removed,
