@@ -470,7 +470,7 @@ END_TEST
 START_TEST(what_is_forgotten_is_counted)
 {
         leaf_run(&w.leaves[0], run_threads, NULL);
-        ck_assert_uint_ge(meter_count_forgotten(w.meter), FEW_THREADS);
+        ck_assert_uint_gt(meter_count_forgotten(w.meter), 0);
         check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
 }
 END_TEST

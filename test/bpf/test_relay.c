@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/base/macros.h"
+#include "runtime/channel/traffic_table.h"
 #include "runtime/supervisor/id_ranges.h"
 #include "runtime/supervisor/relay.h"
 #include "runtime/supervisor/sandbox.h"
@@ -25,6 +26,7 @@ static struct fixture f;
 static sd_event *loop;
 static struct reaper *reaper;
 static struct relay *relay;
+static struct traffic_table *traffic;
 static struct id_ranges ids;
 static struct sandbox_host host = { .ids = &ids };
 static struct sandbox *sandboxes;
@@ -75,6 +77,8 @@ static void setup(void)
 
         fixture_init(&f);
         config.wall = f.wall;
+        ck_assert_int_eq(traffic_table_new(BOXES, &traffic), 0);
+        config.traffic = traffic;
         (void)sigemptyset(&blocked);
         (void)sigaddset(&blocked, SIGCHLD);
         ck_assert_int_eq(sigprocmask(SIG_BLOCK, &blocked, NULL), 0);
@@ -107,6 +111,7 @@ static void teardown(void)
         relay_stop(relay);
         run_until(is_stopped, NULL);
         relay = relay_free(relay);
+        traffic = traffic_table_free(traffic);
         reaper = reaper_free(reaper);
         loop = sd_event_unref(loop);
         (void)close(sandboxes[0].netns.sockets[0]);
