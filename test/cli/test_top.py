@@ -264,6 +264,8 @@ class Screen(CliTest):
     def test_a_terminal_that_can_do_nothing_gets_text(self):
         terminal = self.open("-n", "1", TERM="")
         terminal.keys("C-c")
+        # Who leaves a screen throws away what was typed there.
+        terminal.wait(lambda screen: "^C" in screen and terminal.flag("pane_current_command") == "sh")
         terminal.type(f"TERM=dumb {HOTCELL} top -n 1")
         self.played.messages.put(measurement(0, *busy(0)))
         self.played.messages.put(measurement(2, *busy(2)))
