@@ -499,9 +499,13 @@ int meter_exit(const __u64 *arguments)
 {
         const struct task_struct *task = (const struct task_struct *)arguments[0];
         const struct meter_running *run = this_cpu();
-        struct meter_slot *slot = run ? slot_of(run) : NULL;
+        struct meter_slot *slot = run && run->task == place_of(task) ? slot_of(run) : NULL;
+        __u32 number;
+        __u64 leaf_id;
         __u64 pages;
 
+        if (!slot) /* its coming was not told */
+                slot = find_slot(task, &number, &leaf_id);
         if (!slot || task->signal->live.counter > 0)
                 return 0;
         pages = task->signal->maxrss;
