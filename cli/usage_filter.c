@@ -1,6 +1,5 @@
 #include "cli/usage_filter.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -48,20 +47,32 @@ static const char *parse_fraction(const char *text, int32_t *ret_nanos)
         return text[-1] == '.' ? NULL : text;
 }
 
+/* Two digits of a number up to @max; -1: they are not. */
+static int parse_two(const char *text, int max)
+{
+        int number;
+
+        if (text[0] < '0' || text[0] > '9' || text[1] < '0' || text[1] > '9')
+                return -1;
+        number = (text[0] - '0') * 10 + text[1] - '0';
+        return number <= max ? number : -1;
+}
+
 /* `Z`, `+01:00`: how far local time is ahead; nothing is UTC. */
 static bool parse_zone(const char *text, int64_t *ret_seconds)
 {
-        unsigned hours, minutes;
-        char sign, rest;
+        int hours, minutes;
 
         *ret_seconds = 0;
         if (*text == '\0' || strcmp(text, "Z") == 0)
                 return true;
-        if (strlen(text) != strlen("+00:00") ||
-            sscanf(text, "%c%2u:%2u%c", &sign, &hours, &minutes, &rest) != 3 ||
-            (sign != '+' && sign != '-') || hours > 23 || minutes > 59)
+        if (strlen(text) != strlen("+00:00") || (*text != '+' && *text != '-') || text[3] != ':')
                 return false;
-        *ret_seconds = (hours * INT64_C(3600) + minutes * INT64_C(60)) * (sign == '+' ? 1 : -1);
+        hours = parse_two(text + 1, 23);
+        minutes = parse_two(text + 4, 59);
+        if (hours < 0 || minutes < 0)
+                return false;
+        *ret_seconds = (hours * INT64_C(3600) + minutes * INT64_C(60)) * (*text == '+' ? 1 : -1);
         return true;
 }
 
