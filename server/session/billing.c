@@ -50,7 +50,7 @@ static void bill_over(struct bill *bill)
         struct sandbox *sandbox = bill->sandbox;
 
         free(bill);
-        sandbox->is_billing = false;
+        sandbox->bill = NULL;
         sandbox->n_pending--;
         sandbox_check(sandbox);
 }
@@ -179,7 +179,7 @@ static void bill_now(struct sandbox *sandbox)
         struct bill *bill;
         size_t n = 0;
 
-        if (sandbox->is_billing)
+        if (sandbox->bill)
                 return;
         LIST_FOREACH(execution, &sandbox->unbilled, unbilled_link)
         n++;
@@ -187,7 +187,7 @@ static void bill_now(struct sandbox *sandbox)
         if (!bill)
                 return; /* next time */
         bill->sandbox = sandbox;
-        sandbox->is_billing = true;
+        sandbox->bill = bill;
         sandbox->n_pending++;
         bill->n_pending++; /* stays until all were asked for */
         read_all(bill);

@@ -55,7 +55,7 @@ struct sandbox {
         sd_event_source *idle_timer;
         bool is_idle; /* as the idle timer knows it */
         sd_event_source *bill_timer;
-        bool is_billing;
+        struct bill *bill; /* under way; NULL: none is */
         struct sandbox_waiters create_waiters;
         struct sandbox_waiters end_waiters;
         unsigned n_pending; /* answers that will still come */
