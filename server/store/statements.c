@@ -143,7 +143,7 @@
 
 #define OWNER_HAS_NOTHING                                                                          \
         "n_events = 0 AND n_ended_executions = 0 AND n_ended_sandboxes = 0 AND n_outputs = 0 "     \
-        "AND n_egress_events = 0"
+        "AND n_egress_events = 0 AND n_usage_records = 0"
 
 static const char *const statement_sql[] = {
         [STATEMENT_BEGIN_READS] = "BEGIN",
@@ -362,7 +362,7 @@ static const char *const statement_sql[] = {
                            "AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id)",
                            "record_id"),
         [STATEMENT_USAGE_RECORD_TIME] = "SELECT record_time_usec FROM usage_records "
-                                        "WHERE record_id = :id",
+                                        "WHERE record_id >= :id ORDER BY record_id LIMIT 1",
         [STATEMENT_USAGE_NEWEST_ID] = "SELECT max(record_id) FROM usage_records",
         [STATEMENT_USAGE_DELETED_ID] = "SELECT deleted_id FROM usage_retention",
         [STATEMENT_ALLOW_USAGE_DELETE] =
@@ -370,6 +370,13 @@ static const char *const statement_sql[] = {
         [STATEMENT_DELETE_USAGE_RECORDS] =
                 "DELETE FROM usage_records "
                 "WHERE record_id <= (SELECT deleted_id FROM usage_retention)",
+        [STATEMENT_ALLOW_USAGE_DELETE_OF_OWNER] =
+                "UPDATE owner_totals SET deleted_usage_id = (SELECT max(record_id) FROM "
+                "(SELECT record_id FROM usage_records WHERE owner = :owner "
+                "ORDER BY record_id LIMIT :limit)) WHERE owner = :owner",
+        [STATEMENT_DELETE_OLDEST_USAGE_RECORDS] =
+                "DELETE FROM usage_records WHERE record_id IN (SELECT record_id "
+                "FROM usage_records WHERE owner = :owner ORDER BY record_id LIMIT :limit)",
         [STATEMENT_USAGE_DESTINATIONS_OF_SANDBOX] = USAGE_DESTINATIONS("sandbox_id = :sandbox_id"),
         [STATEMENT_USAGE_DESTINATIONS_OF_EXECUTION] =
                 USAGE_DESTINATIONS("execution_id = :execution_id "
@@ -448,7 +455,7 @@ static const char *const statement_sql[] = {
                 "ORDER BY sequence LIMIT 1",
         [STATEMENT_OWNER_TOTALS] = "SELECT owner, n_events, event_bytes, n_ended_executions, "
                                    "n_ended_sandboxes, n_outputs, output_bytes, n_egress_events, "
-                                   "egress_event_bytes FROM owner_totals",
+                                   "egress_event_bytes, n_usage_records FROM owner_totals",
         [STATEMENT_DELETE_OLDEST_OUTPUTS] =
                 "DELETE FROM execution_outputs WHERE execution_id IN (SELECT execution_id "
                 "FROM execution_outputs WHERE owner = :owner ORDER BY end_time_usec LIMIT :limit)",

@@ -83,7 +83,7 @@ struct store_retention {
         int64_t outputs_kept_usec; /* of ended executions */
         int64_t outputs_max_bytes; /* of all together */
         int64_t ledger_kept_usec;  /* rows of the ledger, whatever becomes of what they tell of */
-        int64_t ledger_rows_max;   /* of all together; the oldest go */
+        int64_t ledger_rows_max;   /* of all together; of who has most the oldest go */
 };
 
 enum {

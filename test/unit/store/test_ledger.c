@@ -627,25 +627,29 @@ START_TEST(rows_of_a_time_are_found_whenever_they_came)
 }
 END_TEST
 
-/* An ended sandbox of one row for each second. */
-static void fill_ledger(int n)
+/* An ended sandbox of one row for each second from @first to @last. */
+static void fill_ledger_of(const char *owner, int first, int last)
 {
         char sql[1024];
 
         fixture_close(&fixture);
-        (void)snprintf(
-                sql, sizeof(sql),
-                "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
-                "INSERT INTO usage_records SELECT NULL, i * 1000000, 'sbx-' || i, 1, 3, "
-                "NULL, NULL, 'uid:1000', 1, i * 1000000, 0, 7, 0, 1, 0,0,0,5,0,0,0,0,0,0,0,0,"
-                "0,0,0,0,0,0,0 FROM n",
-                n);
+        (void)snprintf(sql, sizeof(sql),
+                       "WITH n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+                       "INSERT INTO usage_records SELECT NULL, i * 1000000, 'sbx-' || i, 1, 3, "
+                       "NULL, NULL, '%s', 1, i * 1000000, 0, 7, 0, 1, 0,0,0,5,0,0,0,0,0,0,0,0,"
+                       "0,0,0,0,0,0,0 FROM n",
+                       first, last, owner);
         run_sql(path(), sql);
         run_sql(path(), "INSERT INTO usage_sandboxes (sandbox_id, owner, billed_time_usec, "
                         "end_time_usec, n_records, cpu_usec, memory_peak_bytes) "
                         "SELECT sandbox_id, owner, 1, 1, 1, cpu_usec, memory_peak_bytes "
-                        "FROM usage_records");
+                        "FROM usage_records WHERE true ON CONFLICT DO NOTHING");
         fixture_open(&fixture);
+}
+
+static void fill_ledger(int n)
+{
+        fill_ledger_of("uid:1000", 1, n);
 }
 
 START_TEST(sums_come_in_steps)
@@ -712,6 +716,31 @@ START_TEST(the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes)
 }
 END_TEST
 
+/* Whatever others add, the records of who has few stay: also older ones. */
+START_TEST(rows_go_of_who_has_most)
+{
+        const struct usage_query small = { .owner = "uid:2000" }, large = { .owner = "uid:1000" };
+
+        fill_ledger_of("uid:2000", 1, 3);
+        fill_ledger_of("uid:1000", 4, 1003);
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 500 }, 2000 * 1000000LL);
+        ck_assert_int_eq(sum(&small).n, 3);
+        ck_assert_int_eq(sum(&large).n, 497);
+        ck_assert_uint_eq(list(&(struct usage_query){ .owner = "uid:1000", .limit = 1 }).n, 1);
+        ck_assert_str_eq(rows[0].sandbox_id, "sbx-507"); /* its oldest */
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 4 }, 2000 * 1000000LL);
+        ck_assert_int_eq(sum(&small).n, 2);
+        ck_assert_int_eq(sum(&large).n, 2);
+        /* Rows of a time are found although others between them are gone, and go by age. */
+        ck_assert_int_eq(sum(&(struct usage_query){ .start_time_usec = 3 * 1000000LL }).n, 3);
+        ck_assert_int_eq(sum(&(struct usage_query){ .start_time_usec = 1003 * 1000000LL }).n, 1);
+        (void)prune(&(struct store_retention){ .ledger_kept_usec = 1 }, INT64_MAX);
+        ck_assert_int_eq(sum(&(struct usage_query){ 0 }).n, 0);
+        fixture_close(&fixture);
+        ck_assert_int_eq(ask_sql(path(), "SELECT sum(n_usage_records) FROM owner_totals"), 0);
+}
+END_TEST
+
 /* What accounts and what rows say of it. */
 static void check_sums(struct usage_query query, int64_t n)
 {
@@ -754,7 +783,7 @@ START_TEST(sums_are_those_of_rows_that_are_kept)
         (void)sum(&all);
         ck_assert_int_eq(n_sum_steps, 1);
 
-        /* The oldest go, of the first sandbox, until each has one. */
+        /* The oldest go, of the first owner until both have the same. */
         for (int64_t n_kept = 602; n_kept > 0; n_kept -= n_kept == 602 ? 100 : 500) {
                 (void)prune(&(struct store_retention){ .ledger_rows_max = n_kept }, 10000);
                 check_sums(all, n_kept);
@@ -943,6 +972,7 @@ int main(void)
                 sums_come_in_steps,
                 sums_are_those_of_rows_that_are_kept,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
+                rows_go_of_who_has_most,
                 what_a_sandbox_used_is_known_as_long_as_that_is_kept,
                 a_row_cannot_be_changed_or_removed,
                 destinations_are_told_with_what_was_sent_there,
