@@ -170,11 +170,11 @@ static void sum_on(struct get_usage *get)
                 finish(get);
 }
 
-/* The cursor's time is a row's number, which alone says where to go on. */
+/* When the last row came alone says where to go on: its number would tell how much others do. */
 static void set_token(struct get_usage *get, const struct usage_list *list)
 {
         Hotcell__V1__GetUsageRequest filter = filter_of((const void *)get->call->request);
-        struct store_cursor cursor = { .create_time_usec = list->last_id, .id = "ledger" };
+        struct store_cursor cursor = { .create_time_usec = list->last_time_usec, .id = "ledger" };
 
         if (list->more)
                 get->response.next_page_token =
@@ -272,7 +272,7 @@ static void check(struct get_usage *get, const Hotcell__V1__GetUsageRequest *req
         if (!page_token_check(&call->arena, &filter.base, request->page_token, &cursor))
                 api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
                                "is not from an answer to the same filter; start without one");
-        get->query.after_id = cursor.create_time_usec;
+        get->query.after_time_usec = cursor.create_time_usec;
 }
 
 /* Whose records: one's own, or for operators anybody's. False: the call was answered. */

@@ -25,3 +25,6 @@ int ledger_prune(struct database *database, const struct store_retention *retent
 
 /* The first row that came at @time_usec or later, or the one after the last. */
 int ledger_find_time(struct database *database, int64_t time_usec, int64_t *ret_record_id);
+
+/* When row @record_id came, which is there. No two came at one time. */
+int ledger_read_time(struct database *database, int64_t record_id, int64_t *ret_time_usec);

@@ -1,6 +1,6 @@
 /*
  * Rows go oldest first, as they came, and of an owner above the bound (owner_bounds.h) likewise.
- * Since their times never go back, those of a time are found by halving.
+ * Since their times only go on, those of a time are found by halving.
  */
 #include "runtime/base/macros.h"
 #include "server/store/ledger.h"
@@ -26,7 +26,7 @@ static int read_extent(struct database *database, struct extent *ret_extent)
 }
 
 /* Of the row of that id or the next one: there is one. */
-static int read_time(struct database *database, int64_t record_id, int64_t *ret_time_usec)
+int ledger_read_time(struct database *database, int64_t record_id, int64_t *ret_time_usec)
 {
         sqlite3_stmt *read = database->statements[STATEMENT_USAGE_RECORD_TIME];
 
@@ -46,7 +46,7 @@ int ledger_find_time(struct database *database, int64_t time_usec, int64_t *ret_
         while (r == 0 && low < high) {
                 int64_t middle = low + (high - low) / 2, time = 0;
 
-                r = read_time(database, middle, &time);
+                r = ledger_read_time(database, middle, &time);
                 if (time >= time_usec)
                         high = middle;
                 else

@@ -336,12 +336,12 @@ static const char *const statement_sql[] = {
                 "end_cause, end_message, " USAGE_COLUMNS ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
                 "?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, "
                 "?27) WHERE sandbox_id = ?1 AND owner = ?2",
-        /* The time never goes back, whatever the clock does. */
+        /* The time always goes on, whatever the clock does. */
         [STATEMENT_INSERT_USAGE_RECORD] =
                 "INSERT INTO usage_records (" USAGE_RECORD_COLUMNS ", record_time_usec) VALUES ("
                 "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
                 "?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, "
-                "max(:time, ?8, coalesce((SELECT record_time_usec FROM usage_records "
+                "max(:time, ?8, coalesce((SELECT record_time_usec + 1 FROM usage_records "
                 "WHERE record_id = (SELECT max(record_id) FROM usage_records)), 0)))",
         [STATEMENT_INSERT_USAGE_LABELS] =
                 "INSERT INTO usage_labels (sandbox_id, name, value) "

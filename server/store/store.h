@@ -295,9 +295,10 @@ struct usage_query {
         const struct pairs *labels; /* all must match; may be NULL */
         int64_t start_time_usec;    /* those that end then or later */
         int64_t end_time_usec;      /* those that end before; zero: all */
-        int64_t after_id;           /* rows after this one, in the order in which they came */
-        const char *after_sandbox;  /* of sums, which go by sandboxes where they can; NULL: all */
-        size_t limit;               /* at most 1,000 */
+        int64_t after_time_usec;    /* of lists: those that came after that */
+        int64_t after_id;          /* of sums: those after this one, in the order of their coming */
+        const char *after_sandbox; /* likewise, where they go by sandboxes; NULL: all */
+        size_t limit;              /* at most 1,000 */
 };
 
 /* Oldest first. There may be more after a page that is not full, or empty: a step does not look at
@@ -306,7 +307,7 @@ struct usage_list {
         const struct usage_record *records;
         size_t n;
         bool more;
-        int64_t last_id; /* go on after this one */
+        int64_t last_time_usec; /* if there are more: go on after that */
 };
 
 typedef void (*store_on_usage)(void *userdata, int result, const struct usage_list *list);

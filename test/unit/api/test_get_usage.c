@@ -186,7 +186,7 @@ static void set_up(void)
                 .cause = CAUSE_LIMIT,
                 .is_incomplete = true,
         };
-        database.list = (struct usage_list){ .n = 1, .last_id = 42 };
+        database.list = (struct usage_list){ .n = 1, .last_time_usec = 42 };
         database.n_steps = 1;
 }
 
@@ -464,7 +464,7 @@ START_TEST(a_token_goes_on_with_the_same_filter_only)
         request.page_token = token;
         request.page_size = 5000;
         ask(&request);
-        ck_assert_int_eq(database.query.after_id, 42);
+        ck_assert_int_eq(database.query.after_time_usec, 42);
         ck_assert_uint_eq(database.query.limit, 1000);
         ck_assert_uint_eq(database.n_sums, 1); /* those of the first page */
         ck_assert_ptr_null(client.answer->sums);

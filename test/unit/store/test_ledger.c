@@ -162,7 +162,7 @@ struct listing {
         int n_calls;
         size_t n;
         bool more;
-        int64_t last_id;
+        int64_t last_time_usec;
 };
 
 static void on_list(void *userdata, int result, const struct usage_list *list)
@@ -173,7 +173,7 @@ static void on_list(void *userdata, int result, const struct usage_list *list)
         listing->n_calls++;
         listing->n = list->n;
         listing->more = list->more;
-        listing->last_id = list->last_id;
+        listing->last_time_usec = list->last_time_usec;
         if (list->n > 0)
                 memcpy(rows, list->records, list->n * sizeof(*rows));
 }
@@ -330,7 +330,7 @@ START_TEST(a_clock_that_is_set_back_takes_no_time_away)
         fixture_close(&fixture);
         ck_assert_int_eq(ask_sql(path(), "SELECT count(*) FROM usage_records AS a JOIN "
                                          "usage_records AS b ON a.record_id < b.record_id "
-                                         "AND a.record_time_usec > b.record_time_usec"),
+                                         "AND a.record_time_usec >= b.record_time_usec"),
                          0);
 }
 END_TEST
@@ -587,15 +587,16 @@ START_TEST(pages_go_on_after_the_last_row)
                 ck_assert_int_eq(bill(1, 5000 + i, &total), 0);
         }
         for (int of_sandbox = 0; of_sandbox < 2; of_sandbox++) {
-                query.after_id = 0;
+                query.after_time_usec = 0;
                 query.sandbox_id = of_sandbox ? sandbox_id(1) : NULL;
                 for (int i = 0; i < 3; i++) {
                         page = list(&query);
                         ck_assert_uint_eq(page.n, i < 2 ? 3 : 1);
                         ck_assert_int_eq(rows[0].sequence, i * 3 + 1);
                         ck_assert_int_eq(page.more, i < 2);
-                        query.after_id = page.last_id;
+                        query.after_time_usec = page.last_time_usec;
                 }
+                query.after_time_usec = INT64_MAX;
                 ck_assert_uint_eq(list(&query).n, 0);
         }
 }
@@ -675,7 +676,7 @@ START_TEST(sums_come_in_steps)
         query = (struct usage_query){ .end_time_usec = 1, .limit = 10 };
         ck_assert_uint_eq(list(&query).n, 0);
         ck_assert(list(&query).more);
-        ck_assert_int_eq(list(&query).last_id, 4096);
+        ck_assert_int_eq(list(&query).last_time_usec, 4096LL * 1000000);
 }
 END_TEST
 
@@ -717,6 +718,22 @@ START_TEST(the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes)
 END_TEST
 
 /* Whatever others add, the records of who has few stay: also older ones. */
+START_TEST(pages_go_on_where_rows_went)
+{
+        struct usage_query query = { .limit = 3 };
+
+        fill_ledger(20);
+        query.after_time_usec = list(&query).last_time_usec;
+        ck_assert_str_eq(rows[2].sandbox_id, "sbx-3");
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 18 }, 100 * 1000000LL);
+        ck_assert_uint_eq(list(&query).n, 3);
+        ck_assert_str_eq(rows[0].sandbox_id, "sbx-4");
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 10 }, 100 * 1000000LL);
+        ck_assert_uint_eq(list(&query).n, 3);
+        ck_assert_str_eq(rows[0].sandbox_id, "sbx-11");
+}
+END_TEST
+
 START_TEST(rows_go_of_who_has_most)
 {
         const struct usage_query small = { .owner = "uid:2000" }, large = { .owner = "uid:1000" };
@@ -972,6 +989,7 @@ int main(void)
                 sums_come_in_steps,
                 sums_are_those_of_rows_that_are_kept,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
+                pages_go_on_where_rows_went,
                 rows_go_of_who_has_most,
                 what_a_sandbox_used_is_known_as_long_as_that_is_kept,
                 a_row_cannot_be_changed_or_removed,
