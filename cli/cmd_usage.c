@@ -124,6 +124,23 @@ static void print_memory(const Hotcell__V1__Usage *sums)
                 print_pair("Out of memory", format_text("%" PRId64 " killed", sums->oom_kills));
 }
 
+/* What the sums are less than what was used by. */
+static void print_gaps(const Hotcell__V1__GetUsageResponse *answer)
+{
+        const char *title = "Not measured";
+
+        for (size_t i = 0; i < answer->n_gaps; i++) {
+                const Hotcell__V1__UsageGap *gap = answer->gaps[i];
+
+                print_pair(title, format_text("%s in %" PRId64 " of %" PRId64 " records",
+                                              gap->field, gap->records, answer->records_total));
+                title = "";
+        }
+        if (answer->records_incomplete > 0)
+                print_pair("Incomplete", format_text("%" PRId64 " records: more may have been used",
+                                                     answer->records_incomplete));
+}
+
 static void print_sums(const Hotcell__V1__GetUsageResponse *answer)
 {
         const Hotcell__V1__Usage *sums = answer->sums;
@@ -140,8 +157,7 @@ static void print_sums(const Hotcell__V1__GetUsageResponse *answer)
                                        show_bytes(sums->received_bytes)));
         print_pair("Output", format_text("%s", show_bytes(sums->stdout_bytes + sums->stderr_bytes +
                                                           sums->rich_bytes)));
-        if (sums->n_missing > 0)
-                print_pair("Not measured", usage_missing_text(sums));
+        print_gaps(answer);
 }
 
 static void print_records(const struct usage_sum *sum)

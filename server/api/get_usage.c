@@ -21,6 +21,7 @@ struct get_usage {
         struct usage_query query;
         struct pairs labels;
         struct usage sums;
+        struct usage_gaps gaps;
         char after_sandbox[ID_BUFFER];
         bool has_sandboxes; /* not only executions are in the sums */
         Hotcell__V1__GetUsageResponse response;
@@ -132,6 +133,21 @@ static void read_destinations(struct get_usage *get)
                 finish(get);
 }
 
+static void set_sums(struct get_usage *get)
+{
+        Hotcell__V1__GetUsageResponse *response = &get->response;
+        struct arena *arena = &get->call->arena;
+
+        /* Nothing that was summed up tells of throttling. */
+        if (!get->has_sandboxes && response->records_total > 0) {
+                get->sums.missing |= BIT(USAGE_PART_THROTTLED);
+                get->gaps.n_without[USAGE_PART_THROTTLED] = response->records_total;
+        }
+        response->sums = convert_usage(arena, &get->sums);
+        response->gaps = convert_gaps(arena, &get->gaps, response->sums, &response->n_gaps);
+        response->records_incomplete = get->gaps.n_incomplete;
+}
+
 static void on_sums(void *userdata, int result, const struct usage_sums *sums)
 {
         struct get_usage *get = userdata;
@@ -142,6 +158,7 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
                 return;
         }
         usage_add(&get->sums, &sums->usage);
+        usage_gaps_add(&get->gaps, &sums->gaps);
         get->response.records_total += sums->n;
         get->has_sandboxes |= sums->has_sandboxes;
         get->query.after_id = sums->last_id;
@@ -152,10 +169,7 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
                 return;
         }
         usage_turn_end(&get->turn, sums->cost_usec);
-        /* Nothing that was summed up tells of throttling. */
-        if (!get->has_sandboxes && get->response.records_total > 0)
-                get->sums.missing |= BIT(USAGE_PART_THROTTLED);
-        get->response.sums = convert_usage(&call->arena, &get->sums);
+        set_sums(get);
         if (api_call_is_open(call))
                 read_destinations(get);
         else

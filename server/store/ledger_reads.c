@@ -83,6 +83,7 @@ static void add_sum(struct read_job *read, const struct usage_record *record)
         struct usage share = read->execution_id.is_set ? record->usage : ledger_share(record);
 
         usage_add(&read->sums.usage, &share);
+        usage_gaps_count(&read->sums.gaps, share.missing, record->is_incomplete);
         read->sums.n++;
         read->sums.has_sandboxes |= record->type != USAGE_RECORD_EXECUTION;
 }
@@ -190,6 +191,7 @@ static sqlite3_stmt *bind_accounts(struct database *database, const struct read_
 static void add_account(struct usage_sums *sums, const struct usage_account *account)
 {
         usage_add(&sums->usage, &account->usage);
+        usage_gaps_add(&sums->gaps, &account->gaps);
         sums->n += account->n_records;
         /* Of rows only a sandbox's has any of these. */
         sums->has_sandboxes |= account->end_time_usec > 0 || account->usage.wall_usec > 0 ||

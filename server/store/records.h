@@ -328,6 +328,8 @@ struct usage_account {
         enum cause end_cause;
         char end_message[MESSAGE_BUFFER];
         struct usage usage;
+        struct usage_gaps
+                gaps; /* of its rows; of throttling only of those that are not executions */
 };
 
 /* What was sent to one destination. Owns nothing. */

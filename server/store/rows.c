@@ -210,6 +210,8 @@ static const struct field usage_record_fields[] = {
 
 #define ACCOUNT(kind, member)       FIELD(kind, usage_account, #member, member)
 #define ACCOUNT_USAGE(member, kind) FIELD(INT64, usage_account, #member, usage.member),
+#define ACCOUNT_GAP(column, part)                                                                  \
+        FIELD(INT64, usage_account, column, gaps.n_without[USAGE_PART_##part])
 
 static const struct field usage_account_fields[] = {
         ACCOUNT(TEXT, sandbox_id),
@@ -220,6 +222,14 @@ static const struct field usage_account_fields[] = {
         ACCOUNT(INT32, end_cause),
         ACCOUNT(TEXT, end_message),
         USAGE_FIELDS(ACCOUNT_USAGE) FIELD(INT32, usage_account, "missing", usage.missing),
+        ACCOUNT_GAP("n_without_memory", MEMORY),
+        ACCOUNT_GAP("n_without_memory_peak", MEMORY_PEAK),
+        ACCOUNT_GAP("n_without_scheduled", SCHEDULED),
+        ACCOUNT_GAP("n_without_rss_peak", RSS_PEAK),
+        ACCOUNT_GAP("n_without_traffic", TRAFFIC),
+        ACCOUNT_GAP("n_without_throttled", THROTTLED),
+        ACCOUNT_GAP("n_without_wait", WAIT),
+        FIELD(INT64, usage_account, "n_incomplete", gaps.n_incomplete),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");

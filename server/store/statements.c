@@ -89,9 +89,13 @@
         "AND end_time_usec < :end AND " HAS_WANTED_LABELS " FROM usage_records AS item "           \
         "WHERE " scope " AND record_id > :after ORDER BY " order " LIMIT :limit"
 
+#define USAGE_GAP_COLUMNS                                                                          \
+        "n_without_memory, n_without_memory_peak, n_without_scheduled, n_without_rss_peak, "       \
+        "n_without_traffic, n_without_throttled, n_without_wait, n_incomplete"
+
 #define USAGE_ACCOUNT_COLUMNS                                                                      \
         "sandbox_id, owner, n_records, billed_time_usec, end_time_usec, end_cause, "               \
-        "end_message, " USAGE_COLUMNS
+        "end_message, " USAGE_COLUMNS ", " USAGE_GAP_COLUMNS
 
 /* Accounts of the scope that come next, and of each whether it is asked for, and whether all rows
  * that it adds up are still there: the oldest goes first. */
@@ -333,9 +337,10 @@ static const char *const statement_sql[] = {
                                "AND (:owner IS NULL OR owner = :owner)"),
         [STATEMENT_UPDATE_USAGE_ACCOUNT] =
                 "UPDATE usage_sandboxes SET (n_records, billed_time_usec, end_time_usec, "
-                "end_cause, end_message, " USAGE_COLUMNS ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+                "end_cause, end_message, " USAGE_COLUMNS ", " USAGE_GAP_COLUMNS
+                ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
                 "?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, "
-                "?27) WHERE sandbox_id = ?1 AND owner = ?2",
+                "?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35) WHERE sandbox_id = ?1 AND owner = ?2",
         /* The time always goes on, whatever the clock does. */
         [STATEMENT_INSERT_USAGE_RECORD] =
                 "INSERT INTO usage_records (" USAGE_RECORD_COLUMNS ", record_time_usec) VALUES ("

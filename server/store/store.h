@@ -321,6 +321,7 @@ void store_list_usage(struct store *store, const struct usage_query *query, stor
  * that one's. */
 struct usage_sums {
         struct usage usage;
+        struct usage_gaps gaps;
         int64_t n;
         bool has_sandboxes; /* they are not of executions only */
         uint64_t cost_usec; /* how long the step held up others */

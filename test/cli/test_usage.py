@@ -62,6 +62,9 @@ class Ledger:
             answer.records_total = len(self.records)
             answer.sums.CopyFrom(used(5000000))
             answer.sums.missing.extend(["rss_peak_bytes", "run_queue_wait"])
+            for field, records in (("rss_peak_bytes", 3), ("run_queue_wait", len(self.records))):
+                answer.gaps.add(field=field, records=records)
+            answer.records_incomplete = 2
             if request.destinations:
                 answer.destinations.add(name="example.org", address="192.0.2.1", port=443, connections=3, sent_bytes=1024, received_bytes=2048)
         return answer
@@ -74,7 +77,9 @@ class Show(CliTest):
         lines = ran.stdout.decode().splitlines()
         self.assertEqual(lines[0].split(), ["Records", "20"])
         self.assertIn("CPU              5.000 s (user 5.000 s, system 5.000 s)", lines)
-        self.assertIn("Not measured     rss_peak_bytes run_queue_wait", lines)
+        self.assertIn("Not measured     rss_peak_bytes in 3 of 20 records", lines)
+        self.assertIn("                 run_queue_wait in 20 of 20 records", lines)
+        self.assertIn("Incomplete       2 records: more may have been used", lines)
         self.assertEqual(lines[-4].split(), ["UNTIL", "SANDBOX", "WHAT", "CPU", "TIME", "PEAK", "SENT", "RECEIVED", "END"])
         self.assertEqual([line.split()[2] for line in lines[-3:]], ["SANDBOX", EXECUTION_ID, "SANDBOX"])
         self.assertEqual(lines[-2].split()[0], "2023-11-14T22:13:39.000Z")

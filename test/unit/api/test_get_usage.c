@@ -37,6 +37,7 @@ static struct {
         unsigned n_steps;   /* of a sum */
         uint64_t cost_usec; /* of each */
         bool is_busy;       /* sums are said later */
+        bool is_partial;    /* each step misses all of memory, or the peak of it, once */
         struct asked_sum {
                 char owner[OWNER_BUFFER];
                 store_on_usage_sums on_done;
@@ -125,12 +126,16 @@ void __wrap_store_sum_usage(struct store *store, const struct usage_query *query
                 .usage = { .cpu_usec = 1000000, .memory_peak_bytes = 10 - (int64_t)step },
                 .n = 3,
                 .has_sandboxes = step == 1,
+                .gaps = { .n_incomplete = 1 },
                 .last_id = (int64_t)(step + 1) * 4096,
                 .more = step + 1 < database.n_steps,
         };
         struct api_call *leaves = take(database.leaves);
 
         (void)store;
+        if (database.is_partial)
+                usage_gaps_count(&sums.gaps, sums.usage.missing = BIT(USAGE_PART_MEMORY + step % 2),
+                                 false);
         if (database.is_busy) {
                 ck_assert_uint_lt(step, ARRAY_SIZE(database.asked));
                 database.asked[step].on_done = on_done;
@@ -280,6 +285,26 @@ START_TEST(sums_are_taken_step_by_step)
 }
 END_TEST
 
+START_TEST(sums_tell_what_is_missing_in_how_many_records)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        database.n_steps = 5;
+        database.is_partial = true;
+        ask(&request);
+        ck_assert_int_eq(client.answer->records_incomplete, 5);
+        ck_assert_uint_eq(client.answer->n_gaps, client.answer->sums->n_missing);
+        ck_assert_uint_eq(client.answer->n_gaps, 4);
+        for (size_t i = 0; i < client.answer->n_gaps; i++) {
+                const Hotcell__V1__UsageGap *gap = client.answer->gaps[i];
+                bool is_peak = strcmp(gap->field, "memory_peak_bytes") == 0;
+
+                ck_assert_str_eq(gap->field, client.answer->sums->missing[i]);
+                ck_assert_int_eq(gap->records, is_peak ? 5 : 3);
+        }
+}
+END_TEST
+
 START_TEST(throttling_is_missing_where_no_record_tells_of_it)
 {
         Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
@@ -290,6 +315,7 @@ START_TEST(throttling_is_missing_where_no_record_tells_of_it)
         ck_assert_uint_eq(client.answer->sums->n_missing, 2);
         ck_assert_str_eq(client.answer->sums->missing[0], "throttled_periods");
         ck_assert_str_eq(client.answer->sums->missing[1], "throttled_time");
+        ck_assert_int_eq(client.answer->gaps[1]->records, client.answer->records_total);
 }
 END_TEST
 
@@ -571,6 +597,7 @@ int main(void)
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         tcase_add_test(tcase, a_page_has_all_of_each_record);
         tcase_add_test(tcase, sums_are_taken_step_by_step);
+        tcase_add_test(tcase, sums_tell_what_is_missing_in_how_many_records);
         tcase_add_test(tcase, throttling_is_missing_where_no_record_tells_of_it);
         tcase_add_test(tcase, nothing_is_summed_for_who_left);
         tcase_add_test(tcase, a_sum_rests_after_each_step);

@@ -423,7 +423,7 @@ static void insert_old_usage(int first, int n, const char *owner, int64_t time_u
                 sql, sizeof(sql),
                 "WITH n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
                 "INSERT INTO usage_records SELECT NULL, %lld, 'sbx-' || i, 1, 3, NULL, NULL, '%s', "
-                "1, 1, 0, 7, 0, 1, 0,0,0,5,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0 FROM n",
+                "1, 1, 0, 7, 1, 1, 0,0,0,5,0,0,0,0,0,0,0,0,0,0,0,0,0,0,190 FROM n",
                 first, first + n - 1, (long long)time_usec, owner);
         run_sql(database(), sql);
 }
@@ -438,6 +438,8 @@ START_TEST(old_rows_of_the_ledger_are_counted_and_come_at_times_of_their_own)
         insert_old_usage(1, 3, "uid:1", 1000);
         insert_old_usage(4, 2, "uid:2", 1001);
         insert_old_usage(6, 1, "uid:1", 5000);
+        run_sql(database(), "INSERT INTO usage_sandboxes (sandbox_id, owner, billed_time_usec) "
+                            "SELECT sandbox_id, owner, 1 FROM usage_records");
         ck_assert_int_eq(migrate_up_to(connection, n_migrations), 0);
         ck_assert_int_eq(sqlite3_close(connection), SQLITE_OK);
         ck_assert_int_eq(ask_sql(database(), "SELECT n_usage_records FROM owner_totals "
@@ -448,6 +450,15 @@ START_TEST(old_rows_of_the_ledger_are_counted_and_come_at_times_of_their_own)
                          5);
         ck_assert_int_eq(ask_sql(database(), "SELECT max(record_time_usec) FROM usage_records"),
                          5000);
+        /* 190: all but throttling; the peak and the waiting are parts of others. */
+        ck_assert_int_eq(ask_sql(database(),
+                                 "SELECT sum(n_without_memory = 1 "
+                                 "AND n_without_memory_peak = 0 "
+                                 "AND n_without_scheduled = 1 AND n_without_rss_peak = 1 "
+                                 "AND n_without_traffic = 1 AND n_without_throttled = 0 "
+                                 "AND n_without_wait = 0 AND n_incomplete = 1) "
+                                 "FROM usage_sandboxes"),
+                         6);
 }
 END_TEST
 

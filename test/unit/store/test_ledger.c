@@ -223,6 +223,7 @@ static struct usage_sums sum(const struct usage_query *query)
                 store_sum_usage(fixture.store, &next, on_sums, &summing);
                 wait_for(&fixture, &summing.n_calls, 1);
                 usage_add(&all.usage, &summing.sums.usage);
+                usage_gaps_add(&all.gaps, &summing.sums.gaps);
                 all.n += summing.sums.n;
                 all.has_sandboxes |= summing.sums.has_sandboxes;
                 all.cost_usec += summing.sums.cost_usec;
@@ -769,7 +770,33 @@ static void check_sums(struct usage_query query, int64_t n)
         ck_assert_int_eq(of_rows.n, n);
         ck_assert_int_eq(of_accounts.has_sandboxes, of_rows.has_sandboxes);
         check_usage(&of_accounts.usage, &of_rows.usage);
+        ck_assert_mem_eq(&of_accounts.gaps, &of_rows.gaps, sizeof(of_rows.gaps));
 }
+
+START_TEST(sums_tell_how_many_records_lack_what)
+{
+        const struct usage_query all = { 0 }, one = { .execution_id = "exe-000001" };
+        const uint32_t missing[] = { BIT(USAGE_PART_MEMORY) | BIT(USAGE_PART_MEMORY_PEAK),
+                                     BIT(USAGE_PART_MEMORY_PEAK), BIT(USAGE_PART_TRAFFIC), 0 };
+        struct usage total = { .cpu_usec = 100, .missing = BIT(USAGE_PART_THROTTLED) };
+        struct usage_gaps gaps;
+
+        for (int i = 0; i < (int)ARRAY_SIZE(missing); i++)
+                (void)run(i + 1, 1, 5000 + i,
+                          &(struct usage){ .cpu_usec = 1, .missing = missing[i] });
+        ck_assert_int_eq(bill(1, 6000, &total), 0);
+        total.missing = BIT(USAGE_PART_TRAFFIC);
+        ck_assert_int_eq(end_sandbox(1, 9000, &total, true), 0);
+        check_sums(all, 6);
+        gaps = sum(&all).gaps;
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_MEMORY], 1);
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_MEMORY_PEAK], 1); /* that alone */
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_TRAFFIC], 2);
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_THROTTLED], 1); /* of sandboxes only */
+        ck_assert_int_eq(gaps.n_incomplete, 1);
+        ck_assert_int_eq(sum(&one).gaps.n_without[USAGE_PART_THROTTLED], 1);
+}
+END_TEST
 
 START_TEST(sums_are_those_of_rows_that_are_kept)
 {
@@ -988,6 +1015,7 @@ int main(void)
                 rows_of_a_time_are_found_whenever_they_came,
                 sums_come_in_steps,
                 sums_are_those_of_rows_that_are_kept,
+                sums_tell_how_many_records_lack_what,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
                 pages_go_on_where_rows_went,
                 rows_go_of_who_has_most,
