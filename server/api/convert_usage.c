@@ -66,10 +66,25 @@ Hotcell__V1__UsageGap **convert_gaps(struct arena *arena, const struct usage_gap
         return list;
 }
 
+/* Time and memory are not read at one moment, and sums may have more of one than of the other: the
+ * mean is the peak at most. */
+static int64_t mean_bytes(const struct usage *usage)
+{
+        uint32_t unknown_peak = BIT(USAGE_PART_MEMORY) | BIT(USAGE_PART_MEMORY_PEAK);
+        int64_t milliseconds = usage->wall_usec / 1000;
+        double mean;
+
+        if (milliseconds <= 0)
+                return 0;
+        mean = (double)usage->memory_byte_seconds * 1000.0 / (double)milliseconds;
+        if (!(usage->missing & unknown_peak) && mean > (double)usage->memory_peak_bytes)
+                return usage->memory_peak_bytes;
+        return (int64_t)mean;
+}
+
 Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct usage *usage)
 {
         Hotcell__V1__Usage *message = arena_new(arena, Hotcell__V1__Usage);
-        int64_t seconds_1000 = usage->wall_usec / 1000;
 
         if (!message)
                 return NULL;
@@ -88,9 +103,7 @@ Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct usage *usage
         message->earlier_work_time = convert_duration(arena, usage->earlier_usec);
         message->rss_peak_bytes = usage->rss_peak_bytes;
         message->memory_byte_seconds = usage->memory_byte_seconds;
-        if (seconds_1000 > 0)
-                message->memory_mean_bytes = (int64_t)((double)usage->memory_byte_seconds * 1000.0 /
-                                                       (double)seconds_1000);
+        message->memory_mean_bytes = mean_bytes(usage);
         message->sent_bytes = usage->sent_bytes;
         message->received_bytes = usage->received_bytes;
         message->oom_kills = usage->oom_kills;

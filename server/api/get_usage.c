@@ -221,6 +221,41 @@ static void list_page(struct get_usage *get)
         store_list_usage(get->call->api->store, &get->query, on_list, get);
 }
 
+/* True: it was answered. */
+static bool fail_unknown(struct get_usage *get, const struct usage_scope *scope)
+{
+        struct session_result missing = { 0 };
+        const char *id = get->query.sandbox_id, *what = "sandbox";
+
+        if (!scope->is_sandbox_known) {
+                missing.outcome = SESSION_E_SANDBOX_NOT_FOUND;
+        } else if (!scope->is_execution_known) {
+                missing.outcome = SESSION_E_EXECUTION_NOT_FOUND;
+                id = get->query.execution_id;
+                what = "execution";
+        }
+        (void)snprintf(missing.message, sizeof(missing.message), "There is no %s %s.", what, id);
+        return api_call_fail_result(get->call, &missing, id);
+}
+
+static void on_scope(void *userdata, int result, const struct usage_scope *scope)
+{
+        struct get_usage *get = userdata;
+
+        if (result) {
+                fail(get, result);
+                return;
+        }
+        if (fail_unknown(get, scope)) {
+                finish(get);
+                return;
+        }
+        if (scope->complete_until_usec)
+                get->response.complete_until =
+                        convert_time(&get->call->arena, scope->complete_until_usec);
+        list_page(get);
+}
+
 static void on_turn(struct usage_turn *turn)
 {
         struct get_usage *get = CONTAINER_OF(turn, struct get_usage, turn);
@@ -231,7 +266,7 @@ static void on_turn(struct usage_turn *turn)
         if (get->is_listed || !api_call_is_open(call))
                 sum_on(get);
         else
-                list_page(get);
+                store_find_usage_scope(call->api->store, &get->query, on_scope, get);
 }
 
 static void ask_for_turn(struct get_usage *get)
@@ -249,10 +284,20 @@ static void ask_for_turn(struct get_usage *get)
         api_call_release(call);
 }
 
+static bool is_owner(const char *text)
+{
+        uint64_t uid;
+
+        if (strncmp(text, "uid:", strlen("uid:")) == 0)
+                return text_to_uint64(text + strlen("uid:"), UINT32_MAX, &uid);
+        return strncmp(text, "key-", strlen("key-")) == 0 && dns_label_is_valid(text);
+}
+
 static void check_ids(struct api_call *call, const Hotcell__V1__GetUsageRequest *request)
 {
-        if (strlen(request->owner) >= OWNER_BUFFER)
-                api_call_blame(call, REASON_INVALID_FIELD, "owner", "is too long for one");
+        if (*request->owner && !is_owner(request->owner))
+                api_call_blame(call, REASON_INVALID_FIELD, "owner",
+                               "is none: it takes a key's id, `key-…`, or a user's, `uid:1000`");
         if (request->destinations && !*request->sandbox_id && !*request->execution_id)
                 api_call_blame(call, REASON_INVALID_FIELD, "destinations",
                                "needs sandbox_id or execution_id");

@@ -105,6 +105,11 @@
         "WHERE record.sandbox_id = item.sandbox_id AND record.sequence = 1) "                      \
         "FROM usage_sandboxes AS item WHERE " scope " ORDER BY sandbox_id LIMIT :limit"
 
+#define USAGE_OF_SANDBOX "sandbox_id = :sandbox_id AND (:owner IS NULL OR owner = :owner)"
+#define USAGE_OF_EXECUTION                                                                         \
+        "execution_id = :execution_id AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id) "      \
+        "AND (:owner IS NULL OR owner = :owner)"
+
 /* Those without a name by address; of a name it may be any of several. */
 #define USAGE_DESTINATIONS(scope)                                                                  \
         "SELECT name, iif(min(address) = max(address), min(address), ''), port, sum(count), "      \
@@ -382,6 +387,27 @@ static const char *const statement_sql[] = {
         [STATEMENT_DELETE_OLDEST_USAGE_RECORDS] =
                 "DELETE FROM usage_records WHERE record_id IN (SELECT record_id "
                 "FROM usage_records WHERE owner = :owner ORDER BY record_id LIMIT :limit)",
+        [STATEMENT_IS_USAGE_SANDBOX_KNOWN] =
+                "SELECT EXISTS (SELECT 1 FROM usage_sandboxes WHERE " USAGE_OF_SANDBOX ") "
+                "OR EXISTS (SELECT 1 FROM sandboxes WHERE " USAGE_OF_SANDBOX ")",
+        [STATEMENT_IS_USAGE_EXECUTION_KNOWN] =
+                "SELECT EXISTS (SELECT 1 FROM usage_records WHERE " USAGE_OF_EXECUTION ") "
+                "OR EXISTS (SELECT 1 FROM executions WHERE " USAGE_OF_EXECUTION ")",
+        /* What a sandbox used since its last row, or an execution that runs since it started. */
+        [STATEMENT_USAGE_COMPLETE_UNTIL] =
+                "SELECT min(time_usec) FROM ("
+                "SELECT coalesce(billed_time_usec, create_time_usec) AS time_usec "
+                "FROM sandboxes AS item LEFT JOIN (SELECT sandbox_id AS account_id, "
+                "billed_time_usec FROM usage_sandboxes) ON account_id = sandbox_id "
+                "WHERE state <> 4 AND :execution_id IS NULL "
+                "AND (:owner IS NULL OR owner = :owner) "
+                "AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id) AND " HAS_WANTED_LABELS
+                " UNION ALL SELECT iif(start_time_usec > 0, start_time_usec, create_time_usec) "
+                "FROM executions AS item WHERE state <> 3 "
+                "AND (state = 2 OR :execution_id IS NOT NULL) "
+                "AND (:execution_id IS NULL OR execution_id = :execution_id) "
+                "AND (:owner IS NULL OR owner = :owner) "
+                "AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id) AND " HAS_WANTED_LABELS ")",
         [STATEMENT_USAGE_DESTINATIONS_OF_SANDBOX] = USAGE_DESTINATIONS("sandbox_id = :sandbox_id"),
         [STATEMENT_USAGE_DESTINATIONS_OF_EXECUTION] =
                 USAGE_DESTINATIONS("execution_id = :execution_id "

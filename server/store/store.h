@@ -334,6 +334,16 @@ typedef void (*store_on_usage_sums)(void *userdata, int result, const struct usa
 void store_sum_usage(struct store *store, const struct usage_query *query,
                      store_on_usage_sums on_done, void *userdata);
 
+/* What there is of what is asked for. Ids are known as long as there is a row or a record. */
+struct usage_scope {
+        bool is_sandbox_known, is_execution_known; /* or none is asked for */
+        int64_t complete_until_usec; /* all that was used before is in rows; zero: nothing lives */
+};
+
+typedef void (*store_on_usage_scope)(void *userdata, int result, const struct usage_scope *scope);
+void store_find_usage_scope(struct store *store, const struct usage_query *query,
+                            store_on_usage_scope on_done, void *userdata);
+
 /* Where connections of a sandbox, or of an execution, went that are over; those with most bytes
  * first, at most 1,000. */
 typedef void (*store_on_usage_destinations)(void *userdata, int result,

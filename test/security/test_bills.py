@@ -135,9 +135,10 @@ class Bills(unittest.TestCase):
         for _ in range(3):
             b.run(theirs, "print('x' * 100)")
             a.run(mine, "1")
-        for query in ({"sandbox_id": theirs}, {"labels": {"who": "b"}}, {"sandbox_id": theirs, "destinations": True}):
-            answer = a.usage(**query)
-            self.assertEqual((len(answer.records), answer.records_total, answer.sums.stdout_bytes), (0, 0, 0), query)
+        answer = a.usage(labels={"who": "b"})
+        self.assertEqual((len(answer.records), answer.records_total, answer.sums.stdout_bytes, answer.HasField("complete_until")), (0, 0, 0, False))
+        for query in ({"sandbox_id": theirs}, {"sandbox_id": theirs, "destinations": True}):
+            self.assertEqual(tried(lambda query=query: a.usage(**query)), "SANDBOX_NOT_FOUND")
         token = b.usage(page_size=1).next_page_token
         self.assertTrue(token)
         answer = tried(lambda: a.usage(page_size=1, page_token=token))

@@ -29,6 +29,8 @@ static struct {
 /* What the store is asked and says. */
 static struct {
         unsigned n_lists, n_sums, n_destinations;
+        struct usage_scope scope;
+        int scope_result;
         char owner[OWNER_BUFFER], sandbox_id[ID_BUFFER], execution_id[ID_BUFFER];
         struct usage_query query;
         int list_result, sum_result, destinations_result;
@@ -57,6 +59,8 @@ void __wrap_store_list_usage(struct store *store, const struct usage_query *quer
                              store_on_usage on_done, void *userdata);
 void __wrap_store_sum_usage(struct store *store, const struct usage_query *query,
                             store_on_usage_sums on_done, void *userdata);
+void __wrap_store_find_usage_scope(struct store *store, const struct usage_query *query,
+                                   store_on_usage_scope on_done, void *userdata);
 void __wrap_store_list_usage_destinations(struct store *store, const char *owner,
                                           const char *sandbox_id, const char *execution_id,
                                           store_on_usage_destinations on_done, void *userdata);
@@ -169,6 +173,13 @@ void __wrap_store_list_usage_destinations(struct store *store, const char *owner
         memset(&destination, 'x', sizeof(destination));
 }
 
+void __wrap_store_find_usage_scope(struct store *store, const struct usage_query *query,
+                                   store_on_usage_scope on_done, void *userdata)
+{
+        (void)store, (void)query;
+        on_done(userdata, database.scope_result, database.scope_result ? NULL : &database.scope);
+}
+
 static struct api api;
 
 static void set_up(void)
@@ -193,6 +204,8 @@ static void set_up(void)
         };
         database.list = (struct usage_list){ .n = 1, .last_time_usec = 42 };
         database.n_steps = 1;
+        database.scope =
+                (struct usage_scope){ .is_sandbox_known = true, .is_execution_known = true };
 }
 
 static void tear_down(void)
@@ -282,6 +295,75 @@ START_TEST(sums_are_taken_step_by_step)
         ck_assert_int_eq(client.answer->records_total, 12);
         ck_assert_uint_eq(client.answer->sums->n_missing, 0);
         ck_assert_uint_eq(database.n_destinations, 0);
+}
+END_TEST
+
+START_TEST(ids_of_nothing_are_not_found)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        request.sandbox_id = unconst("sbx-b");
+        request.execution_id = unconst("exe-b");
+        database.scope.is_execution_known = false;
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_NOT_FOUND);
+        ck_assert_str_eq(client.message, "There is no execution exe-b.");
+        database.scope.is_sandbox_known = false;
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_NOT_FOUND);
+        ck_assert_str_eq(client.message, "There is no sandbox sbx-b.");
+        ck_assert_uint_eq(database.n_lists, 0);
+        ck_assert_uint_eq(database.n_sums, 0);
+        database.scope_result = -EIO;
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_UNAVAILABLE);
+        ck_assert_uint_eq(api.usage_turns.n, 0);
+}
+END_TEST
+
+START_TEST(an_owner_that_is_none_is_refused)
+{
+        static const char *const wrong[] = { "ci", "uid:", "uid:x", "uid:4294967296", "key-A" };
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                request.owner = unconst(wrong[i]);
+                ask_as(&request, true);
+                ck_assert_int_eq(client.code, RPC_INVALID_ARGUMENT);
+                ck_assert_ptr_nonnull(strstr(client.message, "owner"));
+        }
+}
+END_TEST
+
+START_TEST(it_is_told_until_when_records_are_complete)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        ask(&request);
+        ck_assert_ptr_null(client.answer->complete_until);
+        database.scope.complete_until_usec = 1700000001000000;
+        ask(&request);
+        ck_assert_int_eq(client.answer->complete_until->seconds, 1700000001);
+}
+END_TEST
+
+START_TEST(the_mean_of_memory_is_not_above_its_peak)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        struct usage *usage = &database.records[0].usage;
+
+        *usage = (struct usage){ .wall_usec = 2000000,
+                                 .memory_byte_seconds = 3000,
+                                 .memory_peak_bytes = 2000 };
+        ask(&request);
+        ck_assert_int_eq(client.answer->records[0]->usage->memory_mean_bytes, 1500);
+        usage->memory_byte_seconds = 9000;
+        ask(&request);
+        ck_assert_int_eq(client.answer->records[0]->usage->memory_mean_bytes, 2000);
+        usage->missing = BIT(USAGE_PART_MEMORY_PEAK); /* it is not known */
+        usage->memory_peak_bytes = 0;
+        ask(&request);
+        ck_assert_int_eq(client.answer->records[0]->usage->memory_mean_bytes, 4500);
 }
 END_TEST
 
@@ -598,6 +680,10 @@ int main(void)
         tcase_add_test(tcase, a_page_has_all_of_each_record);
         tcase_add_test(tcase, sums_are_taken_step_by_step);
         tcase_add_test(tcase, sums_tell_what_is_missing_in_how_many_records);
+        tcase_add_test(tcase, ids_of_nothing_are_not_found);
+        tcase_add_test(tcase, an_owner_that_is_none_is_refused);
+        tcase_add_test(tcase, it_is_told_until_when_records_are_complete);
+        tcase_add_test(tcase, the_mean_of_memory_is_not_above_its_peak);
         tcase_add_test(tcase, throttling_is_missing_where_no_record_tells_of_it);
         tcase_add_test(tcase, nothing_is_summed_for_who_left);
         tcase_add_test(tcase, a_sum_rests_after_each_step);

@@ -520,6 +520,96 @@ START_TEST(a_store_that_is_killed_and_told_again_has_each_row_once)
 }
 END_TEST
 
+static int prune(const struct store_retention *retention, int64_t now_usec)
+{
+        struct answer answer = { 0 };
+        int n_steps = 0;
+
+        do {
+                store_prune(fixture.store, retention, now_usec, on_answer, &answer);
+                wait_for(&fixture, &answer.n_calls, ++n_steps);
+        } while (answer.result == STORE_E_MORE);
+        ck_assert_int_eq(answer.result, 0);
+        return n_steps;
+}
+
+static void on_scope(void *userdata, int result, const struct usage_scope *scope)
+{
+        ck_assert_int_eq(result, 0);
+        *(struct usage_scope *)userdata = *scope;
+}
+
+static struct usage_scope find_scope(const struct usage_query *query)
+{
+        struct usage_scope scope = { .complete_until_usec = -1 };
+        struct listing after = { 0 };
+
+        store_find_usage_scope(fixture.store, query, on_scope, &scope);
+        store_list_usage(fixture.store, &(struct usage_query){ .limit = 1 }, on_list, &after);
+        wait_for(&fixture, &after.n_calls, 1);
+        ck_assert_int_ge(scope.complete_until_usec, 0);
+        return scope;
+}
+
+START_TEST(what_has_a_row_or_a_record_is_known_to_its_owner)
+{
+        const struct usage_query mine = { .owner = "uid:1000",
+                                          .sandbox_id = sandbox_id(1),
+                                          .execution_id = "exe-000001" };
+        struct usage_query query = { .sandbox_id = sandbox_id(7), .execution_id = "exe-000007" };
+
+        ck_assert(!find_scope(&query).is_sandbox_known);
+        ck_assert(!find_scope(&query).is_execution_known);
+        ck_assert(find_scope(&(struct usage_query){ 0 }).is_sandbox_known);
+        ck_assert(
+                find_scope(&(struct usage_query){ .sandbox_id = sandbox_id(1) }).is_sandbox_known);
+        (void)run(1, 1, 5000, &(struct usage){ .cpu_usec = 1 });
+        ck_assert_int_eq(end_sandbox(1, 9000, &(struct usage){ .cpu_usec = 3 }, false), 0);
+        for (int i = 0; i < 2; i++) { /* the second time only rows are left */
+                ck_assert(find_scope(&mine).is_sandbox_known);
+                ck_assert(find_scope(&mine).is_execution_known);
+                query = mine;
+                query.owner = "uid:2000";
+                ck_assert(!find_scope(&query).is_sandbox_known);
+                ck_assert(!find_scope(&query).is_execution_known);
+                query = mine;
+                query.sandbox_id = sandbox_id(7);
+                ck_assert(!find_scope(&query).is_execution_known);
+                (void)prune(&(struct store_retention){ .kept_usec = 1 }, 20000);
+        }
+}
+END_TEST
+
+START_TEST(rows_are_complete_until_what_lives_had_its_last)
+{
+        const struct usage_query all = { 0 }, one = { .execution_id = "exe-000001" };
+        struct execution_record record = make_run(1, 1);
+        struct pair pair = { unconst("team"), unconst("red") };
+        struct pairs labels = { .items = &pair, .n = 1 };
+
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 1000); /* when it was made */
+        ck_assert_int_eq(find_scope(&(struct usage_query){ .labels = &labels }).complete_until_usec,
+                         0);
+        ck_assert_int_eq(
+                find_scope(&(struct usage_query){ .owner = "uid:2000" }).complete_until_usec, 0);
+        ck_assert_int_eq(bill(1, 6000, &(struct usage){ .cpu_usec = 1 }), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 6000);
+        ck_assert_int_eq(insert_execution(&fixture, &record), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 6000); /* it did not start */
+        record.state = EXECUTION_RUNNING;
+        record.start_time_usec = 5500;
+        ck_assert_int_eq(update_execution(&fixture, &record), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 5500);
+        ck_assert_int_eq(find_scope(&one).complete_until_usec, 5500);
+        record = ended(1, 1, 7000, &(struct usage){ .cpu_usec = 1 });
+        ck_assert_int_eq(end(&record), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 6000);
+        ck_assert_int_eq(find_scope(&one).complete_until_usec, 0);
+        ck_assert_int_eq(end_sandbox(1, 9000, &(struct usage){ .cpu_usec = 3 }, false), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 0);
+}
+END_TEST
+
 START_TEST(rows_are_found_by_what_they_are_of)
 {
         struct pair pair = { unconst("team"), unconst("blue") };
@@ -680,19 +770,6 @@ START_TEST(sums_come_in_steps)
         ck_assert_int_eq(list(&query).last_time_usec, 4096LL * 1000000);
 }
 END_TEST
-
-static int prune(const struct store_retention *retention, int64_t now_usec)
-{
-        struct answer answer = { 0 };
-        int n_steps = 0;
-
-        do {
-                store_prune(fixture.store, retention, now_usec, on_answer, &answer);
-                wait_for(&fixture, &answer.n_calls, ++n_steps);
-        } while (answer.result == STORE_E_MORE);
-        ck_assert_int_eq(answer.result, 0);
-        return n_steps;
-}
 
 START_TEST(the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes)
 {
@@ -1009,6 +1086,8 @@ int main(void)
                 an_execution_that_is_told_after_its_sandbox_adds_nothing,
                 rows_add_up_to_the_counters,
                 a_store_that_is_killed_and_told_again_has_each_row_once,
+                what_has_a_row_or_a_record_is_known_to_its_owner,
+                rows_are_complete_until_what_lives_had_its_last,
                 rows_are_found_by_what_they_are_of,
                 labels_of_an_ended_sandbox_outlive_it,
                 pages_go_on_after_the_last_row,
