@@ -409,34 +409,29 @@ END_TEST
 
 /* --- threads ---------------------------------------------------------------------------------- */
 
-static void *take_turns(void *data)
-{
-        (void)data;
-        for (int i = 0; i < 3; i++)
-                (void)usleep(50000);
-        return NULL;
-}
-
-/* All at once, each several times. */
-static int run_threads(const void *data)
-{
-        pthread_t threads[4 * FEW_THREADS];
-
-        (void)data;
-        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-                if (pthread_create(&threads[i], NULL, take_turns, NULL))
-                        return 1;
-        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-                if (pthread_join(threads[i], NULL))
-                        return 1;
-        return 0;
-}
-
 static void *wait_twice(void *data)
 {
         for (int i = 0; i < 2; i++)
                 (void)pthread_barrier_wait(data);
         return NULL;
+}
+
+/* Each goes on after all of them were there at once. */
+static int run_threads(const void *data)
+{
+        pthread_t threads[4 * FEW_THREADS];
+        pthread_barrier_t barrier;
+
+        (void)data;
+        if (pthread_barrier_init(&barrier, NULL, ARRAY_SIZE(threads)))
+                return 1;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_create(&threads[i], NULL, wait_twice, &barrier))
+                        return 1;
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                if (pthread_join(threads[i], NULL))
+                        return 1;
+        return 0;
 }
 
 /* Threads that sleep while many others come and go. */
