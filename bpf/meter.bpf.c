@@ -132,8 +132,7 @@ struct {
  * How much of a thread was counted: what it used in a stint whose end was not told is counted with
  * the next one. It goes by where the kernel keeps the thread: one that starts another program
  * takes over the number, and the time of birth, of its process's first thread. Not a table that
- * makes room by itself (LRU): machines with Linux 6.1 stood still within minutes of changing one at
- * each switch.
+ * makes room by itself (LRU): that would forget who sleeps for who is over.
  */
 struct thread {
         __u64 born_nsec;

@@ -171,8 +171,10 @@ START_TEST(what_is_held_comes_as_near_as_it_can)
         ck_assert_uint_eq(listed_memory(), before.memory_bytes);
         limits.memory_bytes = MIB(640);
         limits.cpu_millis = 2000;
+        limits.cpu_weight = 300;
         limits.processes = 48;
         limits.disk_bytes = MIB(96);
+        limits.disk_inodes = 5000;
         limits.open_files = 512;
         change_limits(&limits);
         ck_assert_uint_eq(listed_memory(), MIB(640));
@@ -184,6 +186,8 @@ START_TEST(what_is_held_comes_as_near_as_it_can)
         ck_assert_uint_lt(in_force.memory_bytes, MIB(400));
         ck_assert_uint_eq(listed_memory(), in_force.memory_bytes);
         ck_assert_uint_eq(in_force.cpu_millis, before.cpu_millis);
+        ck_assert_uint_eq(in_force.cpu_weight, 100);    /* the usual one */
+        ck_assert_uint_eq(in_force.disk_inodes, 16384); /* as many as fit */
         ck_assert_uint_eq(in_force.processes, before.processes);
         ck_assert_uint_eq(in_force.disk_bytes, before.disk_bytes);
         ck_assert_uint_eq(in_force.open_files, before.open_files);
@@ -192,6 +196,12 @@ START_TEST(what_is_held_comes_as_near_as_it_can)
         event_free(peer_await_event(&peer, EVENT(PROCESS_ENDED)));
         in_force = approach_limits(&before);
         ck_assert_uint_eq(in_force.memory_bytes, before.memory_bytes);
+        /* More of both at once: the memory has to have room for the disk at each step. */
+        limits.disk_bytes = MIB(400);
+        in_force = approach_limits(&limits);
+        ck_assert_uint_eq(in_force.memory_bytes, limits.memory_bytes);
+        ck_assert_uint_eq(in_force.disk_bytes, limits.disk_bytes);
+        ck_assert_uint_eq(in_force.cpu_weight, limits.cpu_weight);
         answer_deinit(&held);
         peer_destroy(&peer, "sbx-a");
 }

@@ -523,6 +523,35 @@ static void put_all(const char *const *files, size_t n)
                 put(files[i], "");
 }
 
+/* The kernel refuses a limit of both below that of memory: which one is written first is seen by
+ * what is there when the other one cannot be. */
+START_TEST(memory_and_swap_have_more_before_memory_has_in_v1)
+{
+        static const char *const names[] = { "id", "memory", "cpu", "pids" };
+        static const char *const files[] = { "memory/g/memory.memsw.limit_in_bytes" };
+        const struct cgroup_limits few = { .memory_bytes = 1 << 27 };
+        const struct cgroup_limits many = { .memory_bytes = 1 << 28 };
+        struct cgroup group = a_group(0xf);
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V1);
+        put_all(files, ARRAY_SIZE(files));
+        ck_assert_int_eq(cgroup_change_limits(&group, &few, &many), -ENOENT);
+        expect_file(files[0], "268435456");
+        put(files[0], "");
+        ck_assert_int_eq(cgroup_change_limits(&group, &many, &few), -ENOENT);
+        expect_file(files[0], "268435456"); /* put back, as the kernel has it */
+        remove_tree();
+}
+END_TEST
+
+START_TEST(sockets_have_an_eighth_within_bounds)
+{
+        ck_assert_uint_eq(cgroup_socket_bytes(MIB(16)), MIB(4));
+        ck_assert_uint_eq(cgroup_socket_bytes(MIB(96)), MIB(12));
+        ck_assert_uint_eq(cgroup_socket_bytes(MIB(1024)), MIB(32));
+}
+END_TEST
+
 /* As kernel/sched/sched.h converts them: 100 is 1024, rounded to the nearest. */
 START_TEST(weights_are_shares_in_v1)
 {
@@ -620,6 +649,26 @@ START_TEST(a_change_that_fails_puts_back_what_was)
 }
 END_TEST
 
+/* A number in the list may be another's by the time that it is looked at. */
+START_TEST(open_files_are_limited_of_members_only)
+{
+        static const char *const names[] = { "id" };
+        struct cgroup group = a_group(0x1);
+        struct rlimit before, after;
+        char number[32];
+
+        make_tree(names, ARRAY_SIZE(names), CGROUP_V2);
+        put_all(NULL, 0);
+        (void)snprintf(number, sizeof(number), "%d\n", (int)getpid());
+        put("id/g/cgroup.procs", number);
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+        ck_assert_int_eq(cgroup_limit_open_files(&group, (uint32_t)before.rlim_cur, 20), 0);
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &after), 0);
+        ck_assert_uint_eq(after.rlim_cur, before.rlim_cur);
+        remove_tree();
+}
+END_TEST
+
 START_TEST(pages_of_files_are_not_memory_in_use_in_v1)
 {
         static const char *const names[] = { "id", "memory" };
@@ -680,6 +729,9 @@ static Suite *cgroup_suite(void)
         tcase_add_test(groups, limits_are_written_in_v1);
         tcase_add_test(groups, limits_are_written_in_v2);
         tcase_add_test(groups, weights_are_shares_in_v1);
+        tcase_add_test(groups, memory_and_swap_have_more_before_memory_has_in_v1);
+        tcase_add_test(groups, sockets_have_an_eighth_within_bounds);
+        tcase_add_test(groups, open_files_are_limited_of_members_only);
         tcase_add_test(groups, a_change_writes_only_what_is_other_in_v1);
         tcase_add_test(groups, weights_and_disks_are_limited_in_v2);
         tcase_add_test(groups, a_change_that_fails_puts_back_what_was);

@@ -19,6 +19,8 @@ START_TEST(between_two_looks_it_is_the_average)
         ck_assert_uint_eq(memory_time_byte_seconds(&time), 3000);
         memory_time_add(&time, 10 * second, 0);
         ck_assert_uint_eq(memory_time_byte_seconds(&time), 6000);
+        memory_time_add(&time, 12 * second, 0);
+        ck_assert_uint_eq(memory_time_byte_seconds(&time), 6000);
 }
 END_TEST
 

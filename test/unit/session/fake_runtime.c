@@ -95,6 +95,8 @@ void fake_fill_usage(struct fake_runtime *runtime, struct sandbox *sandbox, stru
         if (process)
                 process->cpu_usec += 1000;
         usage->cpu_usec = process ? process->cpu_usec : sandbox ? sandbox->cpu_usec : 0;
+        /* Whoever is asked about: it is the sandbox's. */
+        usage->throttled_usec = sandbox ? sandbox->cpu_usec / 2 : 0;
         usage->memory_bytes = 1 << 20;
         usage->memory_peak_bytes = 2 << 20;
         usage->processes = 2;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "test/lib/suite.h"
 #include "test/unit/session/fixture.h"
@@ -50,9 +51,14 @@ static struct books delete_and_check(size_t n_executions)
 
 START_TEST(a_living_sandbox_is_billed_again_and_again)
 {
+        int64_t start_usec = time_now_usec();
         struct books books;
 
         wait_for_rows(5);
+        books = read_books(sandbox_id);
+        ck_assert_int_ge(books.last.end_time_usec, start_usec);
+        ck_assert_int_gt(books.last.usage.wall_usec, 0);
+        ck_assert_uint_eq(books.last.usage.missing, 0);
         books = delete_and_check(0);
         ck_assert_int_ge(books.cpu_usec_sandbox, 5000);
 }
@@ -105,6 +111,25 @@ START_TEST(what_runs_is_in_no_row_before_it_ends)
         interrupt(answer.execution.execution_id);
         ck_assert_int_ge(seen.ended.usage.cpu_usec, (int64_t)n_readings * 1000);
         (void)delete_and_check(1);
+}
+END_TEST
+
+/* Its leaf's meters have what those before it used, too, which is in their rows. */
+START_TEST(only_what_runs_is_kept_out_of_a_row)
+{
+        struct books before, books;
+
+        for (int i = 0; i < 20; i++)
+                (void)run_code(sandbox_id, "out a");
+        (void)begin_code("out x\nsleep", "stdout:x");
+        before = read_books(sandbox_id);
+        wait_for_rows(before.n_sandboxes + 5);
+        books = read_books(sandbox_id);
+        ck_assert_int_ge(books.cpu_usec_sandbox, before.cpu_usec_sandbox + 4000);
+        /* Of throttling nothing is, and nothing else knows of it. */
+        ck_assert_int_eq(books.last.type, USAGE_RECORD_SANDBOX);
+        ck_assert_int_gt(books.last.usage.throttled_usec, 0);
+        (void)delete_and_check(21);
 }
 END_TEST
 
@@ -263,6 +288,7 @@ int main(void)
                 a_living_sandbox_is_billed_again_and_again,
                 work_that_outlives_its_execution_is_the_sandboxs,
                 what_runs_is_in_no_row_before_it_ends,
+                only_what_runs_is_kept_out_of_a_row,
                 no_row_comes_while_what_runs_cannot_be_read,
                 what_an_execution_used_is_the_sandboxs_when_it_is_not_known,
                 without_a_first_reading_it_is_not_known,

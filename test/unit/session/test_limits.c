@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/macros.h"
+#include "server/session/limiting.h"
 #include "test/lib/suite.h"
 #include "test/unit/session/fake_runtime_parts.h"
 #include "test/unit/session/fixture.h"
@@ -46,6 +47,64 @@ static bool is_charged(void *userdata)
 {
         return used("uid:1", SESSION_SHARE_MEMORY) == *(int64_t *)userdata;
 }
+
+static const struct sandbox_limits limits_before = { 1, 2, 3, 4, 5, { 6, 7 }, 8, 9, 10 };
+static const struct sandbox_limits limits_wanted = { 11, 12, 13, 14, 15, { 16, 17 }, 18, 19, 20 };
+
+/* As @limits_before, but for the one of that number. */
+static struct sandbox_limits with_wanted(enum sandbox_limit limit)
+{
+        struct sandbox_limits limits = limits_before;
+
+#define CASE(which, field)                                                                         \
+        case SANDBOX_LIMIT_##which:                                                                \
+                limits.field = limits_wanted.field;                                                \
+                break
+        switch (limit) {
+                CASE(MEMORY, memory_bytes);
+                CASE(CPU, cpu_millis);
+                CASE(PROCESSES, processes);
+                CASE(OPEN_FILES, open_files);
+                CASE(DISK, disk_bytes);
+                CASE(INODES, disk_inodes);
+                CASE(WEIGHT, cpu_weight);
+                CASE(IO, io_bytes_per_second);
+                CASE(TIMEOUT, execution.timeout_usec);
+                CASE(OUTPUT, execution.output_bytes);
+        case _SANDBOX_LIMIT_N:
+        default:
+                ck_abort();
+        }
+#undef CASE
+        return limits;
+}
+
+static void check_limits(const struct sandbox_limits *is, const struct sandbox_limits *should_be)
+{
+        ck_assert_int_eq(is->memory_bytes, should_be->memory_bytes);
+        ck_assert_int_eq(is->cpu_millis, should_be->cpu_millis);
+        ck_assert_int_eq(is->processes, should_be->processes);
+        ck_assert_int_eq(is->open_files, should_be->open_files);
+        ck_assert_int_eq(is->disk_bytes, should_be->disk_bytes);
+        ck_assert_int_eq(is->disk_inodes, should_be->disk_inodes);
+        ck_assert_int_eq(is->cpu_weight, should_be->cpu_weight);
+        ck_assert_int_eq(is->io_bytes_per_second, should_be->io_bytes_per_second);
+        ck_assert_int_eq(is->execution.timeout_usec, should_be->execution.timeout_usec);
+        ck_assert_int_eq(is->execution.output_bytes, should_be->execution.output_bytes);
+}
+
+START_TEST(each_limit_is_changed_by_itself)
+{
+        const enum sandbox_limit limit = (enum sandbox_limit)_i;
+        const struct sandbox_update update = { .set_limits = BIT(limit), .limits = limits_wanted };
+        const struct sandbox_limits expected = with_wanted(limit);
+        const struct sandbox_limits merged = limits_merge(&limits_before, &update);
+
+        check_limits(&merged, &expected);
+        ck_assert(limits_are_same(&limits_before, &limits_before));
+        ck_assert(!limits_are_same(&limits_before, &merged));
+}
+END_TEST
 
 START_TEST(changed_limits_are_in_force_recorded_and_charged)
 {
@@ -157,8 +216,13 @@ START_TEST(limits_are_changed_by_one_at_a_time)
         struct sandbox_update update = memory_update(SIZE_MIB(512));
         const char *id = made.sandbox.sandbox_id;
 
+        update.set_limits |= BIT(SANDBOX_LIMIT_CPU);
+        update.limits.cpu_millis = 2500;
         session_update_sandbox(f.session, "uid:1", id, &update, on_sandbox_answer, &first);
         ck_assert(!first.is_done);
+        /* Nobody else is promised the same meanwhile. */
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_MEMORY), SIZE_MIB(512));
+        ck_assert_int_eq(used("uid:1", SESSION_SHARE_CPU), 2500);
         update = memory_update(SIZE_MIB(300));
         session_update_sandbox(f.session, "uid:1", id, &update, on_sandbox_answer, &second);
         ck_assert(second.is_done);
@@ -296,6 +360,7 @@ int main(void)
 
         tcase_add_checked_fixture(tests, setup, fixture_teardown);
         tcase_set_timeout(tests, 60);
+        tcase_add_loop_test(tests, each_limit_is_changed_by_itself, 0, _SANDBOX_LIMIT_N);
         tcase_add_test(tests, changed_limits_are_in_force_recorded_and_charged);
         tcase_add_test(tests, what_the_runtime_refuses_changes_nothing);
         tcase_add_test(tests, what_a_refused_change_leaves_is_charged);

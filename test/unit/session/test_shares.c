@@ -479,6 +479,26 @@ START_TEST(an_owner_may_have_its_quotas)
 }
 END_TEST
 
+/* The operator's for all, and the key's own: the lower one counts, and is what is told. */
+START_TEST(of_two_bounds_the_lower_one_holds)
+{
+        static const struct {
+                int64_t of_all, of_key, holds;
+        } bounds[] = { { 3, 2, 2 }, { 2, 3, 2 }, { 2, 0, 2 }, { 0, 2, 2 } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
+                f.config.shares.owner_max[SESSION_SHARE_SANDBOXES] = bounds[i].of_all;
+                start_with_quotas((struct key_quotas){ .sandboxes = bounds[i].of_key });
+                ck_assert_int_eq(quota("key-a", SESSION_SHARE_SANDBOXES).owner_limit,
+                                 bounds[i].holds);
+                for (int64_t n = 0; n < bounds[i].holds; n++)
+                        ck_assert_int_eq(create_for("key-a", INT64_C(1) << 28).result.outcome, 0);
+                ck_assert_int_eq(create_for("key-a", INT64_C(1) << 28).result.outcome,
+                                 SESSION_E_SANDBOX_LIMIT);
+        }
+}
+END_TEST
+
 static void delete_of(const char *owner, const char *sandbox_id)
 {
         struct answer answer = { 0 };
@@ -549,6 +569,7 @@ int main(void)
                 &outputs_of_one_owner_do_not_push_out_anothers,
                 &no_output_is_retained_when_there_is_no_room,
                 &an_owner_may_have_its_quotas,
+                &of_two_bounds_the_lower_one_holds,
                 &what_is_used_is_what_is_there,
         };
         const TTest *all[ARRAY_SIZE(tests)];

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/session/usage_watch.h"
 #include "test/unit/session/fixture.h"
@@ -39,13 +40,19 @@ static void on_measured(void *userdata)
         told->result = usage_watch_each(told->watch, on_sandbox, told);
 }
 
-static void watch(struct told *told, const char *owner, const char *sandbox_id)
+static void watch_each(struct told *told, const char *owner, const char *sandbox_id,
+                       uint64_t period_usec)
 {
         *told = (struct told){ 0 };
-        ck_assert_int_eq(usage_watch_new(f.session, owner, sandbox_id, PERIOD_USEC, on_measured,
+        ck_assert_int_eq(usage_watch_new(f.session, owner, sandbox_id, period_usec, on_measured,
                                          told, &told->watch),
                          0);
         ck_assert_uint_eq(told->n_measured, 0);
+}
+
+static void watch(struct told *told, const char *owner, const char *sandbox_id)
+{
+        watch_each(told, owner, sandbox_id, PERIOD_USEC);
 }
 
 /* The next measurement. */
@@ -108,6 +115,46 @@ START_TEST(a_period_later_it_is_measured_anew)
         ck_assert_int_ge(usage_watch_time_usec(told.watch) - time_before, PERIOD_USEC - 5000);
         ck_assert_uint_eq(fake_runtime_n_read_meters(f.runtime), 2);
         end(&told);
+}
+END_TEST
+
+START_TEST(no_measurement_is_told_twice)
+{
+        struct told told;
+
+        start_with_meters();
+        new_sandbox();
+        watch_each(&told, "uid:1", NULL, 1);
+        run_until_true(&told.is_waiting);
+        for (unsigned i = 2; i <= 5; i++) {
+                take_next(&told);
+                ck_assert_uint_eq(fake_runtime_n_read_meters(f.runtime), i);
+        }
+        end(&told);
+}
+END_TEST
+
+static bool is_old(void *userdata)
+{
+        return clock_monotonic_usec() > *(const uint64_t *)userdata;
+}
+
+START_TEST(who_comes_later_is_not_told_of_what_was)
+{
+        struct told first, second;
+        uint64_t late_usec;
+
+        start_with_meters();
+        new_sandbox();
+        watch(&first, "uid:1", NULL);
+        run_until_true(&first.is_waiting);
+        late_usec = clock_monotonic_usec() + 110000;
+        run_until(is_old, &late_usec);
+        watch(&second, "uid:1", NULL);
+        run_until_true(&second.is_waiting);
+        ck_assert_uint_eq(fake_runtime_n_read_meters(f.runtime), 2);
+        end(&first);
+        end(&second);
 }
 END_TEST
 
@@ -308,6 +355,10 @@ START_TEST(an_older_runtime_measures_nothing)
 {
         struct told told;
 
+        stop_session();
+        fake_runtime_script(f.runtime)->protocol = 3;
+        start_session();
+        run_until(session_serves, NULL);
         new_sandbox();
         watch(&told, "uid:1", NULL);
         run_until_true(&told.is_waiting);
@@ -349,6 +400,8 @@ int main(void)
         static const TTest *const *const tests[] = {
                 &one_measurement_serves_all_watches_of_a_moment,
                 &a_period_later_it_is_measured_anew,
+                &no_measurement_is_told_twice,
+                &who_comes_later_is_not_told_of_what_was,
                 &who_does_not_go_on_hears_nothing,
                 &all_pages_are_read_and_told_by_id,
                 &what_runs_is_told_with_what_it_used_since_it_started,

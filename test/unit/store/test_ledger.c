@@ -327,6 +327,7 @@ START_TEST(a_clock_that_is_set_back_takes_no_time_away)
         ck_assert_int_eq(bill(1, 9500, &(struct usage){ .cpu_usec = 3 }), 0);
         ck_assert_uint_eq(list_of(1), 3);
         ck_assert_int_eq(rows[1].usage.wall_usec, 0);
+        ck_assert_int_eq(rows[1].start_time_usec, 4000); /* not after its end */
         ck_assert_int_eq(rows[2].usage.wall_usec, 500);
         fixture_close(&fixture);
         ck_assert_int_eq(ask_sql(path(), "SELECT count(*) FROM usage_records AS a JOIN "
@@ -398,7 +399,7 @@ END_TEST
 START_TEST(an_execution_that_is_told_after_its_sandbox_adds_nothing)
 {
         struct execution_record record = make_run(1, 1);
-        const struct usage total = { .cpu_usec = 10 };
+        const struct usage total = { .cpu_usec = 10, .wall_usec = 4 };
         struct sandbox_record sandbox;
 
         ck_assert_int_eq(insert_execution(&fixture, &record), 0);
@@ -406,7 +407,8 @@ START_TEST(an_execution_that_is_told_after_its_sandbox_adds_nothing)
         record = ended(1, 1, 8000, &total);
         ck_assert_int_eq(end(&record), 0);
         ck_assert_uint_eq(list_of(1), 2);
-        check_usage(&rows[1].usage, &(struct usage){ .missing = BIT(USAGE_PART_THROTTLED) });
+        check_usage(&rows[1].usage,
+                    &(struct usage){ .wall_usec = 4, .missing = BIT(USAGE_PART_THROTTLED) });
         ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &sandbox), 0);
         ck_assert_int_eq(sandbox.usage.total.cpu_usec, 10);
         sandbox_record_deinit(&sandbox);
@@ -795,7 +797,6 @@ START_TEST(the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes)
 }
 END_TEST
 
-/* Whatever others add, the records of who has few stay: also older ones. */
 START_TEST(pages_go_on_where_rows_went)
 {
         struct usage_query query = { .limit = 3 };
@@ -812,6 +813,7 @@ START_TEST(pages_go_on_where_rows_went)
 }
 END_TEST
 
+/* Whatever others add, the records of who has few stay: also older ones. */
 START_TEST(rows_go_of_who_has_most)
 {
         const struct usage_query small = { .owner = "uid:2000" }, large = { .owner = "uid:1000" };
@@ -833,6 +835,39 @@ START_TEST(rows_go_of_who_has_most)
         ck_assert_int_eq(sum(&(struct usage_query){ 0 }).n, 0);
         fixture_close(&fixture);
         ck_assert_int_eq(ask_sql(path(), "SELECT sum(n_usage_records) FROM owner_totals"), 0);
+}
+END_TEST
+
+/* Not only every few minutes. */
+START_TEST(many_rows_of_one_that_lives_are_pruned_soon)
+{
+        const struct store_retention retention = { .ledger_rows_max = 100 };
+        struct usage total = { 0 };
+        struct answer answer = { 0 };
+
+        ck_assert_int_eq(store_set_retention(fixture.store, &retention), 0);
+        for (int i = 0; i < 10; i++) /* what comes at the start is over */
+                (void)sd_event_run(fixture.loop, 100000);
+        while (total.cpu_usec < STORE_ROWS_WORTH_PRUNING + 100) {
+                total.cpu_usec++;
+                store_bill_sandbox(fixture.store, sandbox_id(1), 2000 + total.cpu_usec, &total,
+                                   on_answer, &answer);
+        }
+        wait_for(&fixture, &answer.n_calls, (int)total.cpu_usec);
+        while (sum(&(struct usage_query){ 0 }).n > 200)
+                (void)sd_event_run(fixture.loop, 1000000);
+}
+END_TEST
+
+START_TEST(a_full_disk_is_not_filled_with_bills)
+{
+        store_keep_spare(fixture.store, INT64_MAX / 4); /* no disk has that */
+        while (!store_is_full(fixture.store))
+                (void)sd_event_run(fixture.loop, 1000000);
+        ck_assert_int_eq(bill(1, 5000, &(struct usage){ .cpu_usec = 1 }), STORE_E_FULL);
+        ck_assert_int_eq(end_sandbox(1, 9000, &(struct usage){ .cpu_usec = 3 }, false), 0);
+        ck_assert_uint_eq(list_of(1), 1);
+        ck_assert_int_eq(rows[0].usage.cpu_usec, 3); /* the last one has it */
 }
 END_TEST
 
@@ -1098,6 +1133,8 @@ int main(void)
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
                 pages_go_on_where_rows_went,
                 rows_go_of_who_has_most,
+                many_rows_of_one_that_lives_are_pruned_soon,
+                a_full_disk_is_not_filled_with_bills,
                 what_a_sandbox_used_is_known_as_long_as_that_is_kept,
                 a_row_cannot_be_changed_or_removed,
                 destinations_are_told_with_what_was_sent_there,
