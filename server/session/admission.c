@@ -20,27 +20,31 @@ static const struct {
         const char *name;
         const char *what; /* as in `There are 7 … already` */
         int outcome;
-        int64_t retry_usec; /* how long what holds it lasts at least, by experience */
+        int64_t retry_usec;   /* how long what holds it lasts at least, by experience */
+        bool is_of_sandboxes; /* which hold it to their end */
 } shares[] = {
-        [SESSION_SHARE_SANDBOXES] = { "sandboxes", "sandboxes", SESSION_E_SANDBOX_LIMIT, 1000000 },
+        [SESSION_SHARE_SANDBOXES] = { "sandboxes", "sandboxes", SESSION_E_SANDBOX_LIMIT, 1000000,
+                                      true },
         [SESSION_SHARE_MEMORY] = { "memory_bytes", "bytes of memory promised",
-                                   SESSION_E_MEMORY_LIMIT, 1000000 },
+                                   SESSION_E_MEMORY_LIMIT, 1000000, true },
         [SESSION_SHARE_CPU] = { "cpu_millis", "thousandths of CPUs promised", SESSION_E_CPU_LIMIT,
-                                1000000 },
+                                1000000, true },
         [SESSION_SHARE_CREATIONS] = { "creations", "sandboxes being made", SESSION_E_CREATION_LIMIT,
-                                      200000 },
+                                      200000, false },
         [SESSION_SHARE_EXECUTIONS] = { "executions", "contexts with work",
-                                       SESSION_E_EXECUTION_LIMIT, 500000 },
+                                       SESSION_E_EXECUTION_LIMIT, 500000, false },
         [SESSION_SHARE_QUEUED] = { "queued_executions", "executions that wait",
-                                   SESSION_E_QUEUE_LIMIT, 500000 },
+                                   SESSION_E_QUEUE_LIMIT, 500000, false },
         [SESSION_SHARE_QUEUED_BYTES] = { "queued_code_bytes", "bytes of code that wait",
-                                         SESSION_E_QUEUE_LIMIT, 500000 },
-        [SESSION_SHARE_STREAMS] = { "streams", "open streams", SESSION_E_STREAM_LIMIT, 1000000 },
-        [SESSION_SHARE_RINGS] = { "retained_output_bytes", "bytes of retained output", 0, 0 },
+                                         SESSION_E_QUEUE_LIMIT, 500000, false },
+        [SESSION_SHARE_STREAMS] = { "streams", "open streams", SESSION_E_STREAM_LIMIT, 1000000,
+                                    false },
+        [SESSION_SHARE_RINGS] = { "retained_output_bytes", "bytes of retained output", 0, 0,
+                                  false },
         [SESSION_SHARE_EGRESS] = { "egress_rule_bytes", "bytes of egress rules",
-                                   SESSION_E_EGRESS_LIMIT, 1000000 },
+                                   SESSION_E_EGRESS_LIMIT, 1000000, true },
         [SESSION_SHARE_EGRESS_RULES] = { "egress_rules", "egress rules", SESSION_E_EGRESS_LIMIT,
-                                         1000000 },
+                                         1000000, true },
 };
 static_assert(ARRAY_SIZE(shares) == _SESSION_SHARE_N, "every share has a row");
 static_assert(2 * SESSION_EGRESS_RULES_MAX < POLICY_WALL_PREFIXES, "each may be there twice");
@@ -59,6 +63,15 @@ static void log_refusal(struct session *session, const char *owner, const char *
         log_info_of(holder ? &holder->log : &session->refusals_log,
                     "a request was refused at a limit owner=%s limit=%s refusals=%" PRIu64, owner,
                     limit, session->n_refusals);
+}
+
+/* Whether sandboxes that end hold any of it, of @holder's or, if NULL, of all. */
+static bool is_held_by_ending(const struct session *session, const struct share_owner *holder,
+                              enum session_share share)
+{
+        size_t n_ending = holder ? holder->n_ending : session->shares.n_ending;
+
+        return shares[share].is_of_sandboxes && n_ending > 0 && !session->is_leaving;
 }
 
 static struct session_result refuse(struct session *session, const char *owner,
@@ -82,7 +95,9 @@ static struct session_result refuse(struct session *session, const char *owner,
         }
         result.limit = shares[share].name;
         result.retry_usec = shares[share].retry_usec;
-        log_refusal(session, owner, shares[share].name);
+        result.may_pass = is_held_by_ending(session, r == SHARES_E_OWNER ? holder : NULL, share);
+        if (!result.may_pass)
+                log_refusal(session, owner, shares[share].name);
         return result;
 }
 
@@ -247,6 +262,8 @@ void sandbox_give_shares(struct sandbox *sandbox)
         sandbox_set_rules_on_way(sandbox, 0);
         if (sandbox->record.state == SANDBOX_CREATING) /* not begun */
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
+        if (sandbox->record.state >= SANDBOX_ENDING)
+                share_owner_count_ending(sandbox->holder, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
         sandbox_promise(sandbox, &(struct sandbox_limits){ 0 });
         take_egress_shares(sandbox->holder, NULL, sandbox->record.egress);

@@ -60,6 +60,7 @@ struct session_result {
         char quota[OWNER_BUFFER]; /* whose limit it was: an id; empty: the server's */
         const char *limit;        /* its name, as `memory_bytes`; NULL: it has none */
         int64_t retry_usec;       /* when to ask again; zero: nobody knows */
+        bool may_pass;            /* what is in the way ends already: session_await_room */
         char message[MESSAGE_BUFFER];
 };
 
@@ -204,6 +205,13 @@ void session_info(struct session *session, const char *owner, struct session_inf
 
 /* Whether the runtime that was connected last carries UDP and ICMP by rules; false before. */
 bool session_has_direct_mode(const struct session *session);
+
+/*
+ * For a refusal that may pass: tells, from the loop, when it is worth to ask again, and in any case
+ * after @patience_usec. -ENOMEM.
+ */
+int session_await_room(struct session *session, const struct session_result *refusal,
+                       uint64_t patience_usec, void (*on_room)(void *userdata), void *userdata);
 
 /* A stable name, as `memory_bytes`. */
 const char *session_share_name(enum session_share share);

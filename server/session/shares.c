@@ -138,6 +138,13 @@ void share_owner_take(struct share_owner *owner, enum session_share share, int64
                 shares->used_by_operators[share] += amount;
 }
 
+void share_owner_count_ending(struct share_owner *owner, int change)
+{
+        assert(change >= 0 || owner->n_ending > 0);
+        owner->n_ending += (size_t)change;
+        owner->shares->n_ending += (size_t)change;
+}
+
 struct share_owner *shares_largest(const struct shares *shares, enum session_share share)
 {
         struct share_owner *largest = NULL;

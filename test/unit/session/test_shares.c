@@ -554,6 +554,73 @@ START_TEST(what_is_used_is_what_is_there)
 }
 END_TEST
 
+static void on_room(void *userdata)
+{
+        *(bool *)userdata = true;
+}
+
+static bool is_ending(void *userdata)
+{
+        (void)userdata;
+        return create_for("key-a", INT64_C(1) << 30).result.may_pass;
+}
+
+/* Of what ends its client may know before all that it held is free: then it is worth to wait. */
+START_TEST(who_is_refused_for_what_ends_is_told_when_it_is_gone)
+{
+        struct answer made, deleted = { 0 }, refused;
+        bool is_told = false, is_out_of_patience = false;
+
+        start_with_quotas((struct key_quotas){ .sandboxes = 1 });
+        made = create_for("key-a", INT64_C(1) << 30);
+        ck_assert(!create_for("key-a", INT64_C(1) << 30).result.may_pass);
+
+        fake_runtime_script(f.runtime)->deaf_destroy = true;
+        session_delete_sandbox(f.session, "key-a", made.sandbox.sandbox_id, NULL, CAUSE_CLIENT,
+                               on_sandbox_answer, &deleted);
+        run_until(is_ending, NULL);
+        refused = create_for("key-a", INT64_C(1) << 30);
+        ck_assert_int_eq(refused.result.outcome, SESSION_E_SANDBOX_LIMIT);
+        ck_assert_int_eq(
+                session_await_room(f.session, &refused.result, 1, on_room, &is_out_of_patience), 0);
+        ck_assert_int_eq(
+                session_await_room(f.session, &refused.result, 3600000000, on_room, &is_told), 0);
+        ck_assert(!is_out_of_patience); /* never at once */
+        run_until_true(&is_out_of_patience);
+        ck_assert(!is_told && !deleted.is_done);
+
+        fake_runtime_script(f.runtime)->deaf_destroy = false;
+        fake_runtime_break(f.runtime);
+        run_until_true(&is_told);
+        run_until(session_serves, NULL);
+        ck_assert_int_eq(create_for("key-a", INT64_C(1) << 30).result.outcome, 0);
+}
+END_TEST
+
+/* A server that stops has no room to wait for, and waits for nobody who does. */
+START_TEST(who_waits_for_room_is_told_when_the_server_stops)
+{
+        struct answer made, deleted = { 0 }, refused;
+        bool is_told = false;
+
+        start_with_quotas((struct key_quotas){ .sandboxes = 1 });
+        made = create_for("key-a", INT64_C(1) << 30);
+        fake_runtime_script(f.runtime)->deaf_destroy = true;
+        session_delete_sandbox(f.session, "key-a", made.sandbox.sandbox_id, NULL, CAUSE_CLIENT,
+                               on_sandbox_answer, &deleted);
+        run_until(is_ending, NULL);
+        refused = create_for("key-a", INT64_C(1) << 30);
+        ck_assert_int_eq(
+                session_await_room(f.session, &refused.result, 3600000000, on_room, &is_told), 0);
+        session_leave(f.session);
+        run_until_true(&is_told);
+        ck_assert(!create_for("key-a", INT64_C(1) << 30).result.may_pass);
+        fake_runtime_script(f.runtime)->deaf_destroy = false;
+        fake_runtime_break(f.runtime);
+        run_until_true(&deleted.is_done);
+}
+END_TEST
+
 int main(void)
 {
         static const TTest *const *const tests[] = {
@@ -571,6 +638,8 @@ int main(void)
                 &an_owner_may_have_its_quotas,
                 &of_two_bounds_the_lower_one_holds,
                 &what_is_used_is_what_is_there,
+                &who_is_refused_for_what_ends_is_told_when_it_is_gone,
+                &who_waits_for_room_is_told_when_the_server_stops,
         };
         const TTest *all[ARRAY_SIZE(tests)];
 
