@@ -220,12 +220,12 @@ static void describe_result(struct status *status, const struct api_call *call,
                                  result->limit ? result->limit : "", result->limit ? ": " : "",
                                  *result->message ? result->message
                                                   : reason_info(reason)->sentence);
-                status_set_retry(status, RETRY_USEC);
         }
-        if (reason_info(reason)->code == RPC_UNAVAILABLE)
-                status_set_retry(status, RETRY_USEC);
         if (result->retry_usec > 0)
                 status_set_retry(status, (uint64_t)result->retry_usec);
+        else if (result->retry_usec == 0 && (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED ||
+                                             reason_info(reason)->code == RPC_UNAVAILABLE))
+                status_set_retry(status, RETRY_USEC);
 }
 
 static bool is_shortage(int error)

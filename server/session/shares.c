@@ -70,8 +70,7 @@ static int64_t free_for_keys(const struct shares *shares, enum session_share sha
         return MAX(total - of_keys - MAX(of_operators, reserve), (int64_t)0);
 }
 
-/* The lowest of what is said of the owner alone; zero: nothing is. */
-static int64_t most_of(const struct shares *shares, const char *name, enum session_share share)
+int64_t shares_quota_of(const struct shares *shares, const char *name, enum session_share share)
 {
         const struct session_share_rules *rules = &shares->rules;
         int64_t most = rules->owner_max[share];
@@ -95,9 +94,9 @@ int shares_check(const struct shares *shares, const char *name, enum session_sha
                 return SHARES_E_TOTAL;
         if (owner_is_operator(name))
                 return 0;
-        most = most_of(shares, name, share);
+        most = shares_quota_of(shares, name, share);
         if (most > 0 && amount > most - held)
-                return SHARES_E_OWNER;
+                return SHARES_E_QUOTA;
         left = free_for_keys(shares, share);
         if (amount > left)
                 return held > 0 ? SHARES_E_OWNER : SHARES_E_TOTAL;
@@ -121,10 +120,17 @@ int64_t shares_limit_of(const struct shares *shares, const char *name, enum sess
         /* The highest that shares_check lets through. */
         limit = (int64_t)(part * ((double)left + (double)held + 1));
         limit = MIN(limit, held + left);
-        most = most_of(shares, name, share);
+        most = shares_quota_of(shares, name, share);
         if (most > 0)
                 limit = MIN(limit, most);
         return MAX(limit, held);
+}
+
+int64_t shares_limit_alone(const struct shares *shares, const char *name, enum session_share share)
+{
+        const struct shares empty = { .rules = shares->rules };
+
+        return shares_limit_of(&empty, name, share);
 }
 
 void share_owner_take(struct share_owner *owner, enum session_share share, int64_t amount)

@@ -22,7 +22,8 @@ struct execution;
 /* Outcomes of shares_check. */
 enum {
         SHARES_E_TOTAL = 1, /* there is not that much left of the total */
-        SHARES_E_OWNER,     /* the owner has its part of it */
+        SHARES_E_OWNER,     /* the owner has its part of it, which depends on what others have */
+        SHARES_E_QUOTA,     /* it has all that it may ever have */
 };
 
 /* One who holds something, or somebody's wish to. */
@@ -72,6 +73,12 @@ void share_owner_count_ending(struct share_owner *owner, int change);
 
 /* How much @name may hold as things are. */
 int64_t shares_limit_of(const struct shares *shares, const char *name, enum session_share share);
+
+/* The same while nobody holds any: to ask for more is hopeless. */
+int64_t shares_limit_alone(const struct shares *shares, const char *name, enum session_share share);
+
+/* The lowest of what is said of the owner alone, whatever others hold; zero: nothing is. */
+int64_t shares_quota_of(const struct shares *shares, const char *name, enum session_share share);
 
 /* The owner that holds most of it; NULL: nobody holds any. */
 struct share_owner *shares_largest(const struct shares *shares, enum session_share share);
