@@ -97,11 +97,15 @@ static int64_t find_limit(const struct shares *all, const char *owner, enum sess
                 *ret_whose = "Your quota";
                 return shares_quota_of(all, owner, share);
         }
+        if (reason == SHARES_E_OWNER_MAX) {
+                *ret_whose = "Each owner's quota";
+                return all->rules.owner_max[share];
+        }
         if (reason == SHARES_E_OWNER) {
-                *ret_whose = "Your part, as others have some,";
+                *ret_whose = "Your present part";
                 return shares_limit_of(all, owner, share);
         }
-        *ret_whose = "The server's limit for all";
+        *ret_whose = "The server's total";
         return all->rules.total[share];
 }
 

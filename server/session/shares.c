@@ -73,12 +73,17 @@ static int64_t free_for_keys(const struct shares *shares, enum session_share sha
 int64_t shares_quota_of(const struct shares *shares, const char *name, enum session_share share)
 {
         const struct session_share_rules *rules = &shares->rules;
-        int64_t most = rules->owner_max[share];
-        int64_t quota = rules->quota_of ? rules->quota_of(rules->userdata, name, share) : 0;
 
-        if (quota > 0 && (most == 0 || quota < most))
-                most = quota;
-        return most;
+        return rules->quota_of ? rules->quota_of(rules->userdata, name, share) : 0;
+}
+
+/* The lowest of what is said of the owner alone; zero: nothing is. */
+static int64_t most_of(const struct shares *shares, const char *name, enum session_share share)
+{
+        int64_t most = shares->rules.owner_max[share];
+        int64_t quota = shares_quota_of(shares, name, share);
+
+        return quota > 0 && (most == 0 || quota < most) ? quota : most;
 }
 
 int shares_check(const struct shares *shares, const char *name, enum session_share share,
@@ -94,9 +99,9 @@ int shares_check(const struct shares *shares, const char *name, enum session_sha
                 return SHARES_E_TOTAL;
         if (owner_is_operator(name))
                 return 0;
-        most = shares_quota_of(shares, name, share);
+        most = most_of(shares, name, share);
         if (most > 0 && amount > most - held)
-                return SHARES_E_QUOTA;
+                return most == rules->owner_max[share] ? SHARES_E_OWNER_MAX : SHARES_E_QUOTA;
         left = free_for_keys(shares, share);
         if (amount > left)
                 return held > 0 ? SHARES_E_OWNER : SHARES_E_TOTAL;
@@ -120,7 +125,7 @@ int64_t shares_limit_of(const struct shares *shares, const char *name, enum sess
         /* The highest that shares_check lets through. */
         limit = (int64_t)(part * ((double)left + (double)held + 1));
         limit = MIN(limit, held + left);
-        most = shares_quota_of(shares, name, share);
+        most = most_of(shares, name, share);
         if (most > 0)
                 limit = MIN(limit, most);
         return MAX(limit, held);

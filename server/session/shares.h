@@ -23,7 +23,8 @@ struct execution;
 enum {
         SHARES_E_TOTAL = 1, /* there is not that much left of the total */
         SHARES_E_OWNER,     /* the owner has its part of it, which depends on what others have */
-        SHARES_E_QUOTA,     /* it has all that it may ever have */
+        SHARES_E_OWNER_MAX, /* it has what the server lets any owner have */
+        SHARES_E_QUOTA,     /* it has all of its own quota */
 };
 
 /* One who holds something, or somebody's wish to. */
@@ -77,7 +78,7 @@ int64_t shares_limit_of(const struct shares *shares, const char *name, enum sess
 /* The same while nobody holds any: to ask for more is hopeless. */
 int64_t shares_limit_alone(const struct shares *shares, const char *name, enum session_share share);
 
-/* The lowest of what is said of the owner alone, whatever others hold; zero: nothing is. */
+/* The owner's own; zero: it has none. */
 int64_t shares_quota_of(const struct shares *shares, const char *name, enum session_share share);
 
 /* The owner that holds most of it; NULL: nobody holds any. */

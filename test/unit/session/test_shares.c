@@ -488,15 +488,21 @@ START_TEST(of_two_bounds_the_lower_one_holds)
                 int64_t of_all, of_key, holds;
         } bounds[] = { { 3, 2, 2 }, { 2, 3, 2 }, { 2, 0, 2 }, { 0, 2, 2 } };
 
+        struct answer answer;
+
         for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
                 f.config.shares.owner_max[SESSION_SHARE_SANDBOXES] = bounds[i].of_all;
-                start_with_quotas((struct key_quotas){ .most[KEY_QUOTA_SANDBOXES] = bounds[i].of_key });
+                start_with_quotas(
+                        (struct key_quotas){ .most[KEY_QUOTA_SANDBOXES] = bounds[i].of_key });
                 ck_assert_int_eq(quota("key-a", SESSION_SHARE_SANDBOXES).owner_limit,
                                  bounds[i].holds);
                 for (int64_t n = 0; n < bounds[i].holds; n++)
                         ck_assert_int_eq(create_for("key-a", INT64_C(1) << 28).result.outcome, 0);
-                ck_assert_int_eq(create_for("key-a", INT64_C(1) << 28).result.outcome,
-                                 SESSION_E_SANDBOX_LIMIT);
+                answer = create_for("key-a", INT64_C(1) << 28);
+                assert_refused(&answer.result, SESSION_E_SANDBOX_LIMIT, "key-a");
+                /* The operator is asked for what would help. */
+                ck_assert_int_eq(strstr(answer.result.message, "hotcell key update") != NULL,
+                                 bounds[i].of_key == bounds[i].holds);
         }
 }
 END_TEST
@@ -680,7 +686,6 @@ int main(void)
                 &no_output_is_retained_when_there_is_no_room,
                 &an_owner_may_have_its_quotas,
                 &of_two_bounds_the_lower_one_holds,
-=======
                 &a_refusal_says_what_is_used_and_what_to_do,
                 &to_ask_for_more_than_the_part_of_a_key_is_hopeless,
                 &what_is_used_is_what_is_there,
