@@ -67,4 +67,5 @@ Hotcell__V1__Execution *convert_execution(struct arena *arena,
 /* @left_out: how many others before it are not told. */
 Hotcell__V1__EgressEvent *
 convert_egress_event(struct arena *arena, const struct egress_record *record, int64_t left_out);
-Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record);
+Hotcell__V1__Key *convert_key(struct arena *arena, const struct session *session,
+                              const struct key_record *record);

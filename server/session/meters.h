@@ -7,6 +7,9 @@
 
 #include "server/store/records.h"
 
+/* The runtime's counters, as the database and the API have them: beyond INT64_MAX it is that. */
+int64_t meter_amount(uint64_t value);
+
 /* All that was used since the cgroup was made. Beyond INT64_MAX it is that. */
 void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *ret_usage);
 

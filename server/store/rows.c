@@ -150,10 +150,10 @@ static const struct field key_fields[] = {
         KEY(INT64, scopes),
         KEY(INT64, expire_time_usec),
         KEY(INT64, last_used_time_usec),
-        FIELD(INT64, key_record, "quota_sandboxes", quotas.sandboxes),
-        FIELD(INT64, key_record, "quota_memory_bytes", quotas.memory_bytes),
-        FIELD(INT64, key_record, "quota_cpu_millis", quotas.cpu_millis),
-        FIELD(INT64, key_record, "quota_executions", quotas.executions),
+        FIELD(INT64, key_record, "quota_sandboxes", quotas.most[KEY_QUOTA_SANDBOXES]),
+        FIELD(INT64, key_record, "quota_memory_bytes", quotas.most[KEY_QUOTA_MEMORY]),
+        FIELD(INT64, key_record, "quota_cpu_millis", quotas.most[KEY_QUOTA_CPU]),
+        FIELD(INT64, key_record, "quota_executions", quotas.most[KEY_QUOTA_EXECUTIONS]),
 };
 
 #define REQUEST(kind, member) FIELD(kind, request_record, #member, member)
