@@ -26,7 +26,8 @@
         "import os; os.fork(); os.fork()\n"                                                        \
         "print(\"begun\")\n"                                                                       \
         "while True: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))'"
-#define TELL_LATER "echo begun; until [ -e /tmp/go ]; do sleep 0.05; done; ulimit -n; echo told"
+#define TELL_LATER                                                                                 \
+        "echo begun; until [ -e /tmp/go ]; do sleep 0.05; done; ulimit -n; echo told; sleep 1000"
 
 static struct daemon runtime;
 static struct peer peer;
