@@ -4,8 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
-import time
 import unittest
 
 import grpc
@@ -195,18 +193,18 @@ fill()
         boxes = [self.sandbox(cpu_millis=1000) for _ in range(2)]
         self.update(boxes[0], cpu_weight=800)
         for box in boxes:
-            self.value(box, SPIN + "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nspin(0.01)")
-        parts = [0.0, 0.0]
-        start = time.time() + 0.5 * PATIENCE
+            code = "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nwhile True: pass"
+            run = client.executions.Execute(scenario.request(box, code), timeout=120 * PATIENCE)
+            self.addCleanup(run.cancel)
+            scenario.fold_until(run, lambda run: run.started)
 
-        def measure(i):
-            parts[i] = float(self.value(boxes[i], f"time.sleep({start} - time.time())\nspin(2)"))
+        def used():
+            return [get(client, box).usage.cpu_time.ToMicroseconds() for box in boxes]
 
-        threads = [threading.Thread(target=measure, args=(i,)) for i in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        # Only while both want the same CPU, and for as long as it takes to see it, whoever else wants that.
+        before = daemons.wait_until(lambda: (now := used()) and min(now) > 200_000 and now, "both are at it")
+        daemons.wait_until(lambda: sum(used()) - sum(before) > 2_000_000, "both used some time")
+        parts = [now - then for now, then in zip(used(), before)]
         self.assertGreater(parts[0], 3 * parts[1], parts)
         self.assertLess(parts[0], 20 * parts[1], parts)
 
