@@ -64,6 +64,9 @@ class Ledger:
         if begin == 0:
             answer.records_total = len(self.records)
             answer.sums.CopyFrom(used(5000000))
+            answer.sums.cpu_user_time.FromSeconds(3)
+            answer.sums.cpu_system_time.FromSeconds(2)
+            answer.sums.stdout_bytes, answer.sums.stderr_bytes, answer.sums.rich_bytes = 1000, 20, 4
             answer.sums.missing.extend(["rss_peak_bytes", "run_queue_wait"])
             for field, records in (("rss_peak_bytes", 3), ("run_queue_wait", len(self.records))):
                 answer.gaps.add(field=field, records=records)
@@ -81,7 +84,8 @@ class Show(CliTest):
         self.assertEqual((ran.returncode, ran.stderr), (0, b""))
         lines = ran.stdout.decode().splitlines()
         self.assertEqual(lines[0].split(), ["Records", "20"])
-        self.assertIn("CPU              5.000 s (user 5.000 s, system 5.000 s)", lines)
+        self.assertIn("CPU              5.000 s (user 3.000 s, system 2.000 s)", lines)
+        self.assertIn("Output           1.0 KiB", lines)
         self.assertIn("Not measured     rss_peak_bytes in 3 of 20 records", lines)
         self.assertIn("                 run_queue_wait in 20 of 20 records", lines)
         self.assertIn("Incomplete       2 records: more may have been used", lines)
