@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -354,6 +355,69 @@ START_TEST(only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one)
 }
 END_TEST
 
+/* So that nothing takes its CPU. Where groups have shares of such time, only the first one has any;
+ * where it cannot be had, others may divide what is to be one stint. */
+static void come_first(void)
+{
+        const struct sched_param first = { .sched_priority = 1 };
+        int fd = open("/sys/fs/cgroup/cpu/tasks", O_WRONLY | O_CLOEXEC);
+
+        if (fd >= 0) {
+                (void)!write(fd, "0", 1);
+                (void)close(fd);
+        }
+        (void)sched_setscheduler(0, SCHED_FIFO, &first);
+}
+
+struct stint {
+        bool has_begun;
+        bool is_divided;
+};
+
+static int spin_undisturbed(const void *data)
+{
+        struct stint *stint = *(struct stint *const *)data;
+
+        if (stay_on(0))
+                return 1;
+        come_first();
+        spin(second_nsec / 5);
+        __atomic_store_n(&stint->has_begun, true, __ATOMIC_RELEASE);
+        while (!__atomic_load_n(&stint->is_divided, __ATOMIC_ACQUIRE))
+                ;
+        spin(second_nsec / 5);
+        return 0;
+}
+
+/* What CPU time there was before it is no earlier work of it; also as long as the stint lasts. */
+START_TEST(an_epoch_divides_a_stint)
+{
+        struct stint *stint = mmap(NULL, sizeof(*stint), PROT_READ | PROT_WRITE,
+                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        struct meter_reading before, during, after;
+        uint64_t start_nsec;
+        pid_t pid;
+
+        ck_assert_ptr_ne(stint, MAP_FAILED);
+        leaf_run(&w.leaves[0], sleep_shortly, NULL); /* the main one's work is never earlier */
+        ck_assert_int_eq(stay_on(1), 0);
+        pid = leaf_start(&w.leaves[0], spin_undisturbed, &stint);
+        while (!__atomic_load_n(&stint->has_begun, __ATOMIC_ACQUIRE))
+                (void)sched_yield();
+        before = world_read(&w, 0);
+        start_nsec = clock_monotonic_nsec();
+        meter_begin_epoch(w.meter, w.slots[0], 0);
+        during = world_read(&w, 0);
+        ck_assert_uint_le(during.earlier_nsec, clock_monotonic_nsec() - start_nsec);
+        __atomic_store_n(&stint->is_divided, true, __ATOMIC_RELEASE);
+        ck_assert_int_eq(leaf_wait(pid), 0);
+        after = world_read(&w, 0);
+        ck_assert_uint_ge(after.earlier_nsec, second_nsec / 5);
+        ck_assert_uint_le(after.earlier_nsec, after.cpu_nsec - before.cpu_nsec + 10000000);
+        (void)munmap(stint, sizeof(*stint));
+}
+END_TEST
+
 /* --- slots ------------------------------------------------------------------------------------ */
 
 START_TEST(full_tables_are_counted_and_harm_nobody)
@@ -399,6 +463,7 @@ START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
                 take_first_cpu();
         }
         ck_assert_int_eq(r, 0);
+        ck_assert(!world_read(&w, 1).is_running);
         ck_assert_int_eq(kill(pid, SIGKILL), 0);
         ck_assert(WIFSIGNALED(leaf_wait(pid)));
         ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
@@ -461,6 +526,17 @@ START_TEST(who_is_over_takes_no_place_from_who_sleeps)
 {
         leaf_run(&w.leaves[0], outlast_children, NULL);
         ck_assert_uint_lt(meter_count_forgotten(w.meter), FEW_THREADS / 64);
+}
+END_TEST
+
+START_TEST(who_is_over_makes_room)
+{
+        uint64_t n_forgotten;
+
+        leaf_run(&w.leaves[0], run_threads, NULL);
+        n_forgotten = meter_count_forgotten(w.meter);
+        leaf_run(&w.leaves[0], outlast_children, NULL);
+        ck_assert_uint_lt(meter_count_forgotten(w.meter), n_forgotten + FEW_THREADS / 64);
 }
 END_TEST
 
@@ -571,6 +647,38 @@ START_TEST(the_peak_of_resident_memory_is_that_of_the_process)
         tell(talk.to_child[1]);
         ck_assert_int_eq(leaf_wait(pid), 0);
         check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(101));
+        close_talk(&talk);
+}
+END_TEST
+
+/* What it has now, of which the kernel notes nothing yet. */
+static int share_memory(const void *data)
+{
+        const struct talk *talk = data;
+        char *bytes =
+                mmap(NULL, MIB(50), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        if (bytes == MAP_FAILED)
+                return 1;
+        for (size_t i = 0; i < MIB(50); i += 4096)
+                bytes[i] = 1;
+        tell(talk->to_parent[1]);
+        hear(talk->to_child[0]);
+        return 0;
+}
+
+START_TEST(memory_that_is_shared_is_resident)
+{
+        struct talk talk;
+        pid_t pid;
+
+        make_talk(&talk);
+        pid = leaf_start(&w.leaves[0], share_memory, &talk);
+        hear(talk.to_parent[0]);
+        await_sleep(pid);
+        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(51));
+        tell(talk.to_child[1]);
+        ck_assert_int_eq(leaf_wait(pid), 0);
         close_talk(&talk);
 }
 END_TEST
@@ -735,6 +843,8 @@ int main(void)
         tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
         tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
         tcase_add_test(tc, a_peak_is_seen_however_short_it_is);
+        tcase_add_test(tc, memory_that_is_shared_is_resident);
+        tcase_add_test(tc, an_epoch_divides_a_stint);
         tcase_add_test(tc, the_victim_of_a_want_of_memory_is_named);
         tcase_add_test(tc, who_is_killed_otherwise_is_no_victim);
         tcase_add_test(tc, a_program_that_is_refused_is_named_and_the_others_count);
@@ -746,6 +856,7 @@ int main(void)
         tc = new_case("few threads", setup_with_few_threads);
         tcase_add_test(tc, what_is_forgotten_is_counted);
         tcase_add_test(tc, who_is_over_takes_no_place_from_who_sleeps);
+        tcase_add_test(tc, who_is_over_makes_room);
         suite_add_tcase(suite, tc);
         tc = new_case("refused", NULL);
         tcase_add_test(tc, without_the_first_program_there_is_no_meter);
