@@ -229,6 +229,37 @@ START_TEST(a_reading_has_the_current_slice_and_never_falls)
 }
 END_TEST
 
+static bool has_run(void)
+{
+        meter_begin_look(w.meter);
+        return meter_has_run(w.meter, w.slots[0]);
+}
+
+START_TEST(a_look_sees_who_was_on_a_cpu_since_the_one_before)
+{
+        uint64_t nsec = second_nsec / 2;
+        unsigned n_staying = 0; /* looks that saw it on its CPU, which it had not left */
+        pid_t pid;
+
+        ck_assert(!has_run());
+        leaf_run(&w.leaves[0], spin_alone, &slack_nsec);
+        ck_assert(has_run());
+        ck_assert(!has_run());
+        pid = leaf_start(&w.leaves[0], spin_on_first_cpu, &nsec);
+        ck_assert_int_eq(stay_on(1), 0);
+        while (waitpid(pid, NULL, WNOHANG) == 0) {
+                uint64_t n_switches = world_read(&w, 0).n_switches;
+
+                (void)has_run();
+                n_staying += has_run() && world_read(&w, 0).n_switches == n_switches;
+                (void)usleep(500);
+        }
+        ck_assert_uint_gt(n_staying, 0);
+        (void)has_run();
+        ck_assert(!has_run());
+}
+END_TEST
+
 /* Run on one CPU, so that none is moved to another one while it waits. */
 static int wait_for_each_other(const void *data)
 {
@@ -731,6 +762,7 @@ int main(void)
         tcase_add_test(tc, another_program_by_another_thread_takes_nothing_back);
         tcase_add_test(tc, sleep_costs_next_to_nothing);
         tcase_add_test(tc, a_reading_has_the_current_slice_and_never_falls);
+        tcase_add_test(tc, a_look_sees_who_was_on_a_cpu_since_the_one_before);
         tcase_add_test(tc, waits_are_those_of_all_threads);
         tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
         tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
