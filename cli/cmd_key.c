@@ -16,6 +16,7 @@
 #include "cli/memory.h"
 #include "cli/message.h"
 #include "cli/output_options.h"
+#include "cli/print_holds.h"
 #include "cli/request.h"
 #include "cli/resolve.h"
 #include "cli/say.h"
@@ -120,13 +121,14 @@ static char *join_scopes(const Hotcell__V1__Key *key)
 
 static void print_table(const Hotcell__V1__ListKeysResponse *answer)
 {
-        static const char *const headers[] = { "KEY",     "NAME",      "STATE",  "CREATED",
-                                               "EXPIRES", "LAST USED", "SCOPES", NULL };
+        static const char *const headers[] = { "KEY",       "NAME",  "STATE",  "CREATED", "EXPIRES",
+                                               "LAST USED", "HOLDS", "SCOPES", NULL };
         _cleanup_(table_freep) struct table *table = table_new(headers);
 
         for (size_t i = 0; i < answer->n_keys; i++) {
                 const Hotcell__V1__Key *key = answer->keys[i];
                 _cleanup_(freep) char *scopes = join_scopes(key);
+                _cleanup_(freep) char *holds = show_holds(key);
                 char created[AGE_SIZE], expires[AGE_SIZE], used[AGE_SIZE];
                 const char *const cells[] = {
                         key->key_id,
@@ -135,6 +137,7 @@ static void print_table(const Hotcell__V1__ListKeysResponse *answer)
                         age_since(key->create_time, created),
                         age_until(key->expire_time, expires),
                         age_since(key->last_used_time, used),
+                        holds,
                         scopes,
                 };
 
@@ -296,6 +299,9 @@ static int key_ls(int argc, char **argv)
                 .command = "key ls",
                 .operands = "[OPTIONS]",
                 .summary = "Lists API keys, also those that are revoked or expired.",
+                .text = "HOLDS is what the owner of a key has now, with all keys that share it, and "
+                        "may have by its quotas\n(`hotcell key update`). Who has a key sees what is its with "
+                        "`hotcell version`.",
                 .examples = "  hotcell key ls\n",
         };
 

@@ -124,9 +124,27 @@ static void print_memory(const Hotcell__V1__Usage *sums)
                 print_pair("Out of memory", format_text("%" PRId64 " killed", sums->oom_kills));
 }
 
+/* What the sums are less than what was used by. */
+static void print_gaps(const Hotcell__V1__GetUsageResponse *answer)
+{
+        const char *title = "Not measured";
+
+        for (size_t i = 0; i < answer->n_gaps; i++) {
+                const Hotcell__V1__UsageGap *gap = answer->gaps[i];
+
+                print_pair(title, format_text("%s in %" PRId64 " of %" PRId64 " records",
+                                              gap->field, gap->records, answer->records_total));
+                title = "";
+        }
+        if (answer->records_incomplete > 0)
+                print_pair("Incomplete", format_text("%" PRId64 " records: more may have been used",
+                                                     answer->records_incomplete));
+}
+
 static void print_sums(const Hotcell__V1__GetUsageResponse *answer)
 {
         const Hotcell__V1__Usage *sums = answer->sums;
+        char time[MESSAGE_TIME_SIZE];
 
         print_pair("Records", format_text("%" PRId64, answer->records_total));
         if (!sums)
@@ -140,8 +158,9 @@ static void print_sums(const Hotcell__V1__GetUsageResponse *answer)
                                        show_bytes(sums->received_bytes)));
         print_pair("Output", format_text("%s", show_bytes(sums->stdout_bytes + sums->stderr_bytes +
                                                           sums->rich_bytes)));
-        if (sums->n_missing > 0)
-                print_pair("Not measured", usage_missing_text(sums));
+        print_gaps(answer);
+        if (answer->complete_until)
+                print_pair("Complete until", duplicate(message_time(answer->complete_until, time)));
 }
 
 static void print_records(const struct usage_sum *sum)
@@ -248,6 +267,8 @@ static int show(const struct usage_options *options, const struct usage_filter *
                 print_destinations(sum.first);
                 print_records(&sum);
         }
+        if (r == 0)
+                usage_filter_say_none("usage", sum.first);
         for (size_t i = 0; i < sum.n_last; i++)
                 message_free(sum.last[i]);
         free(sum.last);
@@ -269,14 +290,17 @@ static int export_all(enum usage_format format, const struct usage_filter *filte
         if (r)
                 return r;
         usage_export_head(stdout, format);
-        do {
+        for (bool is_first = true; r == 0 && (is_first || *ask->page_token) && !ferror(stdout);
+             is_first = false) {
                 _cleanup_(message_freep) Hotcell__V1__GetUsageResponse *answer = NULL;
 
                 r = ask_page(client, ask, &answer);
                 for (size_t i = 0; r == 0 && i < answer->n_records; i++)
                         usage_export_record(stdout, format, answer->records[i]);
                 (void)fflush(stdout);
-        } while (r == 0 && *ask->page_token && !ferror(stdout));
+                if (r == 0 && is_first)
+                        usage_filter_say_none("usage export", answer);
+        }
         return r == 0 && ferror(stdout) ? EXIT_OURS : r;
 }
 
@@ -321,7 +345,9 @@ static int usage_show(int argc, char **argv)
                 .command = "usage",
                 .operands = "[OPTIONS] [SANDBOX]",
                 .summary = "Shows what sandboxes and executions used, living and ended.",
-                .text = "A record is about an execution, or about what a sandbox used besides.\n"
+                .text = "A record is about an execution, or about what a sandbox used besides. What "
+                        "lives may have\nused more than is told: since the time until which records "
+                        "are complete.\n"
                         "`hotcell usage export` writes all of them for other programs.",
                 .examples = "  hotcell usage\n"
                             "  hotcell usage --destinations my-box\n"

@@ -14,6 +14,7 @@
 #include "cli/message.h"
 #include "cli/output_options.h"
 #include "cli/print_ended.h"
+#include "cli/print_holds.h"
 #include "cli/print_metering.h"
 #include "cli/request.h"
 #include "runtime/base/macros.h"
@@ -102,12 +103,15 @@ static void print_template(const Hotcell__V1__TemplateInfo *template)
 
 static void print_server(const Hotcell__V1__GetServerInfoResponse *info)
 {
+        _cleanup_(freep) char *holds = show_own_holds(info);
         _cleanup_(freep) char *version = escape_line(info->version);
         _cleanup_(freep) char *runtime = escape_line(info->runtime_version);
 
         (void)printf("server %s, runtime %s, %s, %d of %d sandboxes\n", version,
                      *runtime ? runtime : "none", info->ready ? "ready" : "NOT ready",
                      info->sandboxes_active, info->sandboxes_max);
+        if (*holds)
+                (void)printf("  you have: %s\n", holds);
         print_limits("limits at most", info->limits_max);
         print_limits("limits unless set", info->limits_default);
         print_rule("--ttl", info->ttl);

@@ -188,15 +188,30 @@ static bool has_bad_field(const struct rpc_error *error, const char *field)
         return false;
 }
 
-static void print_quota(FILE *out, const Google__Protobuf__Any *any)
+/* Without the message, which stands above it already. */
+static char *describe_violation(const char *description, const char *message)
+{
+        const char *repeated = *message ? strstr(description, message) : NULL;
+        size_t n = repeated ? (size_t)(repeated - description) : strlen(description);
+
+        while (repeated && n > 0 && strchr(": ", description[n - 1]))
+                n--;
+        return format_text("%.*s", (int)n, description);
+}
+
+static void print_quota(FILE *out, const struct rpc_error *error, const Google__Protobuf__Any *any)
 {
         _cleanup_(message_freep) Google__Rpc__QuotaFailure *quota =
                 detail_unpack(any, &google__rpc__quota_failure__descriptor);
 
-        for (size_t i = 0; quota && i < MIN(quota->n_violations, (size_t)VIOLATIONS_MAX); i++)
+        for (size_t i = 0; quota && i < MIN(quota->n_violations, (size_t)VIOLATIONS_MAX); i++) {
+                _cleanup_(freep) char *text =
+                        describe_violation(quota->violations[i]->description, error->message);
+
                 print_line(out,
                            *quota->violations[i]->subject ? quota->violations[i]->subject : "quota",
-                           quota->violations[i]->description);
+                           *text ? text : "as above");
+        }
 }
 
 static void print_precondition(FILE *out, const Google__Protobuf__Any *any)
@@ -287,7 +302,7 @@ void rpc_error_print(const struct rpc_error *error, FILE *out)
                 print_resource(out, error->status->details[i]);
                 print_bad_request(out, error, error->status->details[i]);
                 print_precondition(out, error->status->details[i]);
-                print_quota(out, error->status->details[i]);
+                print_quota(out, error, error->status->details[i]);
                 print_retry(out, error->status->details[i]);
         }
         print_hint(out, error->code, reason);

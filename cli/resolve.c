@@ -1,5 +1,7 @@
 #include "cli/resolve.h"
 
+#include <string.h>
+
 #include "hotcell/v1/execution_service.pb-c.h"
 #include "hotcell/v1/key_service.pb-c.h"
 #include "hotcell/v1/sandbox_service.pb-c.h"
@@ -164,25 +166,54 @@ int resolve_context(struct client *client, const char *sandbox_id, const char *t
         return decide("context", &candidates, ret_id);
 }
 
-int resolve_key(struct client *client, const char *text, char **ret_id)
+static int list_keys(struct client *client, Hotcell__V1__ListKeysResponse **ret_keys)
 {
         _cleanup_(message_freep) Hotcell__V1__ListKeysRequest *list =
                 message_new(&hotcell__v1__list_keys_request__descriptor);
-        _cleanup_(message_freep) Hotcell__V1__ListKeysResponse *answer = NULL;
+
+        return request(client, &hotcell__v1__key_service__descriptor, "ListKeys", list,
+                       "looking for the key", ret_keys);
+}
+
+static int find_key(const Hotcell__V1__ListKeysResponse *keys, const char *text, char **ret_id)
+{
         struct candidates candidates = { .kind = "key", .text = text };
+
+        for (size_t i = 0; i < keys->n_keys; i++)
+                candidates_offer(&candidates, keys->keys[i]->key_id, keys->keys[i]->name,
+                                 keys->keys[i]->state != HOTCELL__V1__KEY_STATE__KEY_STATE_ACTIVE);
+        return decide("key", &candidates, ret_id);
+}
+
+int resolve_key(struct client *client, const char *text, char **ret_id)
+{
+        _cleanup_(message_freep) Hotcell__V1__ListKeysResponse *keys = NULL;
         int r;
 
-        if (candidates_is_whole_id(candidates.kind, text)) {
+        if (candidates_is_whole_id("key", text)) {
                 *ret_id = duplicate(text);
                 return 0;
         }
-        r = request(client, &hotcell__v1__key_service__descriptor, "ListKeys", list,
-                    "looking for the key", &answer);
-        if (r)
-                return r;
-        for (size_t i = 0; i < answer->n_keys; i++)
-                candidates_offer(&candidates, answer->keys[i]->key_id, answer->keys[i]->name,
-                                 answer->keys[i]->state !=
-                                         HOTCELL__V1__KEY_STATE__KEY_STATE_ACTIVE);
-        return decide("key", &candidates, ret_id);
+        r = list_keys(client, &keys);
+        return r ? r : find_key(keys, text, ret_id);
+}
+
+int resolve_owner(struct client *client, const char *text, char **ret_owner)
+{
+        _cleanup_(message_freep) Hotcell__V1__ListKeysResponse *keys = NULL;
+        _cleanup_(freep) char *id = NULL;
+        int r;
+
+        if (strncmp(text, "uid:", strlen("uid:")) == 0 || candidates_is_whole_id("key", text)) {
+                *ret_owner = duplicate(text);
+                return 0;
+        }
+        r = list_keys(client, &keys);
+        if (r == 0)
+                r = find_key(keys, text, &id);
+        for (size_t i = 0; r == 0 && i < keys->n_keys; i++) {
+                if (strcmp(keys->keys[i]->key_id, id) == 0)
+                        *ret_owner = duplicate(keys->keys[i]->owner);
+        }
+        return r;
 }

@@ -10,3 +10,6 @@ int resolve_sandbox(struct client *client, const char *text, bool also_ended, ch
 int resolve_context(struct client *client, const char *sandbox_id, const char *text, char **ret_id);
 int resolve_execution(struct client *client, const char *text, char **ret_id);
 int resolve_key(struct client *client, const char *text, char **ret_id);
+
+/* Whose things a key makes. `uid:…` and whole ids of keys are taken as they are. */
+int resolve_owner(struct client *client, const char *text, char **ret_owner);

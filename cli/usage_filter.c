@@ -23,7 +23,8 @@ struct option_group usage_filter_group(struct usage_filter *filter)
                 { 'l', "label", OPTION_PAIRS, offsetof(struct usage_filter, labels), "KEY=VALUE",
                   "only of sandboxes with this label; may be repeated", NULL, 0 },
                 { 0, "owner", OPTION_TEXT, offsetof(struct usage_filter, owner), "OWNER",
-                  "only of this one, `key-…` or `uid:…`; of others only for operators", NULL, 0 },
+                  "only of this one: a key or its name, or `uid:…`; of others only for operators",
+                  NULL, 0 },
                 { 0, "since", OPTION_TEXT, offsetof(struct usage_filter, since), "TIME",
                   "only what ended since 2026-01-31, 2026-01-31T12:00:00Z or so long ago: 24h",
                   NULL, 0 },
@@ -142,6 +143,22 @@ static int set_time(const char *command, const char *option, const char *text,
         return 0;
 }
 
+void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageResponse *first)
+{
+        char time[MESSAGE_TIME_SIZE];
+
+        (void)fflush(stdout); /* both may go to the same file */
+        if (first->records_total > 0)
+                return;
+        if (first->complete_until)
+                say_of(command,
+                       "no record of the ledger fits yet: what lives has one once a minute, and an "
+                       "execution at its end (complete until %s)",
+                       message_time(first->complete_until, time));
+        else
+                say_of(command, "no record of the ledger fits");
+}
+
 int usage_filter_set(const char *command, const struct usage_filter *filter, const char *sandbox,
                      struct client *client, Hotcell__V1__GetUsageRequest *ask)
 {
@@ -153,10 +170,10 @@ int usage_filter_set(const char *command, const struct usage_filter *filter, con
                 r = resolve_sandbox(client, sandbox, true, &ask->sandbox_id);
         if (r == 0 && filter->execution)
                 r = resolve_execution(client, filter->execution, &ask->execution_id);
+        if (r == 0 && filter->owner)
+                r = resolve_owner(client, filter->owner, &ask->owner);
         if (r)
                 return r;
-        if (filter->owner)
-                message_set_text(&ask->owner, filter->owner);
         message_set_map(ask, "labels", &filter->labels);
         ask->page_size = 1000;
         return 0;

@@ -22,6 +22,9 @@ struct option_group usage_filter_group(struct usage_filter *filter);
 int usage_filter_set(const char *command, const struct usage_filter *filter, const char *sandbox,
                      struct client *client, Hotcell__V1__GetUsageRequest *ask);
 
+/* Says so if none fits. That is no failure, as an empty list is none. */
+void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageResponse *first);
+
 /* Since the epoch. */
 struct usage_time {
         int64_t seconds;

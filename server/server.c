@@ -17,6 +17,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "server/api/api.h"
+#include "server/api/key_quotas.h"
 #include "server/auth/auth.h"
 #include "server/rpc/rpc.h"
 #include "server/session/session.h"
@@ -96,20 +97,7 @@ static int64_t quota_of(void *userdata, const char *owner, enum session_share sh
         const struct server *server = userdata;
         const struct key_quotas *quotas = server->auth ? auth_quotas_of(server->auth, owner) : NULL;
 
-        if (!quotas)
-                return 0;
-        switch ((int)share) {
-        case SESSION_SHARE_SANDBOXES:
-                return quotas->sandboxes;
-        case SESSION_SHARE_MEMORY:
-                return quotas->memory_bytes;
-        case SESSION_SHARE_CPU:
-                return quotas->cpu_millis;
-        case SESSION_SHARE_EXECUTIONS:
-                return quotas->executions;
-        default:
-                return 0;
-        }
+        return quotas ? key_quota_of_share(quotas, share) : 0;
 }
 
 static struct session_share_rules share_rules(struct server *server)

@@ -199,7 +199,8 @@ const struct setting settings[] = {
                 "How long rows of the ledger are kept: what was used, whatever becomes of the "
                 "sandboxes and executions that used it."),
         SETTING(ledger_rows_max, COUNT, ledger_rows_max, "20000000", 0, INT64_C(1000000000000),
-                "How many of them; some 350 bytes each. The oldest go first, with a warning."),
+                "How many of them, of all owners together; some 350 bytes each. Above that the oldest "
+                "go of the owners who have most, with a warning."),
 
         TITLED("The gRPC server", connections_max, COUNT, connections_max, "256", 1, 65536,
                "Connections at once, an eighth of them only for the unix socket. When there is no "

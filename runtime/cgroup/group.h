@@ -29,6 +29,8 @@ enum {
         CGROUP_GROUP_PATH_MAX = 2 * CGROUP_NAME_MAX + 2, /* sandbox, `/`, leaf, NUL */
 };
 
+enum { CPU_WEIGHT_DEFAULT = 100 }; /* of cgroup2's cpu.weight */
+
 struct cgroup_limits {
         uint64_t memory_bytes; /* v2 counts sockets in it; v1 by themselves, an eighth of this */
         uint32_t cpu_millis;   /* CPU time a second, in thousandths of a CPU */

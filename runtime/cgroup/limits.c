@@ -20,7 +20,6 @@
 
 enum {
         CPU_PERIOD_USEC = 100000,
-        CPU_WEIGHT_DEFAULT = 100,
         CPU_SHARES_DEFAULT = 1024,
         SOCKET_MEMORY_MIN = 4 << 20,
         SOCKET_MEMORY_MAX = 32 << 20,

@@ -236,7 +236,16 @@ static int check_list_sandboxes(const Hotcell__Runtime__V1__ToRuntime *message,
 static int check_read_meters(const Hotcell__Runtime__V1__ToRuntime *message,
                              struct failure *failure)
 {
-        return check_after(message->read_meters->after_sandbox_id, failure);
+        const Hotcell__Runtime__V1__ReadMeters *read = message->read_meters;
+        int r = check_after(read->after_sandbox_id, failure);
+
+        if (r == 0 && read->n_sandbox_ids > CONTROL_METERS_MAX)
+                return invalid(failure, "sandbox_ids", "are too many");
+        for (size_t i = 0; i < read->n_sandbox_ids && r == 0; i++) {
+                if (!dns_label_is_valid(read->sandbox_ids[i]))
+                        r = invalid(failure, "sandbox_ids", "must be DNS labels");
+        }
+        return r;
 }
 
 static int check_nothing(const Hotcell__Runtime__V1__ToRuntime *message, struct failure *failure)

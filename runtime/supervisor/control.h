@@ -39,6 +39,7 @@ enum {
         CONTROL_OPEN_FILES_MAX = 1 << 20,
         CONTROL_CPU_WEIGHT_MAX = 10000,
         CONTROL_DISK_INODES_MAX = 1 << 30,
+        CONTROL_METERS_MAX = 64, /* sandboxes in an answer to ReadMeters, or asked for by one */
 };
 
 #define CONTROL_MEMORY_MAX ((uint64_t)1 << 44)  /* 16 TiB */

@@ -31,7 +31,7 @@ void messages_answer_walls(struct supervisor *supervisor, struct ticket ticket);
 void messages_answer_list(struct supervisor *supervisor, struct ticket ticket,
                           const char *after_sandbox_id);
 void messages_answer_meters(struct supervisor *supervisor, struct ticket ticket,
-                            const char *after_sandbox_id);
+                            const Hotcell__Runtime__V1__ReadMeters *read);
 
 /* Events: only for a hotcelld that has said Hello. */
 void messages_process_ended(struct supervisor *supervisor, struct process *process);

@@ -3,6 +3,7 @@
 
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "runtime/supervisor/control.h"
 #include "runtime/supervisor/messages.h"
 #include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/process.h"
@@ -10,7 +11,7 @@
 #include "runtime/supervisor/tables.h"
 
 enum {
-        SANDBOXES_MAX = 64,
+        SANDBOXES_MAX = CONTROL_METERS_MAX,
         PROCESSES_MAX = 16,    /* of a sandbox */
         LIST_BYTES = 96 << 10, /* then the rest follows in another packet */
 };
@@ -68,8 +69,25 @@ static bool fill_part(struct part *part, struct sandbox *sandbox)
         return true;
 }
 
-static void fill_list(struct supervisor *supervisor, const char *after_sandbox_id,
-                      struct part *parts, Hotcell__Runtime__V1__MeterList *list)
+/* False: it is full. */
+static bool add_sandbox(struct sandbox *sandbox, struct part *parts,
+                        Hotcell__Runtime__V1__MeterList *list, size_t *n_bytes)
+{
+        struct part *part = &parts[list->n_sandboxes];
+
+        if (list->n_sandboxes == SANDBOXES_MAX || *n_bytes >= LIST_BYTES) {
+                list->more = true;
+                return false;
+        }
+        if (fill_part(part, sandbox)) {
+                *n_bytes += hotcell__runtime__v1__sandbox_meters__get_packed_size(&part->message);
+                list->sandboxes[list->n_sandboxes++] = &part->message;
+        }
+        return true;
+}
+
+static void fill_all(struct supervisor *supervisor, const char *after_sandbox_id,
+                     struct part *parts, Hotcell__Runtime__V1__MeterList *list)
 {
         size_t n_bytes = 0;
         struct sandbox *sandbox;
@@ -78,23 +96,29 @@ static void fill_list(struct supervisor *supervisor, const char *after_sandbox_i
         sandbox_table_sort(&supervisor->sandboxes);
         HASH_ITER(hh, supervisor->sandboxes, sandbox, following)
         {
-                struct part *part = &parts[list->n_sandboxes];
-
-                if (strcmp(sandbox->id, after_sandbox_id) <= 0)
-                        continue;
-                if (list->n_sandboxes == SANDBOXES_MAX || n_bytes >= LIST_BYTES) {
-                        list->more = true;
+                if (strcmp(sandbox->id, after_sandbox_id) > 0 &&
+                    !add_sandbox(sandbox, parts, list, &n_bytes))
                         return;
-                }
-                if (!fill_part(part, sandbox))
-                        continue;
-                n_bytes += hotcell__runtime__v1__sandbox_meters__get_packed_size(&part->message);
-                list->sandboxes[list->n_sandboxes++] = &part->message;
+        }
+}
+
+static void fill_some(struct supervisor *supervisor, const Hotcell__Runtime__V1__ReadMeters *read,
+                      struct part *parts, Hotcell__Runtime__V1__MeterList *list)
+{
+        size_t n_bytes = 0;
+
+        for (size_t i = 0; i < read->n_sandbox_ids; i++) {
+                const char *id = read->sandbox_ids[i];
+                struct sandbox *sandbox = sandbox_table_find(supervisor->sandboxes, id);
+
+                if (sandbox && strcmp(id, read->after_sandbox_id) > 0 &&
+                    !add_sandbox(sandbox, parts, list, &n_bytes))
+                        return;
         }
 }
 
 void messages_answer_meters(struct supervisor *supervisor, struct ticket ticket,
-                            const char *after_sandbox_id)
+                            const Hotcell__Runtime__V1__ReadMeters *read)
 {
         static struct part parts[SANDBOXES_MAX]; /* large, and there is one thread */
         Hotcell__Runtime__V1__SandboxMeters *pointers[SANDBOXES_MAX];
@@ -105,7 +129,10 @@ void messages_answer_meters(struct supervisor *supervisor, struct ticket ticket,
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__meter_list__init(&list);
         list.sandboxes = pointers;
-        fill_list(supervisor, after_sandbox_id, parts, &list);
+        if (read->n_sandbox_ids > 0)
+                fill_some(supervisor, read, parts, &list);
+        else
+                fill_all(supervisor, read->after_sandbox_id, parts, &list);
         metering_fill_state(supervisor->metering, &state);
         list.state = &state.state;
         message.body_case = HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_METER_LIST;

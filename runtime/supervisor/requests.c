@@ -422,7 +422,7 @@ static void handle_list_sandboxes(struct supervisor *supervisor, struct ticket t
 static void handle_read_meters(struct supervisor *supervisor, struct ticket ticket,
                                const Hotcell__Runtime__V1__ToRuntime *message)
 {
-        messages_answer_meters(supervisor, ticket, message->read_meters->after_sandbox_id);
+        messages_answer_meters(supervisor, ticket, message->read_meters);
 }
 
 static void handle_probe_walls(struct supervisor *supervisor, struct ticket ticket,

@@ -33,8 +33,6 @@
 #define SHM_BYTES_MAX ((uint64_t)64 << 20)
 #define MEMORY_ROOM   ((uint64_t)16 << 20) /* for what is used while a limit is lowered */
 
-enum { CPU_WEIGHT_DEFAULT = 100 };
-
 struct sandbox_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLimits *message)
 {
         return (struct sandbox_limits){

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/reserve.h"
@@ -18,7 +19,8 @@
 #include "server/store/store.h"
 
 enum {
-        RETRY_USEC = 1000000,     /* what clients are told to wait before they try again */
+        ROOM_PATIENCE_USEC = 10 * 1000000, /* for what ends already to be gone */
+        RETRY_USEC = 1000000,              /* what clients are told to wait before they try again */
         ANSWER_SMALL = 128 << 10, /* all of what changed something, which is told in any case */
 };
 
@@ -218,12 +220,12 @@ static void describe_result(struct status *status, const struct api_call *call,
                                  result->limit ? result->limit : "", result->limit ? ": " : "",
                                  *result->message ? result->message
                                                   : reason_info(reason)->sentence);
-                status_set_retry(status, RETRY_USEC);
         }
-        if (reason_info(reason)->code == RPC_UNAVAILABLE)
-                status_set_retry(status, RETRY_USEC);
         if (result->retry_usec > 0)
                 status_set_retry(status, (uint64_t)result->retry_usec);
+        else if (result->retry_usec == 0 && (reason_info(reason)->code == RPC_RESOURCE_EXHAUSTED ||
+                                             reason_info(reason)->code == RPC_UNAVAILABLE))
+                status_set_retry(status, RETRY_USEC);
 }
 
 static bool is_shortage(int error)
@@ -259,11 +261,40 @@ bool api_call_fail_result(struct api_call *call, const struct session_result *re
         return true;
 }
 
+static void on_room(void *userdata)
+{
+        struct api_call *call = userdata;
+
+        call->is_waiting = false;
+        if (api_call_is_open(call))
+                call->method->handle(call, call->request);
+        api_call_release(call);
+}
+
+bool api_call_awaits_room(struct api_call *call, const struct session_result *result)
+{
+        uint64_t now = clock_monotonic_usec();
+
+        if (!result->outcome || !result->may_pass || !api_call_is_open(call))
+                return false;
+        if (!call->patience_until_usec)
+                call->patience_until_usec = now + ROOM_PATIENCE_USEC;
+        if (now >= call->patience_until_usec ||
+            session_await_room(call->api->session, result, call->patience_until_usec - now, on_room,
+                               call))
+                return false;
+        api_call_hold(call);
+        call->is_waiting = true;
+        return true;
+}
+
 bool api_call_take_stream(struct api_call *call)
 {
-        struct session_result result =
-                session_stream_new(call->api->session, call->identity.owner, &call->share);
+        struct session_result result;
 
+        if (call->share)
+                return true; /* it has waited */
+        result = session_stream_new(call->api->session, call->identity.owner, &call->share);
         return !api_call_fail_result(call, &result, NULL);
 }
 

@@ -56,6 +56,8 @@ struct api_call {
         struct session_claim *claim;
         struct request_record asked;
         bool is_retry;
+        bool is_waiting;              /* its handler will run again */
+        uint64_t patience_until_usec; /* and not after that; zero: it has not waited */
         struct session_stream *share; /* of the streams, while it is open */
         /* Streams: told when the client may be written to, and once when it is gone or answered. */
         void (*on_writable)(struct api_call *call);
@@ -98,6 +100,10 @@ __attribute__((format(printf, 3, 4))) void api_call_fail(struct api_call *call, 
  * the call was about. */
 bool api_call_fail_result(struct api_call *call, const struct session_result *result,
                           const char *resource);
+
+/* Refused only because of what ends already: true, and the handler runs again when that is gone.
+ * The request stays as it is. */
+bool api_call_awaits_room(struct api_call *call, const struct session_result *result);
 
 /* Of a streaming call, before anything is done for it: there may be one more stream. False: the
  * call was answered. */

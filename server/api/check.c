@@ -306,26 +306,6 @@ bool check_spec(struct api_call *call, const char *prefix, const Hotcell__V1__Sa
         return !api_call_has_blame(call) && !call->arena.failed;
 }
 
-static int64_t check_quota(struct api_call *call, const char *field, int64_t quota)
-{
-        if (quota < 0)
-                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, field,
-                               "must not be negative; zero is no quota");
-        return quota;
-}
-
-struct key_quotas check_quotas(struct api_call *call, const Hotcell__V1__KeyQuotas *quotas)
-{
-        if (!quotas)
-                return (struct key_quotas){ 0 };
-        return (struct key_quotas){
-                .sandboxes = check_quota(call, "quotas.sandboxes", quotas->sandboxes),
-                .memory_bytes = check_quota(call, "quotas.memory_bytes", quotas->memory_bytes),
-                .cpu_millis = check_quota(call, "quotas.cpu_millis", quotas->cpu_millis),
-                .executions = check_quota(call, "quotas.executions", quotas->executions),
-        };
-}
-
 bool check_page_size(struct api_call *call, int32_t page_size, size_t *ret_limit)
 {
         if (page_size < 0) {

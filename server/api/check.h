@@ -69,9 +69,6 @@ struct checked_spec {
 bool check_spec(struct api_call *call, const char *prefix, const Hotcell__V1__SandboxSpec *spec,
                 struct checked_spec *ret_spec);
 
-/* Quotas of an owner; NULL: none. */
-struct key_quotas check_quotas(struct api_call *call, const Hotcell__V1__KeyQuotas *quotas);
-
 /* A page size: 50 when zero, at most 1,000. */
 bool check_page_size(struct api_call *call, int32_t page_size, size_t *ret_limit);
 

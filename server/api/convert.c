@@ -5,6 +5,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
+#include "server/api/key_quotas.h"
 #include "server/auth/auth.h"
 
 /* Records keep the numbers of the public enums. */
@@ -263,21 +264,8 @@ Hotcell__V1__EgressEvent *convert_egress_event(struct arena *arena,
         return message;
 }
 
-static Hotcell__V1__KeyQuotas *convert_quotas(struct arena *arena, const struct key_quotas *quotas)
-{
-        Hotcell__V1__KeyQuotas *message = arena_new(arena, Hotcell__V1__KeyQuotas);
-
-        if (!message)
-                return NULL;
-        hotcell__v1__key_quotas__init(message);
-        message->sandboxes = quotas->sandboxes;
-        message->memory_bytes = quotas->memory_bytes;
-        message->cpu_millis = quotas->cpu_millis;
-        message->executions = quotas->executions;
-        return message;
-}
-
-Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record)
+Hotcell__V1__Key *convert_key(struct arena *arena, const struct session *session,
+                              const struct key_record *record)
 {
         Hotcell__V1__Key *message = arena_new(arena, Hotcell__V1__Key);
 
@@ -293,6 +281,7 @@ Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *reco
         message->state = (Hotcell__V1__KeyState)key_state(record, time_now_usec());
         message->owner = unconst(record->owner);
         message->quotas = convert_quotas(arena, &record->quotas);
+        message->used = convert_used_quotas(arena, session, record->owner);
         message->scopes = arena_new_array(arena, char *, _SCOPE_KEY_N);
         for (int i = 0; message->scopes && i < _SCOPE_KEY_N; i++)
                 if (record->scopes & BIT(i))

@@ -11,6 +11,7 @@
 #include "hotcell/v1/execution_service.pb-c.h"
 #include "hotcell/v1/key_service.pb-c.h"
 #include "hotcell/v1/sandbox_service.pb-c.h"
+#include "hotcell/v1/usage_service.pb-c.h"
 #include "server/api/arena.h"
 #include "server/session/session.h"
 #include "server/store/records.h"
@@ -43,6 +44,10 @@ Hotcell__V1__EgressRefusals *convert_refusals(struct arena *arena,
 /* The names of the fields of Usage that are in BIT(enum usage_part)s. */
 char **convert_missing(struct arena *arena, unsigned missing, size_t *ret_n);
 
+/* Of each field that misses in @sums, which may be NULL: in how many records. */
+Hotcell__V1__UsageGap **convert_gaps(struct arena *arena, const struct usage_gaps *gaps,
+                                     const Hotcell__V1__Usage *sums, size_t *ret_n);
+
 /* What is missing in it is named. */
 Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct usage *usage);
 
@@ -62,4 +67,5 @@ Hotcell__V1__Execution *convert_execution(struct arena *arena,
 /* @left_out: how many others before it are not told. */
 Hotcell__V1__EgressEvent *
 convert_egress_event(struct arena *arena, const struct egress_record *record, int64_t left_out);
-Hotcell__V1__Key *convert_key(struct arena *arena, const struct key_record *record);
+Hotcell__V1__Key *convert_key(struct arena *arena, const struct session *session,
+                              const struct key_record *record);

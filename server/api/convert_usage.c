@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "server/api/convert.h"
@@ -16,21 +18,15 @@ static const char *const missing_fields[][5] = {
 };
 static_assert(ARRAY_SIZE(missing_fields) == _USAGE_PART_N, "every part has a row");
 
-static bool covers(unsigned missing, enum usage_part part)
-{
-        if (part == USAGE_PART_MEMORY_PEAK && missing & BIT(USAGE_PART_MEMORY))
-                return true;
-        return part == USAGE_PART_WAIT && missing & BIT(USAGE_PART_SCHEDULED);
-}
-
 char **convert_missing(struct arena *arena, unsigned missing, size_t *ret_n)
 {
         char **names = arena_new_array(arena, char *,
                                        ARRAY_SIZE(missing_fields) * ARRAY_SIZE(*missing_fields));
 
         *ret_n = 0;
+        missing = usage_missing_wholes(missing);
         for (size_t part = 1; names && part < ARRAY_SIZE(missing_fields); part++) {
-                if (!(missing & BIT(part)) || covers(missing, (enum usage_part)part))
+                if (!(missing & BIT(part)))
                         continue;
                 for (size_t i = 0; i < ARRAY_SIZE(*missing_fields) && missing_fields[part][i]; i++)
                         names[(*ret_n)++] = unconst(missing_fields[part][i]);
@@ -38,10 +34,57 @@ char **convert_missing(struct arena *arena, unsigned missing, size_t *ret_n)
         return names;
 }
 
+static int64_t count_without(const struct usage_gaps *gaps, const char *field)
+{
+        int64_t n = 0;
+
+        for (size_t part = 1; part < ARRAY_SIZE(missing_fields); part++) {
+                for (size_t i = 0; i < ARRAY_SIZE(*missing_fields) && missing_fields[part][i]; i++)
+                        n += strcmp(missing_fields[part][i], field) == 0 ? gaps->n_without[part]
+                                                                         : 0;
+        }
+        return n;
+}
+
+Hotcell__V1__UsageGap **convert_gaps(struct arena *arena, const struct usage_gaps *gaps,
+                                     const Hotcell__V1__Usage *sums, size_t *ret_n)
+{
+        Hotcell__V1__UsageGap **list =
+                arena_new_array(arena, Hotcell__V1__UsageGap *, sums ? sums->n_missing : 0);
+
+        *ret_n = 0;
+        for (size_t i = 0; list && sums && i < sums->n_missing; i++) {
+                Hotcell__V1__UsageGap *gap = arena_new(arena, Hotcell__V1__UsageGap);
+
+                if (!gap)
+                        break;
+                hotcell__v1__usage_gap__init(gap);
+                gap->field = sums->missing[i];
+                gap->records = count_without(gaps, gap->field);
+                list[(*ret_n)++] = gap;
+        }
+        return list;
+}
+
+/* Time and memory are not read at one moment, and sums may have more of one than of the other: the
+ * mean is the peak at most. */
+static int64_t mean_bytes(const struct usage *usage)
+{
+        uint32_t unknown_peak = BIT(USAGE_PART_MEMORY) | BIT(USAGE_PART_MEMORY_PEAK);
+        int64_t milliseconds = usage->wall_usec / 1000;
+        double mean;
+
+        if (milliseconds <= 0)
+                return 0;
+        mean = (double)usage->memory_byte_seconds * 1000.0 / (double)milliseconds;
+        if (!(usage->missing & unknown_peak) && mean > (double)usage->memory_peak_bytes)
+                return usage->memory_peak_bytes;
+        return (int64_t)mean;
+}
+
 Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct usage *usage)
 {
         Hotcell__V1__Usage *message = arena_new(arena, Hotcell__V1__Usage);
-        int64_t seconds_1000 = usage->wall_usec / 1000;
 
         if (!message)
                 return NULL;
@@ -60,9 +103,7 @@ Hotcell__V1__Usage *convert_usage(struct arena *arena, const struct usage *usage
         message->earlier_work_time = convert_duration(arena, usage->earlier_usec);
         message->rss_peak_bytes = usage->rss_peak_bytes;
         message->memory_byte_seconds = usage->memory_byte_seconds;
-        if (seconds_1000 > 0)
-                message->memory_mean_bytes = (int64_t)((double)usage->memory_byte_seconds * 1000.0 /
-                                                       (double)seconds_1000);
+        message->memory_mean_bytes = mean_bytes(usage);
         message->sent_bytes = usage->sent_bytes;
         message->received_bytes = usage->received_bytes;
         message->oom_kills = usage->oom_kills;

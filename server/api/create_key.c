@@ -5,6 +5,7 @@
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
+#include "server/api/key_quotas.h"
 
 static void on_done(void *userdata, int result, const struct key_record *record, const char *secret)
 {
@@ -13,7 +14,7 @@ static void on_done(void *userdata, int result, const struct key_record *record,
         Hotcell__V1__CreateKeyResponse response = HOTCELL__V1__CREATE_KEY_RESPONSE__INIT;
 
         if (result == 0) {
-                response.key = convert_key(&call->arena, record);
+                response.key = convert_key(&call->arena, call->api->session, record);
                 response.secret = arena_text(&call->arena, secret);
                 api_call_reply(call, &response.base);
         } else if (result == AUTH_E_NAME_IN_USE) {

@@ -18,7 +18,7 @@ static void on_done(void *userdata, const struct session_result *result,
         struct api_call *call = userdata;
         Hotcell__V1__CreateSandboxResponse response = HOTCELL__V1__CREATE_SANDBOX_RESPONSE__INIT;
 
-        if (!api_call_fail_result(call, result, NULL)) {
+        if (!api_call_awaits_room(call, result) && !api_call_fail_result(call, result, NULL)) {
                 response.sandbox = convert_whole_sandbox(&call->arena, record);
                 response.created = created || (call->is_retry && call->asked.created);
                 response.egress_differs =

@@ -79,10 +79,13 @@ static void on_done(void *userdata, const struct session_result *result,
         struct api_call *call = userdata;
         const Hotcell__V1__ExecuteRequest *request = (const void *)call->request;
 
-        request_id_settle(call);
-        if (!api_call_fail_result(call, result,
-                                  *request->context_id ? request->context_id : request->sandbox_id))
-                event_stream_start(call, record->execution_id, 0);
+        if (!api_call_awaits_room(call, result)) {
+                request_id_settle(call);
+                if (!api_call_fail_result(call, result,
+                                          *request->context_id ? request->context_id
+                                                               : request->sandbox_id))
+                        event_stream_start(call, record->execution_id, 0);
+        }
         api_call_release(call);
 }
 
@@ -131,7 +134,8 @@ void api_execute(struct api_call *call, const void *message)
                 return;
         api_call_hold(call);
         session_execute(call->api->session, &execute, on_done, call);
-        forget_code(call);
+        if (!call->is_waiting)
+                forget_code(call);
 }
 
 static void on_found(void *userdata, const struct session_result *result,

@@ -21,6 +21,7 @@ struct get_usage {
         struct usage_query query;
         struct pairs labels;
         struct usage sums;
+        struct usage_gaps gaps;
         char after_sandbox[ID_BUFFER];
         bool has_sandboxes; /* not only executions are in the sums */
         Hotcell__V1__GetUsageResponse response;
@@ -132,6 +133,21 @@ static void read_destinations(struct get_usage *get)
                 finish(get);
 }
 
+static void set_sums(struct get_usage *get)
+{
+        Hotcell__V1__GetUsageResponse *response = &get->response;
+        struct arena *arena = &get->call->arena;
+
+        /* Nothing that was summed up tells of throttling. */
+        if (!get->has_sandboxes && response->records_total > 0) {
+                get->sums.missing |= BIT(USAGE_PART_THROTTLED);
+                get->gaps.n_without[USAGE_PART_THROTTLED] = response->records_total;
+        }
+        response->sums = convert_usage(arena, &get->sums);
+        response->gaps = convert_gaps(arena, &get->gaps, response->sums, &response->n_gaps);
+        response->records_incomplete = get->gaps.n_incomplete;
+}
+
 static void on_sums(void *userdata, int result, const struct usage_sums *sums)
 {
         struct get_usage *get = userdata;
@@ -142,6 +158,7 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
                 return;
         }
         usage_add(&get->sums, &sums->usage);
+        usage_gaps_add(&get->gaps, &sums->gaps);
         get->response.records_total += sums->n;
         get->has_sandboxes |= sums->has_sandboxes;
         get->query.after_id = sums->last_id;
@@ -152,10 +169,7 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
                 return;
         }
         usage_turn_end(&get->turn, sums->cost_usec);
-        /* Nothing that was summed up tells of throttling. */
-        if (!get->has_sandboxes && get->response.records_total > 0)
-                get->sums.missing |= BIT(USAGE_PART_THROTTLED);
-        get->response.sums = convert_usage(&call->arena, &get->sums);
+        set_sums(get);
         if (api_call_is_open(call))
                 read_destinations(get);
         else
@@ -170,11 +184,11 @@ static void sum_on(struct get_usage *get)
                 finish(get);
 }
 
-/* The cursor's time is a row's number, which alone says where to go on. */
+/* When the last row came alone says where to go on: its number would tell how much others do. */
 static void set_token(struct get_usage *get, const struct usage_list *list)
 {
         Hotcell__V1__GetUsageRequest filter = filter_of((const void *)get->call->request);
-        struct store_cursor cursor = { .create_time_usec = list->last_id, .id = "ledger" };
+        struct store_cursor cursor = { .create_time_usec = list->last_time_usec, .id = "ledger" };
 
         if (list->more)
                 get->response.next_page_token =
@@ -207,6 +221,41 @@ static void list_page(struct get_usage *get)
         store_list_usage(get->call->api->store, &get->query, on_list, get);
 }
 
+/* True: it was answered. */
+static bool fail_unknown(struct get_usage *get, const struct usage_scope *scope)
+{
+        struct session_result missing = { 0 };
+        const char *id = get->query.sandbox_id, *what = "sandbox";
+
+        if (!scope->is_sandbox_known) {
+                missing.outcome = SESSION_E_SANDBOX_NOT_FOUND;
+        } else if (!scope->is_execution_known) {
+                missing.outcome = SESSION_E_EXECUTION_NOT_FOUND;
+                id = get->query.execution_id;
+                what = "execution";
+        }
+        (void)snprintf(missing.message, sizeof(missing.message), "There is no %s %s.", what, id);
+        return api_call_fail_result(get->call, &missing, id);
+}
+
+static void on_scope(void *userdata, int result, const struct usage_scope *scope)
+{
+        struct get_usage *get = userdata;
+
+        if (result) {
+                fail(get, result);
+                return;
+        }
+        if (fail_unknown(get, scope)) {
+                finish(get);
+                return;
+        }
+        if (scope->complete_until_usec)
+                get->response.complete_until =
+                        convert_time(&get->call->arena, scope->complete_until_usec);
+        list_page(get);
+}
+
 static void on_turn(struct usage_turn *turn)
 {
         struct get_usage *get = CONTAINER_OF(turn, struct get_usage, turn);
@@ -217,7 +266,7 @@ static void on_turn(struct usage_turn *turn)
         if (get->is_listed || !api_call_is_open(call))
                 sum_on(get);
         else
-                list_page(get);
+                store_find_usage_scope(call->api->store, &get->query, on_scope, get);
 }
 
 static void ask_for_turn(struct get_usage *get)
@@ -235,10 +284,20 @@ static void ask_for_turn(struct get_usage *get)
         api_call_release(call);
 }
 
+static bool is_owner(const char *text)
+{
+        uint64_t uid;
+
+        if (strncmp(text, "uid:", strlen("uid:")) == 0)
+                return text_to_uint64(text + strlen("uid:"), UINT32_MAX, &uid);
+        return strncmp(text, "key-", strlen("key-")) == 0 && dns_label_is_valid(text);
+}
+
 static void check_ids(struct api_call *call, const Hotcell__V1__GetUsageRequest *request)
 {
-        if (strlen(request->owner) >= OWNER_BUFFER)
-                api_call_blame(call, REASON_INVALID_FIELD, "owner", "is too long for one");
+        if (*request->owner && !is_owner(request->owner))
+                api_call_blame(call, REASON_INVALID_FIELD, "owner",
+                               "is none: it takes a key's id, `key-…`, or a user's, `uid:1000`");
         if (request->destinations && !*request->sandbox_id && !*request->execution_id)
                 api_call_blame(call, REASON_INVALID_FIELD, "destinations",
                                "needs sandbox_id or execution_id");
@@ -272,7 +331,7 @@ static void check(struct get_usage *get, const Hotcell__V1__GetUsageRequest *req
         if (!page_token_check(&call->arena, &filter.base, request->page_token, &cursor))
                 api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
                                "is not from an answer to the same filter; start without one");
-        get->query.after_id = cursor.create_time_usec;
+        get->query.after_time_usec = cursor.create_time_usec;
 }
 
 /* Whose records: one's own, or for operators anybody's. False: the call was answered. */

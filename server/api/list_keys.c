@@ -12,6 +12,7 @@ void api_list_keys(struct api_call *call, const void *request)
         records = auth_list(call->api->auth, &n);
         response.keys = arena_new_array(&call->arena, Hotcell__V1__Key *, n);
         for (size_t i = 0; response.keys && i < n; i++)
-                response.keys[response.n_keys++] = convert_key(&call->arena, &records[i]);
+                response.keys[response.n_keys++] =
+                        convert_key(&call->arena, call->api->session, &records[i]);
         api_call_reply(call, &response.base);
 }

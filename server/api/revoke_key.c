@@ -19,7 +19,7 @@ static void on_done(void *userdata, int result, const struct key_record *record,
                 if (request->delete_sandboxes)
                         response.sandboxes_deleted = (int32_t)session_delete_sandboxes_of(
                                 call->api->session, record->owner);
-                response.key = convert_key(&call->arena, record);
+                response.key = convert_key(&call->arena, call->api->session, record);
                 api_call_reply(call, &response.base);
         } else if (result == AUTH_E_NOT_FOUND) {
                 api_call_fail(call, REASON_KEY_NOT_FOUND, "there is no key %s", request->key_id);

@@ -1,20 +1,7 @@
-#include <string.h>
-
-#include "runtime/base/macros.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
-
-static const struct {
-        const char *path;
-        unsigned quotas; /* BIT(enum key_quota) */
-} paths[] = {
-        { "quotas", BIT(_KEY_QUOTA_N) - 1 },
-        { "quotas.sandboxes", BIT(KEY_QUOTA_SANDBOXES) },
-        { "quotas.memory_bytes", BIT(KEY_QUOTA_MEMORY) },
-        { "quotas.cpu_millis", BIT(KEY_QUOTA_CPU) },
-        { "quotas.executions", BIT(KEY_QUOTA_EXECUTIONS) },
-};
+#include "server/api/key_quotas.h"
 
 static void on_done(void *userdata, int result, const struct key_record *record, const char *secret)
 {
@@ -24,7 +11,7 @@ static void on_done(void *userdata, int result, const struct key_record *record,
 
         (void)secret;
         if (result == 0) {
-                response.key = convert_key(&call->arena, record);
+                response.key = convert_key(&call->arena, call->api->session, record);
                 api_call_reply(call, &response.base);
         } else if (result == AUTH_E_NOT_FOUND) {
                 api_call_fail(call, REASON_KEY_NOT_FOUND, "there is no key %s", request->key_id);
@@ -32,17 +19,6 @@ static void on_done(void *userdata, int result, const struct key_record *record,
                 api_call_fail_store(call, result);
         }
         api_call_release(call);
-}
-
-static unsigned read_path(struct api_call *call, const char *path)
-{
-        for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
-                if (strcmp(path, paths[i].path) == 0)
-                        return paths[i].quotas;
-        api_call_blame(call, REASON_INVALID_FIELD, "update_mask",
-                       "has an unknown path; known are quotas, quotas.sandboxes, "
-                       "quotas.memory_bytes, quotas.cpu_millis, quotas.executions");
-        return 0;
 }
 
 void api_update_key(struct api_call *call, const void *message)
@@ -57,7 +33,7 @@ void api_update_key(struct api_call *call, const void *message)
                                "is required: name what to change");
         else
                 for (size_t i = 0; i < request->update_mask->n_paths; i++)
-                        set |= read_path(call, request->update_mask->paths[i]);
+                        set |= check_quota_path(call, request->update_mask->paths[i]);
         quotas = check_quotas(call, request->quotas);
         if (api_call_has_blame(call)) {
                 api_call_fail_blamed(call);

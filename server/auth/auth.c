@@ -484,14 +484,9 @@ const struct key_record *auth_list(const struct auth *auth, size_t *ret_n)
 
 static void merge_quotas(struct key_quotas *quotas, unsigned set, const struct key_quotas *wanted)
 {
-        if (set & BIT(KEY_QUOTA_SANDBOXES))
-                quotas->sandboxes = wanted->sandboxes;
-        if (set & BIT(KEY_QUOTA_MEMORY))
-                quotas->memory_bytes = wanted->memory_bytes;
-        if (set & BIT(KEY_QUOTA_CPU))
-                quotas->cpu_millis = wanted->cpu_millis;
-        if (set & BIT(KEY_QUOTA_EXECUTIONS))
-                quotas->executions = wanted->executions;
+        for (unsigned i = 0; i < _KEY_QUOTA_N; i++)
+                if (set & BIT(i))
+                        quotas->most[i] = wanted->most[i];
 }
 
 /* As the store did it, and in the same order. */

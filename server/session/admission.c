@@ -12,86 +12,19 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/policy/policy.h"
+#include "server/session/refusal.h"
 
 /* hotcell-egress takes some milliseconds for each thousand rules, one policy after the other. */
 enum { RULES_ON_WAY_MAX = 4 * POLICY_RULES_MAX, RULES_RETRY_USEC = 200 * 1000 };
 
-static const struct {
-        const char *name;
-        const char *what; /* as in `There are 7 … already` */
-        int outcome;
-        int64_t retry_usec; /* how long what holds it lasts at least, by experience */
-} shares[] = {
-        [SESSION_SHARE_SANDBOXES] = { "sandboxes", "sandboxes", SESSION_E_SANDBOX_LIMIT, 1000000 },
-        [SESSION_SHARE_MEMORY] = { "memory_bytes", "bytes of memory promised",
-                                   SESSION_E_MEMORY_LIMIT, 1000000 },
-        [SESSION_SHARE_CPU] = { "cpu_millis", "thousandths of CPUs promised", SESSION_E_CPU_LIMIT,
-                                1000000 },
-        [SESSION_SHARE_CREATIONS] = { "creations", "sandboxes being made", SESSION_E_CREATION_LIMIT,
-                                      200000 },
-        [SESSION_SHARE_EXECUTIONS] = { "executions", "contexts with work",
-                                       SESSION_E_EXECUTION_LIMIT, 500000 },
-        [SESSION_SHARE_QUEUED] = { "queued_executions", "executions that wait",
-                                   SESSION_E_QUEUE_LIMIT, 500000 },
-        [SESSION_SHARE_QUEUED_BYTES] = { "queued_code_bytes", "bytes of code that wait",
-                                         SESSION_E_QUEUE_LIMIT, 500000 },
-        [SESSION_SHARE_STREAMS] = { "streams", "open streams", SESSION_E_STREAM_LIMIT, 1000000 },
-        [SESSION_SHARE_RINGS] = { "retained_output_bytes", "bytes of retained output", 0, 0 },
-        [SESSION_SHARE_EGRESS] = { "egress_rule_bytes", "bytes of egress rules",
-                                   SESSION_E_EGRESS_LIMIT, 1000000 },
-        [SESSION_SHARE_EGRESS_RULES] = { "egress_rules", "egress rules", SESSION_E_EGRESS_LIMIT,
-                                         1000000 },
-};
-static_assert(ARRAY_SIZE(shares) == _SESSION_SHARE_N, "every share has a row");
 static_assert(2 * SESSION_EGRESS_RULES_MAX < POLICY_WALL_PREFIXES, "each may be there twice");
-
-const char *session_share_name(enum session_share share)
-{
-        return shares[share].name;
-}
-
-/* One line for each, but not for each of a thousand in a second. */
-static void log_refusal(struct session *session, const char *owner, const char *limit)
-{
-        struct share_owner *holder = shares_find(&session->shares, owner);
-
-        session->n_refusals++;
-        log_info_of(holder ? &holder->log : &session->refusals_log,
-                    "a request was refused at a limit owner=%s limit=%s refusals=%" PRIu64, owner,
-                    limit, session->n_refusals);
-}
-
-static struct session_result refuse(struct session *session, const char *owner,
-                                    enum session_share share, int r)
-{
-        const struct session_share_rules *rules = &session->shares.rules;
-        const struct share_owner *holder = shares_find(&session->shares, owner);
-        struct session_result result;
-
-        if (r == SHARES_E_OWNER) {
-                result = result_of(shares[share].outcome,
-                                   "You have %" PRId64 " %s, and may have %" PRId64 " now.",
-                                   holder ? holder->used[share] : 0, shares[share].what,
-                                   shares_limit_of(&session->shares, owner, share));
-                (void)snprintf(result.quota, sizeof(result.quota), "%s", owner);
-        } else {
-                result = result_of(shares[share].outcome,
-                                   "There are %" PRId64 " %s, and there may be %" PRId64 ".",
-                                   session->shares.used[share], shares[share].what,
-                                   rules->total[share]);
-        }
-        result.limit = shares[share].name;
-        result.retry_usec = shares[share].retry_usec;
-        log_refusal(session, owner, shares[share].name);
-        return result;
-}
 
 struct session_result admit_share(struct session *session, const char *owner,
                                   enum session_share share, int64_t amount)
 {
         int r = shares_check(&session->shares, owner, share, amount);
 
-        return r ? refuse(session, owner, share, r) : (struct session_result){ 0 };
+        return r ? refuse_share(session, owner, share, amount, r) : (struct session_result){ 0 };
 }
 
 static int64_t rules_of(const struct egress *egress)
@@ -247,6 +180,8 @@ void sandbox_give_shares(struct sandbox *sandbox)
         sandbox_set_rules_on_way(sandbox, 0);
         if (sandbox->record.state == SANDBOX_CREATING) /* not begun */
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
+        if (sandbox->record.state >= SANDBOX_ENDING)
+                share_owner_count_ending(sandbox->holder, -1);
         share_owner_take(sandbox->holder, SESSION_SHARE_SANDBOXES, -1);
         sandbox_promise(sandbox, &(struct sandbox_limits){ 0 });
         take_egress_shares(sandbox->holder, NULL, sandbox->record.egress);
@@ -287,7 +222,7 @@ static struct session_result admit_waiting(const struct context *context, size_t
                 (void)snprintf(result.quota, sizeof(result.quota), "%s",
                                sandbox->record.sandbox_id);
         }
-        result.retry_usec = shares[SESSION_SHARE_QUEUED].retry_usec;
+        result.retry_usec = share_retry_usec(SESSION_SHARE_QUEUED);
         if (result.outcome)
                 log_refusal(sandbox->session, sandbox->record.owner, "queue");
         return result;

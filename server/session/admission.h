@@ -6,6 +6,9 @@
 /* Outcome 0: a sandbox may be made. */
 struct session_result admit_sandbox(struct session *session, const struct sandbox_request *request);
 
+/* Outcome 0: no other of its owner's has the name. */
+struct session_result admit_name(struct session *session, const struct sandbox_request *request);
+
 /* Outcome 0: the sandbox takes work now. */
 struct session_result admit_work(const struct sandbox *sandbox);
 

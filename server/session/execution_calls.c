@@ -92,6 +92,8 @@ static void execute_one_shot(struct session *session, const struct execute_reque
         struct sandbox *sandbox = NULL;
 
         if (result.outcome == 0)
+                result = admit_name(session, request->one_shot);
+        if (result.outcome == 0)
                 result = admit_first_execution(session, request);
         if (result.outcome == 0 && sandbox_new(session, request->one_shot, true, &sandbox))
                 result = result_of(-ENOMEM, "There is no memory for a sandbox.");

@@ -68,22 +68,17 @@ static void drop_templates(struct session *session)
         session->n_templates = 0;
 }
 
-static int64_t amount(uint64_t value)
-{
-        return (int64_t)MIN(value, (uint64_t)INT64_MAX);
-}
-
 void session_note_metering(struct session *session, const Hotcell__Runtime__V1__MeterState *state)
 {
         session->metering = (struct session_metering){
                 .is_known = true,
                 .has_programs = state->programs,
                 .missing = usage_missing(state->missing, state->n_missing),
-                .slots = amount(state->slots),
-                .slots_used = amount(state->slots_used),
-                .slots_refused = amount(state->slots_refused),
-                .scheduled_usec = amount(state->scheduled_usec),
-                .cpu_usec = amount(state->cpu_usec),
+                .slots = meter_amount(state->slots),
+                .slots_used = meter_amount(state->slots_used),
+                .slots_refused = meter_amount(state->slots_refused),
+                .scheduled_usec = meter_amount(state->scheduled_usec),
+                .cpu_usec = meter_amount(state->cpu_usec),
         };
         (void)snprintf(session->metering.detail, sizeof(session->metering.detail), "%s",
                        state->detail);
@@ -166,17 +161,24 @@ static enum session_egress_state egress_state(const struct session *session)
         return session->egress_is_silent ? SESSION_EGRESS_SILENT : SESSION_EGRESS_THERE;
 }
 
+int64_t session_share_used(const struct session *session, const char *owner,
+                           enum session_share share)
+{
+        const struct share_owner *holder = shares_find(&session->shares, owner);
+
+        return holder ? holder->used[share] : 0;
+}
+
 static void fill_quotas(const struct session *session, const char *owner, struct session_info *info)
 {
         const struct shares *shares = &session->shares;
-        const struct share_owner *holder = shares_find(shares, owner);
 
         for (enum session_share i = 0; i < _SESSION_SHARE_N; i++)
                 info->quotas[i] = (struct session_quota){
                         .limit = shares->rules.total[i],
                         .used = shares->used[i],
                         .owner_limit = shares_limit_of(shares, owner, i),
-                        .owner_used = holder ? holder->used[i] : 0,
+                        .owner_used = session_share_used(session, owner, i),
                 };
 }
 

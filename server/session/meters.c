@@ -13,7 +13,7 @@ static const enum usage_part parts[] = {
 };
 static_assert(ARRAY_SIZE(parts) == _USAGE_PART_N, "every part has a row");
 
-static int64_t amount(uint64_t value)
+int64_t meter_amount(uint64_t value)
 {
         return (int64_t)MIN(value, (uint64_t)INT64_MAX);
 }
@@ -34,21 +34,21 @@ uint32_t usage_missing(const Hotcell__Runtime__V1__MeterPart *missing, size_t n)
 void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *ret_usage)
 {
         struct usage usage = {
-                .cpu_usec = amount(meters->cpu_usec),
-                .cpu_user_usec = amount(meters->cpu_user_usec),
-                .cpu_system_usec = amount(meters->cpu_system_usec),
-                .memory_peak_bytes = amount(meters->memory_peak_bytes),
-                .memory_byte_seconds = amount(meters->memory_byte_seconds),
+                .cpu_usec = meter_amount(meters->cpu_usec),
+                .cpu_user_usec = meter_amount(meters->cpu_user_usec),
+                .cpu_system_usec = meter_amount(meters->cpu_system_usec),
+                .memory_peak_bytes = meter_amount(meters->memory_peak_bytes),
+                .memory_byte_seconds = meter_amount(meters->memory_byte_seconds),
                 .oom_kills = meters->oom_kills,
-                .throttled_periods = amount(meters->n_throttled),
-                .throttled_usec = amount(meters->throttled_usec),
-                .scheduled_usec = amount(meters->scheduled_usec),
-                .wait_usec = amount(meters->wait_usec),
-                .context_switches = amount(meters->n_switches),
-                .earlier_usec = amount(meters->earlier_usec),
-                .rss_peak_bytes = amount(meters->rss_peak_bytes),
-                .sent_bytes = amount(meters->sent_bytes),
-                .received_bytes = amount(meters->received_bytes),
+                .throttled_periods = meter_amount(meters->n_throttled),
+                .throttled_usec = meter_amount(meters->throttled_usec),
+                .scheduled_usec = meter_amount(meters->scheduled_usec),
+                .wait_usec = meter_amount(meters->wait_usec),
+                .context_switches = meter_amount(meters->n_switches),
+                .earlier_usec = meter_amount(meters->earlier_usec),
+                .rss_peak_bytes = meter_amount(meters->rss_peak_bytes),
+                .sent_bytes = meter_amount(meters->sent_bytes),
+                .received_bytes = meter_amount(meters->received_bytes),
         };
 
         usage.missing = usage_missing(meters->missing, meters->n_missing);
@@ -59,8 +59,8 @@ void sandbox_usage_from_meters(const Hotcell__Runtime__V1__Usage *meters,
                                struct sandbox_usage *ret_usage)
 {
         *ret_usage = (struct sandbox_usage){
-                .memory_bytes = amount(meters->memory_bytes),
-                .disk_bytes = amount(meters->disk_bytes),
+                .memory_bytes = meter_amount(meters->memory_bytes),
+                .disk_bytes = meter_amount(meters->disk_bytes),
                 .processes = (int32_t)MIN(meters->processes, (uint32_t)INT32_MAX),
         };
         usage_from_meters(meters, &ret_usage->total);

@@ -6,6 +6,7 @@
 #include "runtime/base/macros.h"
 #include "server/session/context.h"
 #include "server/session/execution.h"
+#include "server/session/meters.h"
 #include "server/session/sandbox.h"
 #include "server/session/session_private.h"
 
@@ -77,11 +78,6 @@ void execution_restore_pressures(struct execution *execution)
         }
 }
 
-static int64_t amount(uint64_t value)
-{
-        return (int64_t)MIN(value, (uint64_t)INT64_MAX);
-}
-
 void session_on_pressure(struct session *session, const Hotcell__Runtime__V1__Pressure *told)
 {
         struct sandbox *sandbox = session_find_sandbox(session, NULL, told->sandbox_id);
@@ -92,8 +88,8 @@ void session_on_pressure(struct session *session, const Hotcell__Runtime__V1__Pr
         if (!sandbox || told->kind <= 0 || (size_t)told->kind >= ARRAY_SIZE(kinds))
                 return;
         pressure = (struct sandbox_pressure){ .kind = kinds[told->kind],
-                                              .used = amount(told->used),
-                                              .limit = amount(told->limit),
+                                              .used = meter_amount(told->used),
+                                              .limit = meter_amount(told->limit),
                                               .time_usec = time_now_usec() };
         sandbox->pressures.last[pressure.kind] = pressure;
         TAILQ_FOREACH(context, &sandbox->contexts, link)

@@ -37,6 +37,8 @@ void sandbox_enter(struct sandbox *sandbox, enum sandbox_state next)
                   sandbox_states[sandbox->record.state].name, sandbox_states[next].name);
         if (sandbox->record.state == SANDBOX_CREATING)
                 share_owner_take(sandbox->holder, SESSION_SHARE_CREATIONS, -1);
+        if (next == SANDBOX_ENDING)
+                share_owner_count_ending(sandbox->holder, 1);
         sandbox->record.state = next;
 }
 

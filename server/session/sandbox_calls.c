@@ -86,6 +86,25 @@ static struct sandbox *find_name(struct session *session, const char *owner, con
         return MAP_ITEM(node, struct sandbox, by_name);
 }
 
+static struct session_result refuse_name(const struct sandbox *existing)
+{
+        bool is_ending = existing->record.state == SANDBOX_ENDING;
+        struct session_result result =
+                result_of(SESSION_E_NAME_IN_USE, "There is a sandbox named %s already%s.",
+                          existing->record.name, is_ending ? ", which is ending" : "");
+
+        (void)snprintf(result.quota, sizeof(result.quota), "%s", existing->record.owner);
+        result.may_pass = is_ending;
+        return result;
+}
+
+struct session_result admit_name(struct session *session, const struct sandbox_request *request)
+{
+        const struct sandbox *existing = find_name(session, request->owner, request->name);
+
+        return existing ? refuse_name(existing) : (struct session_result){ 0 };
+}
+
 /* Get-or-create joins what is there or being made. */
 static void join_existing(struct sandbox *sandbox, const struct sandbox_request *request,
                           session_on_sandbox on_done, void *userdata)
@@ -100,8 +119,7 @@ static void join_existing(struct sandbox *sandbox, const struct sandbox_request 
         if (request->get_or_create && state == SANDBOX_CREATING &&
             sandbox_wait(&sandbox->create_waiters, on_done, userdata, false) == 0)
                 return;
-        result = result_of(SESSION_E_NAME_IN_USE, "There is a sandbox named %s already%s.",
-                           request->name, state == SANDBOX_ENDING ? ", which is ending" : "");
+        result = refuse_name(sandbox);
         on_done(userdata, &result, NULL, false);
 }
 

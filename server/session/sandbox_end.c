@@ -58,8 +58,10 @@ static int on_retry_end(sd_event_source *source, uint64_t usec, void *userdata)
 static void finish_end(struct sandbox *sandbox)
 {
         struct session *session = sandbox->session;
+        char owner[OWNER_BUFFER];
         struct session_result result = { 0 };
 
+        (void)snprintf(owner, sizeof(owner), "%s", sandbox->record.owner);
         log_info_of(
                 &sandbox->holder->log, "a sandbox ended sandbox=%s owner=%s cause=%d cpu_usec=%lld",
                 sandbox->record.sandbox_id, sandbox->record.owner, (int)sandbox->record.end_cause,
@@ -70,6 +72,7 @@ static void finish_end(struct sandbox *sandbox)
         sandbox_answer(sandbox, &sandbox->end_waiters, &result);
         egress_intake_remember(session, sandbox);
         (void)sandbox_free(sandbox);
+        room_wake(session, owner);
         session_check_stopped(session);
 }
 

@@ -373,6 +373,7 @@ int session_new(sd_event *loop, struct store *store, const struct session_config
         shares_init(&session->shares, &config->shares);
         LIST_INIT(&session->watches);
         TAILQ_INIT(&session->retained);
+        TAILQ_INIT(&session->room_waiters);
         session->is_stopped = true; /* until it works: session_free may be called */
 
         r = enforcement_init(session);
@@ -401,7 +402,8 @@ struct session *session_free(struct session *session)
         if (!session)
                 return NULL;
         assert(session->is_stopped && map_count(&session->sandboxes) == 0 &&
-               map_count(&session->claims) == 0 && LIST_EMPTY(&session->watches));
+               map_count(&session->claims) == 0 && LIST_EMPTY(&session->watches) &&
+               TAILQ_EMPTY(&session->room_waiters));
 
         session_forget_all(session);
         assert(map_count(&session->shares.owners) == 0);
@@ -436,6 +438,7 @@ static void end_readers(struct session *session)
 void session_leave(struct session *session)
 {
         session->is_leaving = true;
+        room_wake(session, NULL);
         end_readers(session);
 }
 
@@ -472,6 +475,7 @@ void session_stop(struct session *session, void (*on_stopped)(void *userdata), v
         session->on_stopped = on_stopped;
         session->stopped_userdata = userdata;
         session_check_ready(session);
+        room_wake(session, NULL);
         egress_queue_flush(session);
         if (session->phase != SESSION_SERVING)
                 session_reconcile_cancel(session);

@@ -53,13 +53,16 @@ enum {
         SESSION_E_LIMIT,             /* such a limit cannot be put in force: message says why */
 };
 
+enum { SESSION_RETRY_NEVER = -1 }; /* the same is refused again, whatever others do */
+
 /* How a call went. @message is one sentence for people about what happened to which object; empty
  * on success. */
 struct session_result {
         int outcome;              /* 0 or SESSION_E_; negative errno: an error of our own */
         char quota[OWNER_BUFFER]; /* whose limit it was: an id; empty: the server's */
         const char *limit;        /* its name, as `memory_bytes`; NULL: it has none */
-        int64_t retry_usec;       /* when to ask again; zero: nobody knows */
+        int64_t retry_usec; /* when to ask again; zero: nobody knows; or SESSION_RETRY_NEVER */
+        bool may_pass;      /* what is in the way ends already: session_await_room */
         char message[MESSAGE_BUFFER];
 };
 
@@ -204,6 +207,17 @@ void session_info(struct session *session, const char *owner, struct session_inf
 
 /* Whether the runtime that was connected last carries UDP and ICMP by rules; false before. */
 bool session_has_direct_mode(const struct session *session);
+
+/*
+ * For a refusal that may pass: tells, from the loop, when it is worth to ask again, and in any case
+ * after @patience_usec. -ENOMEM.
+ */
+int session_await_room(struct session *session, const struct session_result *refusal,
+                       uint64_t patience_usec, void (*on_room)(void *userdata), void *userdata);
+
+/* How much of it the owner has. */
+int64_t session_share_used(const struct session *session, const char *owner,
+                           enum session_share share);
 
 /* A stable name, as `memory_bytes`. */
 const char *session_share_name(enum session_share share);

@@ -11,6 +11,7 @@
 #include "server/session/egress_intake.h"
 #include "server/session/execution.h"
 #include "server/session/map.h"
+#include "server/session/room.h"
 #include "server/session/runtime_client.h"
 #include "server/session/sandbox.h"
 #include "server/session/session.h"
@@ -55,6 +56,7 @@ struct session {
         struct map executions; /* by id: those not ended, and those retained */
         struct map claims;     /* by owner, method and request_id */
         struct shares shares;
+        struct room_waiters room_waiters;
         uint64_t n_refusals;           /* at limits */
         struct log_quota refusals_log; /* of owners who hold nothing */
         TAILQ_HEAD(, execution) retained;

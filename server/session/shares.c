@@ -70,16 +70,20 @@ static int64_t free_for_keys(const struct shares *shares, enum session_share sha
         return MAX(total - of_keys - MAX(of_operators, reserve), (int64_t)0);
 }
 
+int64_t shares_quota_of(const struct shares *shares, const char *name, enum session_share share)
+{
+        const struct session_share_rules *rules = &shares->rules;
+
+        return rules->quota_of ? rules->quota_of(rules->userdata, name, share) : 0;
+}
+
 /* The lowest of what is said of the owner alone; zero: nothing is. */
 static int64_t most_of(const struct shares *shares, const char *name, enum session_share share)
 {
-        const struct session_share_rules *rules = &shares->rules;
-        int64_t most = rules->owner_max[share];
-        int64_t quota = rules->quota_of ? rules->quota_of(rules->userdata, name, share) : 0;
+        int64_t most = shares->rules.owner_max[share];
+        int64_t quota = shares_quota_of(shares, name, share);
 
-        if (quota > 0 && (most == 0 || quota < most))
-                most = quota;
-        return most;
+        return quota > 0 && (most == 0 || quota < most) ? quota : most;
 }
 
 int shares_check(const struct shares *shares, const char *name, enum session_share share,
@@ -97,7 +101,7 @@ int shares_check(const struct shares *shares, const char *name, enum session_sha
                 return 0;
         most = most_of(shares, name, share);
         if (most > 0 && amount > most - held)
-                return SHARES_E_OWNER;
+                return most == rules->owner_max[share] ? SHARES_E_OWNER_MAX : SHARES_E_QUOTA;
         left = free_for_keys(shares, share);
         if (amount > left)
                 return held > 0 ? SHARES_E_OWNER : SHARES_E_TOTAL;
@@ -127,6 +131,13 @@ int64_t shares_limit_of(const struct shares *shares, const char *name, enum sess
         return MAX(limit, held);
 }
 
+int64_t shares_limit_alone(const struct shares *shares, const char *name, enum session_share share)
+{
+        const struct shares empty = { .rules = shares->rules };
+
+        return shares_limit_of(&empty, name, share);
+}
+
 void share_owner_take(struct share_owner *owner, enum session_share share, int64_t amount)
 {
         struct shares *shares = owner->shares;
@@ -136,6 +147,13 @@ void share_owner_take(struct share_owner *owner, enum session_share share, int64
         shares->used[share] += amount;
         if (owner->is_operator)
                 shares->used_by_operators[share] += amount;
+}
+
+void share_owner_count_ending(struct share_owner *owner, int change)
+{
+        assert(change >= 0 || owner->n_ending > 0);
+        owner->n_ending += (size_t)change;
+        owner->shares->n_ending += (size_t)change;
 }
 
 struct share_owner *shares_largest(const struct shares *shares, enum session_share share)

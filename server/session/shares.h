@@ -22,7 +22,9 @@ struct execution;
 /* Outcomes of shares_check. */
 enum {
         SHARES_E_TOTAL = 1, /* there is not that much left of the total */
-        SHARES_E_OWNER,     /* the owner has its part of it */
+        SHARES_E_OWNER,     /* the owner has its part of it, which depends on what others have */
+        SHARES_E_OWNER_MAX, /* it has what the server lets any owner have */
+        SHARES_E_QUOTA,     /* it has all of its own quota */
 };
 
 /* One who holds something, or somebody's wish to. */
@@ -32,6 +34,7 @@ struct share_owner {
         char name[OWNER_BUFFER];
         bool is_operator;
         unsigned n_holds;
+        size_t n_ending; /* sandboxes that end and still hold what they had */
         int64_t used[_SESSION_SHARE_N];
         struct token_bucket updates;
         int64_t rules_on_way; /* of egress policies that updates are about, until these end */
@@ -44,6 +47,7 @@ struct shares {
         struct map owners;
         int64_t used[_SESSION_SHARE_N];
         int64_t used_by_operators[_SESSION_SHARE_N];
+        size_t n_ending;
 };
 
 void shares_init(struct shares *shares, const struct session_share_rules *rules);
@@ -65,8 +69,17 @@ int shares_check(const struct shares *shares, const char *name, enum session_sha
 /* Takes what was checked, or gives it back when @amount is negative. */
 void share_owner_take(struct share_owner *owner, enum session_share share, int64_t amount);
 
+/* One more of its sandboxes ends, or (-1) is gone with what it held. */
+void share_owner_count_ending(struct share_owner *owner, int change);
+
 /* How much @name may hold as things are. */
 int64_t shares_limit_of(const struct shares *shares, const char *name, enum session_share share);
+
+/* The same while nobody holds any: to ask for more is hopeless. */
+int64_t shares_limit_alone(const struct shares *shares, const char *name, enum session_share share);
+
+/* The owner's own; zero: it has none. */
+int64_t shares_quota_of(const struct shares *shares, const char *name, enum session_share share);
 
 /* The owner that holds most of it; NULL: nobody holds any. */
 struct share_owner *shares_largest(const struct shares *shares, enum session_share share);

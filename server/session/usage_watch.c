@@ -1,7 +1,8 @@
 /*
- * A measurement walks through all sandboxes that the runtime has, 64 an answer, and leaves what it
- * read with the sandboxes and executions. It has a number: what was not read in it, as it is new or
- * the walk broke off, has an older one and is not told as measured.
+ * A measurement asks the runtime for the sandboxes that are watched by those who wait for it, 64 a
+ * request, and leaves what it read with the sandboxes and executions. It has a number: what was
+ * asked for and not read, as it is new or the runtime was lost, has an older one and is not told as
+ * measured. Where all that a watch tells of was asked for a moment ago, nothing is asked.
  */
 #include "server/session/usage_watch.h"
 
@@ -20,6 +21,7 @@ enum {
         PROTOCOL_METERS = 4, /* first version of the runtime's protocol with ReadMeters */
         FRESH_USEC = 100 * 1000,
         SOON_USEC = 1,
+        IDS_MAX = 64, /* in a request: the runtime takes no more */
 };
 
 struct usage_watch {
@@ -30,18 +32,66 @@ struct usage_watch {
         uint64_t period_usec;
         uint64_t due_usec; /* monotonic: when the last one was due, or the one to come is */
         sd_event_source *timer;
-        uint64_t number; /* of the measurement that was told last: none comes twice */
-        bool is_waiting; /* for the measurement that is under way */
+        uint64_t number;   /* of the last measurement when it was told: none comes twice */
+        int64_t time_usec; /* when what was told then was measured */
+        bool is_waiting;   /* for the measurement that is under way */
         void (*on_measured)(void *userdata);
         void *userdata;
 };
 
-static int request_page(struct session *session, const char *after_sandbox_id);
+static int request_page(struct session *session);
+static void begin(struct session *session);
 
-static void tell(struct usage_watch *watch)
+static void tell(struct usage_watch *watch, int64_t time_usec)
 {
-        watch->number = watch->session->measuring.number;
+        watch->number = watch->session->measuring.last.number;
+        watch->time_usec = time_usec;
         watch->on_measured(watch->userdata);
+}
+
+static bool is_watched(const struct usage_watch *watch, const struct sandbox *sandbox)
+{
+        return strcmp(sandbox->record.owner, watch->owner) == 0 &&
+               (!*watch->sandbox_id || strcmp(sandbox->record.sandbox_id, watch->sandbox_id) == 0);
+}
+
+/* All that is watched was asked for a moment ago, and was not told yet. *@ret_time_usec: when. */
+static bool is_fresh(const struct usage_watch *watch, int64_t *ret_time_usec)
+{
+        struct session *session = watch->session;
+        uint64_t now = clock_monotonic_usec();
+
+        *ret_time_usec = time_now_usec();
+        if (session->measuring.is_under_way)
+                return false;
+        for (struct map_node *node = map_first(&session->sandboxes); node; node = map_next(node)) {
+                const struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
+
+                if (!is_watched(watch, sandbox))
+                        continue;
+                if (sandbox->asked.number <= watch->number ||
+                    now - sandbox->asked.clock_usec > FRESH_USEC)
+                        return false;
+                *ret_time_usec = MIN(*ret_time_usec, sandbox->asked.time_usec);
+        }
+        return true;
+}
+
+static void stop_waiting(struct usage_watch *watch)
+{
+        LIST_REMOVE(watch, waiting_link);
+        watch->is_waiting = false;
+}
+
+/* Of those that came late, one that what was read serves, too. */
+static struct usage_watch *find_served(struct usage_measuring *measuring, int64_t *ret_time_usec)
+{
+        struct usage_watch *watch;
+
+        LIST_FOREACH(watch, &measuring->late, waiting_link)
+        if (is_fresh(watch, ret_time_usec))
+                break;
+        return watch;
 }
 
 /* A watch may be freed by what it hears, and no other. */
@@ -49,13 +99,20 @@ static void finish(struct session *session)
 {
         struct usage_measuring *measuring = &session->measuring;
         struct usage_watch *watch;
+        int64_t time_usec;
 
         measuring->is_under_way = false;
+        free(take(measuring->ids));
         while ((watch = LIST_FIRST(&measuring->waiting))) {
-                LIST_REMOVE(watch, waiting_link);
-                watch->is_waiting = false;
-                tell(watch);
+                stop_waiting(watch);
+                tell(watch, measuring->last.time_usec);
         }
+        while ((watch = find_served(measuring, &time_usec))) {
+                stop_waiting(watch);
+                tell(watch, time_usec);
+        }
+        if (!LIST_EMPTY(&measuring->late))
+                begin(session);
 }
 
 static struct execution *find_running(struct sandbox *sandbox, const char *process_id)
@@ -87,7 +144,7 @@ static void take_process(struct sandbox *sandbox, const Hotcell__Runtime__V1__Pr
 static void take_sandbox(struct session *session, const Hotcell__Runtime__V1__SandboxMeters *meters)
 {
         struct sandbox *sandbox = session_find_sandbox(session, NULL, meters->sandbox_id);
-        uint64_t number = session->measuring.number;
+        uint64_t number = session->measuring.last.number;
 
         if (!sandbox || !meters->usage)
                 return;
@@ -97,10 +154,22 @@ static void take_sandbox(struct session *session, const Hotcell__Runtime__V1__Sa
                 take_process(sandbox, meters->processes[i], number);
 }
 
+/* Those up to @last, or if @more do not follow, all that were asked for. */
+static void count_answered(struct usage_measuring *measuring, const char *last, bool more)
+{
+        size_t end = MIN(measuring->n_asked + IDS_MAX, measuring->n_ids);
+
+        if (!more)
+                measuring->n_asked = end;
+        while (measuring->n_asked < end && strcmp(measuring->ids[measuring->n_asked], last) <= 0)
+                measuring->n_asked++;
+}
+
 static void on_meters(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                       struct runtime_fds *fds)
 {
         struct session *session = userdata;
+        struct usage_measuring *measuring = &session->measuring;
         const Hotcell__Runtime__V1__MeterList *list = NULL;
         const char *last = "";
 
@@ -112,25 +181,32 @@ static void on_meters(void *userdata, const Hotcell__Runtime__V1__FromRuntime *a
                 take_sandbox(session, list->sandboxes[i]);
                 last = list->sandboxes[i]->sandbox_id;
         }
-        if (!list || !list->more || !*last || session->is_stopping ||
-            request_page(session, last) != 0)
+        if (list)
+                count_answered(measuring, last, list->more && *last);
+        if (!list || measuring->n_asked == measuring->n_ids || session->is_stopping ||
+            request_page(session) != 0)
                 finish(session);
         session_check_stopped(session);
 }
 
 /* 0: its answer will come. */
-static int request_page(struct session *session, const char *after_sandbox_id)
+static int request_page(struct session *session)
 {
         const Hotcell__Runtime__V1__Welcome *welcome = runtime_client_welcome(session->runtime);
+        struct usage_measuring *measuring = &session->measuring;
         Hotcell__Runtime__V1__ToRuntime request;
         Hotcell__Runtime__V1__ReadMeters read;
+        char *ids[IDS_MAX];
         int r;
 
         if (!welcome || welcome->protocol < PROTOCOL_METERS)
                 return RUNTIME_CLIENT_E_DISCONNECTED;
         hotcell__runtime__v1__to_runtime__init(&request);
         hotcell__runtime__v1__read_meters__init(&read);
-        read.after_sandbox_id = unconst(after_sandbox_id);
+        read.sandbox_ids = ids;
+        read.n_sandbox_ids = MIN(measuring->n_ids - measuring->n_asked, (size_t)IDS_MAX);
+        for (size_t i = 0; i < read.n_sandbox_ids; i++)
+                ids[i] = measuring->ids[measuring->n_asked + i];
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_READ_METERS;
         request.read_meters = &read;
         r = session_request(session, &request, on_meters, session);
@@ -139,27 +215,72 @@ static int request_page(struct session *session, const char *after_sandbox_id)
         return r;
 }
 
+static bool is_waited_for(const struct usage_measuring *measuring, const struct sandbox *sandbox)
+{
+        const struct usage_watch *watch;
+
+        LIST_FOREACH(watch, &measuring->waiting, waiting_link)
+        if (is_watched(watch, sandbox))
+                return true;
+        return false;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+        return strcmp(a, b);
+}
+
+/* Of those that are waited for. */
+static int collect_ids(struct session *session)
+{
+        struct usage_measuring *measuring = &session->measuring;
+
+        measuring->n_ids = measuring->n_asked = 0;
+        measuring->ids = calloc(map_count(&session->sandboxes) + 1, sizeof(*measuring->ids));
+        if (!measuring->ids)
+                return error_origin(-ENOMEM);
+        for (struct map_node *node = map_first(&session->sandboxes); node; node = map_next(node)) {
+                struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
+
+                if (!is_waited_for(measuring, sandbox))
+                        continue;
+                sandbox->asked = measuring->last;
+                memcpy(measuring->ids[measuring->n_ids++], sandbox->record.sandbox_id, ID_BUFFER);
+        }
+        qsort(measuring->ids, measuring->n_ids, sizeof(*measuring->ids), compare_texts);
+        return 0;
+}
+
+static void begin(struct session *session)
+{
+        struct usage_measuring *measuring = &session->measuring;
+        struct usage_watch *watch;
+
+        while ((watch = LIST_FIRST(&measuring->late))) {
+                LIST_REMOVE(watch, waiting_link);
+                LIST_INSERT_HEAD(&measuring->waiting, watch, waiting_link);
+        }
+        measuring->is_under_way = true;
+        measuring->last.number++;
+        measuring->last.clock_usec = clock_monotonic_usec();
+        measuring->last.time_usec = time_now_usec();
+        if (collect_ids(session) != 0 || measuring->n_ids == 0 || request_page(session) != 0)
+                finish(session);
+}
+
 static void measure(struct usage_watch *watch)
 {
         struct session *session = watch->session;
-        struct usage_measuring *measuring = &session->measuring;
-        uint64_t now = clock_monotonic_usec();
+        int64_t time_usec;
 
-        if (!measuring->is_under_way && measuring->number > watch->number &&
-            now - measuring->clock_usec <= FRESH_USEC) {
-                tell(watch);
+        if (is_fresh(watch, &time_usec)) {
+                tell(watch, time_usec);
                 return;
         }
-        LIST_INSERT_HEAD(&measuring->waiting, watch, waiting_link);
+        LIST_INSERT_HEAD(&session->measuring.late, watch, waiting_link);
         watch->is_waiting = true;
-        if (measuring->is_under_way)
-                return;
-        measuring->is_under_way = true;
-        measuring->number++;
-        measuring->clock_usec = now;
-        measuring->time_usec = time_now_usec();
-        if (request_page(session, "") != 0)
-                finish(session);
+        if (!session->measuring.is_under_way)
+                begin(session);
 }
 
 static int on_due(sd_event_source *source, uint64_t usec, void *userdata)
@@ -216,10 +337,10 @@ int usage_watch_go_on(struct usage_watch *watch)
 
 int64_t usage_watch_time_usec(const struct usage_watch *watch)
 {
-        return watch->session->measuring.time_usec;
+        return watch->time_usec;
 }
 
-static void describe_execution(const struct session *session, const struct execution *execution,
+static void describe_execution(const struct execution *execution, uint64_t clock_usec,
                                struct execution_now *ret_now)
 {
         const struct usage *known = &execution->record.usage;
@@ -231,36 +352,34 @@ static void describe_execution(const struct session *session, const struct execu
                 .memory_bytes = execution->now.usage.memory_bytes,
         };
         usage_since(&execution->now.usage.total, &execution->usage_before, usage);
-        if (session->measuring.clock_usec > execution->start_monotonic_usec)
-                usage->wall_usec =
-                        (int64_t)(session->measuring.clock_usec - execution->start_monotonic_usec);
+        if (clock_usec > execution->start_monotonic_usec)
+                usage->wall_usec = (int64_t)(clock_usec - execution->start_monotonic_usec);
         usage->stdout_bytes = known->stdout_bytes;
         usage->stderr_bytes = known->stderr_bytes;
         usage->rich_bytes = known->rich_bytes;
 }
 
-static void describe(const struct session *session, const struct sandbox *sandbox,
-                     struct sandbox_now *ret_now)
+static void describe(const struct sandbox *sandbox, struct sandbox_now *ret_now)
 {
-        const struct usage_measuring *measuring = &session->measuring;
+        const struct usage_moment *asked = &sandbox->asked;
         const struct context *context;
 
         *ret_now = (struct sandbox_now){ .record = &sandbox->record };
         ret_now->n_pressures = sandbox_pressures(sandbox, ret_now->pressures);
-        ret_now->is_measured = sandbox->now.number == measuring->number;
+        ret_now->is_measured = asked->number > 0 && sandbox->now.number == asked->number;
         if (!ret_now->is_measured)
                 return;
         ret_now->usage = sandbox->now.usage;
         ret_now->usage.total.wall_usec =
-                MAX(measuring->time_usec - sandbox->record.create_time_usec, INT64_C(0));
+                MAX(asked->time_usec - sandbox->record.create_time_usec, INT64_C(0));
         TAILQ_FOREACH(context, &sandbox->contexts, link)
         {
                 const struct execution *execution = context->current;
 
                 if (execution && execution->phase == PHASE_RUNNING &&
-                    execution->now.number == measuring->number &&
+                    execution->now.number == asked->number &&
                     ret_now->n_executions < USAGE_EXECUTIONS_MAX)
-                        describe_execution(session, execution,
+                        describe_execution(execution, asked->clock_usec,
                                            &ret_now->executions[ret_now->n_executions++]);
         }
 }
@@ -292,7 +411,7 @@ static int each_of_owner(const struct usage_watch *watch,
         }
         qsort(found, n, sizeof(struct sandbox *), compare_ids);
         for (size_t i = 0; i < n; i++) {
-                describe(session, found[i], &now);
+                describe(found[i], &now);
                 on_sandbox(userdata, &now);
         }
         return 0;
@@ -323,7 +442,7 @@ int usage_watch_each(const struct usage_watch *watch,
         sandbox = find_living(watch);
         if (!sandbox)
                 return USAGE_WATCH_E_OVER;
-        describe(watch->session, sandbox, &now);
+        describe(sandbox, &now);
         on_sandbox(userdata, &now);
         return 0;
 }

@@ -1,7 +1,7 @@
 /*
- * What living sandboxes and what runs in them use now. One measurement of all, at most 100 ms old,
- * serves all watches of a moment, and one is under way at a time: many watches cost no more than
- * one.
+ * What living sandboxes and what runs in them use now. A measurement is one of the sandboxes that
+ * somebody waits for and of no others, and one is under way at a time. What it read serves all
+ * watches of the next 100 ms: many watches of a sandbox cost no more than one.
  */
 #pragma once
 
@@ -22,11 +22,12 @@ struct usage_watch;
 
 /* The session's part: what all watches share. Zeroed is the start. */
 struct usage_measuring {
-        LIST_HEAD(, usage_watch) waiting;
-        uint64_t number;     /* of the last measurement, or the one under way; zero: none */
-        int64_t time_usec;   /* when that began */
-        uint64_t clock_usec; /* likewise */
+        LIST_HEAD(, usage_watch) waiting; /* for the one under way */
+        LIST_HEAD(, usage_watch) late;    /* came meanwhile: for the next one */
+        struct usage_moment last;         /* or the one under way */
         bool is_under_way;
+        char (*ids)[ID_BUFFER]; /* that it asks for, in order */
+        size_t n_ids, n_asked;  /* of these, so many are answered */
 };
 
 enum {
@@ -51,7 +52,7 @@ int usage_watch_go_on(struct usage_watch *watch);
 /* Its one sandbox does not live any more. */
 bool usage_watch_is_over(const struct usage_watch *watch);
 
-/* When the last measurement began. */
+/* When what it was told last was measured. */
 int64_t usage_watch_time_usec(const struct usage_watch *watch);
 
 /* What runs in a sandbox: amounts since it started. */

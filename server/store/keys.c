@@ -56,10 +56,10 @@ static int quotas_work(struct database *database, struct job *job)
 
         row_bind_text(set, ":id", change->record.key_id);
         row_bind_int64(set, ":set", change->set_quotas);
-        row_bind_int64(set, ":sandboxes", quotas->sandboxes);
-        row_bind_int64(set, ":memory_bytes", quotas->memory_bytes);
-        row_bind_int64(set, ":cpu_millis", quotas->cpu_millis);
-        row_bind_int64(set, ":executions", quotas->executions);
+        row_bind_int64(set, ":sandboxes", quotas->most[KEY_QUOTA_SANDBOXES]);
+        row_bind_int64(set, ":memory_bytes", quotas->most[KEY_QUOTA_MEMORY]);
+        row_bind_int64(set, ":cpu_millis", quotas->most[KEY_QUOTA_CPU]);
+        row_bind_int64(set, ":executions", quotas->most[KEY_QUOTA_EXECUTIONS]);
         r = row_run(set);
         return r == 0 && sqlite3_changes(database->connection) == 0 ? STORE_E_NOT_FOUND : r;
 }

@@ -81,6 +81,7 @@ static int add_record(struct database *database, struct usage_account *account,
         memcpy(record->owner, account->owner, sizeof(record->owner));
         record->sequence = ++account->n_records;
         usage_add(&account->usage, &share);
+        usage_gaps_count(&account->gaps, share.missing, record->is_incomplete);
         r = row_bind_usage_record(insert, record);
         if (r)
                 return error_fold(r);

@@ -19,10 +19,12 @@ int ledger_end_execution(struct database *database, const struct execution_recor
 int ledger_end_sandbox(struct database *database, const struct sandbox_record *record,
                        struct usage *ret_total);
 
-/* Deletes of what is older, or too much. Adds to *@n_full if there may be more of it;
- * *@ret_n_above: how many went because there are too many. */
+/* Deletes of what is older. Adds to *@n_full if there may be more of it. */
 int ledger_prune(struct database *database, const struct store_retention *retention,
-                 int64_t now_usec, int *n_full, int64_t *ret_n_above);
+                 int64_t now_usec, int *n_full);
 
 /* The first row that came at @time_usec or later, or the one after the last. */
 int ledger_find_time(struct database *database, int64_t time_usec, int64_t *ret_record_id);
+
+/* When row @record_id came, which is there. No two came at one time. */
+int ledger_read_time(struct database *database, int64_t record_id, int64_t *ret_time_usec);

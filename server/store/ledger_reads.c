@@ -38,6 +38,7 @@ struct read_job {
         size_t n_records;
         struct usage_sums sums;
         int64_t last_id;
+        int64_t last_time_usec;
         bool more;
 };
 
@@ -65,12 +66,15 @@ static sqlite3_stmt *bind_scope(struct database *database, const struct read_job
 
 static int find_start(struct database *database, const struct read_job *read, int64_t *ret_after)
 {
-        int64_t first = 0;
+        const struct usage_query *query = &read->query;
+        int64_t first = 0, next = 0;
         int r = 0;
 
-        if (read->query.start_time_usec > 0 && !read->sandbox_id.is_set)
-                r = ledger_find_time(database, read->query.start_time_usec, &first);
-        *ret_after = MAX(read->query.after_id, first - 1);
+        if (query->start_time_usec > 0 && !read->sandbox_id.is_set)
+                r = ledger_find_time(database, query->start_time_usec, &first);
+        if (r == 0 && query->after_time_usec > 0)
+                r = ledger_find_time(database, query->after_time_usec + 1, &next);
+        *ret_after = MAX(MAX(first, next) - 1, query->after_id);
         return r;
 }
 
@@ -79,6 +83,7 @@ static void add_sum(struct read_job *read, const struct usage_record *record)
         struct usage share = read->execution_id.is_set ? record->usage : ledger_share(record);
 
         usage_add(&read->sums.usage, &share);
+        usage_gaps_count(&read->sums.gaps, share.missing, record->is_incomplete);
         read->sums.n++;
         read->sums.has_sandboxes |= record->type != USAGE_RECORD_EXECUTION;
 }
@@ -144,7 +149,10 @@ static int read_rows(struct database *database, struct read_job *read)
         row_bind_int64(page, ":start", read->query.start_time_usec);
         row_bind_int64(page, ":end", end_time_usec ? end_time_usec : INT64_MAX);
         row_bind_int64(page, ":limit", (int64_t)step_rows(read) + 1); /* one more tells of more */
-        return read_step(page, read);
+        r = read_step(page, read);
+        if (r == 0 && read->more && read->on_list)
+                r = ledger_read_time(database, read->last_id, &read->last_time_usec);
+        return r;
 }
 
 /* The rows of the sandbox that the step came to. More: of it, or of those after it. */
@@ -183,6 +191,7 @@ static sqlite3_stmt *bind_accounts(struct database *database, const struct read_
 static void add_account(struct usage_sums *sums, const struct usage_account *account)
 {
         usage_add(&sums->usage, &account->usage);
+        usage_gaps_add(&sums->gaps, &account->gaps);
         sums->n += account->n_records;
         /* Of rows only a sandbox's has any of these. */
         sums->has_sandboxes |= account->end_time_usec > 0 || account->usage.wall_usec > 0 ||
@@ -251,7 +260,7 @@ static void read_deliver(struct job *job)
         const struct usage_list list = { .records = read->records,
                                          .n = read->n_records,
                                          .more = read->more,
-                                         .last_id = read->last_id };
+                                         .last_time_usec = read->last_time_usec };
 
         read->sums.more = read->more;
         read->sums.last_id = read->last_id;
@@ -289,6 +298,7 @@ static struct read_job *read_new(struct store *store, const struct usage_query *
         read->query = (struct usage_query){
                 .start_time_usec = query->start_time_usec,
                 .end_time_usec = query->end_time_usec,
+                .after_time_usec = MIN(query->after_time_usec, INT64_MAX - 1),
                 .after_id = query->after_id,
                 .limit = MIN(query->limit, (size_t)LIST_LIMIT_MAX),
         };

@@ -1,6 +1,6 @@
 /*
- * Rows go oldest first, as they came. Since none goes out of turn, the first and the last tell how
- * many there are; and since their times never go back, those of a time are found by halving.
+ * Rows go oldest first, as they came, and of an owner above the bound (owner_bounds.h) likewise.
+ * Since their times only go on, those of a time are found by halving.
  */
 #include "runtime/base/macros.h"
 #include "server/store/ledger.h"
@@ -10,7 +10,7 @@
 enum { STEP_ROWS = 256 };
 
 struct extent {
-        int64_t deleted_id; /* those up to here are gone */
+        int64_t deleted_id; /* those up to here are gone, and maybe others */
         int64_t newest_id;
 };
 
@@ -25,8 +25,8 @@ static int read_extent(struct database *database, struct extent *ret_extent)
                               &ret_extent->newest_id);
 }
 
-/* There is a row of that id. */
-static int read_time(struct database *database, int64_t record_id, int64_t *ret_time_usec)
+/* Of the row of that id or the next one: there is one. */
+int ledger_read_time(struct database *database, int64_t record_id, int64_t *ret_time_usec)
 {
         sqlite3_stmt *read = database->statements[STATEMENT_USAGE_RECORD_TIME];
 
@@ -46,7 +46,7 @@ int ledger_find_time(struct database *database, int64_t time_usec, int64_t *ret_
         while (r == 0 && low < high) {
                 int64_t middle = low + (high - low) / 2, time = 0;
 
-                r = read_time(database, middle, &time);
+                r = ledger_read_time(database, middle, &time);
                 if (time >= time_usec)
                         high = middle;
                 else
@@ -67,26 +67,21 @@ static int delete_up_to(struct database *database, int64_t record_id)
 }
 
 int ledger_prune(struct database *database, const struct store_retention *retention,
-                 int64_t now_usec, int *n_full, int64_t *ret_n_above)
+                 int64_t now_usec, int *n_full)
 {
         struct extent extent = { 0 };
-        int64_t first_kept = 0, last_old, last_above = 0, last;
+        int64_t first_kept = 0, last;
         int r;
 
-        *ret_n_above = 0;
-        r = read_extent(database, &extent);
-        if (r == 0 && retention->ledger_kept_usec)
-                r = ledger_find_time(database, now_usec - retention->ledger_kept_usec, &first_kept);
-        if (r)
-                return r;
-        last_old = first_kept ? first_kept - 1 : extent.deleted_id;
-        if (retention->ledger_rows_max)
-                last_above = extent.newest_id - retention->ledger_rows_max;
-        last = MIN(MAX(last_old, last_above), extent.deleted_id + STEP_ROWS);
-        if (last <= extent.deleted_id)
+        if (!retention->ledger_kept_usec)
                 return 0;
-        if (last < MAX(last_old, last_above))
+        r = read_extent(database, &extent);
+        if (r == 0)
+                r = ledger_find_time(database, now_usec - retention->ledger_kept_usec, &first_kept);
+        last = MIN(first_kept - 1, extent.deleted_id + STEP_ROWS);
+        if (r || last <= extent.deleted_id)
+                return r;
+        if (last < first_kept - 1)
                 (*n_full)++;
-        *ret_n_above = MAX(last - MAX(last_old, extent.deleted_id), 0);
         return delete_up_to(database, last);
 }

@@ -29,6 +29,7 @@ enum kind {
         OUTPUT_BYTES,
         EGRESS_EVENTS,
         EGRESS_EVENT_BYTES,
+        LEDGER_ROWS,
         _KIND_N
 };
 
@@ -163,6 +164,14 @@ static int delete_sandboxes(struct database *database, const char *owner, int64_
         return r;
 }
 
+static int delete_ledger(struct database *database, const char *owner, int64_t n_rows)
+{
+        int r = delete_oldest(database, STATEMENT_ALLOW_USAGE_DELETE_OF_OWNER, owner, n_rows);
+
+        return r ? r
+                 : delete_oldest(database, STATEMENT_DELETE_OLDEST_USAGE_RECORDS, owner, n_rows);
+}
+
 static int delete_of(struct database *database, enum kind kind, const char *owner, int64_t n_rows)
 {
         switch (kind) {
@@ -180,6 +189,8 @@ static int delete_of(struct database *database, enum kind kind, const char *owne
         case EGRESS_EVENT_BYTES:
                 return delete_oldest(database, STATEMENT_DELETE_OLDEST_EGRESS_EVENTS, owner,
                                      n_rows);
+        case LEDGER_ROWS:
+                return delete_ledger(database, owner, n_rows);
         case _KIND_N:
                 break;
         }
@@ -191,8 +202,9 @@ static bool is_above(const struct totals *totals, enum kind kind, const int64_t 
         return bounds[kind] && totals->sums[kind] > bounds[kind];
 }
 
+/* *@ret_n_rows: how many went. */
 static int keep_kind(struct database *database, const struct totals *totals, enum kind kind,
-                     int64_t bound)
+                     int64_t bound, int64_t *ret_n_rows)
 {
         int64_t budget = STEP_ROWS, level = 0;
         int r;
@@ -208,6 +220,7 @@ static int keep_kind(struct database *database, const struct totals *totals, enu
                         r = delete_of(database, kind, total->owner, n_rows);
                 budget -= n_rows;
         }
+        *ret_n_rows = STEP_ROWS - budget;
         return r;
 }
 
@@ -220,18 +233,23 @@ static int forget_owners(struct database *database)
 }
 
 /* Deletes of what is above its bound. *@ret_is_above: something was. */
-static int keep_all(struct database *database, const int64_t *bounds, bool *ret_is_above)
+static int keep_all(struct database *database, const int64_t *bounds, bool *ret_is_above,
+                    int64_t *ret_n_ledger)
 {
         struct totals totals = { 0 };
+        int64_t n_rows;
         int r;
 
+        *ret_n_ledger = 0;
         *ret_is_above = false;
         r = read_totals(database, &totals);
         for (enum kind kind = 0; kind < _KIND_N && r == 0; kind++) {
                 if (!is_above(&totals, kind, bounds))
                         continue;
                 *ret_is_above = true;
-                r = keep_kind(database, &totals, kind, bounds[kind]);
+                r = keep_kind(database, &totals, kind, bounds[kind], &n_rows);
+                if (kind == LEDGER_ROWS)
+                        *ret_n_ledger = n_rows;
         }
         free(totals.items);
         return r;
@@ -251,7 +269,7 @@ static int look_again(struct database *database, const int64_t *bounds, bool *ha
 }
 
 int owner_bounds_keep(struct database *database, const struct store_retention *retention,
-                      bool *has_more)
+                      bool *has_more, int64_t *ret_n_ledger)
 {
         const int64_t bounds[_KIND_N] = {
                 [EVENTS] = retention->events_max,
@@ -261,11 +279,12 @@ int owner_bounds_keep(struct database *database, const struct store_retention *r
                 [OUTPUT_BYTES] = retention->outputs_max_bytes,
                 [EGRESS_EVENTS] = retention->egress_events_max,
                 [EGRESS_EVENT_BYTES] = retention->egress_events_bytes_max,
+                [LEDGER_ROWS] = retention->ledger_rows_max,
         };
         bool was_above = false;
         int r;
 
-        r = keep_all(database, bounds, &was_above);
+        r = keep_all(database, bounds, &was_above, ret_n_ledger);
         if (r == 0 && was_above)
                 r = look_again(database, bounds, has_more);
         return r ? r : forget_owners(database);

@@ -8,9 +8,10 @@
 struct database;
 struct store_retention;
 
-/* One step. Sets *@has_more when another one would find more. */
+/* One step. Sets *@has_more when another one would find more. *@ret_n_ledger: rows of the ledger
+ * that went. */
 int owner_bounds_keep(struct database *database, const struct store_retention *retention,
-                      bool *has_more);
+                      bool *has_more, int64_t *ret_n_ledger);
 
 /* The highest amount that each may have so that all together have at most @bound, when those who
  * have less keep what they have. Sorts @amounts. */

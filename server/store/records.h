@@ -256,20 +256,17 @@ struct execution_record {
         int64_t last_sequence;
 };
 
-/* Of an owner of keys: all its keys have the same. Zero: no quota. */
-struct key_quotas {
-        int64_t sandboxes;
-        int64_t memory_bytes;
-        int64_t cpu_millis;
-        int64_t executions;
-};
-
 enum key_quota {
         KEY_QUOTA_SANDBOXES,
-        KEY_QUOTA_MEMORY,
-        KEY_QUOTA_CPU,
+        KEY_QUOTA_MEMORY, /* bytes */
+        KEY_QUOTA_CPU,    /* thousandths of CPUs */
         KEY_QUOTA_EXECUTIONS,
         _KEY_QUOTA_N,
+};
+
+/* Of an owner of keys: all its keys have the same. Zero: no quota. */
+struct key_quotas {
+        int64_t most[_KEY_QUOTA_N];
 };
 
 struct key_record {
@@ -328,6 +325,8 @@ struct usage_account {
         enum cause end_cause;
         char end_message[MESSAGE_BUFFER];
         struct usage usage;
+        struct usage_gaps
+                gaps; /* of its rows; of throttling only of those that are not executions */
 };
 
 /* What was sent to one destination. Owns nothing. */

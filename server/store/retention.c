@@ -101,10 +101,11 @@ static int prune_work(struct database *database, struct job *job)
                 r = delete_before(database, STATEMENT_EXPIRE_OUTPUTS,
                                   time_before(prune, prune->retention.outputs_kept_usec), &n_full);
         if (r == 0)
-                r = ledger_prune(database, &prune->retention, prune->now_usec, &n_full,
-                                 &prune->n_ledger_above);
+                r = ledger_prune(database, &prune->retention, prune->now_usec, &n_full);
         prune->has_more = n_full > 0;
-        return r ? r : owner_bounds_keep(database, &prune->retention, &prune->has_more);
+        return r ? r
+                 : owner_bounds_keep(database, &prune->retention, &prune->has_more,
+                                     &prune->n_ledger_above);
 }
 
 static void prune_deliver(struct job *job)
@@ -114,7 +115,7 @@ static void prune_deliver(struct job *job)
 
         if (job->result == 0 && prune->n_ledger_above > 0)
                 log_warning(
-                        "the ledger has more rows than it may, the oldest went rows=%lld max=%lld",
+                        "the ledger has more rows than it may, the oldest of who has most went rows=%lld max=%lld",
                         (long long)prune->n_ledger_above,
                         (long long)prune->retention.ledger_rows_max);
 

@@ -150,10 +150,10 @@ static const struct field key_fields[] = {
         KEY(INT64, scopes),
         KEY(INT64, expire_time_usec),
         KEY(INT64, last_used_time_usec),
-        FIELD(INT64, key_record, "quota_sandboxes", quotas.sandboxes),
-        FIELD(INT64, key_record, "quota_memory_bytes", quotas.memory_bytes),
-        FIELD(INT64, key_record, "quota_cpu_millis", quotas.cpu_millis),
-        FIELD(INT64, key_record, "quota_executions", quotas.executions),
+        FIELD(INT64, key_record, "quota_sandboxes", quotas.most[KEY_QUOTA_SANDBOXES]),
+        FIELD(INT64, key_record, "quota_memory_bytes", quotas.most[KEY_QUOTA_MEMORY]),
+        FIELD(INT64, key_record, "quota_cpu_millis", quotas.most[KEY_QUOTA_CPU]),
+        FIELD(INT64, key_record, "quota_executions", quotas.most[KEY_QUOTA_EXECUTIONS]),
 };
 
 #define REQUEST(kind, member) FIELD(kind, request_record, #member, member)
@@ -210,6 +210,8 @@ static const struct field usage_record_fields[] = {
 
 #define ACCOUNT(kind, member)       FIELD(kind, usage_account, #member, member)
 #define ACCOUNT_USAGE(member, kind) FIELD(INT64, usage_account, #member, usage.member),
+#define ACCOUNT_GAP(column, part)                                                                  \
+        FIELD(INT64, usage_account, column, gaps.n_without[USAGE_PART_##part])
 
 static const struct field usage_account_fields[] = {
         ACCOUNT(TEXT, sandbox_id),
@@ -220,6 +222,14 @@ static const struct field usage_account_fields[] = {
         ACCOUNT(INT32, end_cause),
         ACCOUNT(TEXT, end_message),
         USAGE_FIELDS(ACCOUNT_USAGE) FIELD(INT32, usage_account, "missing", usage.missing),
+        ACCOUNT_GAP("n_without_memory", MEMORY),
+        ACCOUNT_GAP("n_without_memory_peak", MEMORY_PEAK),
+        ACCOUNT_GAP("n_without_scheduled", SCHEDULED),
+        ACCOUNT_GAP("n_without_rss_peak", RSS_PEAK),
+        ACCOUNT_GAP("n_without_traffic", TRAFFIC),
+        ACCOUNT_GAP("n_without_throttled", THROTTLED),
+        ACCOUNT_GAP("n_without_wait", WAIT),
+        FIELD(INT64, usage_account, "n_incomplete", gaps.n_incomplete),
 };
 
 static_assert(sizeof(enum sandbox_state) == sizeof(int32_t), "enums are read as int32");

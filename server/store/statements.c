@@ -89,9 +89,13 @@
         "AND end_time_usec < :end AND " HAS_WANTED_LABELS " FROM usage_records AS item "           \
         "WHERE " scope " AND record_id > :after ORDER BY " order " LIMIT :limit"
 
+#define USAGE_GAP_COLUMNS                                                                          \
+        "n_without_memory, n_without_memory_peak, n_without_scheduled, n_without_rss_peak, "       \
+        "n_without_traffic, n_without_throttled, n_without_wait, n_incomplete"
+
 #define USAGE_ACCOUNT_COLUMNS                                                                      \
         "sandbox_id, owner, n_records, billed_time_usec, end_time_usec, end_cause, "               \
-        "end_message, " USAGE_COLUMNS
+        "end_message, " USAGE_COLUMNS ", " USAGE_GAP_COLUMNS
 
 /* Accounts of the scope that come next, and of each whether it is asked for, and whether all rows
  * that it adds up are still there: the oldest goes first. */
@@ -100,6 +104,11 @@
         ", n_records = 0 OR EXISTS (SELECT 1 FROM usage_records AS record "                        \
         "WHERE record.sandbox_id = item.sandbox_id AND record.sequence = 1) "                      \
         "FROM usage_sandboxes AS item WHERE " scope " ORDER BY sandbox_id LIMIT :limit"
+
+#define USAGE_OF_SANDBOX "sandbox_id = :sandbox_id AND (:owner IS NULL OR owner = :owner)"
+#define USAGE_OF_EXECUTION                                                                         \
+        "execution_id = :execution_id AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id) "      \
+        "AND (:owner IS NULL OR owner = :owner)"
 
 /* Those without a name by address; of a name it may be any of several. */
 #define USAGE_DESTINATIONS(scope)                                                                  \
@@ -143,7 +152,7 @@
 
 #define OWNER_HAS_NOTHING                                                                          \
         "n_events = 0 AND n_ended_executions = 0 AND n_ended_sandboxes = 0 AND n_outputs = 0 "     \
-        "AND n_egress_events = 0"
+        "AND n_egress_events = 0 AND n_usage_records = 0"
 
 static const char *const statement_sql[] = {
         [STATEMENT_BEGIN_READS] = "BEGIN",
@@ -333,15 +342,16 @@ static const char *const statement_sql[] = {
                                "AND (:owner IS NULL OR owner = :owner)"),
         [STATEMENT_UPDATE_USAGE_ACCOUNT] =
                 "UPDATE usage_sandboxes SET (n_records, billed_time_usec, end_time_usec, "
-                "end_cause, end_message, " USAGE_COLUMNS ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+                "end_cause, end_message, " USAGE_COLUMNS ", " USAGE_GAP_COLUMNS
+                ") = (?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
                 "?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, "
-                "?27) WHERE sandbox_id = ?1 AND owner = ?2",
-        /* The time never goes back, whatever the clock does. */
+                "?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35) WHERE sandbox_id = ?1 AND owner = ?2",
+        /* The time always goes on, whatever the clock does. */
         [STATEMENT_INSERT_USAGE_RECORD] =
                 "INSERT INTO usage_records (" USAGE_RECORD_COLUMNS ", record_time_usec) VALUES ("
                 "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
                 "?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, "
-                "max(:time, ?8, coalesce((SELECT record_time_usec FROM usage_records "
+                "max(:time, ?8, coalesce((SELECT record_time_usec + 1 FROM usage_records "
                 "WHERE record_id = (SELECT max(record_id) FROM usage_records)), 0)))",
         [STATEMENT_INSERT_USAGE_LABELS] =
                 "INSERT INTO usage_labels (sandbox_id, name, value) "
@@ -362,7 +372,7 @@ static const char *const statement_sql[] = {
                            "AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id)",
                            "record_id"),
         [STATEMENT_USAGE_RECORD_TIME] = "SELECT record_time_usec FROM usage_records "
-                                        "WHERE record_id = :id",
+                                        "WHERE record_id >= :id ORDER BY record_id LIMIT 1",
         [STATEMENT_USAGE_NEWEST_ID] = "SELECT max(record_id) FROM usage_records",
         [STATEMENT_USAGE_DELETED_ID] = "SELECT deleted_id FROM usage_retention",
         [STATEMENT_ALLOW_USAGE_DELETE] =
@@ -370,6 +380,34 @@ static const char *const statement_sql[] = {
         [STATEMENT_DELETE_USAGE_RECORDS] =
                 "DELETE FROM usage_records "
                 "WHERE record_id <= (SELECT deleted_id FROM usage_retention)",
+        [STATEMENT_ALLOW_USAGE_DELETE_OF_OWNER] =
+                "UPDATE owner_totals SET deleted_usage_id = (SELECT max(record_id) FROM "
+                "(SELECT record_id FROM usage_records WHERE owner = :owner "
+                "ORDER BY record_id LIMIT :limit)) WHERE owner = :owner",
+        [STATEMENT_DELETE_OLDEST_USAGE_RECORDS] =
+                "DELETE FROM usage_records WHERE record_id IN (SELECT record_id "
+                "FROM usage_records WHERE owner = :owner ORDER BY record_id LIMIT :limit)",
+        [STATEMENT_IS_USAGE_SANDBOX_KNOWN] =
+                "SELECT EXISTS (SELECT 1 FROM usage_sandboxes WHERE " USAGE_OF_SANDBOX ") "
+                "OR EXISTS (SELECT 1 FROM sandboxes WHERE " USAGE_OF_SANDBOX ")",
+        [STATEMENT_IS_USAGE_EXECUTION_KNOWN] =
+                "SELECT EXISTS (SELECT 1 FROM usage_records WHERE " USAGE_OF_EXECUTION ") "
+                "OR EXISTS (SELECT 1 FROM executions WHERE " USAGE_OF_EXECUTION ")",
+        /* What a sandbox used since its last row, or an execution that runs since it started. */
+        [STATEMENT_USAGE_COMPLETE_UNTIL] =
+                "SELECT min(time_usec) FROM ("
+                "SELECT coalesce(billed_time_usec, create_time_usec) AS time_usec "
+                "FROM sandboxes AS item LEFT JOIN (SELECT sandbox_id AS account_id, "
+                "billed_time_usec FROM usage_sandboxes) ON account_id = sandbox_id "
+                "WHERE state <> 4 AND :execution_id IS NULL "
+                "AND (:owner IS NULL OR owner = :owner) "
+                "AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id) AND " HAS_WANTED_LABELS
+                " UNION ALL SELECT iif(start_time_usec > 0, start_time_usec, create_time_usec) "
+                "FROM executions AS item WHERE state <> 3 "
+                "AND (state = 2 OR :execution_id IS NOT NULL) "
+                "AND (:execution_id IS NULL OR execution_id = :execution_id) "
+                "AND (:owner IS NULL OR owner = :owner) "
+                "AND (:sandbox_id IS NULL OR sandbox_id = :sandbox_id) AND " HAS_WANTED_LABELS ")",
         [STATEMENT_USAGE_DESTINATIONS_OF_SANDBOX] = USAGE_DESTINATIONS("sandbox_id = :sandbox_id"),
         [STATEMENT_USAGE_DESTINATIONS_OF_EXECUTION] =
                 USAGE_DESTINATIONS("execution_id = :execution_id "
@@ -448,7 +486,7 @@ static const char *const statement_sql[] = {
                 "ORDER BY sequence LIMIT 1",
         [STATEMENT_OWNER_TOTALS] = "SELECT owner, n_events, event_bytes, n_ended_executions, "
                                    "n_ended_sandboxes, n_outputs, output_bytes, n_egress_events, "
-                                   "egress_event_bytes FROM owner_totals",
+                                   "egress_event_bytes, n_usage_records FROM owner_totals",
         [STATEMENT_DELETE_OLDEST_OUTPUTS] =
                 "DELETE FROM execution_outputs WHERE execution_id IN (SELECT execution_id "
                 "FROM execution_outputs WHERE owner = :owner ORDER BY end_time_usec LIMIT :limit)",

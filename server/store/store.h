@@ -83,7 +83,7 @@ struct store_retention {
         int64_t outputs_kept_usec; /* of ended executions */
         int64_t outputs_max_bytes; /* of all together */
         int64_t ledger_kept_usec;  /* rows of the ledger, whatever becomes of what they tell of */
-        int64_t ledger_rows_max;   /* of all together; the oldest go */
+        int64_t ledger_rows_max;   /* of all together; of who has most the oldest go */
 };
 
 enum {
@@ -295,9 +295,10 @@ struct usage_query {
         const struct pairs *labels; /* all must match; may be NULL */
         int64_t start_time_usec;    /* those that end then or later */
         int64_t end_time_usec;      /* those that end before; zero: all */
-        int64_t after_id;           /* rows after this one, in the order in which they came */
-        const char *after_sandbox;  /* of sums, which go by sandboxes where they can; NULL: all */
-        size_t limit;               /* at most 1,000 */
+        int64_t after_time_usec;    /* of lists: those that came after that */
+        int64_t after_id;          /* of sums: those after this one, in the order of their coming */
+        const char *after_sandbox; /* likewise, where they go by sandboxes; NULL: all */
+        size_t limit;              /* at most 1,000 */
 };
 
 /* Oldest first. There may be more after a page that is not full, or empty: a step does not look at
@@ -306,7 +307,7 @@ struct usage_list {
         const struct usage_record *records;
         size_t n;
         bool more;
-        int64_t last_id; /* go on after this one */
+        int64_t last_time_usec; /* if there are more: go on after that */
 };
 
 typedef void (*store_on_usage)(void *userdata, int result, const struct usage_list *list);
@@ -320,6 +321,7 @@ void store_list_usage(struct store *store, const struct usage_query *query, stor
  * that one's. */
 struct usage_sums {
         struct usage usage;
+        struct usage_gaps gaps;
         int64_t n;
         bool has_sandboxes; /* they are not of executions only */
         uint64_t cost_usec; /* how long the step held up others */
@@ -331,6 +333,16 @@ struct usage_sums {
 typedef void (*store_on_usage_sums)(void *userdata, int result, const struct usage_sums *sums);
 void store_sum_usage(struct store *store, const struct usage_query *query,
                      store_on_usage_sums on_done, void *userdata);
+
+/* What there is of what is asked for. Ids are known as long as there is a row or a record. */
+struct usage_scope {
+        bool is_sandbox_known, is_execution_known; /* or none is asked for */
+        int64_t complete_until_usec; /* all that was used before is in rows; zero: nothing lives */
+};
+
+typedef void (*store_on_usage_scope)(void *userdata, int result, const struct usage_scope *scope);
+void store_find_usage_scope(struct store *store, const struct usage_query *query,
+                            store_on_usage_scope on_done, void *userdata);
 
 /* Where connections of a sandbox, or of an execution, went that are over; those with most bytes
  * first, at most 1,000. */

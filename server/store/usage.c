@@ -61,6 +61,31 @@ void usage_since(const struct usage *now, const struct usage *before, struct usa
         *ret_usage = usage;
 }
 
+uint32_t usage_missing_wholes(uint32_t missing)
+{
+        if (missing & BIT(USAGE_PART_MEMORY))
+                missing &= ~BIT(USAGE_PART_MEMORY_PEAK);
+        if (missing & BIT(USAGE_PART_SCHEDULED))
+                missing &= ~BIT(USAGE_PART_WAIT);
+        return missing;
+}
+
+void usage_gaps_count(struct usage_gaps *gaps, uint32_t missing, bool is_incomplete)
+{
+        uint32_t wholes = usage_missing_wholes(missing);
+
+        for (int part = 1; part < _USAGE_PART_N; part++)
+                gaps->n_without[part] += wholes >> part & 1;
+        gaps->n_incomplete += is_incomplete;
+}
+
+void usage_gaps_add(struct usage_gaps *sum, const struct usage_gaps *gaps)
+{
+        for (int part = 1; part < _USAGE_PART_N; part++)
+                sum->n_without[part] += gaps->n_without[part];
+        sum->n_incomplete += gaps->n_incomplete;
+}
+
 static void clear(struct usage *usage, enum usage_kind kind)
 {
         for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {

@@ -73,6 +73,19 @@ enum usage_kind {
         OF(stderr_bytes, AMOUNT_OF_EXECUTION)                                                      \
         OF(rich_bytes, AMOUNT_OF_EXECUTION)
 
+/* Of records: in how many of them something is missing. */
+struct usage_gaps {
+        int64_t n_without[_USAGE_PART_N]; /* by part; what is a part of another one that is missing
+                                           * is not counted */
+        int64_t n_incomplete;             /* their last meters could not be read */
+};
+
+void usage_gaps_count(struct usage_gaps *gaps, uint32_t missing, bool is_incomplete);
+void usage_gaps_add(struct usage_gaps *sum, const struct usage_gaps *gaps);
+
+/* Without parts of others that are missing, too. */
+uint32_t usage_missing_wholes(uint32_t missing);
+
 /* Adds to amounts, up to INT64_MAX, and raises peaks. */
 void usage_add(struct usage *sum, const struct usage *amount);
 

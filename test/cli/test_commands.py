@@ -376,14 +376,16 @@ class Others(CliTest):
 
     def test_keys_are_listed_with_what_they_may(self):
         now = int(time.time())
-        key = keys.Key(key_id="key-" + "k" * 26, name="ci", state=keys.KEY_STATE_ACTIVE, scopes=["sandboxes:read", "server:read"])
+        key = keys.Key(key_id="key-" + "k" * 26, name="ci", state=keys.KEY_STATE_ACTIVE, scopes=["sandboxes:read", "server:read"],
+                       quotas={"sandboxes": 2, "memory_bytes": 1 << 30}, used={"sandboxes": 1, "cpu_millis": 1500})
         key.create_time.seconds, key.last_used_time.seconds, key.expire_time.seconds = now - 7 * 86400, now - 300, now + 3 * 86400 + 60
         old = keys.Key(key_id="key-" + "m" * 26, name="old", state=keys.KEY_STATE_EXPIRED)
         server = self.serve(ListKeys=lambda request: keys.ListKeysResponse(keys=[key, old]))
         head, first, second = self.hotcell(server, "key", "ls").stdout.decode().splitlines()
-        self.assertEqual(re.split(r"  +", head), ["KEY", "NAME", "STATE", "CREATED", "EXPIRES", "LAST USED", "SCOPES"])
-        self.assertEqual(re.split(r"  +", first), [key.key_id, "ci", "ACTIVE", "7d ago", "in 3d", "5m ago", "sandboxes:read,server:read"])
-        self.assertEqual(re.split(r"  +", second)[2:], ["EXPIRED", "-", "never", "-", "-"])
+        self.assertEqual(re.split(r"  +", head), ["KEY", "NAME", "STATE", "CREATED", "EXPIRES", "LAST USED", "HOLDS", "SCOPES"])
+        self.assertEqual(re.split(r"  +", first), [key.key_id, "ci", "ACTIVE", "7d ago", "in 3d", "5m ago",
+                                                       "1 of 2 sandboxes, 0 B of 1.0 GiB memory, 1.5 CPUs", "sandboxes:read,server:read"])
+        self.assertEqual(re.split(r"  +", second)[2:], ["EXPIRED", "-", "never", "-", "-", "-"])
 
     def test_revoking_with_all_sandboxes_says_how_many(self):
         key = keys.Key(key_id="key-" + "k" * 26, name="ci", state=keys.KEY_STATE_ACTIVE)

@@ -7,7 +7,9 @@ import time
 import unittest
 
 from cli_case import CliTest, TIMEOUT
-from fake_server import EXECUTION_ID, SANDBOX_ID, Refuse, execution, grpc, usage
+from fake_server import EXECUTION_ID, SANDBOX_ID, Refuse, execution, grpc, keys, usage
+
+KEY_ID = "key-" + "k" * 26
 
 NUMBERS = ("cpu_usec", "cpu_user_usec", "cpu_system_usec", "wall_usec", "memory_peak_bytes", "memory_byte_seconds", "rss_peak_bytes",
            "sent_bytes", "received_bytes", "stdout_bytes", "stderr_bytes", "rich_bytes", "run_queue_wait_usec", "context_switches",
@@ -44,6 +46,7 @@ class Ledger:
     def __init__(self, n, page=7):
         self.records = [record(at + 1) for at in range(n)]
         self.page = page
+        self.complete_until = 0
         self.failures = []  # to be raised, one for each answer; None: none
 
     def __call__(self, request):
@@ -62,6 +65,11 @@ class Ledger:
             answer.records_total = len(self.records)
             answer.sums.CopyFrom(used(5000000))
             answer.sums.missing.extend(["rss_peak_bytes", "run_queue_wait"])
+            for field, records in (("rss_peak_bytes", 3), ("run_queue_wait", len(self.records))):
+                answer.gaps.add(field=field, records=records)
+            answer.records_incomplete = 2
+            if self.complete_until:
+                answer.complete_until.FromSeconds(self.complete_until)
             if request.destinations:
                 answer.destinations.add(name="example.org", address="192.0.2.1", port=443, connections=3, sent_bytes=1024, received_bytes=2048)
         return answer
@@ -74,7 +82,9 @@ class Show(CliTest):
         lines = ran.stdout.decode().splitlines()
         self.assertEqual(lines[0].split(), ["Records", "20"])
         self.assertIn("CPU              5.000 s (user 5.000 s, system 5.000 s)", lines)
-        self.assertIn("Not measured     rss_peak_bytes run_queue_wait", lines)
+        self.assertIn("Not measured     rss_peak_bytes in 3 of 20 records", lines)
+        self.assertIn("                 run_queue_wait in 20 of 20 records", lines)
+        self.assertIn("Incomplete       2 records: more may have been used", lines)
         self.assertEqual(lines[-4].split(), ["UNTIL", "SANDBOX", "WHAT", "CPU", "TIME", "PEAK", "SENT", "RECEIVED", "END"])
         self.assertEqual([line.split()[2] for line in lines[-3:]], ["SANDBOX", EXECUTION_ID, "SANDBOX"])
         self.assertEqual(lines[-2].split()[0], "2023-11-14T22:13:39.000Z")
@@ -102,10 +112,10 @@ class Show(CliTest):
         server = self.serve(GetUsage=Ledger(1))
         now = time.time()
         for command in (["usage"], ["usage", "export"]):
-            self.hotcell(server, *command, SANDBOX_ID, "--execution", EXECUTION_ID, "--owner", "key-a", "-l", "team=blue", "-l", "x=",
+            self.hotcell(server, *command, SANDBOX_ID, "--execution", EXECUTION_ID, "--owner", KEY_ID, "-l", "team=blue", "-l", "x=",
                          "--since", "24h", "--until", "2033-05-18T03:33:20Z")
             request = server.requests[-1][1]
-            self.assertEqual((request.sandbox_id, request.execution_id, request.owner), (SANDBOX_ID, EXECUTION_ID, "key-a"))
+            self.assertEqual((request.sandbox_id, request.execution_id, request.owner), (SANDBOX_ID, EXECUTION_ID, KEY_ID))
             self.assertEqual(dict(request.labels), {"team": "blue", "x": ""})
             self.assertEqual(request.end_time.seconds, 2000000000)
             self.assertAlmostEqual(request.start_time.seconds, now - 86400, delta=TIMEOUT)
@@ -121,6 +131,37 @@ class Show(CliTest):
             ran = self.hotcell(server, "usage", f"--since={wrong}")
             self.assertEqual(ran.returncode, 125)
             self.assertIn(b"--since takes a time", ran.stderr)
+
+    def test_an_owner_may_be_a_name_of_a_key(self):
+        old = keys.Key(key_id="key-" + "o" * 26, name="ci", state=keys.KEY_STATE_REVOKED, owner="key-" + "o" * 26)
+        shared = keys.Key(key_id="key-" + "s" * 26, name="ci", state=keys.KEY_STATE_ACTIVE, owner=KEY_ID)
+        server = self.serve(GetUsage=Ledger(1), ListKeys=lambda request: keys.ListKeysResponse(keys=[old, shared]))
+        for text, owner in (("ci", KEY_ID), ("key-o", old.owner), ("key-s", KEY_ID), ("uid:7", "uid:7")):
+            self.assertEqual(self.hotcell(server, "usage", "--owner", text).returncode, 0)
+            self.assertEqual(server.requests[-1][1].owner, owner, text)
+        ran = self.hotcell(server, "usage", "--owner", "nobody")
+        self.assertEqual((ran.returncode, ran.stdout), (125, b""))
+        self.assertIn(b"no key has the id or name 'nobody'", ran.stderr)
+
+    def test_that_nothing_fits_is_said(self):
+        ledger = Ledger(0)
+        server = self.serve(GetUsage=ledger)
+        for command in (["usage"], ["usage", "-o", "json"], ["usage", "export"], ["usage", "export", "--format", "jsonl"]):
+            ran = self.hotcell(server, *command)
+            self.assertEqual((ran.returncode, ran.stderr.count(b"no record of the ledger fits\n")), (0, 1), command)
+        ledger.complete_until = 1700000000
+        ran = self.hotcell(server, "usage", SANDBOX_ID)
+        self.assertIn(b"fits yet", ran.stderr)
+        self.assertIn(b"2023-11-14T22:13:20.000Z", ran.stderr)
+
+    def test_it_says_until_when_it_is_complete(self):
+        ledger = Ledger(3)
+        server = self.serve(GetUsage=ledger)
+        self.assertNotIn(b"Complete", self.hotcell(server, "usage").stdout)
+        ledger.complete_until = 1700000000
+        ran = self.hotcell(server, "usage")
+        self.assertIn(b"Complete until   2023-11-14T22:13:20.000Z\n", ran.stdout)
+        self.assertEqual(ran.stderr, b"")
 
     def test_a_refusal_is_said(self):
         ledger = Ledger(1)

@@ -320,10 +320,13 @@ class Quotas(unittest.TestCase):
         self.addCleanup(client.keys.RevokeKey, key_service.RevokeKeyRequest(key_id=made.key.key_id, delete_sandboxes=True), timeout=60 * PATIENCE)
         return made
 
+    @staticmethod
+    def address():
+        return "127.0.0.1:" + re.findall(r"listening address=127\.0\.0\.1.*port=(\d+)", running.log())[-1]
+
     def connect(self, key):
         """What a holder of the key sees; again after a restart."""
-        port = re.findall(r"listening address=127\.0\.0\.1.*port=(\d+)", running.log())[-1]
-        return self.enterContext(stubs.Client(f"127.0.0.1:{port}", metadata=[("x-api-key", key.secret)]))
+        return self.enterContext(stubs.Client(self.address(), metadata=[("x-api-key", key.secret)]))
 
     def create(self, holder, memory=128 * MIB, **limits):
         message = sandbox_service.CreateSandboxRequest(spec=scenario.spec(memory=memory, limits={"disk_bytes": 16 * MIB, **limits}))
@@ -394,7 +397,7 @@ class Quotas(unittest.TestCase):
         self.refused("SANDBOX_LIMIT", "sandboxes", key.key.owner, lambda: self.create(holder))
         with stubs.Client(running.target) as local:
             listed = local.keys.ListKeys(key_service.ListKeysRequest(), timeout=60 * PATIENCE).keys
-        self.assertEqual({k.quotas.sandboxes for k in listed if k.owner == key.key.owner}, {1})
+        self.assertEqual({(k.quotas.sandboxes, k.used.sandboxes) for k in listed if k.owner == key.key.owner}, {(1, 2)})
 
     def test_all_of_them_are_replaced_or_those_that_are_named(self):
         key = self.key("many", sandboxes=1, memory_bytes=300 * MIB, cpu_millis=2000, executions=2)
@@ -414,6 +417,27 @@ class Quotas(unittest.TestCase):
         with stubs.Client(running.target) as local:
             [quotas] = [k.quotas for k in local.keys.ListKeys(key_service.ListKeysRequest(), timeout=60 * PATIENCE).keys if k.name == "words"]
         self.assertEqual((quotas.sandboxes, quotas.memory_bytes, quotas.cpu_millis, quotas.executions), (3, 0, 2500, 4))
+
+    def test_who_asks_for_more_than_all_is_not_told_to_ask_again(self):
+        key = self.key("much", memory_bytes=256 * MIB)
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.create(self.connect(key), memory=512 * MIB)
+        details = stubs.error_details(caught.exception)
+        self.assertEqual(set(details) & {"QuotaFailure", "RetryInfo"}, {"QuotaFailure"})
+        self.assertIn("256 MiB", caught.exception.details())
+        self.assertIn(f"hotcell key update --max-memory N {key.key.owner}", caught.exception.details())
+
+    def test_who_has_a_key_sees_with_the_command_line_what_is_its(self):
+        key = self.key("seer", sandboxes=2)
+        holder = self.connect(key)
+        sandbox_id = self.create(holder)
+        program = daemons.build_folder() / "cli/hotcell"
+        shown = subprocess.run([program, "--target", self.address(), "version"], check=True, capture_output=True, text=True,
+                               env={**os.environ, "HOTCELL_API_KEY": key.secret}).stdout
+        self.assertRegex(shown, r"you have: 1 of 2 sandboxes, .* memory, .* CPUs, 0 of \d+ executions")
+        listed = subprocess.run([program, "--target", running.target, "key", "ls"], check=True, capture_output=True, text=True).stdout
+        self.assertRegex(listed, rf"{key.key.key_id} .* 1 of 2 sandboxes, ")
+        self.assertTrue(sandbox_id)
 
     def test_what_is_wrong_is_refused(self):
         key = self.key("wrong")

@@ -169,6 +169,8 @@ class Ledger(unittest.TestCase):
         self.assertLessEqual({len(page.records) for page in pages}, {0, 1})
         self.assertEqual(pages[0].sums, whole.sums)
         self.assertFalse(pages[1].HasField("sums"))
+        tokens = [int(page.next_page_token.split(".")[2]) for page in pages[:-1]]
+        self.assertGreater(min(tokens), self.before * 1e6)  # times; numbers of rows would tell what others do
         self.assertEqual(error_of(lambda timeout: self.get(page_token=pages[0].next_page_token, page_size=1)).code(), INVALID)
 
     def test_filters_leave_out_the_others(self):
@@ -180,6 +182,32 @@ class Ledger(unittest.TestCase):
         self.assertEqual(self.get(sandbox_id=self.boxes["red"], start_time=self.before).records_total,
                          self.get(sandbox_id=self.boxes["red"]).records_total)
         self.assertEqual(self.get(sandbox_id=self.boxes["red"], start_time=time.time() + 60).records_total, 0)
+
+    def test_ids_of_nothing_are_not_found(self):
+        for field, reason in (("sandbox_id", "SANDBOX_NOT_FOUND"), ("execution_id", "EXECUTION_NOT_FOUND")):
+            error = error_of(lambda timeout, field=field: self.get(**{field: field[:3] + "-" + "a" * 26}))
+            self.assertEqual((error.code(), stubs.reason(error)), (NOT_FOUND, reason))
+        error = error_of(lambda timeout: self.get(sandbox_id=self.boxes["blue"], execution_id=self.runs["red"][0].execution_id))
+        self.assertEqual(stubs.reason(error), "EXECUTION_NOT_FOUND")
+        error = error_of(lambda timeout: self.get(owner="ci"))
+        self.assertEqual((error.code(), stubs.error_details(error)["BadRequest"].field_violations[0].field), (INVALID, "owner"))
+        ran = daemons.hotcell(running, "usage", "-l", "color=green")
+        self.assertEqual((ran.returncode, ran.stderr), (0, b"hotcell: usage: no record of the ledger fits\n"))
+
+    def test_what_lives_tells_until_when_its_records_are_complete(self):
+        self.assertFalse(self.get(labels={"ledger": "test"}).HasField("complete_until"))
+        made = create(client)
+        self.addCleanup(scenario.delete, client, made.sandbox_id)
+        answer = self.get(sandbox_id=made.sandbox_id)
+        self.assertGreaterEqual(answer.complete_until.ToMicroseconds(), made.create_time.ToMicroseconds())
+        run = client.executions.Execute(scenario.request(made.sandbox_id, "import time\ntime.sleep(600)"), timeout=120 * daemons.PATIENCE)
+        started = scenario.fold_until(run, lambda run: run.started)
+        answer = self.get(execution_id=started.execution_id)
+        self.assertEqual((answer.records_total, answer.HasField("complete_until")), (0, True))
+        run.cancel()
+        scenario.execute(client, made.sandbox_id, "x = bytearray(50_000_000)", context_id=started.context_id)
+        sums = self.get(sandbox_id=made.sandbox_id).sums
+        self.assertLessEqual(sums.memory_mean_bytes, sums.memory_peak_bytes)
 
     def test_the_export_adds_up_to_the_sums(self):
         sums = self.get(labels={"ledger": "test"}).sums

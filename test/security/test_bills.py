@@ -128,6 +128,49 @@ class Quotas(unittest.TestCase):
         self.assertEqual(set(a.held().values()), {0})
 
 
+class OneAfterTheOther(unittest.TestCase):
+    """Whoever has read how something ended has what it held: of a quota of one, the next may have all."""
+
+    def setUp(self):
+        self.addCleanup(a.set_quotas)
+
+    def one_shot(self, code, **fields):
+        return self.request(executions.ExecuteRequest(code=code, sandbox=scenario.spec(memory=128 * MIB, limits={"disk_bytes": 16 * MIB}, **fields)))
+
+    def request(self, message):
+        return scenario.fold(a.call(a.client.executions.Execute, message, timeout=120 * daemons.PATIENCE))
+
+    def test_one_sandbox_at_a_time_is_enough_for_runs_in_turn(self):
+        a.set_quotas(sandboxes=1, memory_bytes=128 * MIB, executions=1)
+        for n in range(50):
+            self.assertEqual(self.one_shot(f"print({n})").outcome, "OK")
+
+    def test_a_name_is_free_once_its_run_has_ended(self):
+        for _ in range(10):
+            self.assertEqual(self.one_shot("1", name="again").outcome, "OK")
+
+    def test_one_execution_at_a_time_is_enough_for_executions_in_turn(self):
+        a.set_quotas(executions=1)
+        made = [a.create(), a.create()]
+        for sandbox_id in made:
+            self.addCleanup(a.delete, sandbox_id)
+        for n in range(50):
+            self.assertEqual(a.run(made[n % 2], "1").outcome, "OK")
+
+    def test_who_asks_how_it_ended_may_go_on_as_well(self):
+        a.set_quotas(sandboxes=1)
+
+        def has_ended(execution_id):
+            got = a.call(a.client.executions.GetExecution, executions.GetExecutionRequest(execution_id=execution_id))
+            return got.execution.state == stubs.execution.EXECUTION_STATE_ENDED
+
+        for _ in range(10):
+            events = a.call(a.client.executions.Execute, executions.ExecuteRequest(code="1", sandbox=scenario.spec(memory=128 * MIB), on_disconnect="ON_DISCONNECT_CONTINUE"))
+            execution_id = next(iter(events)).events[0].queued.execution_id
+            events.cancel()
+            daemons.wait_until(lambda: has_ended(execution_id), "its end")
+
+
 class Bills(unittest.TestCase):
     def test_no_filter_watch_or_token_shows_anothers(self):
         theirs, mine = b.create(labels={"who": "b"}), a.create()
@@ -135,9 +178,10 @@ class Bills(unittest.TestCase):
         for _ in range(3):
             b.run(theirs, "print('x' * 100)")
             a.run(mine, "1")
-        for query in ({"sandbox_id": theirs}, {"labels": {"who": "b"}}, {"sandbox_id": theirs, "destinations": True}):
-            answer = a.usage(**query)
-            self.assertEqual((len(answer.records), answer.records_total, answer.sums.stdout_bytes), (0, 0, 0), query)
+        answer = a.usage(labels={"who": "b"})
+        self.assertEqual((len(answer.records), answer.records_total, answer.sums.stdout_bytes, answer.HasField("complete_until")), (0, 0, 0, False))
+        for query in ({"sandbox_id": theirs}, {"sandbox_id": theirs, "destinations": True}):
+            self.assertEqual(tried(lambda query=query: a.usage(**query)), "SANDBOX_NOT_FOUND")
         token = b.usage(page_size=1).next_page_token
         self.assertTrue(token)
         answer = tried(lambda: a.usage(page_size=1, page_token=token))

@@ -116,7 +116,7 @@ static struct answer read_usage(const char *sandbox_id, const char *process_id, 
         return answer;
 }
 
-static struct answer read_meters(const char *after)
+static struct answer read_meters_of(const char *after, char **ids, size_t n)
 {
         Hotcell__Runtime__V1__ReadMeters read;
         Hotcell__Runtime__V1__ToRuntime message;
@@ -125,11 +125,18 @@ static struct answer read_meters(const char *after)
         hotcell__runtime__v1__read_meters__init(&read);
         hotcell__runtime__v1__to_runtime__init(&message);
         read.after_sandbox_id = unconst(after);
+        read.sandbox_ids = ids;
+        read.n_sandbox_ids = n;
         message.body_case = REQUEST(READ_METERS);
         message.read_meters = &read;
         answer = peer_ask(&peer, &message);
         ck_assert_int_eq(answer.message->body_case, ANSWER(METER_LIST));
         return answer;
+}
+
+static struct answer read_meters(const char *after)
+{
+        return read_meters_of(after, NULL, 0);
 }
 
 START_TEST(an_end_comes_with_all_meters)
@@ -339,6 +346,26 @@ START_TEST(meters_come_in_order_and_in_pages)
 }
 END_TEST
 
+START_TEST(only_what_is_asked_for_is_read)
+{
+        char *ids[] = { unconst("sbx-a"), unconst("sbx-b"), unconst("sbx-d"), unconst("sbx-e") };
+        struct answer answer;
+
+        for (char name = 'a'; name <= 'd'; name++)
+                peer_create(&peer, (char[]){ 's', 'b', 'x', '-', name, '\0' });
+        answer = read_meters_of("", ids, ARRAY_SIZE(ids));
+        ck_assert_uint_eq(answer.message->meter_list->n_sandboxes, 3);
+        ck_assert_str_eq(answer.message->meter_list->sandboxes[2]->sandbox_id, "sbx-d");
+        ck_assert(!answer.message->meter_list->more);
+        answer_deinit(&answer);
+        answer = read_meters_of("sbx-b", ids, ARRAY_SIZE(ids));
+        ck_assert_uint_eq(answer.message->meter_list->n_sandboxes, 1);
+        answer_deinit(&answer);
+        for (char name = 'a'; name <= 'd'; name++)
+                peer_destroy(&peer, (char[]){ 's', 'b', 'x', '-', name, '\0' });
+}
+END_TEST
+
 START_TEST(throttling_is_told)
 {
         Hotcell__Runtime__V1__ToRuntime *request = create_request("sbx-a");
@@ -457,6 +484,7 @@ int main(void)
         tcase_add_test(tests, a_new_peak_begins_with_what_is_held);
         tcase_add_test(tests, a_peak_that_is_over_stays_the_sandboxs);
         tcase_add_test(tests, meters_come_in_order_and_in_pages);
+        tcase_add_test(tests, only_what_is_asked_for_is_read);
         tcase_add_test(tests, throttling_is_told);
         tcase_add_test(tests, a_sandbox_that_ends_by_itself_comes_with_its_meters);
         suite_add_tcase(suite, tests);

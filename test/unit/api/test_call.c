@@ -166,6 +166,25 @@ START_TEST(a_refusal_says_whose_limit_it_was_and_when_to_ask_again)
 }
 END_TEST
 
+START_TEST(who_asks_for_more_than_there_may_be_is_not_told_to_ask_again)
+{
+        struct session_result result = { .outcome = SESSION_E_MEMORY_LIMIT,
+                                         .quota = "key-a",
+                                         .limit = "memory_bytes",
+                                         .retry_usec = SESSION_RETRY_NEVER,
+                                         .message = "Ask for less." };
+        struct api_call *call = open_call();
+
+        ck_assert(api_call_fail_result(call, &result, NULL));
+        ck_assert_ptr_nonnull(detail("google.rpc.QuotaFailure"));
+        ck_assert_ptr_null(detail("google.rpc.RetryInfo"));
+        ck_assert_int_eq(answer.code, RPC_RESOURCE_EXHAUSTED);
+        google__rpc__status__free_unpacked(answer.status, NULL);
+        answer = (struct answer){ 0 };
+        api_call_release(call);
+}
+END_TEST
+
 START_TEST(each_outcome_of_a_session_has_its_reason)
 {
         struct session_result result = { .outcome = outcomes[_i].outcome };
@@ -295,6 +314,7 @@ int main(void)
         tcase_add_loop_test(told, each_outcome_of_a_session_has_its_reason, 0,
                             ARRAY_SIZE(outcomes));
         tcase_add_test(told, a_refusal_says_whose_limit_it_was_and_when_to_ask_again);
+        tcase_add_test(told, who_asks_for_more_than_there_may_be_is_not_told_to_ask_again);
         tcase_add_test(told, when_to_ask_again_is_told_where_it_is_known);
         tcase_add_test(told, success_answers_nothing);
         tcase_add_test(told, an_error_of_our_own_is_internal_and_tells_no_details);

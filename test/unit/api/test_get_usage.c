@@ -29,6 +29,8 @@ static struct {
 /* What the store is asked and says. */
 static struct {
         unsigned n_lists, n_sums, n_destinations;
+        struct usage_scope scope;
+        int scope_result;
         char owner[OWNER_BUFFER], sandbox_id[ID_BUFFER], execution_id[ID_BUFFER];
         struct usage_query query;
         int list_result, sum_result, destinations_result;
@@ -37,6 +39,7 @@ static struct {
         unsigned n_steps;   /* of a sum */
         uint64_t cost_usec; /* of each */
         bool is_busy;       /* sums are said later */
+        bool is_partial;    /* each step misses all of memory, or the peak of it, once */
         struct asked_sum {
                 char owner[OWNER_BUFFER];
                 store_on_usage_sums on_done;
@@ -56,6 +59,8 @@ void __wrap_store_list_usage(struct store *store, const struct usage_query *quer
                              store_on_usage on_done, void *userdata);
 void __wrap_store_sum_usage(struct store *store, const struct usage_query *query,
                             store_on_usage_sums on_done, void *userdata);
+void __wrap_store_find_usage_scope(struct store *store, const struct usage_query *query,
+                                   store_on_usage_scope on_done, void *userdata);
 void __wrap_store_list_usage_destinations(struct store *store, const char *owner,
                                           const char *sandbox_id, const char *execution_id,
                                           store_on_usage_destinations on_done, void *userdata);
@@ -125,12 +130,16 @@ void __wrap_store_sum_usage(struct store *store, const struct usage_query *query
                 .usage = { .cpu_usec = 1000000, .memory_peak_bytes = 10 - (int64_t)step },
                 .n = 3,
                 .has_sandboxes = step == 1,
+                .gaps = { .n_incomplete = 1 },
                 .last_id = (int64_t)(step + 1) * 4096,
                 .more = step + 1 < database.n_steps,
         };
         struct api_call *leaves = take(database.leaves);
 
         (void)store;
+        if (database.is_partial)
+                usage_gaps_count(&sums.gaps, sums.usage.missing = BIT(USAGE_PART_MEMORY + step % 2),
+                                 false);
         if (database.is_busy) {
                 ck_assert_uint_lt(step, ARRAY_SIZE(database.asked));
                 database.asked[step].on_done = on_done;
@@ -164,6 +173,13 @@ void __wrap_store_list_usage_destinations(struct store *store, const char *owner
         memset(&destination, 'x', sizeof(destination));
 }
 
+void __wrap_store_find_usage_scope(struct store *store, const struct usage_query *query,
+                                   store_on_usage_scope on_done, void *userdata)
+{
+        (void)store, (void)query;
+        on_done(userdata, database.scope_result, database.scope_result ? NULL : &database.scope);
+}
+
 static struct api api;
 
 static void set_up(void)
@@ -186,8 +202,10 @@ static void set_up(void)
                 .cause = CAUSE_LIMIT,
                 .is_incomplete = true,
         };
-        database.list = (struct usage_list){ .n = 1, .last_id = 42 };
+        database.list = (struct usage_list){ .n = 1, .last_time_usec = 42 };
         database.n_steps = 1;
+        database.scope =
+                (struct usage_scope){ .is_sandbox_known = true, .is_execution_known = true };
 }
 
 static void tear_down(void)
@@ -280,6 +298,95 @@ START_TEST(sums_are_taken_step_by_step)
 }
 END_TEST
 
+START_TEST(ids_of_nothing_are_not_found)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        request.sandbox_id = unconst("sbx-b");
+        request.execution_id = unconst("exe-b");
+        database.scope.is_execution_known = false;
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_NOT_FOUND);
+        ck_assert_str_eq(client.message, "There is no execution exe-b.");
+        database.scope.is_sandbox_known = false;
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_NOT_FOUND);
+        ck_assert_str_eq(client.message, "There is no sandbox sbx-b.");
+        ck_assert_uint_eq(database.n_lists, 0);
+        ck_assert_uint_eq(database.n_sums, 0);
+        database.scope_result = -EIO;
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_UNAVAILABLE);
+        ck_assert_uint_eq(api.usage_turns.n, 0);
+}
+END_TEST
+
+START_TEST(an_owner_that_is_none_is_refused)
+{
+        static const char *const wrong[] = { "ci", "uid:", "uid:x", "uid:4294967296", "key-A" };
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                request.owner = unconst(wrong[i]);
+                ask_as(&request, true);
+                ck_assert_int_eq(client.code, RPC_INVALID_ARGUMENT);
+                ck_assert_ptr_nonnull(strstr(client.message, "owner"));
+        }
+}
+END_TEST
+
+START_TEST(it_is_told_until_when_records_are_complete)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        ask(&request);
+        ck_assert_ptr_null(client.answer->complete_until);
+        database.scope.complete_until_usec = 1700000001000000;
+        ask(&request);
+        ck_assert_int_eq(client.answer->complete_until->seconds, 1700000001);
+}
+END_TEST
+
+START_TEST(the_mean_of_memory_is_not_above_its_peak)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        struct usage *usage = &database.records[0].usage;
+
+        *usage = (struct usage){ .wall_usec = 2000000,
+                                 .memory_byte_seconds = 3000,
+                                 .memory_peak_bytes = 2000 };
+        ask(&request);
+        ck_assert_int_eq(client.answer->records[0]->usage->memory_mean_bytes, 1500);
+        usage->memory_byte_seconds = 9000;
+        ask(&request);
+        ck_assert_int_eq(client.answer->records[0]->usage->memory_mean_bytes, 2000);
+        usage->missing = BIT(USAGE_PART_MEMORY_PEAK); /* it is not known */
+        usage->memory_peak_bytes = 0;
+        ask(&request);
+        ck_assert_int_eq(client.answer->records[0]->usage->memory_mean_bytes, 4500);
+}
+END_TEST
+
+START_TEST(sums_tell_what_is_missing_in_how_many_records)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        database.n_steps = 5;
+        database.is_partial = true;
+        ask(&request);
+        ck_assert_int_eq(client.answer->records_incomplete, 5);
+        ck_assert_uint_eq(client.answer->n_gaps, client.answer->sums->n_missing);
+        ck_assert_uint_eq(client.answer->n_gaps, 4);
+        for (size_t i = 0; i < client.answer->n_gaps; i++) {
+                const Hotcell__V1__UsageGap *gap = client.answer->gaps[i];
+                bool is_peak = strcmp(gap->field, "memory_peak_bytes") == 0;
+
+                ck_assert_str_eq(gap->field, client.answer->sums->missing[i]);
+                ck_assert_int_eq(gap->records, is_peak ? 5 : 3);
+        }
+}
+END_TEST
+
 START_TEST(throttling_is_missing_where_no_record_tells_of_it)
 {
         Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
@@ -290,6 +397,7 @@ START_TEST(throttling_is_missing_where_no_record_tells_of_it)
         ck_assert_uint_eq(client.answer->sums->n_missing, 2);
         ck_assert_str_eq(client.answer->sums->missing[0], "throttled_periods");
         ck_assert_str_eq(client.answer->sums->missing[1], "throttled_time");
+        ck_assert_int_eq(client.answer->gaps[1]->records, client.answer->records_total);
 }
 END_TEST
 
@@ -464,7 +572,7 @@ START_TEST(a_token_goes_on_with_the_same_filter_only)
         request.page_token = token;
         request.page_size = 5000;
         ask(&request);
-        ck_assert_int_eq(database.query.after_id, 42);
+        ck_assert_int_eq(database.query.after_time_usec, 42);
         ck_assert_uint_eq(database.query.limit, 1000);
         ck_assert_uint_eq(database.n_sums, 1); /* those of the first page */
         ck_assert_ptr_null(client.answer->sums);
@@ -571,6 +679,11 @@ int main(void)
         tcase_add_checked_fixture(tcase, set_up, tear_down);
         tcase_add_test(tcase, a_page_has_all_of_each_record);
         tcase_add_test(tcase, sums_are_taken_step_by_step);
+        tcase_add_test(tcase, sums_tell_what_is_missing_in_how_many_records);
+        tcase_add_test(tcase, ids_of_nothing_are_not_found);
+        tcase_add_test(tcase, an_owner_that_is_none_is_refused);
+        tcase_add_test(tcase, it_is_told_until_when_records_are_complete);
+        tcase_add_test(tcase, the_mean_of_memory_is_not_above_its_peak);
         tcase_add_test(tcase, throttling_is_missing_where_no_record_tells_of_it);
         tcase_add_test(tcase, nothing_is_summed_for_who_left);
         tcase_add_test(tcase, a_sum_rests_after_each_step);

@@ -204,26 +204,26 @@ START_TEST(quotas_are_the_owners_and_kept)
         struct key_request request = request_of("ci");
         struct key_answer first, second, updated;
 
-        request.quotas = (struct key_quotas){ 1, 2, 3, 4 };
+        request.quotas = (struct key_quotas){ { 1, 2, 3, 4 } };
         first = create(&request);
         request = request_of("second");
         request.owner_key_id = first.key.key_id;
         second = create(&request);
-        ck_assert_int_eq(second.key.quotas.executions, 4);
-        ck_assert_int_eq(create_key("other").key.quotas.sandboxes, 0);
+        ck_assert_int_eq(second.key.quotas.most[KEY_QUOTA_EXECUTIONS], 4);
+        ck_assert_int_eq(create_key("other").key.quotas.most[KEY_QUOTA_SANDBOXES], 0);
 
         updated = update_key(second.key.key_id, BIT(KEY_QUOTA_SANDBOXES),
-                             (struct key_quotas){ 9, 9, 9, 9 });
+                             (struct key_quotas){ { 9, 9, 9, 9 } });
         ck_assert_int_eq(updated.result, 0);
-        ck_assert_int_eq(updated.key.quotas.sandboxes, 9);
+        ck_assert_int_eq(updated.key.quotas.most[KEY_QUOTA_SANDBOXES], 9);
         for (int i = 0; i < 2; i++) {
                 const struct key_quotas *quotas = auth_quotas_of(auth, first.key.key_id);
 
                 ck_assert_ptr_nonnull(quotas);
-                ck_assert_int_eq(quotas->sandboxes, 9);
-                ck_assert_int_eq(quotas->memory_bytes, 2);
-                ck_assert_int_eq(quotas->cpu_millis, 3);
-                ck_assert_int_eq(quotas->executions, 4);
+                ck_assert_int_eq(quotas->most[KEY_QUOTA_SANDBOXES], 9);
+                ck_assert_int_eq(quotas->most[KEY_QUOTA_MEMORY], 2);
+                ck_assert_int_eq(quotas->most[KEY_QUOTA_CPU], 3);
+                ck_assert_int_eq(quotas->most[KEY_QUOTA_EXECUTIONS], 4);
                 close_auth();
                 open_auth();
         }

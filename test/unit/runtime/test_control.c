@@ -248,6 +248,24 @@ START_TEST(bad_ids_are_refused)
 }
 END_TEST
 
+START_TEST(meters_of_too_many_or_of_what_is_no_id_are_refused)
+{
+        char *ids[CONTROL_METERS_MAX + 1];
+
+        for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+                ids[i] = text("sbx-a");
+        samples.meters.sandbox_ids = ids;
+        samples.meters.n_sandbox_ids = CONTROL_METERS_MAX;
+        expect_good(BODY(READ_METERS));
+        samples.meters.n_sandbox_ids++;
+        expect_refused(BODY(READ_METERS), "sandbox_ids");
+        ids[1] = text("A");
+        samples.meters.sandbox_ids = ids;
+        samples.meters.n_sandbox_ids = 2;
+        expect_refused(BODY(READ_METERS), "sandbox_ids");
+}
+END_TEST
+
 START_TEST(bad_versions_are_refused)
 {
         samples.hello.protocol_oldest = 0;
@@ -422,6 +440,7 @@ static Suite *control_suite(void)
         tcase_add_test(tests, what_is_no_message_is_malformed);
         tcase_add_test(tests, missing_body_is_answered);
         tcase_add_test(tests, bad_ids_are_refused);
+        tcase_add_test(tests, meters_of_too_many_or_of_what_is_no_id_are_refused);
         tcase_add_test(tests, bad_versions_are_refused);
         tcase_add_test(tests, bad_digests_are_refused);
         tcase_add_test(tests, limits_out_of_range_are_refused);

@@ -422,6 +422,11 @@ void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept)
                 abort();
 }
 
+size_t fake_runtime_n_metered(const struct fake_runtime *runtime)
+{
+        return runtime->n_metered;
+}
+
 size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime)
 {
         return runtime->n_read_meters;

@@ -95,4 +95,5 @@ void fake_runtime_signal(struct fake_runtime *runtime, int signal);
 /* One of the descriptors that it keeps with each process is no more what it was. */
 void fake_runtime_spoil(struct fake_runtime *runtime, size_t kept);
 size_t fake_runtime_n_read_meters(const struct fake_runtime *runtime); /* requests */
+size_t fake_runtime_n_metered(const struct fake_runtime *runtime); /* sandboxes in the answers */
 size_t fake_runtime_n_started(const struct fake_runtime *runtime);

@@ -63,6 +63,7 @@ struct fake_runtime {
         size_t n_started;
         size_t n_created;
         size_t n_read_meters;
+        size_t n_metered;
         size_t n_limits;
         uint64_t memory_bytes;
         uint64_t last_cpu_usec; /* of the sandbox that was destroyed last */

@@ -377,14 +377,25 @@ static void on_usage(struct fake_runtime *runtime, uint64_t request,
         fake_send_message(runtime, request, &message, NULL, 0);
 }
 
-/* The sandbox with the lowest id above @after; NULL: there is none. */
-static struct sandbox *next_sandbox(struct fake_runtime *runtime, const char *after)
+static bool is_asked_for(const Hotcell__Runtime__V1__ReadMeters *read, const char *sandbox_id)
+{
+        for (size_t i = 0; i < read->n_sandbox_ids; i++) {
+                if (strcmp(read->sandbox_ids[i], sandbox_id) == 0)
+                        return true;
+        }
+        return read->n_sandbox_ids == 0;
+}
+
+/* The sandbox with the lowest id above @after that is asked for; NULL: there is none. */
+static struct sandbox *next_sandbox(struct fake_runtime *runtime, const char *after,
+                                    const Hotcell__Runtime__V1__ReadMeters *read)
 {
         struct sandbox *sandbox, *found = NULL;
 
         LIST_FOREACH(sandbox, &runtime->sandboxes, link)
         {
                 if (strcmp(sandbox->sandbox_id, after) > 0 &&
+                    is_asked_for(read, sandbox->sandbox_id) &&
                     (!found || strcmp(sandbox->sandbox_id, found->sandbox_id) < 0))
                         found = sandbox;
         }
@@ -437,7 +448,7 @@ static void on_read_meters(struct fake_runtime *runtime, uint64_t request,
         Hotcell__Runtime__V1__FromRuntime message;
         Hotcell__Runtime__V1__MeterList list;
         Hotcell__Runtime__V1__MeterState state;
-        struct sandbox *sandbox = next_sandbox(runtime, read_meters->after_sandbox_id);
+        struct sandbox *sandbox = next_sandbox(runtime, read_meters->after_sandbox_id, read_meters);
         size_t page = runtime->script.meters_page ? runtime->script.meters_page : METERS_MAX;
 
         runtime->n_read_meters++;
@@ -447,10 +458,11 @@ static void on_read_meters(struct fake_runtime *runtime, uint64_t request,
         hotcell__runtime__v1__meter_list__init(&list);
         list.sandboxes = pointers;
         for (; sandbox && list.n_sandboxes < page;
-             sandbox = next_sandbox(runtime, sandbox->sandbox_id)) {
+             sandbox = next_sandbox(runtime, sandbox->sandbox_id, read_meters)) {
                 fill_meters(runtime, sandbox, &meters[list.n_sandboxes]);
                 pointers[list.n_sandboxes] = &meters[list.n_sandboxes].sandbox;
                 list.n_sandboxes++;
+                runtime->n_metered++;
         }
         list.more = sandbox != NULL;
         hotcell__runtime__v1__meter_state__init(&state);

@@ -428,10 +428,10 @@ static int64_t quota_of_key_a(void *userdata, const char *owner, enum session_sh
         (void)userdata;
         if (strcmp(owner, "key-a") != 0)
                 return 0;
-        return share == SESSION_SHARE_SANDBOXES    ? quotas.sandboxes
-               : share == SESSION_SHARE_MEMORY     ? quotas.memory_bytes
-               : share == SESSION_SHARE_CPU        ? quotas.cpu_millis
-               : share == SESSION_SHARE_EXECUTIONS ? quotas.executions
+        return share == SESSION_SHARE_SANDBOXES    ? quotas.most[KEY_QUOTA_SANDBOXES]
+               : share == SESSION_SHARE_MEMORY     ? quotas.most[KEY_QUOTA_MEMORY]
+               : share == SESSION_SHARE_CPU        ? quotas.most[KEY_QUOTA_CPU]
+               : share == SESSION_SHARE_EXECUTIONS ? quotas.most[KEY_QUOTA_EXECUTIONS]
                                                    : 0;
 }
 
@@ -451,9 +451,11 @@ START_TEST(an_owner_may_have_its_quotas)
                 int outcome;
                 const char *limit;
         } bounds[] = {
-                { { .sandboxes = 2 }, SESSION_E_SANDBOX_LIMIT, "sandboxes" },
-                { { .memory_bytes = INT64_C(2) << 30 }, SESSION_E_MEMORY_LIMIT, "memory_bytes" },
-                { { .cpu_millis = 2999 }, SESSION_E_CPU_LIMIT, "cpu_millis" },
+                { { .most[KEY_QUOTA_SANDBOXES] = 2 }, SESSION_E_SANDBOX_LIMIT, "sandboxes" },
+                { { .most[KEY_QUOTA_MEMORY] = INT64_C(2) << 30 },
+                  SESSION_E_MEMORY_LIMIT,
+                  "memory_bytes" },
+                { { .most[KEY_QUOTA_CPU] = 2999 }, SESSION_E_CPU_LIMIT, "cpu_millis" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
@@ -470,7 +472,7 @@ START_TEST(an_owner_may_have_its_quotas)
                 ck_assert_int_eq(create_for("key-b", INT64_C(1) << 30).result.outcome, 0);
         }
         /* A lower one ends nothing; without one there is room again. */
-        quotas = (struct key_quotas){ .sandboxes = 1 };
+        quotas = (struct key_quotas){ .most[KEY_QUOTA_SANDBOXES] = 1 };
         ck_assert_int_eq(create_for("key-a", INT64_C(1) << 30).result.outcome,
                          SESSION_E_SANDBOX_LIMIT);
         ck_assert_int_eq(quota("key-a", SESSION_SHARE_SANDBOXES).owner_used, 2);
@@ -486,16 +488,63 @@ START_TEST(of_two_bounds_the_lower_one_holds)
                 int64_t of_all, of_key, holds;
         } bounds[] = { { 3, 2, 2 }, { 2, 3, 2 }, { 2, 0, 2 }, { 0, 2, 2 } };
 
+        struct answer answer;
+
         for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
                 f.config.shares.owner_max[SESSION_SHARE_SANDBOXES] = bounds[i].of_all;
-                start_with_quotas((struct key_quotas){ .sandboxes = bounds[i].of_key });
+                start_with_quotas(
+                        (struct key_quotas){ .most[KEY_QUOTA_SANDBOXES] = bounds[i].of_key });
                 ck_assert_int_eq(quota("key-a", SESSION_SHARE_SANDBOXES).owner_limit,
                                  bounds[i].holds);
                 for (int64_t n = 0; n < bounds[i].holds; n++)
                         ck_assert_int_eq(create_for("key-a", INT64_C(1) << 28).result.outcome, 0);
-                ck_assert_int_eq(create_for("key-a", INT64_C(1) << 28).result.outcome,
-                                 SESSION_E_SANDBOX_LIMIT);
+                answer = create_for("key-a", INT64_C(1) << 28);
+                assert_refused(&answer.result, SESSION_E_SANDBOX_LIMIT, "key-a");
+                /* The operator is asked for what would help. */
+                ck_assert_int_eq(strstr(answer.result.message, "hotcell key update") != NULL,
+                                 bounds[i].of_key == bounds[i].holds);
         }
+}
+END_TEST
+
+/* What it says is what to do, and whether it helps to ask again. */
+START_TEST(a_refusal_says_what_is_used_and_what_to_do)
+{
+        struct answer answer;
+
+        start_with_quotas((struct key_quotas){ .most[KEY_QUOTA_MEMORY] = INT64_C(1) << 30 });
+        ck_assert_int_eq(create_for("key-a", INT64_C(600) << 20).result.outcome, 0);
+        answer = create_for("key-a", INT64_C(600) << 20);
+        assert_refused(&answer.result, SESSION_E_MEMORY_LIMIT, "key-a");
+        ck_assert_str_eq(answer.result.message,
+                         "Your quota of memory is 1024 MiB: 600 MiB used, 600 MiB more asked for. "
+                         "Delete a sandbox or lower its memory limit, or ask the operator for: "
+                         "hotcell key update --max-memory N key-a");
+
+        answer = create_for("key-a", INT64_C(2) << 30);
+        ck_assert_str_eq(answer.result.message,
+                         "Of memory you may have 1024 MiB at most: 2048 MiB asked for. Ask for "
+                         "less, or ask the operator for: hotcell key update --max-memory N key-a");
+        ck_assert_int_eq(answer.result.retry_usec, SESSION_RETRY_NEVER);
+        ck_assert_str_eq(answer.result.quota, "key-a");
+
+        answer = create_for("uid:0", INT64_C(1) << 50);
+        ck_assert_int_eq(answer.result.retry_usec, SESSION_RETRY_NEVER);
+        ck_assert_ptr_nonnull(strstr(answer.result.message, "Ask for less."));
+}
+END_TEST
+
+/* Half of it no key ever gets, however much is free. */
+START_TEST(to_ask_for_more_than_the_part_of_a_key_is_hopeless)
+{
+        struct answer answer = create_for("key-a", INT64_C(12) << 30);
+
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_MEMORY_LIMIT);
+        ck_assert_int_eq(answer.result.retry_usec, SESSION_RETRY_NEVER);
+        ck_assert_int_eq(create_for("key-b", INT64_C(6) << 30).result.outcome, 0);
+        answer = create_for("key-a", INT64_C(7) << 30);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_MEMORY_LIMIT);
+        ck_assert_int_gt(answer.result.retry_usec, 0);
 }
 END_TEST
 
@@ -529,7 +578,7 @@ START_TEST(what_is_used_is_what_is_there)
 {
         struct answer kept, gone = { 0 };
 
-        start_with_quotas((struct key_quotas){ .sandboxes = 2 });
+        start_with_quotas((struct key_quotas){ .most[KEY_QUOTA_SANDBOXES] = 2 });
         fake_runtime_script(f.runtime)->fail_create =
                 HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_SYSTEM;
         for (unsigned i = 0; i < 5; i++)
@@ -554,6 +603,73 @@ START_TEST(what_is_used_is_what_is_there)
 }
 END_TEST
 
+static void on_room(void *userdata)
+{
+        *(bool *)userdata = true;
+}
+
+static bool is_ending(void *userdata)
+{
+        (void)userdata;
+        return create_for("key-a", INT64_C(1) << 30).result.may_pass;
+}
+
+/* Of what ends its client may know before all that it held is free: then it is worth to wait. */
+START_TEST(who_is_refused_for_what_ends_is_told_when_it_is_gone)
+{
+        struct answer made, deleted = { 0 }, refused;
+        bool is_told = false, is_out_of_patience = false;
+
+        start_with_quotas((struct key_quotas){ .most[KEY_QUOTA_SANDBOXES] = 1 });
+        made = create_for("key-a", INT64_C(1) << 30);
+        ck_assert(!create_for("key-a", INT64_C(1) << 30).result.may_pass);
+
+        fake_runtime_script(f.runtime)->deaf_destroy = true;
+        session_delete_sandbox(f.session, "key-a", made.sandbox.sandbox_id, NULL, CAUSE_CLIENT,
+                               on_sandbox_answer, &deleted);
+        run_until(is_ending, NULL);
+        refused = create_for("key-a", INT64_C(1) << 30);
+        ck_assert_int_eq(refused.result.outcome, SESSION_E_SANDBOX_LIMIT);
+        ck_assert_int_eq(
+                session_await_room(f.session, &refused.result, 1, on_room, &is_out_of_patience), 0);
+        ck_assert_int_eq(
+                session_await_room(f.session, &refused.result, 3600000000, on_room, &is_told), 0);
+        ck_assert(!is_out_of_patience); /* never at once */
+        run_until_true(&is_out_of_patience);
+        ck_assert(!is_told && !deleted.is_done);
+
+        fake_runtime_script(f.runtime)->deaf_destroy = false;
+        fake_runtime_break(f.runtime);
+        run_until_true(&is_told);
+        run_until(session_serves, NULL);
+        ck_assert_int_eq(create_for("key-a", INT64_C(1) << 30).result.outcome, 0);
+}
+END_TEST
+
+/* A server that stops has no room to wait for, and waits for nobody who does. */
+START_TEST(who_waits_for_room_is_told_when_the_server_stops)
+{
+        struct answer made, deleted = { 0 }, refused;
+        bool is_told = false;
+
+        start_with_quotas((struct key_quotas){ .most[KEY_QUOTA_SANDBOXES] = 1 });
+        made = create_for("key-a", INT64_C(1) << 30);
+        fake_runtime_script(f.runtime)->deaf_destroy = true;
+        session_delete_sandbox(f.session, "key-a", made.sandbox.sandbox_id, NULL, CAUSE_CLIENT,
+                               on_sandbox_answer, &deleted);
+        run_until(is_ending, NULL);
+        refused = create_for("key-a", INT64_C(1) << 30);
+        ck_assert_int_eq(
+                session_await_room(f.session, &refused.result, 3600000000, on_room, &is_told), 0);
+        session_leave(f.session);
+        run_until_true(&is_told);
+        ck_assert(!create_for("key-a", INT64_C(1) << 30).result.may_pass);
+        fake_runtime_script(f.runtime)->deaf_destroy = false;
+        fake_runtime_break(f.runtime);
+        run_until_true(&deleted.is_done);
+}
+END_TEST
+
 int main(void)
 {
         static const TTest *const *const tests[] = {
@@ -570,7 +686,11 @@ int main(void)
                 &no_output_is_retained_when_there_is_no_room,
                 &an_owner_may_have_its_quotas,
                 &of_two_bounds_the_lower_one_holds,
+                &a_refusal_says_what_is_used_and_what_to_do,
+                &to_ask_for_more_than_the_part_of_a_key_is_hopeless,
                 &what_is_used_is_what_is_there,
+                &who_is_refused_for_what_ends_is_told_when_it_is_gone,
+                &who_waits_for_room_is_told_when_the_server_stops,
         };
         const TTest *all[ARRAY_SIZE(tests)];
 

@@ -278,6 +278,58 @@ START_TEST(what_belongs_to_others_is_not_told)
 }
 END_TEST
 
+/* Whoever watches pays nobody's meters but those that are told. */
+START_TEST(only_what_is_watched_is_read)
+{
+        struct answer sandbox;
+        struct told told[3];
+
+        start_with_meters();
+        for (int i = 0; i < 4; i++)
+                sandbox = new_sandbox();
+        watch(&told[0], "uid:2", NULL);
+        run_until_true(&told[0].is_waiting);
+        ck_assert_uint_eq(fake_runtime_n_metered(f.runtime), 0);
+        watch(&told[1], "uid:1", sandbox.sandbox.sandbox_id);
+        run_until_true(&told[1].is_waiting);
+        ck_assert(told[1].sandboxes[0].is_measured);
+        ck_assert_uint_eq(fake_runtime_n_metered(f.runtime), 1);
+        /* Those that were not read for another one are read for who wants them, too. */
+        watch(&told[2], "uid:1", NULL);
+        run_until_true(&told[2].is_waiting);
+        ck_assert_uint_eq(told[2].n, 4);
+        for (size_t i = 0; i < told[2].n; i++)
+                ck_assert(told[2].sandboxes[i].is_measured);
+        ck_assert_uint_eq(fake_runtime_n_metered(f.runtime), 5);
+        take_next(&told[1]);
+        ck_assert(told[1].sandboxes[0].is_measured);
+        for (size_t i = 0; i < ARRAY_SIZE(told); i++)
+                end(&told[i]);
+}
+END_TEST
+
+/* One that comes while others are read waits for its own. */
+START_TEST(who_comes_meanwhile_is_told_of_what_was_not_asked_for)
+{
+        struct answer first, second;
+        struct told told[2];
+
+        start_with_meters();
+        first = new_sandbox();
+        second = new_sandbox();
+        watch(&told[0], "uid:1", first.sandbox.sandbox_id);
+        watch(&told[1], "uid:1", second.sandbox.sandbox_id);
+        for (size_t i = 0; i < ARRAY_SIZE(told); i++) {
+                run_until_true(&told[i].is_waiting);
+                ck_assert_uint_eq(told[i].n, 1);
+                ck_assert(told[i].sandboxes[0].is_measured);
+        }
+        ck_assert_uint_eq(fake_runtime_n_metered(f.runtime), 2);
+        for (size_t i = 0; i < ARRAY_SIZE(told); i++)
+                end(&told[i]);
+}
+END_TEST
+
 START_TEST(a_watch_of_one_is_over_with_it)
 {
         struct answer sandbox;
@@ -355,6 +407,8 @@ int main(void)
                 &what_runs_is_told_with_what_it_used_since_it_started,
                 &what_is_short_is_told_with_it,
                 &what_belongs_to_others_is_not_told,
+                &only_what_is_watched_is_read,
+                &who_comes_meanwhile_is_told_of_what_was_not_asked_for,
                 &a_watch_of_one_is_over_with_it,
                 &an_older_runtime_measures_nothing,
                 &a_runtime_that_is_lost_meanwhile_is_not_waited_for,

@@ -414,6 +414,54 @@ START_TEST(old_keys_may_read_usage_if_they_could_do_all)
 }
 END_TEST
 
+/* @n rows of one owner that all came at @time_usec. */
+static void insert_old_usage(int first, int n, const char *owner, int64_t time_usec)
+{
+        char sql[1024];
+
+        (void)snprintf(
+                sql, sizeof(sql),
+                "WITH n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+                "INSERT INTO usage_records SELECT NULL, %lld, 'sbx-' || i, 1, 3, NULL, NULL, '%s', "
+                "1, 1, 0, 7, 1, 1, 0,0,0,5,0,0,0,0,0,0,0,0,0,0,0,0,0,0,190 FROM n",
+                first, first + n - 1, (long long)time_usec, owner);
+        run_sql(database(), sql);
+}
+
+START_TEST(old_rows_of_the_ledger_are_counted_and_come_at_times_of_their_own)
+{
+        sqlite3 *connection = NULL;
+
+        load_old_schema();
+        ck_assert_int_eq(sqlite3_open(database(), &connection), SQLITE_OK);
+        ck_assert_int_eq(migrate_up_to(connection, 14), 0);
+        insert_old_usage(1, 3, "uid:1", 1000);
+        insert_old_usage(4, 2, "uid:2", 1001);
+        insert_old_usage(6, 1, "uid:1", 5000);
+        run_sql(database(), "INSERT INTO usage_sandboxes (sandbox_id, owner, billed_time_usec) "
+                            "SELECT sandbox_id, owner, 1 FROM usage_records");
+        ck_assert_int_eq(migrate_up_to(connection, n_migrations), 0);
+        ck_assert_int_eq(sqlite3_close(connection), SQLITE_OK);
+        ck_assert_int_eq(ask_sql(database(), "SELECT n_usage_records FROM owner_totals "
+                                             "WHERE owner = 'uid:1'"),
+                         4);
+        ck_assert_int_eq(ask_sql(database(), "SELECT sum(record_time_usec = 999 + record_id) "
+                                             "FROM usage_records"),
+                         5);
+        ck_assert_int_eq(ask_sql(database(), "SELECT max(record_time_usec) FROM usage_records"),
+                         5000);
+        /* 190: all but throttling; the peak and the waiting are parts of others. */
+        ck_assert_int_eq(ask_sql(database(),
+                                 "SELECT sum(n_without_memory = 1 "
+                                 "AND n_without_memory_peak = 0 "
+                                 "AND n_without_scheduled = 1 AND n_without_rss_peak = 1 "
+                                 "AND n_without_traffic = 1 AND n_without_throttled = 0 "
+                                 "AND n_without_wait = 0 AND n_incomplete = 1) "
+                                 "FROM usage_sandboxes"),
+                         6);
+}
+END_TEST
+
 START_TEST(labels_of_old_events_move_into_their_rows)
 {
         const struct page *events;
@@ -644,6 +692,7 @@ int main(void)
                 an_old_schema_is_migrated_with_its_data,
                 labels_of_old_events_move_into_their_rows,
                 old_keys_may_read_usage_if_they_could_do_all,
+                old_rows_of_the_ledger_are_counted_and_come_at_times_of_their_own,
                 a_migration_that_fails_changes_nothing,
                 a_folder_that_cannot_be_written_is_refused,
                 a_read_only_file_system_is_refused,

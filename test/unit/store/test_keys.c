@@ -90,7 +90,7 @@ START_TEST(what_a_key_may_and_when_it_was_used_comes_back)
         (void)strcpy(key.owner, "key-older");
         key.scopes = 5;
         key.expire_time_usec = 100;
-        key.quotas = (struct key_quotas){ 11, 12, 13, 14 };
+        key.quotas = (struct key_quotas){ { 11, 12, 13, 14 } };
         store_insert_key(fixture.store, &key, on_answer, &answer);
         store_touch_key(fixture.store, key.key_id, 60, on_answer, &answer);
         wait_for(&fixture, &answer.n_calls, 2);
@@ -113,13 +113,13 @@ START_TEST(all_keys_of_an_owner_have_its_quotas)
         struct answer answer = { 0 };
         struct key_record first = make_key(1, "a"), second = make_key(2, "b"),
                           other = make_key(3, "c");
-        const struct key_quotas wanted = { 5, 6, 7, 8 };
+        const struct key_quotas wanted = { { 5, 6, 7, 8 } };
         const struct keys *keys;
 
         (void)strcpy(first.owner, "key-000001");
         (void)strcpy(second.owner, "key-000001");
         (void)strcpy(other.owner, "key-000003");
-        first.quotas = (struct key_quotas){ 1, 2, 3, 4 };
+        first.quotas = (struct key_quotas){ { 1, 2, 3, 4 } };
         store_insert_key(fixture.store, &first, on_answer, &answer);
         store_insert_key(fixture.store, &other, on_answer, &answer);
         store_set_quotas(fixture.store, first.key_id, BIT(KEY_QUOTA_MEMORY), &wanted, on_answer,
@@ -137,7 +137,7 @@ START_TEST(all_keys_of_an_owner_have_its_quotas)
         ck_assert_uint_eq(keys->n, 3);
         for (size_t i = 0; i < keys->n; i++) {
                 bool is_other = strcmp(keys->records[i].owner, other.owner) == 0;
-                const struct key_quotas expected = { 1, 6, 7, 4 };
+                const struct key_quotas expected = { { 1, 6, 7, 4 } };
 
                 ck_assert_mem_eq(&keys->records[i].quotas, is_other ? &other.quotas : &expected,
                                  sizeof(expected));

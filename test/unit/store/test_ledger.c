@@ -162,7 +162,7 @@ struct listing {
         int n_calls;
         size_t n;
         bool more;
-        int64_t last_id;
+        int64_t last_time_usec;
 };
 
 static void on_list(void *userdata, int result, const struct usage_list *list)
@@ -173,7 +173,7 @@ static void on_list(void *userdata, int result, const struct usage_list *list)
         listing->n_calls++;
         listing->n = list->n;
         listing->more = list->more;
-        listing->last_id = list->last_id;
+        listing->last_time_usec = list->last_time_usec;
         if (list->n > 0)
                 memcpy(rows, list->records, list->n * sizeof(*rows));
 }
@@ -223,6 +223,7 @@ static struct usage_sums sum(const struct usage_query *query)
                 store_sum_usage(fixture.store, &next, on_sums, &summing);
                 wait_for(&fixture, &summing.n_calls, 1);
                 usage_add(&all.usage, &summing.sums.usage);
+                usage_gaps_add(&all.gaps, &summing.sums.gaps);
                 all.n += summing.sums.n;
                 all.has_sandboxes |= summing.sums.has_sandboxes;
                 all.cost_usec += summing.sums.cost_usec;
@@ -331,7 +332,7 @@ START_TEST(a_clock_that_is_set_back_takes_no_time_away)
         fixture_close(&fixture);
         ck_assert_int_eq(ask_sql(path(), "SELECT count(*) FROM usage_records AS a JOIN "
                                          "usage_records AS b ON a.record_id < b.record_id "
-                                         "AND a.record_time_usec > b.record_time_usec"),
+                                         "AND a.record_time_usec >= b.record_time_usec"),
                          0);
 }
 END_TEST
@@ -521,6 +522,96 @@ START_TEST(a_store_that_is_killed_and_told_again_has_each_row_once)
 }
 END_TEST
 
+static int prune(const struct store_retention *retention, int64_t now_usec)
+{
+        struct answer answer = { 0 };
+        int n_steps = 0;
+
+        do {
+                store_prune(fixture.store, retention, now_usec, on_answer, &answer);
+                wait_for(&fixture, &answer.n_calls, ++n_steps);
+        } while (answer.result == STORE_E_MORE);
+        ck_assert_int_eq(answer.result, 0);
+        return n_steps;
+}
+
+static void on_scope(void *userdata, int result, const struct usage_scope *scope)
+{
+        ck_assert_int_eq(result, 0);
+        *(struct usage_scope *)userdata = *scope;
+}
+
+static struct usage_scope find_scope(const struct usage_query *query)
+{
+        struct usage_scope scope = { .complete_until_usec = -1 };
+        struct listing after = { 0 };
+
+        store_find_usage_scope(fixture.store, query, on_scope, &scope);
+        store_list_usage(fixture.store, &(struct usage_query){ .limit = 1 }, on_list, &after);
+        wait_for(&fixture, &after.n_calls, 1);
+        ck_assert_int_ge(scope.complete_until_usec, 0);
+        return scope;
+}
+
+START_TEST(what_has_a_row_or_a_record_is_known_to_its_owner)
+{
+        const struct usage_query mine = { .owner = "uid:1000",
+                                          .sandbox_id = sandbox_id(1),
+                                          .execution_id = "exe-000001" };
+        struct usage_query query = { .sandbox_id = sandbox_id(7), .execution_id = "exe-000007" };
+
+        ck_assert(!find_scope(&query).is_sandbox_known);
+        ck_assert(!find_scope(&query).is_execution_known);
+        ck_assert(find_scope(&(struct usage_query){ 0 }).is_sandbox_known);
+        ck_assert(
+                find_scope(&(struct usage_query){ .sandbox_id = sandbox_id(1) }).is_sandbox_known);
+        (void)run(1, 1, 5000, &(struct usage){ .cpu_usec = 1 });
+        ck_assert_int_eq(end_sandbox(1, 9000, &(struct usage){ .cpu_usec = 3 }, false), 0);
+        for (int i = 0; i < 2; i++) { /* the second time only rows are left */
+                ck_assert(find_scope(&mine).is_sandbox_known);
+                ck_assert(find_scope(&mine).is_execution_known);
+                query = mine;
+                query.owner = "uid:2000";
+                ck_assert(!find_scope(&query).is_sandbox_known);
+                ck_assert(!find_scope(&query).is_execution_known);
+                query = mine;
+                query.sandbox_id = sandbox_id(7);
+                ck_assert(!find_scope(&query).is_execution_known);
+                (void)prune(&(struct store_retention){ .kept_usec = 1 }, 20000);
+        }
+}
+END_TEST
+
+START_TEST(rows_are_complete_until_what_lives_had_its_last)
+{
+        const struct usage_query all = { 0 }, one = { .execution_id = "exe-000001" };
+        struct execution_record record = make_run(1, 1);
+        struct pair pair = { unconst("team"), unconst("red") };
+        struct pairs labels = { .items = &pair, .n = 1 };
+
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 1000); /* when it was made */
+        ck_assert_int_eq(find_scope(&(struct usage_query){ .labels = &labels }).complete_until_usec,
+                         0);
+        ck_assert_int_eq(
+                find_scope(&(struct usage_query){ .owner = "uid:2000" }).complete_until_usec, 0);
+        ck_assert_int_eq(bill(1, 6000, &(struct usage){ .cpu_usec = 1 }), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 6000);
+        ck_assert_int_eq(insert_execution(&fixture, &record), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 6000); /* it did not start */
+        record.state = EXECUTION_RUNNING;
+        record.start_time_usec = 5500;
+        ck_assert_int_eq(update_execution(&fixture, &record), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 5500);
+        ck_assert_int_eq(find_scope(&one).complete_until_usec, 5500);
+        record = ended(1, 1, 7000, &(struct usage){ .cpu_usec = 1 });
+        ck_assert_int_eq(end(&record), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 6000);
+        ck_assert_int_eq(find_scope(&one).complete_until_usec, 0);
+        ck_assert_int_eq(end_sandbox(1, 9000, &(struct usage){ .cpu_usec = 3 }, false), 0);
+        ck_assert_int_eq(find_scope(&all).complete_until_usec, 0);
+}
+END_TEST
+
 START_TEST(rows_are_found_by_what_they_are_of)
 {
         struct pair pair = { unconst("team"), unconst("blue") };
@@ -589,15 +680,16 @@ START_TEST(pages_go_on_after_the_last_row)
                 ck_assert_int_eq(bill(1, 5000 + i, &total), 0);
         }
         for (int of_sandbox = 0; of_sandbox < 2; of_sandbox++) {
-                query.after_id = 0;
+                query.after_time_usec = 0;
                 query.sandbox_id = of_sandbox ? sandbox_id(1) : NULL;
                 for (int i = 0; i < 3; i++) {
                         page = list(&query);
                         ck_assert_uint_eq(page.n, i < 2 ? 3 : 1);
                         ck_assert_int_eq(rows[0].sequence, i * 3 + 1);
                         ck_assert_int_eq(page.more, i < 2);
-                        query.after_id = page.last_id;
+                        query.after_time_usec = page.last_time_usec;
                 }
+                query.after_time_usec = INT64_MAX;
                 ck_assert_uint_eq(list(&query).n, 0);
         }
 }
@@ -629,25 +721,29 @@ START_TEST(rows_of_a_time_are_found_whenever_they_came)
 }
 END_TEST
 
-/* An ended sandbox of one row for each second. */
-static void fill_ledger(int n)
+/* An ended sandbox of one row for each second from @first to @last. */
+static void fill_ledger_of(const char *owner, int first, int last)
 {
         char sql[1024];
 
         fixture_close(&fixture);
-        (void)snprintf(
-                sql, sizeof(sql),
-                "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
-                "INSERT INTO usage_records SELECT NULL, i * 1000000, 'sbx-' || i, 1, 3, "
-                "NULL, NULL, 'uid:1000', 1, i * 1000000, 0, 7, 0, 1, 0,0,0,5,0,0,0,0,0,0,0,0,"
-                "0,0,0,0,0,0,0 FROM n",
-                n);
+        (void)snprintf(sql, sizeof(sql),
+                       "WITH n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+                       "INSERT INTO usage_records SELECT NULL, i * 1000000, 'sbx-' || i, 1, 3, "
+                       "NULL, NULL, '%s', 1, i * 1000000, 0, 7, 0, 1, 0,0,0,5,0,0,0,0,0,0,0,0,"
+                       "0,0,0,0,0,0,0 FROM n",
+                       first, last, owner);
         run_sql(path(), sql);
         run_sql(path(), "INSERT INTO usage_sandboxes (sandbox_id, owner, billed_time_usec, "
                         "end_time_usec, n_records, cpu_usec, memory_peak_bytes) "
                         "SELECT sandbox_id, owner, 1, 1, 1, cpu_usec, memory_peak_bytes "
-                        "FROM usage_records");
+                        "FROM usage_records WHERE true ON CONFLICT DO NOTHING");
         fixture_open(&fixture);
+}
+
+static void fill_ledger(int n)
+{
+        fill_ledger_of("uid:1000", 1, n);
 }
 
 START_TEST(sums_come_in_steps)
@@ -673,22 +769,9 @@ START_TEST(sums_come_in_steps)
         query = (struct usage_query){ .end_time_usec = 1, .limit = 10 };
         ck_assert_uint_eq(list(&query).n, 0);
         ck_assert(list(&query).more);
-        ck_assert_int_eq(list(&query).last_id, 4096);
+        ck_assert_int_eq(list(&query).last_time_usec, 4096LL * 1000000);
 }
 END_TEST
-
-static int prune(const struct store_retention *retention, int64_t now_usec)
-{
-        struct answer answer = { 0 };
-        int n_steps = 0;
-
-        do {
-                store_prune(fixture.store, retention, now_usec, on_answer, &answer);
-                wait_for(&fixture, &answer.n_calls, ++n_steps);
-        } while (answer.result == STORE_E_MORE);
-        ck_assert_int_eq(answer.result, 0);
-        return n_steps;
-}
 
 START_TEST(the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes)
 {
@@ -711,6 +794,47 @@ START_TEST(the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes)
         ck_assert_int_eq(rows[0].usage.cpu_usec, 1); /* what went was billed */
         fixture_close(&fixture);
         ck_assert_int_eq(ask_sql(path(), "SELECT count(*) FROM usage_sandboxes"), 1);
+}
+END_TEST
+
+START_TEST(pages_go_on_where_rows_went)
+{
+        struct usage_query query = { .limit = 3 };
+
+        fill_ledger(20);
+        query.after_time_usec = list(&query).last_time_usec;
+        ck_assert_str_eq(rows[2].sandbox_id, "sbx-3");
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 18 }, 100 * 1000000LL);
+        ck_assert_uint_eq(list(&query).n, 3);
+        ck_assert_str_eq(rows[0].sandbox_id, "sbx-4");
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 10 }, 100 * 1000000LL);
+        ck_assert_uint_eq(list(&query).n, 3);
+        ck_assert_str_eq(rows[0].sandbox_id, "sbx-11");
+}
+END_TEST
+
+/* Whatever others add, the records of who has few stay: also older ones. */
+START_TEST(rows_go_of_who_has_most)
+{
+        const struct usage_query small = { .owner = "uid:2000" }, large = { .owner = "uid:1000" };
+
+        fill_ledger_of("uid:2000", 1, 3);
+        fill_ledger_of("uid:1000", 4, 1003);
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 500 }, 2000 * 1000000LL);
+        ck_assert_int_eq(sum(&small).n, 3);
+        ck_assert_int_eq(sum(&large).n, 497);
+        ck_assert_uint_eq(list(&(struct usage_query){ .owner = "uid:1000", .limit = 1 }).n, 1);
+        ck_assert_str_eq(rows[0].sandbox_id, "sbx-507"); /* its oldest */
+        (void)prune(&(struct store_retention){ .ledger_rows_max = 4 }, 2000 * 1000000LL);
+        ck_assert_int_eq(sum(&small).n, 2);
+        ck_assert_int_eq(sum(&large).n, 2);
+        /* Rows of a time are found although others between them are gone, and go by age. */
+        ck_assert_int_eq(sum(&(struct usage_query){ .start_time_usec = 3 * 1000000LL }).n, 3);
+        ck_assert_int_eq(sum(&(struct usage_query){ .start_time_usec = 1003 * 1000000LL }).n, 1);
+        (void)prune(&(struct store_retention){ .ledger_kept_usec = 1 }, INT64_MAX);
+        ck_assert_int_eq(sum(&(struct usage_query){ 0 }).n, 0);
+        fixture_close(&fixture);
+        ck_assert_int_eq(ask_sql(path(), "SELECT sum(n_usage_records) FROM owner_totals"), 0);
 }
 END_TEST
 
@@ -758,7 +882,33 @@ static void check_sums(struct usage_query query, int64_t n)
         ck_assert_int_eq(of_rows.n, n);
         ck_assert_int_eq(of_accounts.has_sandboxes, of_rows.has_sandboxes);
         check_usage(&of_accounts.usage, &of_rows.usage);
+        ck_assert_mem_eq(&of_accounts.gaps, &of_rows.gaps, sizeof(of_rows.gaps));
 }
+
+START_TEST(sums_tell_how_many_records_lack_what)
+{
+        const struct usage_query all = { 0 }, one = { .execution_id = "exe-000001" };
+        const uint32_t missing[] = { BIT(USAGE_PART_MEMORY) | BIT(USAGE_PART_MEMORY_PEAK),
+                                     BIT(USAGE_PART_MEMORY_PEAK), BIT(USAGE_PART_TRAFFIC), 0 };
+        struct usage total = { .cpu_usec = 100, .missing = BIT(USAGE_PART_THROTTLED) };
+        struct usage_gaps gaps;
+
+        for (int i = 0; i < (int)ARRAY_SIZE(missing); i++)
+                (void)run(i + 1, 1, 5000 + i,
+                          &(struct usage){ .cpu_usec = 1, .missing = missing[i] });
+        ck_assert_int_eq(bill(1, 6000, &total), 0);
+        total.missing = BIT(USAGE_PART_TRAFFIC);
+        ck_assert_int_eq(end_sandbox(1, 9000, &total, true), 0);
+        check_sums(all, 6);
+        gaps = sum(&all).gaps;
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_MEMORY], 1);
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_MEMORY_PEAK], 1); /* that alone */
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_TRAFFIC], 2);
+        ck_assert_int_eq(gaps.n_without[USAGE_PART_THROTTLED], 1); /* of sandboxes only */
+        ck_assert_int_eq(gaps.n_incomplete, 1);
+        ck_assert_int_eq(sum(&one).gaps.n_without[USAGE_PART_THROTTLED], 1);
+}
+END_TEST
 
 START_TEST(sums_are_those_of_rows_that_are_kept)
 {
@@ -789,7 +939,7 @@ START_TEST(sums_are_those_of_rows_that_are_kept)
         (void)sum(&all);
         ck_assert_int_eq(n_sum_steps, 1);
 
-        /* The oldest go, of the first sandbox, until each has one. */
+        /* The oldest go, of the first owner until both have the same. */
         for (int64_t n_kept = 602; n_kept > 0; n_kept -= n_kept == 602 ? 100 : 500) {
                 (void)prune(&(struct store_retention){ .ledger_rows_max = n_kept }, 10000);
                 check_sums(all, n_kept);
@@ -971,13 +1121,18 @@ int main(void)
                 an_execution_that_is_told_after_its_sandbox_adds_nothing,
                 rows_add_up_to_the_counters,
                 a_store_that_is_killed_and_told_again_has_each_row_once,
+                what_has_a_row_or_a_record_is_known_to_its_owner,
+                rows_are_complete_until_what_lives_had_its_last,
                 rows_are_found_by_what_they_are_of,
                 labels_of_an_ended_sandbox_outlive_it,
                 pages_go_on_after_the_last_row,
                 rows_of_a_time_are_found_whenever_they_came,
                 sums_come_in_steps,
                 sums_are_those_of_rows_that_are_kept,
+                sums_tell_how_many_records_lack_what,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
+                pages_go_on_where_rows_went,
+                rows_go_of_who_has_most,
                 many_rows_of_one_that_lives_are_pruned_soon,
                 a_full_disk_is_not_filled_with_bills,
                 what_a_sandbox_used_is_known_as_long_as_that_is_kept,

@@ -563,7 +563,7 @@ END_TEST
 
 START_TEST(owners_that_have_nothing_any_more_are_forgotten)
 {
-        const struct store_retention retention = { .kept_usec = 1 };
+        const struct store_retention retention = { .kept_usec = 1, .ledger_kept_usec = 1 };
         struct sandbox_event_query query = { .owner = "key-7", .limit = 9 };
 
         for (int i = 0; i < 50; i++) {
