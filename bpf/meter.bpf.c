@@ -66,6 +66,7 @@ struct task_struct {
         int pid;
         int tgid;
         unsigned int __state;
+        struct task_struct *real_parent; /* a thread */
         struct task_struct *group_leader;
         __u64 start_time;
         char comm[METER_COMMAND_BYTES];
@@ -94,6 +95,7 @@ enum {
         MM_ANONPAGES = 1,
         MM_SHMEMPAGES = 3,
         TASK_DEAD = 0x80, /* it leaves its CPU for the last time */
+        ANCESTORS = 4,    /* that are looked at, the thread itself included */
 };
 
 /* --- tables ----------------------------------------------------------------------------------- */
@@ -418,10 +420,36 @@ static __always_inline struct meter_slot *find_slot(const struct task_struct *ta
         return slot;
 }
 
-/* The main thread is never older than an epoch. */
+/*
+ * When it was born, or the oldest of those that it comes from in its leaf: whatever processes from
+ * before an epoch begin later is theirs. A parent that is over left its children to another: they
+ * count for themselves then. The main thread is never older than an epoch.
+ */
 static __always_inline __u64 born(const struct meter_slot *slot, const struct task_struct *task)
 {
-        return (__u32)task->pid == slot->main_pid ? ~0ULL : task->start_time;
+        const struct cgroup *leaf = task->cgroups->dfl_cgrp;
+        __u64 oldest = ~0ULL;
+
+#pragma clang loop unroll(full)
+        for (int i = 0; i < ANCESTORS; i++) {
+                bool is_of_main = (__u32)task->tgid == slot->main_pid;
+
+                if ((__u32)task->pid == slot->main_pid)
+                        return oldest;
+                if (!is_of_main && task->cgroups->dfl_cgrp != leaf)
+                        return oldest;
+                if (task->start_time < oldest)
+                        oldest = task->start_time;
+                if (is_of_main)
+                        return oldest;
+                task = task->group_leader;
+                if (task->start_time < oldest)
+                        oldest = task->start_time;
+                task = task->real_parent;
+                if (!task)
+                        return oldest;
+        }
+        return oldest;
 }
 
 /*

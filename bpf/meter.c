@@ -27,6 +27,8 @@ struct keeper {
         uint32_t next_free;
         uint64_t cpu_nsec; /* as read last */
         uint64_t earlier_nsec;
+        uint64_t n_switches; /* at the last look */
+        uint64_t n_look;     /* when it was on a CPU */
 };
 
 struct meter {
@@ -43,6 +45,7 @@ struct meter {
         uint64_t n_used;
         uint64_t n_refused;
         uint64_t page_bytes;
+        uint64_t n_looks;
 };
 
 static const char *const program_names[] = {
@@ -412,6 +415,27 @@ void meter_read(struct meter *meter, uint32_t number, struct meter_reading *ret_
         reading.rss_peak_bytes = slot->rss_peak_pages * meter->page_bytes;
         read_victim(meter, slot, &reading.victim);
         *ret_reading = reading;
+}
+
+void meter_begin_look(struct meter *meter)
+{
+        meter->n_looks++;
+        for (uint32_t i = 0; i < meter->n_cpus; i++) {
+                uint32_t slot = __atomic_load_n(&meter->running[i].slot, __ATOMIC_ACQUIRE);
+
+                if (slot < meter->n_slots)
+                        meter->keepers[slot].n_look = meter->n_looks;
+        }
+}
+
+bool meter_has_run(struct meter *meter, uint32_t number)
+{
+        struct keeper *keeper = &meter->keepers[number];
+        uint64_t before = keeper->n_switches;
+
+        assert(number != METER_NO_SLOT && number < meter->n_slots);
+        keeper->n_switches = __atomic_load_n(&meter->slots[number].n_switches, __ATOMIC_ACQUIRE);
+        return keeper->n_switches != before || keeper->n_look == meter->n_looks;
 }
 
 void meter_begin_epoch(struct meter *meter, uint32_t number, uint64_t rss_bytes)

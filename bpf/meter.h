@@ -81,6 +81,11 @@ void meter_release_slot(struct meter *meter, uint32_t slot);
 
 void meter_read(struct meter *meter, uint32_t slot, struct meter_reading *ret_reading);
 
+/* Cheap, of many slots: first what all CPUs are doing; then whether a thread of the leaf was on one
+ * since the look before. */
+void meter_begin_look(struct meter *meter);
+bool meter_has_run(struct meter *meter, uint32_t slot);
+
 /* Threads that were born before now count as earlier, but for the main one; and the peak of
  * resident memory begins anew from @rss_bytes. */
 void meter_begin_epoch(struct meter *meter, uint32_t slot, uint64_t rss_bytes);

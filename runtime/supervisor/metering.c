@@ -1,9 +1,12 @@
 /*
+ * Memory over time is looked at when nobody knows: the timer's turns come after times of which only
+ * the average is known, and nothing that a program or a client does brings a look nearer or puts it
+ * off, readings neither. So who holds memory for part of the time is billed for that part.
+ *
  * Reading a slot costs nothing, reading a file some microseconds: so a leaf whose threads were on
- * no CPU since the last sample holds what it held, and is not read. Of a leaf without a slot, as
- * all are without programs, that is not known: it is read once a second, and less often where there
- * are more of them than may be read in that time. Each turn of the timer looks at some sandboxes,
- * those first that were not looked at for the longest time.
+ * no CPU since the last look holds what it held, and is not read. Of a leaf without a slot, as all
+ * are without programs, that is not known. Where there are more of them than may be read in a turn,
+ * it is left to chance whether a sandbox's are.
  */
 #include "runtime/supervisor/metering.h"
 
@@ -14,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "runtime/base/clock.h"
@@ -24,17 +28,15 @@
 #include "runtime/base/text.h"
 
 enum {
-        TURN_USEC = 100000,
-        ACTIVE_USEC = 100000, /* between samples */
-        IDLE_USEC = 1000000,
-        EARLY_USEC = 10000, /* a sample may come so much earlier */
-        FRESH_USEC = 2000,  /* and is good for so long */
+        TURN_USEC = 100000, /* on average */
+        ACCURACY_USEC = 1000,
         TURN_SANDBOXES = 512,
         TURN_READS = 512,       /* files of leaves that run; the last sandbox may need more */
-        TURN_READS_BLIND = 100, /* for leaves without a slot: some 0.7 % of a CPU */
+        TURN_READS_BLIND = 100, /* for leaves without a slot, on average: some 0.7 % of a CPU */
         THREADS_OF_SLOT = 32,   /* that are known at once, some 100 bytes each */
         THREADS_MIN = 1 << 15,
         THREADS_MAX = 1 << 20,
+        RANDOM_DRAWS = 32, /* the kernel gives so many at once, or none */
 };
 
 #define PART(name)    HOTCELL__RUNTIME__V1__METER_PART__METER_PART_##name
@@ -45,82 +47,40 @@ struct metering {
         char detail[METERING_DETAIL_BUFFER];
         unsigned missing; /* on this host */
         sd_event_source *timer;
-        bool is_timer_soon;
-        TAILQ_HEAD(sandbox_meters, sandbox_meter) sandboxes; /* sampled the longest ago first */
-        size_t n_active;                                     /* of them */
+        bool has_turn;                                       /* it is set */
+        TAILQ_HEAD(sandbox_meters, sandbox_meter) sandboxes; /* looked at the longest ago first */
         unsigned n_reads;                                    /* of files, in the turn at hand */
-        unsigned n_blind_reads;                              /* of them for leaves without a slot */
-        bool is_late;                  /* there were more such leaves to be read in that turn */
         size_t n_blind;                /* leaves without a slot, and sandboxes that have some */
+        uint64_t random[RANDOM_DRAWS]; /* those from n_random on were drawn already */
+        size_t n_random;
         uint64_t n_forgotten;          /* as far as it was told */
         uint64_t ended_scheduled_nsec; /* of leaves that are over and had a slot */
         uint64_t ended_cpu_usec;
 };
 
-/* --- samples ---------------------------------------------------------------------------------- */
+/* --- looks ------------------------------------------------------------------------------------ */
 
-static uint64_t period_usec(const struct metering *metering)
+/* Of the kernel's, so that what was drawn tells nothing of what comes. */
+static uint64_t draw(struct metering *metering)
 {
-        bool is_active = metering->meter && metering->n_active > 0;
+        if (metering->n_random == 0) {
+                ssize_t n = getrandom(metering->random, sizeof(metering->random), 0);
 
-        return is_active || metering->is_late ? ACTIVE_USEC : IDLE_USEC;
+                assert(n == sizeof(metering->random));
+                (void)n;
+                metering->n_random = ARRAY_SIZE(metering->random);
+        }
+        return metering->random[--metering->n_random];
 }
 
-/* Between two readings of a leaf without a slot, so that each has its turn. */
-static uint64_t blind_period_usec(const struct metering *metering)
+static void schedule(struct metering *metering)
 {
-        uint64_t round_usec = (uint64_t)metering->n_blind * TURN_USEC / TURN_READS_BLIND;
-
-        return MAX((uint64_t)IDLE_USEC, round_usec);
-}
-
-static void wake_in(struct metering *metering, uint64_t usec)
-{
+        uint64_t usec = memory_time_gap_usec(TURN_USEC, draw(metering));
         int r = sd_event_source_set_time_relative(metering->timer, usec);
 
         if (r >= 0)
                 r = sd_event_source_set_enabled(metering->timer, SD_EVENT_ONESHOT);
-        metering->is_timer_soon = r >= 0 && usec <= TURN_USEC;
-}
-
-/* Something may begin now. */
-static void hurry(struct metering *metering)
-{
-        if (!metering->is_timer_soon)
-                wake_in(metering, TURN_USEC);
-}
-
-static void schedule(struct metering *metering, uint64_t now_usec)
-{
-        const struct sandbox_meter *first = TAILQ_FIRST(&metering->sandboxes);
-        uint64_t due_usec;
-
-        metering->is_timer_soon = false;
-        if (!first)
-                return;
-        due_usec = first->sampled_usec + period_usec(metering);
-        wake_in(metering, due_usec > now_usec + TURN_USEC ? due_usec - now_usec : TURN_USEC);
-}
-
-static void set_idle(struct sandbox_meter *sandbox, bool is_idle)
-{
-        if (sandbox->is_idle && !is_idle)
-                sandbox->metering->n_active++;
-        else if (!sandbox->is_idle && is_idle)
-                sandbox->metering->n_active--;
-        sandbox->is_idle = is_idle;
-}
-
-/* Whether it did anything since the last sample. */
-static bool has_run(const struct metering *metering, struct leaf_meter *leaf)
-{
-        struct meter_reading reading;
-        bool has_changed;
-
-        meter_read(metering->meter, leaf->slot, &reading);
-        has_changed = reading.is_running || reading.n_switches != leaf->n_switches;
-        leaf->n_switches = reading.n_switches;
-        return has_changed;
+        metering->has_turn = r >= 0;
 }
 
 static uint64_t read_memory(struct metering *metering, struct cgroup *group, uint64_t before)
@@ -131,69 +91,39 @@ static uint64_t read_memory(struct metering *metering, struct cgroup *group, uin
         return cgroup_read_memory(group, &bytes) ? before : bytes;
 }
 
-/* Of a leaf without a slot: in its turn, or if it is the one @asked for. */
-static bool is_due(struct metering *metering, struct leaf_meter *leaf, uint64_t now_usec,
-                   const struct leaf_meter *asked)
+/* Whether leaves without a slot are read in this turn. */
+static bool has_blind_turn(struct metering *metering, const struct sandbox_meter *sandbox)
 {
-        if (leaf != asked) {
-                if (leaf->read_usec + blind_period_usec(metering) > now_usec + EARLY_USEC)
-                        return false;
-                if (metering->n_blind_reads >= TURN_READS_BLIND) {
-                        metering->is_late = true;
-                        return false;
-                }
-        }
-        metering->n_blind_reads++;
-        leaf->read_usec = now_usec;
-        return true;
+        if (sandbox->n_blind == 0)
+                return false;
+        return draw(metering) % metering->n_blind < TURN_READS_BLIND;
 }
 
-/* The sandbox's is never below what its leaves have: v1 adds both up at different times. Who asks,
- * for one of its leaves if any, gets what that and the sandbox hold now. */
-static void sample(struct sandbox_meter *sandbox, bool is_asked, const struct leaf_meter *asked)
+/* The sandbox's is never below what its leaves have: v1 adds both up at different times. */
+static void look(struct sandbox_meter *sandbox)
 {
         struct metering *metering = sandbox->metering;
         uint64_t now_usec = clock_monotonic_usec();
-        unsigned n_blind_before = metering->n_blind_reads;
+        bool is_blind_turn = has_blind_turn(metering, sandbox);
+        bool is_read = is_blind_turn;
         uint64_t sum_bytes = 0;
-        bool is_idle = true;
         struct leaf_meter *leaf;
         uint64_t bytes;
 
         LIST_FOREACH(leaf, &sandbox->leaves, link)
         {
-                bool is_blind = leaf->slot == METER_NO_SLOT;
-
-                bytes = leaf->memory.last_bytes;
-                if (is_blind ? is_due(metering, leaf, now_usec, asked) : has_run(metering, leaf)) {
-                        is_idle = is_idle && is_blind;
-                        bytes = read_memory(metering, leaf->leaf, bytes);
+                if (leaf->slot == METER_NO_SLOT ? is_blind_turn
+                                                : meter_has_run(metering->meter, leaf->slot)) {
+                        is_read = true;
+                        bytes = read_memory(metering, leaf->leaf, leaf->memory.last_bytes);
+                        memory_time_add(&leaf->memory, now_usec, bytes);
                 }
-                memory_time_add(&leaf->memory, now_usec, bytes);
-                sum_bytes += bytes;
+                sum_bytes += leaf->memory.last_bytes;
         }
-        bytes = sandbox->memory.last_bytes;
-        if (!is_idle || metering->n_blind_reads > n_blind_before ||
-            (is_asked && sandbox->n_blind > 0))
-                bytes = read_memory(metering, sandbox->group, bytes);
-        if (metering->n_blind_reads > n_blind_before)
-                metering->n_blind_reads++;
+        if (!is_read)
+                return;
+        bytes = read_memory(metering, sandbox->group, sandbox->memory.last_bytes);
         memory_time_add(&sandbox->memory, now_usec, MAX(bytes, sum_bytes));
-        sandbox->sampled_usec = now_usec;
-        set_idle(sandbox, is_idle);
-        TAILQ_REMOVE(&metering->sandboxes, sandbox, link);
-        TAILQ_INSERT_TAIL(&metering->sandboxes, sandbox, link);
-}
-
-/* For a reading: several within a short time are one. */
-static void refresh(struct sandbox_meter *sandbox, const struct leaf_meter *asked)
-{
-        uint64_t read_usec = sandbox->sampled_usec;
-
-        if (asked && asked->slot == METER_NO_SLOT)
-                read_usec = MIN(read_usec, asked->read_usec);
-        if (clock_monotonic_usec() - read_usec >= FRESH_USEC)
-                sample(sandbox, true, asked);
 }
 
 static void tell_of_forgotten(struct metering *metering)
@@ -209,25 +139,30 @@ static void tell_of_forgotten(struct metering *metering)
         metering->n_forgotten = n;
 }
 
+/* All sandboxes, or those that were not looked at for the longest time. */
 static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct metering *metering = userdata;
-        uint64_t now_usec = clock_monotonic_usec();
-        uint64_t period = period_usec(metering);
+        const struct sandbox_meter *last = TAILQ_LAST(&metering->sandboxes, sandbox_meters);
+        struct sandbox_meter *sandbox = NULL;
 
         (void)source;
         (void)usec;
-        metering->n_reads = metering->n_blind_reads = 0;
-        metering->is_late = false;
+        metering->n_reads = 0;
+        if (metering->meter)
+                meter_begin_look(metering->meter);
         for (size_t i = 0; i < TURN_SANDBOXES && metering->n_reads < TURN_READS; i++) {
-                struct sandbox_meter *sandbox = TAILQ_FIRST(&metering->sandboxes);
-
-                if (!sandbox || sandbox->sampled_usec + period > now_usec + EARLY_USEC)
+                if (sandbox == last)
                         break;
-                sample(sandbox, false, NULL);
+                sandbox = TAILQ_FIRST(&metering->sandboxes);
+                look(sandbox);
+                TAILQ_REMOVE(&metering->sandboxes, sandbox, link);
+                TAILQ_INSERT_TAIL(&metering->sandboxes, sandbox, link);
         }
         tell_of_forgotten(metering);
-        schedule(metering, now_usec);
+        metering->has_turn = false;
+        if (last)
+                schedule(metering);
         return 0;
 }
 
@@ -286,7 +221,7 @@ int metering_new(sd_event *event, const struct metering_config *config,
         TAILQ_INIT(&metering->sandboxes);
         load_programs(metering, config);
         find_missing(metering, config->cgroups);
-        r = sd_event_add_time_relative(event, &metering->timer, CLOCK_MONOTONIC, 0, EARLY_USEC,
+        r = sd_event_add_time_relative(event, &metering->timer, CLOCK_MONOTONIC, 0, ACCURACY_USEC,
                                        on_turn, metering);
         if (r >= 0)
                 r = sd_event_source_set_enabled(metering->timer, SD_EVENT_OFF);
@@ -311,12 +246,12 @@ struct metering *metering_free(struct metering *metering)
 void metering_begin_sandbox(struct metering *metering, struct sandbox_meter *meter,
                             struct cgroup *group)
 {
-        *meter = (struct sandbox_meter){ .metering = metering, .group = group, .is_idle = true };
+        *meter = (struct sandbox_meter){ .metering = metering, .group = group };
         LIST_INIT(&meter->leaves);
-        meter->sampled_usec = clock_monotonic_usec();
-        memory_time_begin(&meter->memory, meter->sampled_usec);
+        memory_time_begin(&meter->memory, clock_monotonic_usec());
         TAILQ_INSERT_TAIL(&metering->sandboxes, meter, link);
-        hurry(metering);
+        if (!metering->has_turn)
+                schedule(metering);
 }
 
 static void take_slot(struct metering *metering, struct leaf_meter *leaf)
@@ -349,13 +284,10 @@ void metering_begin_leaf(struct sandbox_meter *sandbox, struct leaf_meter *meter
         *meter = (struct leaf_meter){ .sandbox = sandbox, .leaf = leaf, .slot = METER_NO_SLOT };
         if (metering->meter)
                 take_slot(metering, meter);
-        /* The others' time until now is not this one's. */
-        sample(sandbox, false, NULL);
         if (meter->slot == METER_NO_SLOT)
                 begin_blind(sandbox);
-        memory_time_begin(&meter->memory, sandbox->sampled_usec);
+        memory_time_begin(&meter->memory, clock_monotonic_usec());
         LIST_INSERT_HEAD(&sandbox->leaves, meter, link);
-        hurry(metering);
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -388,8 +320,8 @@ int metering_read_leaf(struct leaf_meter *meter, struct metered *ret_metered)
         else
                 meter_read(metering->meter, meter->slot, &metered.programs);
         read_throttling(meter->sandbox, &metered);
-        refresh(meter->sandbox, meter);
-        metered.memory_byte_seconds = memory_time_byte_seconds(&meter->memory);
+        metered.memory_byte_seconds =
+                memory_time_byte_seconds(&meter->memory, clock_monotonic_usec());
         *ret_metered = metered;
         return r ? error_fold(r) : 0;
 }
@@ -413,8 +345,8 @@ int metering_read_sandbox(struct sandbox_meter *meter, struct metered *ret_meter
         }
         r = cgroup_read_usage(meter->group, &metered.files);
         read_throttling(meter, &metered);
-        refresh(meter, NULL);
-        metered.memory_byte_seconds = memory_time_byte_seconds(&meter->memory);
+        metered.memory_byte_seconds =
+                memory_time_byte_seconds(&meter->memory, clock_monotonic_usec());
         *ret_metered = metered;
         return r ? error_fold(r) : 0;
 }
@@ -448,11 +380,8 @@ void metering_begin_peak(struct leaf_meter *meter, pid_t pid)
         struct meter_reading reading;
 
         (void)cgroup_reset_peak(meter->leaf);
-        hurry(metering);
         if (meter->slot == METER_NO_SLOT)
                 return;
-        /* Something will run: it is looked at from now on, not when it was seen to have. */
-        set_idle(meter->sandbox, false);
         /* The sandbox's peak goes on. */
         meter_read(metering->meter, meter->slot, &reading);
         meter->sandbox->ended.rss_peak_bytes =
@@ -469,7 +398,6 @@ int metering_end_leaf(struct leaf_meter *meter, struct metered *ret_metered)
 
         if (!sandbox)
                 return 0;
-        sample(sandbox, true, meter);
         r = metering_read_leaf(meter, ret_metered);
         if (meter->slot != METER_NO_SLOT) {
                 add_reading(&sandbox->ended, &ret_metered->programs);
@@ -494,9 +422,7 @@ int metering_end_sandbox(struct sandbox_meter *meter, struct metered *ret_metere
         if (!metering)
                 return 0;
         assert(LIST_EMPTY(&meter->leaves));
-        sample(meter, true, NULL);
         r = metering_read_sandbox(meter, ret_metered);
-        set_idle(meter, true);
         TAILQ_REMOVE(&metering->sandboxes, meter, link);
         meter->metering = NULL;
         return r;

@@ -3,8 +3,9 @@
  * adds to it where its programs could be loaded and there is a slot for the leaf. All amounts are
  * those since the group was made.
  *
- * Memory over time is sampled: a sandbox and all of its leaves at the same instants, so that the
- * sandbox never held less than its leaves together.
+ * Memory over time is what was found when it was looked at: a sandbox and all of its leaves at the
+ * same instants, so that the sandbox never held less than its leaves together. Of less than a tenth
+ * of a second it says little; of many, all together.
  */
 #pragma once
 
@@ -49,8 +50,6 @@ struct leaf_meter {
         struct sandbox_meter *sandbox; /* NULL: it is not measured (any more) */
         struct cgroup *leaf;
         uint32_t slot;
-        uint64_t n_switches; /* at the last sample */
-        uint64_t read_usec;  /* without a slot: when it was read last */
         struct memory_time memory;
 };
 
@@ -63,8 +62,6 @@ struct sandbox_meter {
         struct meter_reading ended; /* what leaves had that are over */
         unsigned missing;           /* what some leaf lacked */
         size_t n_blind;             /* leaves without a slot */
-        uint64_t sampled_usec;
-        bool is_idle; /* no leaf with a slot did anything since the sample before */
         struct memory_time memory;
 };
 

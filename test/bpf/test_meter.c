@@ -230,6 +230,37 @@ START_TEST(a_reading_has_the_current_slice_and_never_falls)
 }
 END_TEST
 
+static bool has_run(void)
+{
+        meter_begin_look(w.meter);
+        return meter_has_run(w.meter, w.slots[0]);
+}
+
+START_TEST(a_look_sees_who_was_on_a_cpu_since_the_one_before)
+{
+        uint64_t nsec = second_nsec / 2;
+        unsigned n_staying = 0; /* looks that saw it on its CPU, which it had not left */
+        pid_t pid;
+
+        ck_assert(!has_run());
+        leaf_run(&w.leaves[0], spin_alone, &slack_nsec);
+        ck_assert(has_run());
+        ck_assert(!has_run());
+        pid = leaf_start(&w.leaves[0], spin_on_first_cpu, &nsec);
+        ck_assert_int_eq(stay_on(1), 0);
+        while (waitpid(pid, NULL, WNOHANG) == 0) {
+                uint64_t n_switches = world_read(&w, 0).n_switches;
+
+                (void)has_run();
+                n_staying += has_run() && world_read(&w, 0).n_switches == n_switches;
+                (void)usleep(500);
+        }
+        ck_assert_uint_gt(n_staying, 0);
+        (void)has_run();
+        ck_assert(!has_run());
+}
+END_TEST
+
 /* Run on one CPU, so that none is moved to another one while it waits. */
 static int wait_for_each_other(const void *data)
 {
@@ -415,6 +446,60 @@ START_TEST(an_epoch_divides_a_stint)
         ck_assert_uint_ge(after.earlier_nsec, second_nsec / 5);
         ck_assert_uint_le(after.earlier_nsec, after.cpu_nsec - before.cpu_nsec + 10000000);
         (void)munmap(stint, sizeof(*stint));
+}
+END_TEST
+
+static int begin_work_later(const void *data)
+{
+        const struct talk *talk = data;
+        uint64_t nsec = second_nsec / 2;
+        pid_t pid;
+
+        hear(talk->to_child[0]);
+        pid = fork();
+        if (pid == 0) {
+                spin(nsec);
+                _exit(0);
+        }
+        return pid < 0 || waitpid(pid, NULL, 0) != pid;
+}
+
+/* A child that begins work when the next cell runs, by a child of its own; and one of that cell. */
+static int have_grandchildren(const void *data)
+{
+        const struct talk *talk = data;
+        uint64_t nsec = second_nsec / 4;
+        pid_t older = fork();
+
+        if (older == 0)
+                _exit(begin_work_later(data));
+        tell(talk->to_parent[1]);
+        if (older < 0 || waitpid(older, NULL, 0) != older)
+                return 1;
+        if (fork() == 0) {
+                spin(nsec);
+                _exit(0);
+        }
+        return wait(NULL) < 0;
+}
+
+START_TEST(children_of_what_is_earlier_are_earlier)
+{
+        struct meter_reading reading;
+        struct talk talk;
+        pid_t pid;
+
+        make_talk(&talk);
+        pid = leaf_start(&w.leaves[0], have_grandchildren, &talk);
+        hear(talk.to_parent[0]);
+        meter_begin_epoch(w.meter, w.slots[0], 0);
+        tell(talk.to_child[1]);
+        ck_assert_int_eq(leaf_wait(pid), 0);
+        reading = world_read(&w, 0);
+        ck_assert_uint_ge(reading.earlier_nsec, second_nsec / 2);
+        ck_assert_uint_le(reading.earlier_nsec, second_nsec / 2 + slack_nsec);
+        ck_assert_uint_ge(reading.cpu_nsec, 3 * (second_nsec / 4));
+        close_talk(&talk);
 }
 END_TEST
 
@@ -839,7 +924,9 @@ int main(void)
         tcase_add_test(tc, another_program_by_another_thread_takes_nothing_back);
         tcase_add_test(tc, sleep_costs_next_to_nothing);
         tcase_add_test(tc, a_reading_has_the_current_slice_and_never_falls);
+        tcase_add_test(tc, a_look_sees_who_was_on_a_cpu_since_the_one_before);
         tcase_add_test(tc, waits_are_those_of_all_threads);
+        tcase_add_test(tc, children_of_what_is_earlier_are_earlier);
         tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
         tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
         tcase_add_test(tc, a_peak_is_seen_however_short_it_is);

@@ -230,7 +230,7 @@ START_TEST(memory_over_time_is_never_less_than_that_of_the_parts)
         read_until(started.fds[1], "held");
         first = read_meters("");
         msec = clock_monotonic_msec();
-        (void)usleep(500000);
+        (void)usleep(2000000); /* much more than until the first look */
         msec = clock_monotonic_msec() - msec;
         list = read_meters("");
         ck_assert_uint_eq(list.message->meter_list->n_sandboxes, 1);
