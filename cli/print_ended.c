@@ -109,7 +109,7 @@ static void add_bytes(FILE *out, const char *name, int64_t n_bytes)
                 (void)fprintf(out, ", %s %s", name, show_bytes(n_bytes));
 }
 
-void print_usage(const Hotcell__V1__Usage *usage)
+void print_usage(const char *of, const Hotcell__V1__Usage *usage)
 {
         _cleanup_(freep) char *text = NULL;
         size_t n_text = 0;
@@ -128,5 +128,5 @@ void print_usage(const Hotcell__V1__Usage *usage)
         add_bytes(out, "results", usage->rich_bytes);
         (void)fclose(out);
         must(text);
-        say("usage: %s", text);
+        say("usage: %s: %s", of, text);
 }
