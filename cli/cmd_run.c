@@ -63,7 +63,7 @@ static int printer_new(const struct show_options *show, bool is_one_shot,
 
 static const char common_text[] =
         "Exits with the program's code; 1 when the code raised an error, 124 when its time was up, "
-        "125 when\nhotcell itself failed, 130 when interrupted, 137 when killed or out of memory, "
+        "125 when\nhotcell itself failed, 130 when interrupted, 137 when killed, out of memory or\nover its output limit, "
         "128+N after signal N.\nCtrl-C interrupts the code, the second time kills it, the third "
         "time just leaves.\nIt is said what was refused on its way out. Of more than 50 refusals a "
         "second, and 64 at once, it is only\ncounted how many they are: `hotcell egress log`, "
