@@ -131,16 +131,24 @@ static int sleep_shortly(const void *data)
         return usleep(50000);
 }
 
+/* Who waits for a process hears of its end before its last switch. */
+static struct meter_reading read_after_end(size_t leaf)
+{
+        struct meter_reading reading;
+
+        while ((reading = world_read(&w, leaf)).is_running)
+                (void)sched_yield();
+        return reading;
+}
+
 START_TEST(a_thread_that_spins_costs_what_cpu_stat_says)
 {
         struct meter_reading reading;
 
         leaf_run(&w.leaves[0], spin_alone, &second_nsec);
-        reading = world_read(&w, 0);
+        reading = read_after_end(0);
         check_same_time(reading.cpu_nsec, world_file_nsec(&w, 0));
         ck_assert_uint_ge(reading.cpu_nsec, second_nsec);
-        while (world_read(&w, 0).is_running) /* who waits for it hears before its last switch */
-                (void)sched_yield();
 }
 END_TEST
 
@@ -183,7 +191,7 @@ START_TEST(sleep_costs_next_to_nothing)
         struct meter_reading reading;
 
         leaf_run(&w.leaves[1], sleep_shortly, NULL);
-        reading = world_read(&w, 1);
+        reading = read_after_end(1);
         check_same_time(reading.cpu_nsec, world_file_nsec(&w, 1));
         ck_assert_uint_lt(reading.cpu_nsec, (uint64_t)10000000 * (unsigned)test_patience());
         ck_assert_uint_ge(reading.n_switches, 2);

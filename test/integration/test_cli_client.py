@@ -49,6 +49,17 @@ class State(Case):
         self.assertIn(b"NameError: name 'x' is not defined", done.stderr)
         self.assertRegex(done.stderr, rb"line 2|----> 2")
 
+    def test_usage_tells_the_execution_and_its_sandbox_with_the_start_of_the_interpreter(self):
+        def cpu_seconds(done):
+            return [float(seconds) for seconds in re.findall(rb"usage: \w+.*?: cpu ([0-9.]+) s", done.stderr)]
+
+        execution, sandbox = cpu_seconds(run("run", "--usage", "-c", "1"))
+        self.assertGreater(sandbox, execution + 0.02)
+        box = self.sandbox()
+        first, total = cpu_seconds(run("exec", box, "--usage", "-c", "1"))
+        self.assertGreater(total, first + 0.02)
+        self.assertGreaterEqual(cpu_seconds(run("exec", box, "--usage", "-c", "1"))[1], total)
+
     def test_a_run_takes_code_from_a_file_and_from_standard_input(self):
         self.assertEqual(run("run", "-", input=b"print('in')").stdout, b"in\n")
         with tempfile.NamedTemporaryFile("w", suffix=".py") as file:

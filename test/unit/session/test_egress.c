@@ -254,7 +254,8 @@ START_TEST(rules_are_shared_among_owners)
         second = create_sandbox(&request);
         ck_assert_int_eq(second.result.outcome, SESSION_E_EGRESS_LIMIT);
         ck_assert_str_eq(second.result.quota, "key-a");
-        ck_assert_ptr_nonnull(strstr(second.result.message, "egress rules is 1: 1 used, 1 more asked for"));
+        ck_assert_ptr_nonnull(
+                strstr(second.result.message, "egress rules is 1: 1 used, 1 more asked for"));
         request.owner = "key-b";
         ck_assert_int_eq(create_sandbox(&request).result.outcome, 0);
         session_info(f.session, "key-a", &info);
