@@ -1,6 +1,6 @@
 /* Each amount is told as what it is, and what was not measured is named. */
 #include <check.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "runtime/base/macros.h"
 #include "server/api/convert.h"
@@ -99,13 +99,12 @@ END_TEST
 static void check_missing(unsigned parts, const char *expected)
 {
         char text[512] = "";
-        size_t n;
+        size_t n_text = 0, n;
         char **names = convert_missing(&arena, parts, &n);
 
-        for (size_t i = 0; i < n; i++) {
-                (void)strcat(text, i ? " " : "");
-                (void)strcat(text, names[i]);
-        }
+        for (size_t i = 0; i < n && n_text < sizeof(text); i++)
+                n_text += (size_t)snprintf(text + n_text, sizeof(text) - n_text, "%s%s",
+                                           i ? " " : "", names[i]);
         ck_assert_str_eq(text, expected);
 }
 
