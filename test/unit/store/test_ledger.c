@@ -317,6 +317,7 @@ START_TEST(a_sandbox_is_billed_for_what_no_row_has)
         ck_assert_int_eq(rows[2].usage.cpu_usec, 100);
         ck_assert_int_eq(rows[2].usage.wall_usec, 1000);
         ck_assert_int_eq(bill(2, 7000, &total), STORE_E_NOT_FOUND);
+        ck_assert(sum(&(struct usage_query){ .sandbox_id = sandbox_id(1) }).has_sandboxes);
 }
 END_TEST
 
@@ -713,6 +714,7 @@ START_TEST(rows_of_a_time_are_found_whenever_they_came)
         ck_assert_uint_eq(list(&query).n, 2);
         query.start_time_usec = 0;
         ck_assert_uint_eq(list(&query).n, 12);
+        ck_assert_int_eq(sum(&query).n, 12);
         query.sandbox_id = sandbox_id(1);
         ck_assert_uint_eq(list(&query).n, 12);
         query.start_time_usec = now + 2000000;
