@@ -119,6 +119,15 @@ static char *join_scopes(const Hotcell__V1__Key *key)
         return joined;
 }
 
+/* Told to the minute: not before it was made. */
+static const Google__Protobuf__Timestamp *last_use(const Hotcell__V1__Key *key)
+{
+        if (key->last_used_time && key->create_time &&
+            key->last_used_time->seconds < key->create_time->seconds)
+                return key->create_time;
+        return key->last_used_time;
+}
+
 static void print_table(const Hotcell__V1__ListKeysResponse *answer)
 {
         static const char *const headers[] = { "KEY",       "NAME",  "STATE",  "CREATED", "EXPIRES",
@@ -136,7 +145,7 @@ static void print_table(const Hotcell__V1__ListKeysResponse *answer)
                         enum_name(&hotcell__v1__key_state__descriptor, (int)key->state),
                         age_since(key->create_time, created),
                         age_until(key->expire_time, expires),
-                        age_since(key->last_used_time, used),
+                        age_since(last_use(key), used),
                         holds,
                         scopes,
                 };

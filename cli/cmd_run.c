@@ -36,7 +36,9 @@ static struct option_group show_options_group(struct show_options *options)
                 { 0, "save", OPTION_TEXT, offsetof(struct show_options, save), "DIR",
                   "save pictures and other rich results as files in DIR", NULL, 0 },
                 { 0, "usage", OPTION_FLAG, offsetof(struct show_options, usage), NULL,
-                  "say at the end what it used", NULL, 0 },
+                  "say at the end what it used from its start to its end, and what its sandbox used with "
+                  "the start of the interpreter",
+                  NULL, 0 },
         };
 
         return (struct option_group)OPTION_GROUP("Output", rows, options);
@@ -61,7 +63,7 @@ static int printer_new(const struct show_options *show, bool is_one_shot,
 
 static const char common_text[] =
         "Exits with the program's code; 1 when the code raised an error, 124 when its time was up, "
-        "125 when\nhotcell itself failed, 130 when interrupted, 137 when killed or out of memory, "
+        "125 when\nhotcell itself failed, 130 when interrupted, 137 when killed, out of memory or\nover its output limit, "
         "128+N after signal N.\nCtrl-C interrupts the code, the second time kills it, the third "
         "time just leaves.\nIt is said what was refused on its way out. Of more than 50 refusals a "
         "second, and 64 at once, it is only\ncounted how many they are: `hotcell egress log`, "
@@ -92,6 +94,7 @@ static int execute(struct client *client, const struct code_options *code,
                 .is_detached = code->is_detached,
                 .prints_id = code->is_detached && show->format == OUTPUT_TEXT,
                 .shows_progress = show->format == OUTPUT_TEXT,
+                .shows_sandbox_usage = show->usage,
         };
         int r = printer_new(show, config.is_one_shot, &printer);
 
@@ -273,7 +276,8 @@ static int show_logs(const struct logs_options *logs, const struct show_options 
         _cleanup_(event_printer_freep) struct event_printer *printer = NULL;
         _cleanup_(client_freep) struct client *client = NULL;
         _cleanup_(freep) char *execution_id = NULL;
-        struct follow_config config = { .is_only_watching = true };
+        struct follow_config config = { .is_only_watching = true,
+                                        .shows_sandbox_usage = show->usage };
         int r = connect_open(&client);
 
         if (r == 0)

@@ -293,6 +293,17 @@ static int update(const struct update_options *options, const char *text)
         return 0;
 }
 
+/* Of a sandbox that has one. */
+static struct option_group new_policy_group(struct egress_options *options)
+{
+        struct option_group group = egress_options_group(options);
+
+        group.title =
+                "What may leave it from now on, in place of all that was let through (as before "
+                "unless given)";
+        return group;
+}
+
 static int sandbox_update(int argc, char **argv)
 {
         static const struct usage usage = {
@@ -330,7 +341,7 @@ static int sandbox_update(int argc, char **argv)
         struct update_options options = { 0 };
         const struct option_group groups[] = { OPTION_GROUP("Options", rows, &options),
                                                limit_options_group(&options.limits),
-                                               egress_options_group(&options.egress) };
+                                               new_policy_group(&options.egress) };
         struct operands operands;
         int r = options_parse(&usage, groups, ARRAY_SIZE(groups), argc, argv, &operands);
 

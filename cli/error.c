@@ -270,6 +270,14 @@ static const char *code_name(int code)
         return "unknown error";
 }
 
+/* Its message names a limit that cannot be put in force, as the API calls it. */
+static bool is_about_limits(const struct rpc_error *error)
+{
+        _cleanup_(freep) char *reason = rpc_error_reason(error);
+
+        return reason && strcmp(reason, "LIMIT_NOT_POSSIBLE") == 0;
+}
+
 /* The server's sentence often begins with the field at fault: then with the flag in its place. */
 static char *message_text(const struct rpc_error *error)
 {
@@ -282,8 +290,10 @@ static char *message_text(const struct rpc_error *error)
         _cleanup_(freep) char *rest = NULL;
         _cleanup_(freep) char *cut = NULL;
 
-        if (!flag)
-                return format_text("%.*s", 4 * TEXT_MAX, error->message);
+        if (!flag) {
+                cut = format_text("%.*s", 4 * TEXT_MAX, error->message);
+                return is_about_limits(error) ? field_flags_in(cut) : take(cut);
+        }
         cut = format_text("%.*s", 4 * TEXT_MAX, error->message + n_field);
         rest = field_flags_in(cut);
         return format_text("%s%s%s", flag, field_subject(field), rest);

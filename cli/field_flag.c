@@ -136,21 +136,34 @@ static const char *limit_flag(const char *word, size_t n_word)
         return field_flag(path);
 }
 
+static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
+
+/* Of `limits.` before a limit that has a flag; else zero. */
+static size_t prefix_of_limit(const char *text)
+{
+        static const char prefix[] = "limits.";
+        const size_t n = sizeof(prefix) - 1;
+
+        if (strncmp(text, prefix, n) != 0 || !limit_flag(text + n, strspn(text + n, letters)))
+                return 0;
+        return n;
+}
+
 char *field_flags_in(const char *text)
 {
-        static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
         char *result = duplicate("");
 
         while (*text) {
-                size_t n_word = strspn(text, letters);
-                size_t n = n_word ? n_word : strcspn(text, letters);
-                const char *flag = limit_flag(text, n_word);
+                const char *word = text + prefix_of_limit(text);
+                size_t n_word = strspn(word, letters);
+                size_t n = n_word ? n_word : strcspn(word, letters);
+                const char *flag = limit_flag(word, n_word);
                 char *longer = flag ? format_text("%s%s", result, flag)
-                                    : format_text("%s%.*s", result, (int)n, text);
+                                    : format_text("%s%.*s", result, (int)n, word);
 
                 free(result);
                 result = longer;
-                text += n;
+                text = word + n;
         }
         return result;
 }

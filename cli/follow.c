@@ -21,6 +21,7 @@
 #include "cli/print_events.h"
 #include "cli/request.h"
 #include "cli/retry.h"
+#include "cli/sandbox_usage.h"
 #include "cli/say.h"
 #include "cli/spinner.h"
 #include "runtime/base/macros.h"
@@ -36,6 +37,8 @@ struct follow {
         struct client_call *call;
         struct spinner spinner;
         char *execution_id; /* known from `queued` on */
+        char *sandbox_id;   /* likewise */
+        bool has_ended;
         int64_t last_sequence;
         int n_before;    /* of its context, when it was queued */
         bool has_events; /* it was connected */
@@ -50,6 +53,7 @@ static void follow_deinit(struct follow *follow)
         spinner_stop(&follow->spinner);
         (void)client_call_free(follow->call);
         free(follow->execution_id);
+        free(follow->sandbox_id);
 }
 
 static void call_start(struct follow *follow, const char *method, const void *request)
@@ -70,8 +74,16 @@ static void attach(struct follow *follow)
         call_start(follow, "AttachExecution", &request);
 }
 
+static void take_ended(struct follow *follow, const Hotcell__V1__Ended *ended)
+{
+        follow->exit_code = exit_code_of(ended);
+        follow->has_ended = true;
+}
+
 static void take_event(struct follow *follow, const Hotcell__V1__ExecutionEvent *event)
 {
+        if (event->event_case == HOTCELL__V1__EXECUTION_EVENT__EVENT_QUEUED && !follow->sandbox_id)
+                follow->sandbox_id = duplicate(event->queued->sandbox_id);
         if (event->event_case == HOTCELL__V1__EXECUTION_EVENT__EVENT_QUEUED &&
             !follow->execution_id) {
                 follow->execution_id = duplicate(event->queued->execution_id);
@@ -85,7 +97,7 @@ static void take_event(struct follow *follow, const Hotcell__V1__ExecutionEvent 
         if (!follow->config.prints_id)
                 event_printer_event(follow->config.printer, event);
         if (event->event_case == HOTCELL__V1__EXECUTION_EVENT__EVENT_ENDED)
-                follow->exit_code = exit_code_of(event->ended);
+                take_ended(follow, event->ended);
         else if (follow->config.until_sequence && event->sequence >= follow->config.until_sequence)
                 follow->exit_code = 0;
 }
@@ -315,6 +327,9 @@ static int run(struct follow *follow)
                 (void)printf("%s\n", follow->execution_id);
         else
                 event_printer_finish(follow->config.printer, follow->exit_code);
+        if (follow->config.shows_sandbox_usage && follow->has_ended && follow->sandbox_id)
+                sandbox_usage_say(follow->config.client, follow->sandbox_id,
+                                  follow->config.is_one_shot);
         return follow->exit_code;
 }
 

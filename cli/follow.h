@@ -23,6 +23,7 @@ struct follow_config {
         bool is_detached;      /* leave once it is queued */
         bool prints_id;        /* then, on standard output */
         bool shows_progress;
+        bool shows_sandbox_usage;
         int64_t until_sequence; /* leave after this event; 0: at the end */
 };
 

@@ -39,10 +39,22 @@ static const char *sentence_of(const Hotcell__V1__Ended *ended)
         }
 }
 
-static bool is_out_of_time(const Hotcell__V1__Ended *ended)
+/* What gives it more; NULL: no limit ended it. */
+static const char *hint_of(const Hotcell__V1__Ended *ended, bool is_one_shot)
 {
-        return ended->outcome == HOTCELL__V1__OUTCOME__OUTCOME_TIMEOUT &&
-               ended->cause == HOTCELL__V1__CAUSE__CAUSE_LIMIT;
+        if (ended->cause != HOTCELL__V1__CAUSE__CAUSE_LIMIT)
+                return NULL;
+        switch ((int)ended->outcome) {
+        case HOTCELL__V1__OUTCOME__OUTCOME_TIMEOUT:
+                return "--timeout gives it longer";
+        case HOTCELL__V1__OUTCOME__OUTCOME_OUTPUT_LIMIT:
+                return "--output-limit lets it write more, --on-output-limit truncate goes on without";
+        case HOTCELL__V1__OUTCOME__OUTCOME_OOM:
+                return is_one_shot ? "--memory gives it more"
+                                   : "`hotcell sandbox update --memory` gives its sandbox more";
+        default:
+                return NULL;
+        }
 }
 
 static bool speaks_for_itself(const Hotcell__V1__Ended *ended)
@@ -64,6 +76,7 @@ void print_ended(const Hotcell__V1__Ended *ended, bool is_one_shot)
 {
         const char *outcome = enum_name(&hotcell__v1__outcome__descriptor, (int)ended->outcome);
         const char *cause = enum_name(&hotcell__v1__cause__descriptor, (int)ended->cause);
+        const char *hint = hint_of(ended, is_one_shot);
         const char *sentence = *ended->message ? ended->message : sentence_of(ended);
 
         if (ended->truncated_bytes > 0)
@@ -73,8 +86,8 @@ void print_ended(const Hotcell__V1__Ended *ended, bool is_one_shot)
                 return;
         say("%.*s (%s, cause %s)%s", (int)without_point(sentence), sentence, outcome, cause,
             ended->state_lost && !is_one_shot ? "; the variables of its context are gone" : "");
-        if (is_out_of_time(ended))
-                (void)fprintf(stderr, "  hint: --timeout gives it longer\n");
+        if (hint)
+                (void)fprintf(stderr, "  hint: %s\n", hint);
 }
 
 const char *show_bytes(long long n_bytes)
@@ -109,7 +122,7 @@ static void add_bytes(FILE *out, const char *name, int64_t n_bytes)
                 (void)fprintf(out, ", %s %s", name, show_bytes(n_bytes));
 }
 
-void print_usage(const Hotcell__V1__Usage *usage)
+void print_usage(const char *of, const Hotcell__V1__Usage *usage)
 {
         _cleanup_(freep) char *text = NULL;
         size_t n_text = 0;
@@ -128,5 +141,5 @@ void print_usage(const Hotcell__V1__Usage *usage)
         add_bytes(out, "results", usage->rich_bytes);
         (void)fclose(out);
         must(text);
-        say("usage: %s", text);
+        say("usage: %s: %s", of, text);
 }

@@ -10,7 +10,7 @@ struct Hotcell__V1__Usage;
  * That variables are lost matters only where somebody could have used them: not in a one-shot. */
 void print_ended(const struct Hotcell__V1__Ended *ended, bool is_one_shot);
 
-void print_usage(const struct Hotcell__V1__Usage *usage);
+void print_usage(const char *of, const struct Hotcell__V1__Usage *usage);
 
 /* `512.0 MiB`; the text is good until the next call but seven. */
 const char *show_bytes(long long n_bytes);

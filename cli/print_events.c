@@ -101,7 +101,7 @@ void event_printer_event(struct event_printer *printer, const Hotcell__V1__Execu
                 save(printer, event);
         if (printer->config.shows_usage &&
             event->event_case == HOTCELL__V1__EXECUTION_EVENT__EVENT_ENDED && event->ended->usage)
-                print_usage(event->ended->usage);
+                print_usage("execution", event->ended->usage);
 }
 
 static void print_whole_json(struct event_printer *printer, int exit_code)

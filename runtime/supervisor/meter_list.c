@@ -1,6 +1,7 @@
 /* The meters of many sandboxes in one packet, or some. */
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "runtime/base/text.h"
 #include "runtime/supervisor/control.h"
@@ -129,6 +130,8 @@ void messages_answer_meters(struct supervisor *supervisor, struct ticket ticket,
         hotcell__runtime__v1__from_runtime__init(&message);
         hotcell__runtime__v1__meter_list__init(&list);
         list.sandboxes = pointers;
+        list.time_usec = (uint64_t)time_now_usec();
+        list.clock_usec = clock_monotonic_usec();
         if (read->n_sandbox_ids > 0)
                 fill_some(supervisor, read, parts, &list);
         else

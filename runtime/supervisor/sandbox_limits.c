@@ -105,8 +105,8 @@ static int refuse_number(const char *field, uint64_t wanted, uint64_t least,
                          struct failure *ret_failure)
 {
         failure_set(ret_failure, FAILURE(LIMIT), 0,
-                    "limits.%s: %" PRIu64 " is too low, as much is used that it may be no lower "
-                    "than %" PRIu64 " now",
+                    "limits.%s: %" PRIu64 " is too low for what is used now: free some of it, or "
+                    "ask for at least %" PRIu64,
                     field, wanted, least);
         return 1;
 }

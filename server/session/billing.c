@@ -139,7 +139,6 @@ static void on_sandbox_read(void *userdata, const Hotcell__Runtime__V1__FromRunt
 
         (void)fds;
         bill->is_read = is_usage(answer);
-        bill->time_usec = time_now_usec();
         if (bill->is_read)
                 usage_from_meters(answer->usage, &bill->total);
         reading_over(bill);
@@ -163,6 +162,7 @@ static void read_all(struct bill *bill)
         struct sandbox *sandbox = bill->sandbox;
         struct execution *execution;
 
+        bill->time_usec = time_now_usec(); /* all that was used before is read */
         if (session_read_usage(sandbox->session, sandbox->record.sandbox_id, "", false,
                                on_sandbox_read, bill) == 0)
                 bill->n_pending++;

@@ -13,7 +13,7 @@ int64_t meter_amount(uint64_t value);
 /* All that was used since the cgroup was made. Beyond INT64_MAX it is that. */
 void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *ret_usage);
 
-/* When a measurement (usage_watch.h) began, and which that was. */
+/* When a measurement (usage_watch.h) began, or read a sandbox, and which that was. */
 struct usage_moment {
         uint64_t number; /* counts from 1; zero: none */
         int64_t time_usec;

@@ -42,39 +42,55 @@ struct usage_watch {
 static int request_page(struct session *session);
 static void begin(struct session *session);
 
-static void tell(struct usage_watch *watch, int64_t time_usec)
-{
-        watch->number = watch->session->measuring.last.number;
-        watch->time_usec = time_usec;
-        watch->on_measured(watch->userdata);
-}
-
 static bool is_watched(const struct usage_watch *watch, const struct sandbox *sandbox)
 {
         return strcmp(sandbox->record.owner, watch->owner) == 0 &&
                (!*watch->sandbox_id || strcmp(sandbox->record.sandbox_id, watch->sandbox_id) == 0);
 }
 
-/* All that is watched was asked for a moment ago, and was not told yet. *@ret_time_usec: when. */
-static bool is_fresh(const struct usage_watch *watch, int64_t *ret_time_usec)
+static bool is_read(const struct sandbox *sandbox)
+{
+        return sandbox->asked.number > 0 && sandbox->now.number == sandbox->asked.number;
+}
+
+/* All that is watched was asked for a moment ago, and was not told yet. */
+static bool is_fresh(const struct usage_watch *watch)
 {
         struct session *session = watch->session;
         uint64_t now = clock_monotonic_usec();
 
-        *ret_time_usec = time_now_usec();
         if (session->measuring.is_under_way)
                 return false;
         for (struct map_node *node = map_first(&session->sandboxes); node; node = map_next(node)) {
                 const struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
 
-                if (!is_watched(watch, sandbox))
-                        continue;
-                if (sandbox->asked.number <= watch->number ||
-                    now - sandbox->asked.clock_usec > FRESH_USEC)
+                if (is_watched(watch, sandbox) && (sandbox->asked.number <= watch->number ||
+                                                   now - sandbox->asked.clock_usec > FRESH_USEC))
                         return false;
-                *ret_time_usec = MIN(*ret_time_usec, sandbox->asked.time_usec);
         }
         return true;
+}
+
+/* When the first of all that is told was read. */
+static int64_t time_of(const struct usage_watch *watch)
+{
+        int64_t time_usec = time_now_usec();
+
+        for (struct map_node *node = map_first(&watch->session->sandboxes); node;
+             node = map_next(node)) {
+                const struct sandbox *sandbox = CONTAINER_OF(node, struct sandbox, by_id);
+
+                if (is_watched(watch, sandbox) && is_read(sandbox))
+                        time_usec = MIN(time_usec, sandbox->asked.time_usec);
+        }
+        return time_usec;
+}
+
+static void tell(struct usage_watch *watch)
+{
+        watch->number = watch->session->measuring.last.number;
+        watch->time_usec = time_of(watch);
+        watch->on_measured(watch->userdata);
 }
 
 static void stop_waiting(struct usage_watch *watch)
@@ -84,12 +100,12 @@ static void stop_waiting(struct usage_watch *watch)
 }
 
 /* Of those that came late, one that what was read serves, too. */
-static struct usage_watch *find_served(struct usage_measuring *measuring, int64_t *ret_time_usec)
+static struct usage_watch *find_served(struct usage_measuring *measuring)
 {
         struct usage_watch *watch;
 
         LIST_FOREACH(watch, &measuring->late, waiting_link)
-        if (is_fresh(watch, ret_time_usec))
+        if (is_fresh(watch))
                 break;
         return watch;
 }
@@ -99,17 +115,16 @@ static void finish(struct session *session)
 {
         struct usage_measuring *measuring = &session->measuring;
         struct usage_watch *watch;
-        int64_t time_usec;
 
         measuring->is_under_way = false;
         free(take(measuring->ids));
         while ((watch = LIST_FIRST(&measuring->waiting))) {
                 stop_waiting(watch);
-                tell(watch, measuring->last.time_usec);
+                tell(watch);
         }
-        while ((watch = find_served(measuring, &time_usec))) {
+        while ((watch = find_served(measuring))) {
                 stop_waiting(watch);
-                tell(watch, time_usec);
+                tell(watch);
         }
         if (!LIST_EMPTY(&measuring->late))
                 begin(session);
@@ -141,13 +156,28 @@ static void take_process(struct sandbox *sandbox, const Hotcell__Runtime__V1__Pr
         execution->now.number = number;
 }
 
-static void take_sandbox(struct session *session, const Hotcell__Runtime__V1__SandboxMeters *meters)
+/* The runtime may have been late; an older one does not say when it read. */
+static struct usage_moment moment_of(const struct usage_measuring *measuring,
+                                     const Hotcell__Runtime__V1__MeterList *list)
+{
+        struct usage_moment moment = measuring->last;
+
+        if (list->clock_usec >= moment.clock_usec && list->clock_usec <= clock_monotonic_usec()) {
+                moment.clock_usec = list->clock_usec;
+                moment.time_usec = (int64_t)list->time_usec;
+        }
+        return moment;
+}
+
+static void take_sandbox(struct session *session, const Hotcell__Runtime__V1__SandboxMeters *meters,
+                         const struct usage_moment *moment)
 {
         struct sandbox *sandbox = session_find_sandbox(session, NULL, meters->sandbox_id);
-        uint64_t number = session->measuring.last.number;
+        uint64_t number = moment->number;
 
-        if (!sandbox || !meters->usage)
+        if (!sandbox || !meters->usage || sandbox->asked.number != number)
                 return;
+        sandbox->asked = *moment;
         sandbox_usage_from_meters(meters->usage, &sandbox->now.usage);
         sandbox->now.number = number;
         for (size_t i = 0; i < meters->n_processes; i++)
@@ -171,14 +201,17 @@ static void on_meters(void *userdata, const Hotcell__Runtime__V1__FromRuntime *a
         struct session *session = userdata;
         struct usage_measuring *measuring = &session->measuring;
         const Hotcell__Runtime__V1__MeterList *list = NULL;
+        struct usage_moment moment = measuring->last;
         const char *last = "";
 
         (void)fds;
         session->n_pending--;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_METER_LIST)
                 list = answer->meter_list;
+        if (list)
+                moment = moment_of(measuring, list);
         for (size_t i = 0; list && i < list->n_sandboxes; i++) {
-                take_sandbox(session, list->sandboxes[i]);
+                take_sandbox(session, list->sandboxes[i], &moment);
                 last = list->sandboxes[i]->sandbox_id;
         }
         if (list)
@@ -271,10 +304,9 @@ static void begin(struct session *session)
 static void measure(struct usage_watch *watch)
 {
         struct session *session = watch->session;
-        int64_t time_usec;
 
-        if (is_fresh(watch, &time_usec)) {
-                tell(watch, time_usec);
+        if (is_fresh(watch)) {
+                tell(watch);
                 return;
         }
         LIST_INSERT_HEAD(&session->measuring.late, watch, waiting_link);
@@ -366,7 +398,7 @@ static void describe(const struct sandbox *sandbox, struct sandbox_now *ret_now)
 
         *ret_now = (struct sandbox_now){ .record = &sandbox->record };
         ret_now->n_pressures = sandbox_pressures(sandbox, ret_now->pressures);
-        ret_now->is_measured = asked->number > 0 && sandbox->now.number == asked->number;
+        ret_now->is_measured = is_read(sandbox);
         if (!ret_now->is_measured)
                 return;
         ret_now->usage = sandbox->now.usage;

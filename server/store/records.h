@@ -250,7 +250,7 @@ struct execution_record {
         int32_t signal;
         bool state_lost;
         char message[MESSAGE_BUFFER];
-        struct usage usage;
+        struct usage usage; /* in its row, too: the ledger may be kept for less time than that */
         bool is_usage_incomplete; /* its last meters could not be read; only told to the ledger */
         int64_t truncated_bytes;
         int64_t last_sequence;

@@ -380,12 +380,13 @@ class Others(CliTest):
                        quotas={"sandboxes": 2, "memory_bytes": 1 << 30}, used={"sandboxes": 1, "cpu_millis": 1500})
         key.create_time.seconds, key.last_used_time.seconds, key.expire_time.seconds = now - 7 * 86400, now - 300, now + 3 * 86400 + 60
         old = keys.Key(key_id="key-" + "m" * 26, name="old", state=keys.KEY_STATE_EXPIRED)
+        old.create_time.seconds, old.last_used_time.seconds = now - 1000, now - 1040
         server = self.serve(ListKeys=lambda request: keys.ListKeysResponse(keys=[key, old]))
         head, first, second = self.hotcell(server, "key", "ls").stdout.decode().splitlines()
         self.assertEqual(re.split(r"  +", head), ["KEY", "NAME", "STATE", "CREATED", "EXPIRES", "LAST USED", "HOLDS", "SCOPES"])
         self.assertEqual(re.split(r"  +", first), [key.key_id, "ci", "ACTIVE", "7d ago", "in 3d", "5m ago",
                                                        "1 of 2 sandboxes, 0 B of 1.0 GiB memory, 1.5 CPUs", "sandboxes:read,server:read"])
-        self.assertEqual(re.split(r"  +", second)[2:], ["EXPIRED", "-", "never", "-", "-", "-"])
+        self.assertEqual(re.split(r"  +", second)[2:], ["EXPIRED", "16m ago", "never", "16m ago", "-", "-"])
 
     def test_revoking_with_all_sandboxes_says_how_many(self):
         key = keys.Key(key_id="key-" + "k" * 26, name="ci", state=keys.KEY_STATE_ACTIVE)
@@ -491,6 +492,20 @@ class Others(CliTest):
         ran = self.run_script(play(ended(execution.OUTCOME_TIMEOUT, cause=execution.CAUSE_LIMIT)))
         self.assertEqual(ran.stderr.decode().splitlines(), ["hotcell: it ran out of time (TIMEOUT, cause LIMIT)",
                                                             "  hint: --timeout gives it longer"])
+
+    def test_what_a_limit_ended_has_a_hint_that_gives_it_more(self):
+        for outcome, hint in ((execution.OUTCOME_OOM, "--memory gives it more"),
+                              (execution.OUTCOME_OUTPUT_LIMIT, "--output-limit lets it write more, --on-output-limit truncate goes on without")):
+            ran = self.run_script(play(ended(outcome, cause=execution.CAUSE_LIMIT)))
+            self.assertEqual(ran.stderr.decode().splitlines()[1:], ["  hint: " + hint])
+            ran = self.run_script(play(ended(outcome, cause=execution.CAUSE_CLIENT)))
+            self.assertNotIn(b"hint", ran.stderr)
+        ran = self.hotcell(self.serve(play(ended(execution.OUTCOME_OOM, cause=execution.CAUSE_LIMIT))), "exec", SANDBOX_ID, "-c", "code")
+        self.assertIn(b"hint: `hotcell sandbox update --memory` gives its sandbox more", ran.stderr)
+
+    def test_an_update_of_a_sandbox_says_that_what_is_not_given_stays(self):
+        self.assertNotIn(b"nothing unless given", self.hotcell(None, "sandbox", "update", "--help").stdout)
+        self.assertIn(b"nothing unless given", self.hotcell(None, "sandbox", "create", "--help").stdout)
 
     def test_help_lists_only_options_that_do_something(self):
         for command in ("sandbox rm", "context rm"):

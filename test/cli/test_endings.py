@@ -35,9 +35,9 @@ class ExitCodes(CliTest):
     def test_what_is_not_the_programs_doing_is_said(self):
         script = play(ended(execution.OUTCOME_OOM, cause=execution.CAUSE_LIMIT, state_lost=True, message="No memory."))
         ran = self.run_script(script)
-        self.assertEqual(ran.stderr, b"hotcell: No memory (OOM, cause LIMIT)\n")
+        self.assertEqual(ran.stderr, b"hotcell: No memory (OOM, cause LIMIT)\n  hint: --memory gives it more\n")
         ran = self.hotcell(self.serve(script), "exec", SANDBOX_ID, "-c", "code")
-        self.assertEqual(ran.stderr, b"hotcell: No memory (OOM, cause LIMIT); the variables of its context are gone\n")
+        self.assertEqual(ran.stderr, b"hotcell: No memory (OOM, cause LIMIT); the variables of its context are gone\n  hint: `hotcell sandbox update --memory` gives its sandbox more\n")
         ran = self.run_script(play(ended(execution.OUTCOME_LOST, cause=execution.CAUSE_HOST_LOST)))
         self.assertIn(b"whether it ran to its end is unknown (LOST, cause HOST_LOST)", ran.stderr)
 

@@ -134,6 +134,21 @@ class Errors(CliTest):
         self.assertIn(b"cannot reach the server at unix:/nonexistent/socket: No such file or directory", ran.stderr)
         self.assertIn(b"`hotcell doctor` looks further", ran.stderr)
 
+    def test_a_limit_that_is_not_possible_is_called_as_its_flag(self):
+        def refuse(_request):
+            raise Refuse(grpc.StatusCode.FAILED_PRECONDITION, "The runtime refused the limits: limits.disk_bytes: 1 is too low. No limits of memory.",
+                         details_pb2.ErrorInfo(reason="LIMIT_NOT_POSSIBLE", domain="hotcell.dev"))
+
+        ran = self.hotcell(self.serve(UpdateSandbox=refuse), "sandbox", "update", "--disk", "1", SANDBOX_ID)
+        self.assertEqual(ran.stderr.decode().splitlines()[0], "hotcell: The runtime refused the limits: --disk: 1 is too low. No limits of memory.")
+
+    def test_a_quota_is_not_told_twice(self):
+        def refuse(_request):
+            raise Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Your quota is 1.", details_pb2.QuotaFailure(violations=[{"subject": "key-a", "description": "sandboxes: Your quota is 1."}]))
+
+        ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create")
+        self.assertEqual(ran.stderr.decode().splitlines()[:2], ["hotcell: Your quota is 1.", "  key-a: sandboxes"])
+
     def test_usage_mistakes_exit_125_with_one_line(self):
         for arguments, expected in (
                 (["rnu"], "hotcell: no command 'rnu'; did you mean 'run'?"),

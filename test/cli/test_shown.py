@@ -75,7 +75,24 @@ class Output(CliTest):
         usage.cpu_time.FromMilliseconds(1500)
         ran = self.run_script(play(ended(execution.OUTCOME_OK, usage=usage)), "--usage")
         self.assertEqual(ran.stdout, b"")
-        self.assertEqual(ran.stderr, b"hotcell: usage: cpu 1.500 s, wall 0.000 s, memory peak 3.0 MiB, stdout 5 B\n")
+        self.assertEqual(ran.stderr, b"hotcell: usage: execution: cpu 1.500 s, wall 0.000 s, memory peak 3.0 MiB, stdout 5 B\n")
+
+    def test_usage_of_the_sandbox_is_the_bill_with_the_start_of_the_interpreter(self):
+        states = [sandbox.SANDBOX_STATE_ENDING, sandbox.SANDBOX_STATE_ENDED]
+        usage = execution.Usage()
+        usage.cpu_time.FromMilliseconds(1500)
+
+        def get(_request):
+            state = states.pop(0)
+            total = execution.Usage()
+            total.cpu_time.FromMilliseconds(1700 if state == sandbox.SANDBOX_STATE_ENDED else 1)
+            return sandboxes.GetSandboxResponse(sandbox=sandbox.Sandbox(state=state, usage={"total": total}))
+
+        server = self.serve(play(ended(execution.OUTCOME_OK, usage=usage)), GetSandbox=get)
+        ran = self.hotcell(server, "run", "--usage", "-c", "code")
+        self.assertEqual((ran.returncode, ran.stderr.decode().splitlines()), (0, [
+            "hotcell: usage: execution: cpu 1.500 s, wall 0.000 s",
+            "hotcell: usage: sandbox, its start and the interpreter's included: cpu 1.700 s, wall 0.000 s"]))
 
     def test_usage_says_what_is_worth_a_word(self):
         usage = execution.Usage(memory_peak_bytes=3 << 20, sent_bytes=1024, received_bytes=5 << 20, stderr_bytes=7, rich_bytes=9)
@@ -83,7 +100,7 @@ class Output(CliTest):
             getattr(usage, name + "_time").FromMilliseconds(value)
         usage.run_queue_wait.FromMilliseconds(125)
         ran = self.run_script(play(ended(execution.OUTCOME_OK, usage=usage)), "--usage")
-        self.assertEqual(ran.stderr, b"hotcell: usage: cpu 1.500 s, of it earlier work 0.250 s, waited for a CPU 0.125 s, throttled 1.250 s, "
+        self.assertEqual(ran.stderr, b"hotcell: usage: execution: cpu 1.500 s, of it earlier work 0.250 s, waited for a CPU 0.125 s, throttled 1.250 s, "
                          b"wall 2.000 s, memory peak 3.0 MiB, sent 1.0 KiB, received 5.0 MiB, stderr 7 B, results 9 B\n")
 
     def test_what_is_short_is_said_once_of_each_kind(self):

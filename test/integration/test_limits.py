@@ -74,7 +74,7 @@ class Held(Case):
         why = self.refused(box, memory_bytes=256 * MIB)
         self.assertIn("limits.memory_bytes", why)
         # What is used has some room: programs may take more while it is lowered.
-        least = int(re.search(r"no lower than (\d+)", why).group(1))
+        least = int(re.search(r"at least (\d+)", why).group(1))
         self.assertGreaterEqual(least, 416 * MIB)
         self.refused(box, memory_bytes=least - 8 * MIB)
         self.assertEqual(self.value(box, "len(b)"), str(400 * MIB))  # it lives

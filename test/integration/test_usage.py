@@ -2,8 +2,11 @@
 
 import csv
 import io
+import itertools
 import json
+import os
 import re
+import signal
 import time
 import unittest
 
@@ -77,6 +80,25 @@ class Watch(unittest.TestCase):
         self.assertGreater(shown["cpus"], 0.05)  # the machine may be busy
         self.assertLess(shown["cpus"], 1.3)
         self.assertAlmostEqual(shown["cpus"], shown["executions"][0]["cpus"], delta=0.2)
+
+    def test_rates_are_right_also_if_the_runtime_is_late(self):
+        made = self.sandbox(limits={"cpu_millis": 1000})
+        run = client.executions.Execute(scenario.request(made.sandbox_id, "while True: pass"), timeout=120 * daemons.PATIENCE)
+        self.addCleanup(run.cancel)
+        scenario.fold_until(run, lambda run: run.started)
+        stream = watch(made.sandbox_id, period=0.1)
+        self.addCleanup(stream.cancel)
+        told = [next(stream)]
+        os.kill(running.process.pid, signal.SIGSTOP)
+        try:
+            time.sleep(1.5)  # that late
+        finally:
+            os.kill(running.process.pid, signal.SIGCONT)
+        told = [(each.time.ToMicroseconds(), each.sandboxes[0].usage.total) for each in told + [next(stream) for _ in range(3)]]
+        for (before, used_before), (after, used) in itertools.pairwise(told):
+            self.assertGreater(after, before)
+            self.assertLess((used.cpu_time.ToMicroseconds() - used_before.cpu_time.ToMicroseconds()) / (after - before), 1.3)
+            self.assertAlmostEqual(used.wall_time.ToMicroseconds() - used_before.wall_time.ToMicroseconds(), after - before, delta=1000)
 
     def test_a_watch_of_one_ends_with_it(self):
         made = create(client)

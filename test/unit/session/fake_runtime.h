@@ -40,6 +40,7 @@ struct fake_runtime_script {
         bool tells_last;            /* the last meters of a sandbox, with its end */
         unsigned n_fail_leaves;     /* so many readings of processes are refused first */
         unsigned n_readings;        /* counts those of sandboxes */
+        int64_t readings_usec[64];  /* when these were, as many as there is room for */
         bool deaf_destroy;          /* requests to destroy are neither heard nor answered */
         struct fake_egress *egress; /* told of after Hello, with version 3; NULL: there is none */
 };

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "test/unit/session/fake_kernel.h"
 #include "test/unit/session/fake_runtime_parts.h"
@@ -352,6 +353,13 @@ static bool ends_with(const char *text, const char *end)
         return end && n >= strlen(end) && strcmp(text + n - strlen(end), end) == 0;
 }
 
+static void note_reading(struct fake_runtime_script *script)
+{
+        if (script->n_readings < ARRAY_SIZE(script->readings_usec))
+                script->readings_usec[script->n_readings] = time_now_usec();
+        script->n_readings++;
+}
+
 static void on_usage(struct fake_runtime *runtime, uint64_t request,
                      const Hotcell__Runtime__V1__ReadUsage *read)
 {
@@ -361,7 +369,7 @@ static void on_usage(struct fake_runtime *runtime, uint64_t request,
         Hotcell__Runtime__V1__Usage usage;
 
         if (is_of_sandbox)
-                runtime->script.n_readings++;
+                note_reading(&runtime->script);
         else if (runtime->script.n_fail_leaves > 0) {
                 runtime->script.n_fail_leaves--;
                 fake_send_failure(runtime, request, REASON(NOT_FOUND));

@@ -64,6 +64,19 @@ START_TEST(a_living_sandbox_is_billed_again_and_again)
 }
 END_TEST
 
+/* What is told to be complete until then is. */
+START_TEST(a_bill_ends_no_later_than_its_reading)
+{
+        const struct fake_runtime_script *script = fake_runtime_script(f.runtime);
+        struct books books;
+
+        wait_for_rows(3);
+        books = read_books(sandbox_id);
+        ck_assert_uint_le(books.n_sandboxes, ARRAY_SIZE(script->readings_usec));
+        ck_assert_int_le(books.last.end_time_usec, script->readings_usec[books.n_sandboxes - 1]);
+}
+END_TEST
+
 /* The fake's sandbox works on when no code runs, as threads and children do. */
 START_TEST(work_that_outlives_its_execution_is_the_sandboxs)
 {
@@ -286,6 +299,7 @@ int main(void)
 {
         const TTest *const tests[] = {
                 a_living_sandbox_is_billed_again_and_again,
+                a_bill_ends_no_later_than_its_reading,
                 work_that_outlives_its_execution_is_the_sandboxs,
                 what_runs_is_in_no_row_before_it_ends,
                 only_what_runs_is_kept_out_of_a_row,
