@@ -319,6 +319,7 @@ void messages_process_ended(struct supervisor *supervisor, struct process *proce
         ended.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
         ended.oom = process->usage.files.oom_kills > 0;
         ended.usage = &usage.usage;
+        ended.memory_limit_bytes = ended.oom ? process->oom_limit_bytes : 0;
         ended.with_sandbox = process->ended_with_sandbox && !ended.oom;
         if (ended.oom && found->pid > 0) {
                 fill_victim(found, &victim);

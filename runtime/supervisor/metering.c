@@ -33,7 +33,7 @@ enum {
         TURN_SANDBOXES = 512,
         TURN_READS = 512,       /* files of leaves that run; the last sandbox may need more */
         TURN_READS_BLIND = 100, /* for leaves without a slot, on average: some 0.7 % of a CPU */
-        THREADS_OF_SLOT = 32,   /* that are known at once, some 100 bytes each */
+        THREADS_OF_SLOT = 8, /* that are known at once, some 100 bytes each; most slots are free */
         THREADS_MIN = 1 << 15,
         THREADS_MAX = 1 << 20,
         RANDOM_DRAWS = 32, /* the kernel gives so many at once, or none */

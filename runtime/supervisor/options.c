@@ -17,7 +17,7 @@ enum {
         ID_RANGE = 65536,
         ID_BASE_MIN = 1 << 20, /* above the ids of people and services */
         NAMESERVER_PORT = 53,
-        SLOTS_OF_SANDBOX = 4, /* its init, and some processes */
+        SLOTS_OF_SANDBOX = 17, /* its init, and as many contexts as hotcelld allows */
         SLOTS_MIN = 1024,
 };
 
@@ -241,7 +241,7 @@ static const struct {
         { "netns-pool", required_argument, set_netns_pool, "N",
           "network namespaces made in advance, 0 to 256 [8]" },
         { "meter-slots", required_argument, set_meter_slots, "N",
-          "processes that BPF measures at once [four for each sandbox, at least 1024]" },
+          "processes that BPF measures at once [17 for each sandbox, at least 1024]" },
         { "no-meter-programs", no_argument, set_no_meter_programs, NULL,
           "measure by the files of groups alone, as on a kernel that refuses the programs" },
         { "log-level", required_argument, set_log_level, "LEVEL",

@@ -120,6 +120,8 @@ static void finish(struct process *process)
                             sandbox->id, process->id, strerrorname_np(-r));
         if (process->is_oom_killed && process->usage.files.oom_kills == 0)
                 process->usage.files.oom_kills = 1; /* by us, not by the kernel */
+        if (process->usage.files.oom_kills > 0 && process->oom_limit_bytes == 0)
+                process->oom_limit_bytes = sandbox->limits.memory_bytes;
         traffic_close_process(process);
         leaf = process->leaf;
         process_enter(process, PROCESS_ENDED);
@@ -310,6 +312,7 @@ void process_end_for_memory(struct process *process)
         if (process->is_oom_killed)
                 return;
         process->is_oom_killed = true;
+        process->oom_limit_bytes = process->sandbox->limits.memory_bytes;
         log_debug("out of memory: sandbox=%s process=%s", process->sandbox->id, process->id);
         process_kill(process);
 }

@@ -45,10 +45,11 @@ struct process {
         int kept[PROCESS_KEPT_MAX];
         size_t n_kept;
 
-        struct failure failure;  /* why it could not be started; reason zero: nothing */
-        bool ended_with_sandbox; /* it went with the init */
-        bool is_oom_killed;      /* v1: its leaf was killed for want of memory */
-        struct metered usage;    /* at its end */
+        struct failure failure;   /* why it could not be started; reason zero: nothing */
+        bool ended_with_sandbox;  /* it went with the init */
+        bool is_oom_killed;       /* v1: its leaf was killed for want of memory */
+        uint64_t oom_limit_bytes; /* in force when something of it was killed; zero: nothing was */
+        struct metered usage;     /* at its end */
         struct traffic traffic;
 };
 

@@ -287,16 +287,22 @@ bool sandbox_is_going(const struct sandbox *sandbox)
                 pid_is_exiting(sandbox->init.pid));
 }
 
-static void check_oom(struct sandbox *sandbox)
+void sandbox_check_processes(const struct sandbox *sandbox)
 {
         struct process *process;
         struct process *following;
-        uint32_t n;
 
         HASH_ITER(hh, sandbox->processes, process, following)
         {
                 process_check_oom(process);
         }
+}
+
+static void check_oom(struct sandbox *sandbox)
+{
+        uint32_t n;
+
+        sandbox_check_processes(sandbox);
         if (!cgroup_read_oom_kills(&sandbox->init_leaf, &n) && n > 0 &&
             sandbox->state == SANDBOX_RUNNING) {
                 (void)snprintf(sandbox->detail, sizeof(sandbox->detail),

@@ -154,6 +154,9 @@ int sandbox_read_usage(struct sandbox *sandbox, struct usage_message *ret_messag
 const char *sandbox_state_name(enum sandbox_state state);
 
 /* For process.c: its init exits, though nobody asked for that. */
+/* Whether memory was short in one of them: then all of it ends. */
+void sandbox_check_processes(const struct sandbox *sandbox);
+
 bool sandbox_is_going(const struct sandbox *sandbox);
 
 /* For process.c: one of its processes is over. */

@@ -255,8 +255,11 @@ static int change_group(const struct sandbox *sandbox, const struct sandbox_limi
 {
         const struct cgroup_limits before = limits_of_group(present, sandbox->io_device);
         const struct cgroup_limits wanted = limits_of_group(limits, sandbox->io_device);
-        int r = cgroup_change_limits(&sandbox->group, &before, &wanted);
+        int r;
 
+        if (limits->memory_bytes != present->memory_bytes)
+                sandbox_check_processes(sandbox); /* those were killed for the present one */
+        r = cgroup_change_limits(&sandbox->group, &before, &wanted);
         if (r == CGROUP_E_ABSENT)
                 limits_refuse_io(sandbox, ret_failure);
         else if (r == CGROUP_E_IN_USE)

@@ -657,6 +657,7 @@ void kernel_on_process_ended(struct context *context,
                 .exit_code = (int32_t)ended->exit_code,
                 .signal = (int32_t)ended->signal,
                 .oom = ended->oom,
+                .oom_limit_bytes = meter_amount(ended->memory_limit_bytes),
         };
 
         if (ended->with_sandbox) {

@@ -26,6 +26,7 @@ struct process_end {
         int32_t exit_code;
         int32_t signal;
         bool oom;
+        int64_t oom_limit_bytes; /* the memory limit in force then; zero: not known */
         bool has_usage;
         struct usage usage; /* of its leaf, since that was made */
         bool has_victim;    /* of what was short of memory */

@@ -343,6 +343,8 @@ void outcome_take_process(const struct process_end *end, struct run_evidence *ev
         evidence->signal = end->signal;
         evidence->exit_code = end->exit_code;
         evidence->is_oom = end->oom;
+        if (end->oom_limit_bytes > 0)
+                evidence->memory_limit_bytes = end->oom_limit_bytes;
         if (end->has_victim)
                 evidence->victim = &end->victim;
 }

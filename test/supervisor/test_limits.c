@@ -2,8 +2,10 @@
 
 #include <check.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "runtime/base/macros.h"
 #include "test/lib/suite.h"
@@ -68,6 +70,25 @@ static void change_limits(Hotcell__Runtime__V1__SandboxLimits *limits)
 
         ck_assert_int_eq(answer.message->body_case, EVENT(DONE));
         answer_deinit(&answer);
+}
+
+static bool has_killed_for_memory(const char *group)
+{
+        char command[640];
+
+        (void)snprintf(command, sizeof(command),
+                       "cd %s && grep -qs 'oom_kill [1-9]' sandbox-sbx-a/*/memory.oom_control "
+                       "sandbox-sbx-a/*/memory.events",
+                       group);
+        return system(command) == 0; /* NOLINT(cert-env33-c): of the host */
+}
+
+/* Beside the runtime, which stands still meanwhile. */
+static void await_kill_for_memory(void)
+{
+        for (size_t h = 0; !has_killed_for_memory(runtime.groups[h]);
+             h = (h + 1) % runtime.n_groups)
+                (void)usleep(10000);
 }
 
 static void expect_output(const char *code, const char *expected)
@@ -140,6 +161,40 @@ approach_limits(Hotcell__Runtime__V1__SandboxLimits *limits)
         answer_deinit(&answer);
         return in_force;
 }
+
+#define FILL "/usr/bin/python3 -c 'x = bytearray(2 << 30)'"
+
+START_TEST(a_kill_is_told_with_the_limit_that_it_was_for)
+{
+        Hotcell__Runtime__V1__SandboxLimits limits =
+                *create_request("sbx-a")->create_sandbox->limits;
+        uint64_t before_bytes = limits.memory_bytes;
+        Hotcell__Runtime__V1__FromRuntime *event;
+        struct answer started, answer;
+        uint64_t request;
+
+        peer_create(&peer, "sbx-a");
+        started = peer_shell(&peer, "sbx-a", "p", "echo begun; sleep 1; " FILL);
+        read_until(started.fds[1], "begun");
+        ck_assert_int_eq(kill(runtime.pid, SIGSTOP), 0);
+        await_kill_for_memory();
+        limits.memory_bytes = 2 * before_bytes;
+        request = peer_send(&peer, limits_request("sbx-a", &limits));
+        ck_assert_int_eq(kill(runtime.pid, SIGCONT), 0);
+        answer = peer_await(&peer, request);
+        ck_assert_int_eq(answer.message->body_case, EVENT(DONE));
+        event = peer_await_event(&peer, EVENT(PROCESS_ENDED));
+        ck_assert(event->process_ended->oom);
+        ck_assert_uint_eq(event->process_ended->memory_limit_bytes, before_bytes);
+        event_free(event);
+        event = peer_run(&peer, "sbx-a", FILL, output);
+        ck_assert_uint_eq(event->process_ended->memory_limit_bytes, limits.memory_bytes);
+        event_free(event);
+        answer_deinit(&answer);
+        answer_deinit(&started);
+        peer_destroy(&peer, "sbx-a");
+}
+END_TEST
 
 static uint64_t listed_memory(void)
 {
@@ -296,6 +351,7 @@ int main(void)
         tcase_set_timeout(tests, 120);
         tcase_add_test(tests, limits_are_changed_while_it_runs);
         tcase_add_test(tests, limits_that_fail_half_way_are_put_back);
+        tcase_add_test(tests, a_kill_is_told_with_the_limit_that_it_was_for);
         tcase_add_test(tests, what_is_held_comes_as_near_as_it_can);
         tcase_add_test(tests, what_programs_undo_is_put_back_in_all);
         tcase_add_test(tests, a_sandbox_ends_while_its_limits_are_changed);

@@ -366,6 +366,17 @@ START_TEST(only_what_is_asked_for_is_read)
 }
 END_TEST
 
+enum { SANDBOXES = 256, LEAVES_OF_SANDBOX = 1 + 16 }; /* init and contexts, of each by default */
+
+START_TEST(there_is_a_slot_for_each_leaf_that_all_sandboxes_may_have)
+{
+        struct answer list = read_meters("");
+
+        ck_assert_uint_eq(list.message->meter_list->state->slots, SANDBOXES * LEAVES_OF_SANDBOX);
+        answer_deinit(&list);
+}
+END_TEST
+
 START_TEST(throttling_is_told)
 {
         Hotcell__Runtime__V1__ToRuntime *request = create_request("sbx-a");
@@ -485,6 +496,7 @@ int main(void)
         tcase_add_test(tests, a_peak_that_is_over_stays_the_sandboxs);
         tcase_add_test(tests, meters_come_in_order_and_in_pages);
         tcase_add_test(tests, only_what_is_asked_for_is_read);
+        tcase_add_test(tests, there_is_a_slot_for_each_leaf_that_all_sandboxes_may_have);
         tcase_add_test(tests, throttling_is_told);
         tcase_add_test(tests, a_sandbox_that_ends_by_itself_comes_with_its_meters);
         suite_add_tcase(suite, tests);

@@ -320,6 +320,19 @@ START_TEST(codes_and_signals_are_told)
 }
 END_TEST
 
+START_TEST(the_limit_that_it_was_killed_for_is_told)
+{
+        struct process_end end = { .kind = PROCESS_END_SEEN, .signal = SIGKILL, .oom = true };
+        struct run_evidence evidence = { .memory_limit_bytes = MIB(512) }; /* by now */
+
+        outcome_take_process(&end, &evidence);
+        ck_assert_str_eq(sentence_of(&evidence), "It ran out of memory: limit 512 MiB.");
+        end.oom_limit_bytes = MIB(256);
+        outcome_take_process(&end, &evidence);
+        ck_assert_str_eq(sentence_of(&evidence), "It ran out of memory: limit 256 MiB.");
+}
+END_TEST
+
 START_TEST(a_process_is_evidence_as_it_was_seen)
 {
         static const struct {
@@ -405,6 +418,7 @@ int main(void)
                 &words_of_others_are_told_as_they_are,
                 &codes_and_signals_are_told,
                 &a_process_is_evidence_as_it_was_seen,
+                &the_limit_that_it_was_killed_for_is_told,
                 &the_ends_of_sandboxes_have_causes,
                 &an_interpreter_that_never_was_ready_has_a_cause,
                 &the_page_is_written_from_the_table,
