@@ -13,8 +13,8 @@
 
 #include "runtime/base/dns_label.h"
 #include "runtime/cgroup/group.h"
+#include "runtime/meters/metering.h"
 #include "runtime/supervisor/failure.h"
-#include "runtime/supervisor/metering.h"
 #include "runtime/supervisor/netns.h"
 #include "runtime/supervisor/pressure.h"
 #include "runtime/supervisor/reaper.h"

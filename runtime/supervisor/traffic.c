@@ -3,7 +3,7 @@
 #include "bpf/egress.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
-#include "runtime/supervisor/metering.h"
+#include "runtime/meters/metering.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/sandbox.h"
 #include "runtime/supervisor/tables.h"

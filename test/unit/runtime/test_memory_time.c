@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #include "runtime/base/macros.h"
-#include "runtime/supervisor/memory_time.h"
+#include "runtime/meters/memory_time.h"
 #include "test/lib/suite.h"
 
 static const uint64_t second = 1000000;

@@ -18,7 +18,7 @@
 
 #include "bpf/meter.h"
 #include "runtime/cgroup/group.h"
-#include "runtime/supervisor/memory_time.h"
+#include "runtime/meters/memory_time.h"
 
 struct metering;
 

@@ -8,7 +8,7 @@
  * are without programs, that is not known. Where there are more of them than may be read in a turn,
  * it is left to chance whether a sandbox's are.
  */
-#include "runtime/supervisor/metering.h"
+#include "runtime/meters/metering.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "runtime/supervisor/memory_time.h"
+#include "runtime/meters/memory_time.h"
 
 #include <math.h>
 
