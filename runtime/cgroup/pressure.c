@@ -1,17 +1,14 @@
 #include "runtime/cgroup/pressure.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/error.h"
-#include "runtime/base/io.h"
 #include "runtime/base/macros.h"
-#include "runtime/cgroup/group.h"
+#include "runtime/cgroup/group_private.h"
 #include "runtime/cgroup/values.h"
 
 enum {
-        FILE_PATH_MAX = CGROUP_GROUP_PATH_MAX + 32,
         TEXT_MAX = 512,
         STAT_MAX = 8192, /* memory.stat */
 };
@@ -23,14 +20,12 @@ static const char *const stall_files[] = {
 };
 static_assert(ARRAY_SIZE(stall_files) == _CGROUP_STALL_N, "every stall has a file");
 
-static int read_at(const struct cgroup *group, size_t parent, const char *file, char *text,
-                   size_t size)
+/* -EOPNOTSUPP when the kernel has no such file. */
+static int read_if_known(const struct cgroup *group, size_t parent, const char *file, char *text,
+                         size_t size)
 {
-        char path[FILE_PATH_MAX];
-        int r;
+        int r = read_at(group, parent, file, text, size);
 
-        (void)snprintf(path, sizeof(path), "%s/%s", group->path, file);
-        r = io_read_file(group->tree->parents[parent].fd, path, text, size, NULL);
         return r == -ENOENT ? -EOPNOTSUPP : r;
 }
 
@@ -42,7 +37,7 @@ static int read_controller(const struct cgroup *group, enum cgroup_controller co
 
         if (dialect == CGROUP_ABSENT || !(group->parents & BIT(parent)))
                 return -EOPNOTSUPP;
-        return read_at(group, parent, dialect == CGROUP_V1 ? v1 : v2, text, size);
+        return read_if_known(group, parent, dialect == CGROUP_V1 ? v1 : v2, text, size);
 }
 
 static int read_number(const struct cgroup *group, enum cgroup_controller controller,
@@ -57,7 +52,7 @@ static int read_number(const struct cgroup *group, enum cgroup_controller contro
 int cgroup_read_cpu_usec(const struct cgroup *group, uint64_t *ret_usec)
 {
         char text[STAT_MAX];
-        int r = read_at(group, 0, "cpu.stat", text, sizeof(text));
+        int r = read_if_known(group, 0, "cpu.stat", text, sizeof(text));
 
         return r ? r : cgroup_parse_key(text, "usage_usec", ret_usec);
 }
@@ -133,7 +128,7 @@ int cgroup_parse_stall(const char *text, uint64_t *ret_usec)
 int cgroup_read_stall(const struct cgroup *group, enum cgroup_stall stall, uint64_t *ret_usec)
 {
         char text[TEXT_MAX];
-        int r = read_at(group, 0, stall_files[stall], text, sizeof(text));
+        int r = read_if_known(group, 0, stall_files[stall], text, sizeof(text));
 
         return r ? r : cgroup_parse_stall(text, ret_usec);
 }
