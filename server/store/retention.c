@@ -108,17 +108,25 @@ static int prune_work(struct database *database, struct job *job)
                                      &prune->n_ledger_above);
 }
 
+/* Once, when there is nothing more to prune, and not for each step. */
+static void tell_ledger_above(struct store *store, int64_t rows_max)
+{
+        if (store->n_ledger_above > 0)
+                log_warning(
+                        "the ledger has more rows than it may, the oldest of who has most went rows=%lld max=%lld",
+                        (long long)store->n_ledger_above, (long long)rows_max);
+        store->n_ledger_above = 0;
+}
+
 static void prune_deliver(struct job *job)
 {
         struct prune_job *prune = CONTAINER_OF(job, struct prune_job, change.job);
         int result = job->result == 0 && prune->has_more ? STORE_E_MORE : job->result;
 
-        if (job->result == 0 && prune->n_ledger_above > 0)
-                log_warning(
-                        "the ledger has more rows than it may, the oldest of who has most went rows=%lld max=%lld",
-                        (long long)prune->n_ledger_above,
-                        (long long)prune->retention.ledger_rows_max);
-
+        if (job->result == 0)
+                job->store->n_ledger_above += prune->n_ledger_above;
+        if (result != STORE_E_MORE)
+                tell_ledger_above(job->store, prune->retention.ledger_rows_max);
         prune->change.on_done(job->userdata, result);
 }
 

@@ -33,6 +33,7 @@ struct store {
         int64_t output_bytes;
         int64_t event_bytes;
         int64_t egress_event_bytes;
+        int64_t n_ledger_above; /* rows that went in the steps of this run, not told yet */
 };
 
 /* One more row is kept, and so many bytes with it: prunes soon when they have become many. */

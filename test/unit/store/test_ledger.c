@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -815,6 +816,28 @@ START_TEST(pages_go_on_where_rows_went)
 }
 END_TEST
 
+/* Not once for each of its steps. */
+START_TEST(a_run_that_bounds_the_ledger_is_told_once)
+{
+        static const char sentence[] = "the ledger has more rows than it may";
+        int log = memfd_create("log", MFD_CLOEXEC), standard_error = dup(STDERR_FILENO);
+        char text[4096] = { 0 };
+        const char *told;
+
+        fill_ledger(1000);
+        ck_assert_int_ge(dup2(log, STDERR_FILENO), 0);
+        ck_assert_int_gt(prune(&(struct store_retention){ .ledger_rows_max = 101 }, 0), 1);
+        ck_assert_int_ge(dup2(standard_error, STDERR_FILENO), 0);
+        ck_assert_int_gt(pread(log, text, sizeof(text) - 1, 0), 0);
+        told = strstr(text, sentence);
+        ck_assert_ptr_nonnull(told);
+        ck_assert_ptr_nonnull(strstr(told, " rows=899 max=101\n"));
+        ck_assert_ptr_null(strstr(told + 1, sentence));
+        (void)close(standard_error);
+        (void)close(log);
+}
+END_TEST
+
 /* Whatever others add, the records of who has few stay: also older ones. */
 START_TEST(rows_go_of_who_has_most)
 {
@@ -1134,6 +1157,7 @@ int main(void)
                 sums_tell_how_many_records_lack_what,
                 the_oldest_rows_go_by_age_and_by_number_with_their_sandboxes,
                 pages_go_on_where_rows_went,
+                a_run_that_bounds_the_ledger_is_told_once,
                 rows_go_of_who_has_most,
                 many_rows_of_one_that_lives_are_pruned_soon,
                 a_full_disk_is_not_filled_with_bills,
