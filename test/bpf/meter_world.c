@@ -137,6 +137,41 @@ void spin(uint64_t cpu_nsec)
                 ;
 }
 
+int spin_alone(const void *data)
+{
+        spin(*(const uint64_t *)data);
+        return 0;
+}
+
+int stay_on(int cpu)
+{
+        cpu_set_t cpus;
+
+        CPU_ZERO(&cpus);
+        CPU_SET(cpu, &cpus);
+        return sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+int spin_on_first_cpu(const void *data)
+{
+        return stay_on(0) || spin_alone(data);
+}
+
+int fork_children(const void *data)
+{
+        (void)data;
+        for (int i = 0; i < METER_CHILDREN; i++) {
+                pid_t pid = fork();
+                int status;
+
+                if (pid == 0)
+                        _exit(0);
+                if (pid < 0 || waitpid(pid, &status, 0) != pid)
+                        return 1;
+        }
+        return 0;
+}
+
 struct meter_reading world_read(const struct meter_world *w, size_t leaf)
 {
         struct meter_reading reading;
@@ -159,4 +194,40 @@ void check_same_time(uint64_t ours_nsec, uint64_t theirs_nsec)
 
         ck_assert_msg(difference <= MAX(theirs_nsec / 100, 2000000U), "%llu ns and %llu ns",
                       (unsigned long long)ours_nsec, (unsigned long long)theirs_nsec);
+}
+
+void tell(int fd)
+{
+        ck_assert_int_eq(write(fd, "x", 1), 1);
+}
+
+void hear(int fd)
+{
+        char byte;
+
+        ck_assert_int_eq(read(fd, &byte, 1), 1);
+}
+
+void make_talk(struct talk *talk)
+{
+        ck_assert_int_eq(pipe(talk->to_child), 0);
+        ck_assert_int_eq(pipe(talk->to_parent), 0);
+}
+
+void close_talk(const struct talk *talk)
+{
+        for (int i = 0; i < 2; i++) {
+                (void)close(talk->to_child[i]);
+                (void)close(talk->to_parent[i]);
+        }
+}
+
+TCase *meter_case(const char *name, void (*set_up)(void), void (*tear_down)(void))
+{
+        TCase *tc = tcase_create(name);
+
+        if (set_up)
+                tcase_add_checked_fixture(tc, set_up, tear_down);
+        tcase_set_timeout(tc, 120);
+        return tc;
 }

@@ -1,17 +1,14 @@
-/* The programs that measure leaves, against what the kernel's files and processes themselves say.
- */
+/* The programs that measure CPU time of leaves, against what the kernel's files say of it. */
 
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,33 +18,14 @@
 #include "test/lib/patience.h"
 #include "test/lib/suite.h"
 
-enum {
-        SLOTS = 16,
-        THREADS = 4096,
-        FEW_THREADS = 256,
-        CHILDREN = 1000,
-        PATIENCE_MSEC = 60000,
-};
-
 static const uint64_t second_nsec = 1000000000;
 static const uint64_t slack_nsec = 100000000; /* what a thread needs to begin and to end */
-static const uint64_t century_nsec = 3155760000ULL * 1000000000;
 
 static struct meter_world w;
 
 static void setup(void)
 {
-        meter_world_init(&w, SLOTS, THREADS);
-}
-
-static void setup_with_one_slot(void)
-{
-        meter_world_init(&w, 1, THREADS);
-}
-
-static void setup_with_few_threads(void)
-{
-        meter_world_init(&w, SLOTS, FEW_THREADS);
+        meter_world_init(&w, METER_SLOTS, METER_THREADS);
 }
 
 static void teardown(void)
@@ -56,12 +34,6 @@ static void teardown(void)
 }
 
 /* --- CPU time --------------------------------------------------------------------------------- */
-
-static int spin_alone(const void *data)
-{
-        spin(*(const uint64_t *)data);
-        return 0;
-}
 
 static void *spin_in_thread(void *data)
 {
@@ -78,21 +50,6 @@ static int spin_in_two_threads(const void *data)
                 return 1;
         spin(nsec);
         return pthread_join(thread, NULL);
-}
-
-static int fork_children(const void *data)
-{
-        (void)data;
-        for (int i = 0; i < CHILDREN; i++) {
-                pid_t pid = fork();
-                int status;
-
-                if (pid == 0)
-                        _exit(0);
-                if (pid < 0 || waitpid(pid, &status, 0) != pid)
-                        return 1;
-        }
-        return 0;
 }
 
 static int exec_chain(const void *data)
@@ -165,7 +122,7 @@ START_TEST(children_are_counted_to_the_leaf_that_they_are_born_in)
         leaf_run(&w.leaves[0], fork_children, NULL);
         leaf_run(&w.leaves[0], exec_chain, NULL);
         check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
-        ck_assert_uint_ge(world_read(&w, 0).n_switches, CHILDREN);
+        ck_assert_uint_ge(world_read(&w, 0).n_switches, METER_CHILDREN);
         ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
         ck_assert_uint_eq(world_read(&w, 1).n_switches, 0);
 }
@@ -197,20 +154,6 @@ START_TEST(sleep_costs_next_to_nothing)
         ck_assert_uint_ge(reading.n_switches, 2);
 }
 END_TEST
-
-static int stay_on(int cpu)
-{
-        cpu_set_t cpus;
-
-        CPU_ZERO(&cpus);
-        CPU_SET(cpu, &cpus);
-        return sched_setaffinity(0, sizeof(cpus), &cpus);
-}
-
-static int spin_on_first_cpu(const void *data)
-{
-        return stay_on(0) || spin_alone(data);
-}
 
 START_TEST(a_reading_has_the_current_slice_and_never_falls)
 {
@@ -319,37 +262,6 @@ START_TEST(waits_are_those_of_all_threads)
 END_TEST
 
 /* --- earlier work ----------------------------------------------------------------------------- */
-
-struct talk {
-        int to_child[2];
-        int to_parent[2];
-};
-
-static void tell(int fd)
-{
-        ck_assert_int_eq(write(fd, "x", 1), 1);
-}
-
-static void hear(int fd)
-{
-        char byte;
-
-        ck_assert_int_eq(read(fd, &byte, 1), 1);
-}
-
-static void make_talk(struct talk *talk)
-{
-        ck_assert_int_eq(pipe(talk->to_child), 0);
-        ck_assert_int_eq(pipe(talk->to_parent), 0);
-}
-
-static void close_talk(const struct talk *talk)
-{
-        for (int i = 0; i < 2; i++) {
-                (void)close(talk->to_child[i]);
-                (void)close(talk->to_parent[i]);
-        }
-}
 
 /* A thread that lasts longer than the cell it was made in, and then a new one of the next cell. */
 static int outlive(const void *data)
@@ -511,358 +423,12 @@ START_TEST(children_of_what_is_earlier_are_earlier)
 }
 END_TEST
 
-/* --- slots ------------------------------------------------------------------------------------ */
-
-START_TEST(full_tables_are_counted_and_harm_nobody)
-{
-        struct meter_slots slots = meter_count_slots(w.meter);
-
-        ck_assert_uint_eq(slots.n, 1);
-        ck_assert_uint_eq(slots.n_used, 1);
-        ck_assert_uint_eq(slots.n_refused, 1);
-        ck_assert_uint_eq(w.slots[1], METER_NO_SLOT);
-        leaf_run(&w.leaves[1], fork_children, NULL);
-        ck_assert_uint_eq(world_read(&w, 0).cpu_nsec, 0);
-        ck_assert_uint_gt(world_file_nsec(&w, 1), 0);
-}
-END_TEST
-
-/* Another one gets the first CPU, if only for a moment. */
-static void take_first_cpu(void)
-{
-        pid_t pid = fork();
-
-        if (pid == 0)
-                _exit(stay_on(0) ? 1 : 0);
-        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-}
-
-START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
-{
-        uint64_t deadline_msec = clock_monotonic_msec() + PATIENCE_MSEC;
-        pid_t pid = leaf_start(&w.leaves[0], spin_on_first_cpu, &century_nsec);
-        int r;
-
-        /* Who looks must not take its CPU. */
-        ck_assert_int_eq(stay_on(1), 0);
-        while (!world_read(&w, 0).is_running)
-                ck_assert_uint_lt(clock_monotonic_msec(), deadline_msec);
-        meter_release_slot(w.meter, w.slots[0]);
-        w.slots[0] = METER_NO_SLOT;
-        ck_assert_uint_eq(meter_count_slots(w.meter).n_used, 0);
-        /* Not while the thread is on its CPU, which it may have for itself. */
-        while ((r = meter_take_slot(w.meter, w.leaves[1].id, &w.slots[1])) == METER_E_FULL) {
-                ck_assert_uint_lt(clock_monotonic_msec(), deadline_msec);
-                take_first_cpu();
-        }
-        ck_assert_int_eq(r, 0);
-        ck_assert(!world_read(&w, 1).is_running);
-        ck_assert_int_eq(kill(pid, SIGKILL), 0);
-        ck_assert(WIFSIGNALED(leaf_wait(pid)));
-        ck_assert_uint_eq(world_read(&w, 1).cpu_nsec, 0);
-        ck_assert_uint_eq(world_read(&w, 1).n_switches, 0);
-        ck_assert_uint_eq(world_read(&w, 1).rss_peak_bytes, 0);
-        leaf_run(&w.leaves[1], fork_children, NULL);
-        check_same_time(world_read(&w, 1).cpu_nsec, world_file_nsec(&w, 1));
-}
-END_TEST
-
-/* --- threads ---------------------------------------------------------------------------------- */
-
-static void *wait_twice(void *data)
-{
-        for (int i = 0; i < 2; i++)
-                (void)pthread_barrier_wait(data);
-        return NULL;
-}
-
-/* Each goes on after all of them were there at once. */
-static int run_threads(const void *data)
-{
-        pthread_t threads[4 * FEW_THREADS];
-        pthread_barrier_t barrier;
-
-        (void)data;
-        if (pthread_barrier_init(&barrier, NULL, ARRAY_SIZE(threads)))
-                return 1;
-        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-                if (pthread_create(&threads[i], NULL, wait_twice, &barrier))
-                        return 1;
-        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-                if (pthread_join(threads[i], NULL))
-                        return 1;
-        return 0;
-}
-
-/* Threads that sleep while many others come and go. */
-static int outlast_children(const void *data)
-{
-        pthread_t threads[FEW_THREADS / 8];
-        pthread_barrier_t barrier;
-
-        if (pthread_barrier_init(&barrier, NULL, ARRAY_SIZE(threads) + 1))
-                return 1;
-        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-                if (pthread_create(&threads[i], NULL, wait_twice, &barrier))
-                        return 1;
-        (void)pthread_barrier_wait(&barrier);
-        if (fork_children(data))
-                return 1;
-        (void)pthread_barrier_wait(&barrier);
-        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-                if (pthread_join(threads[i], NULL))
-                        return 1;
-        return 0;
-}
-
-START_TEST(who_is_over_takes_no_place_from_who_sleeps)
-{
-        leaf_run(&w.leaves[0], outlast_children, NULL);
-        ck_assert_uint_lt(meter_count_forgotten(w.meter), FEW_THREADS / 64);
-}
-END_TEST
-
-START_TEST(who_is_over_makes_room)
-{
-        uint64_t n_forgotten;
-
-        leaf_run(&w.leaves[0], run_threads, NULL);
-        n_forgotten = meter_count_forgotten(w.meter);
-        leaf_run(&w.leaves[0], outlast_children, NULL);
-        ck_assert_uint_lt(meter_count_forgotten(w.meter), n_forgotten + FEW_THREADS / 64);
-}
-END_TEST
-
-START_TEST(what_is_forgotten_is_counted)
-{
-        leaf_run(&w.leaves[0], run_threads, NULL);
-        ck_assert_uint_gt(meter_count_forgotten(w.meter), 0);
-        check_same_time(world_read(&w, 0).cpu_nsec, world_file_nsec(&w, 0));
-}
-END_TEST
-
-/* --- memory ----------------------------------------------------------------------------------- */
-
-static uint64_t own_peak_bytes(void)
-{
-        FILE *file = fopen("/proc/self/status", "re");
-        static const char name[] = "VmHWM:";
-        uint64_t kibibytes = 0;
-        char line[128];
-
-        while (file && kibibytes == 0 && fgets(line, sizeof(line), file))
-                if (strncmp(line, name, strlen(name)) == 0)
-                        kibibytes = strtoull(line + strlen(name), NULL, 10);
-        if (file)
-                (void)fclose(file);
-        return kibibytes << 10;
-}
-
-/* What a process that is on a CPU has now may not have been looked at. */
-static void await_sleep(pid_t pid)
-{
-        char path[32], line[128], state = '?';
-
-        (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-        while (state != 'S') {
-                FILE *file = fopen(path, "re");
-
-                ck_assert_ptr_nonnull(file);
-                ck_assert_ptr_nonnull(fgets(line, sizeof(line), file));
-                (void)fclose(file);
-                ck_assert_int_eq(sscanf(strrchr(line, ')'), ") %c", &state), 1);
-                (void)sched_yield();
-        }
-}
-
-static char *touch(size_t n_bytes)
-{
-        char *bytes =
-                mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-        for (size_t i = 0; bytes != MAP_FAILED && i < n_bytes; i += 4096)
-                bytes[i] = 1;
-        return bytes == MAP_FAILED ? NULL : bytes;
-}
-
-static int touch_and_free(size_t n_bytes)
-{
-        char *bytes = touch(n_bytes);
-
-        return bytes ? munmap(bytes, n_bytes) : 1;
-}
-
-/* Tells its peak, and has less when the parent has spoken: until it speaks again. */
-static int touch_twice(const void *data)
-{
-        const struct talk *talk = data;
-        uint64_t peak;
-        char *bytes;
-
-        if (touch_and_free(MIB(300)))
-                return 1;
-        peak = own_peak_bytes();
-        if (write(talk->to_parent[1], &peak, sizeof(peak)) != sizeof(peak))
-                return 1;
-        hear(talk->to_child[0]);
-        bytes = touch(MIB(100));
-        if (!bytes || write(talk->to_parent[1], &peak, sizeof(peak)) != sizeof(peak))
-                return 1;
-        hear(talk->to_child[0]);
-        return munmap(bytes, MIB(100));
-}
-
-static void check_same_memory(uint64_t ours, uint64_t theirs)
-{
-        uint64_t difference = MAX(ours, theirs) - MIN(ours, theirs);
-
-        ck_assert_msg(difference <= MAX(theirs / 20, MIB(2)), "%llu and %llu bytes",
-                      (unsigned long long)ours, (unsigned long long)theirs);
-}
-
-START_TEST(the_peak_of_resident_memory_is_that_of_the_process)
-{
-        struct talk talk;
-        uint64_t peak;
-        pid_t pid;
-
-        make_talk(&talk);
-        pid = leaf_start(&w.leaves[0], touch_twice, &talk);
-        ck_assert_int_eq(read(talk.to_parent[0], &peak, sizeof(peak)), sizeof(peak));
-        ck_assert_uint_ge(peak, MIB(300));
-        await_sleep(pid);
-        check_same_memory(world_read(&w, 0).rss_peak_bytes, peak);
-        meter_begin_epoch(w.meter, w.slots[0], MIB(1));
-        ck_assert_uint_eq(world_read(&w, 0).rss_peak_bytes, MIB(1));
-        tell(talk.to_child[1]);
-        ck_assert_int_eq(read(talk.to_parent[0], &peak, sizeof(peak)), sizeof(peak));
-        await_sleep(pid);
-        tell(talk.to_child[1]);
-        ck_assert_int_eq(leaf_wait(pid), 0);
-        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(101));
-        close_talk(&talk);
-}
-END_TEST
-
-/* What it has now, of which the kernel notes nothing yet. */
-static int share_memory(const void *data)
-{
-        const struct talk *talk = data;
-        char *bytes =
-                mmap(NULL, MIB(50), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-        if (bytes == MAP_FAILED)
-                return 1;
-        for (size_t i = 0; i < MIB(50); i += 4096)
-                bytes[i] = 1;
-        tell(talk->to_parent[1]);
-        hear(talk->to_child[0]);
-        return 0;
-}
-
-START_TEST(memory_that_is_shared_is_resident)
-{
-        struct talk talk;
-        pid_t pid;
-
-        make_talk(&talk);
-        pid = leaf_start(&w.leaves[0], share_memory, &talk);
-        hear(talk.to_parent[0]);
-        await_sleep(pid);
-        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(51));
-        tell(talk.to_child[1]);
-        ck_assert_int_eq(leaf_wait(pid), 0);
-        close_talk(&talk);
-}
-END_TEST
-
-/* Children are gone before anything but the kernel has seen what they had. */
-static int have_a_child_that_touches(const void *data)
-{
-        const struct talk *talk = data;
-        int status = 1;
-        pid_t pid;
-
-        if (touch_and_free(MIB(50)))
-                return 1;
-        tell(talk->to_parent[1]);
-        hear(talk->to_child[0]);
-        pid = fork();
-        if (pid == 0)
-                _exit(touch_and_free(MIB(80)));
-        (void)waitpid(pid, &status, 0);
-        return status;
-}
-
-START_TEST(a_peak_is_seen_however_short_it_is)
-{
-        struct talk talk;
-        pid_t pid;
-
-        make_talk(&talk);
-        pid = leaf_start(&w.leaves[0], have_a_child_that_touches, &talk);
-        hear(talk.to_parent[0]);
-        await_sleep(pid);
-        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(51));
-        meter_begin_epoch(w.meter, w.slots[0], MIB(1));
-        tell(talk.to_child[1]);
-        ck_assert_int_eq(leaf_wait(pid), 0);
-        check_same_memory(world_read(&w, 0).rss_peak_bytes, MIB(81));
-        close_talk(&talk);
-}
-END_TEST
-
-static int be_greedy(const void *data)
-{
-        (void)data;
-        (void)prctl(PR_SET_NAME, "greedy one");
-        return touch_and_free(MIB(1024));
-}
-
-static int have_a_greedy_child(const void *data)
-{
-        pid_t pid = fork();
-        int status;
-
-        if (pid == 0)
-                _exit(be_greedy(data));
-        (void)waitpid(pid, &status, 0);
-        return 0;
-}
-
-START_TEST(the_victim_of_a_want_of_memory_is_named)
-{
-        struct meter_victim victim;
-
-        (void)leaf_wait(leaf_start(&w.leaves[0], have_a_greedy_child, NULL));
-        /* In cgroup v2 all are killed together, and who was waited for may be the first to go. */
-        while (cgroup_is_populated(&w.leaves[0]))
-                (void)sched_yield();
-        victim = world_read(&w, 0).victim;
-        ck_assert_uint_ne(victim.pid, 0);
-        ck_assert_str_eq(victim.command, "greedy one");
-        ck_assert_uint_ge(victim.rss_bytes, MIB(400));
-        ck_assert_uint_le(victim.rss_bytes, MIB(520));
-        ck_assert_uint_eq(world_read(&w, 1).victim.pid, 0);
-}
-END_TEST
-
-START_TEST(who_is_killed_otherwise_is_no_victim)
-{
-        pid_t pid = leaf_start(&w.leaves[0], spin_alone, &second_nsec);
-
-        ck_assert_int_eq(kill(pid, SIGKILL), 0);
-        ck_assert(WIFSIGNALED(leaf_wait(pid)));
-        ck_assert_uint_eq(world_read(&w, 0).victim.pid, 0);
-}
-END_TEST
-
 /* --- without programs ------------------------------------------------------------------------- */
 
 START_TEST(a_program_that_is_refused_is_named_and_the_others_count)
 {
         const struct meter_config config = { .n_slots = 1,
-                                             .n_threads = THREADS,
+                                             .n_threads = METER_THREADS,
                                              .without = BIT(METER_RSS) };
         struct meter *meter = NULL;
         struct meter_reading reading;
@@ -886,7 +452,7 @@ END_TEST
 START_TEST(without_the_first_program_there_is_no_meter)
 {
         const struct meter_config config = { .n_slots = 1,
-                                             .n_threads = THREADS,
+                                             .n_threads = METER_THREADS,
                                              .without = BIT(METER_SWITCH) };
         struct meter *meter = NULL;
         char why[METER_WHY_BUFFER];
@@ -900,7 +466,7 @@ END_TEST
 /* Check runs each test in a process of its own. */
 START_TEST(a_kernel_that_takes_no_programs_is_survived)
 {
-        const struct meter_config config = { .n_slots = 1, .n_threads = THREADS };
+        const struct meter_config config = { .n_slots = 1, .n_threads = METER_THREADS };
         struct meter *meter = NULL;
         char why[METER_WHY_BUFFER];
 
@@ -911,20 +477,10 @@ START_TEST(a_kernel_that_takes_no_programs_is_survived)
 }
 END_TEST
 
-static TCase *new_case(const char *name, void (*set_up)(void))
-{
-        TCase *tc = tcase_create(name);
-
-        if (set_up)
-                tcase_add_checked_fixture(tc, set_up, teardown);
-        tcase_set_timeout(tc, 120);
-        return tc;
-}
-
 int main(void)
 {
         Suite *suite = suite_create("meter");
-        TCase *tc = new_case("leaves", setup);
+        TCase *tc = meter_case("leaves", setup, teardown);
 
         tcase_add_test(tc, a_thread_that_spins_costs_what_cpu_stat_says);
         tcase_add_test(tc, two_threads_cost_twice_as_much);
@@ -936,24 +492,10 @@ int main(void)
         tcase_add_test(tc, waits_are_those_of_all_threads);
         tcase_add_test(tc, children_of_what_is_earlier_are_earlier);
         tcase_add_test(tc, only_threads_from_before_the_epoch_are_earlier_and_not_the_main_one);
-        tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
-        tcase_add_test(tc, a_peak_is_seen_however_short_it_is);
-        tcase_add_test(tc, memory_that_is_shared_is_resident);
         tcase_add_test(tc, an_epoch_divides_a_stint);
-        tcase_add_test(tc, the_victim_of_a_want_of_memory_is_named);
-        tcase_add_test(tc, who_is_killed_otherwise_is_no_victim);
         tcase_add_test(tc, a_program_that_is_refused_is_named_and_the_others_count);
         suite_add_tcase(suite, tc);
-        tc = new_case("one slot", setup_with_one_slot);
-        tcase_add_test(tc, full_tables_are_counted_and_harm_nobody);
-        tcase_add_test(tc, a_slot_has_nothing_of_the_leaf_that_had_it_before);
-        suite_add_tcase(suite, tc);
-        tc = new_case("few threads", setup_with_few_threads);
-        tcase_add_test(tc, what_is_forgotten_is_counted);
-        tcase_add_test(tc, who_is_over_takes_no_place_from_who_sleeps);
-        tcase_add_test(tc, who_is_over_makes_room);
-        suite_add_tcase(suite, tc);
-        tc = new_case("refused", NULL);
+        tc = meter_case("refused", NULL, NULL);
         tcase_add_test(tc, without_the_first_program_there_is_no_meter);
         tcase_add_test(tc, a_kernel_that_takes_no_programs_is_survived);
         suite_add_tcase(suite, tc);

@@ -35,6 +35,8 @@ SECTIONS = {
     "egress_direct_packets": "test/bpf/test_direct_packets",
     "egress_table": "test/egress/test_table.py",
     "meter": "test/bpf/test_meter",
+    "meter_memory": "test/bpf/test_meter_memory",
+    "meter_tables": "test/bpf/test_meter_tables",
     "runtime-meters": "test/supervisor/test_meters",
     "meter_workloads": "test/vm/test_meter.py",
     "runtime-start": "test/supervisor/test_start",
