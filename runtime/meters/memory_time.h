@@ -20,7 +20,7 @@ uint64_t memory_time_byte_seconds(const struct memory_time *time, uint64_t now_u
 
 /*
  * How long until the next look, of @random bits: @mean_usec on average and four times that at most.
- * How long ago the last one was tells nothing of it. So whoever knows all looks until now, and
- * holds memory as it likes, is billed what it holds, on average.
+ * Until that is near, how long ago the last one was tells nothing of it. So whoever knows all looks
+ * until now, and holds memory as it likes, is billed what it holds, on average.
  */
 uint64_t memory_time_gap_usec(uint64_t mean_usec, uint64_t random);

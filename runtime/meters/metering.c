@@ -3,10 +3,11 @@
  * the average is known, and nothing that a program or a client does brings a look nearer or puts it
  * off, readings neither. So who holds memory for part of the time is billed for that part.
  *
- * Reading a slot costs nothing, reading a file some microseconds: so a leaf whose threads were on
- * no CPU since the last look holds what it held, and is not read. Of a leaf without a slot, as all
- * are without programs, that is not known. Where there are more of them than may be read in a turn,
- * it is left to chance whether a sandbox's are.
+ * Reading a slot costs nothing, reading a file some microseconds: so a sandbox in which nothing ran
+ * since the last look, and of which no leaf is over, seldom is read. What it holds can change
+ * nevertheless, when the kernel takes memory back. Of a leaf without a slot, as all are without
+ * programs, it is not known whether it ran. Where there are more of them than may be read in a
+ * turn, it is left to chance whether a sandbox's are.
  */
 #include "runtime/meters/metering.h"
 
@@ -36,6 +37,7 @@ enum {
         THREADS_OF_SLOT = 8, /* that are known at once, some 100 bytes each; most slots are free */
         THREADS_MIN = 1 << 15,
         THREADS_MAX = 1 << 20,
+        IDLE_LOOKS = 100,  /* of a sandbox in which nothing ran one in so many reads, on average */
         RANDOM_DRAWS = 32, /* the kernel gives so many at once, or none */
 };
 
@@ -99,30 +101,65 @@ static bool has_blind_turn(struct metering *metering, const struct sandbox_meter
         return draw(metering) % metering->n_blind < TURN_READS_BLIND;
 }
 
-/* The sandbox's is never below what its leaves have: v1 adds both up at different times. */
+/* Its threads were on a CPU since the last look, or that cannot be known. */
+static bool may_have_changed(const struct leaf_meter *leaf, bool is_blind_turn)
+{
+        if (leaf->slot == METER_NO_SLOT)
+                return is_blind_turn;
+        return meter_has_run(leaf->sandbox->metering->meter, leaf->slot);
+}
+
+static void look_at_leaf(struct leaf_meter *leaf, uint64_t now_usec)
+{
+        uint64_t bytes = read_memory(leaf->sandbox->metering, leaf->leaf, leaf->memory.last_bytes);
+
+        memory_time_add(&leaf->memory, now_usec, bytes);
+}
+
+/* What leaves have together, each read at this look. */
+static uint64_t look_at_others(struct sandbox_meter *sandbox, uint64_t now_usec)
+{
+        uint64_t sum_bytes = 0;
+        struct leaf_meter *leaf;
+
+        LIST_FOREACH(leaf, &sandbox->leaves, link)
+        {
+                if (leaf->memory.last_usec != now_usec)
+                        look_at_leaf(leaf, now_usec);
+                sum_bytes += leaf->memory.last_bytes;
+        }
+        return sum_bytes;
+}
+
+/*
+ * The sandbox's is never below what its leaves have: v1 adds both up at different times. Where it
+ * seems to be, something else may have freed what a leaf is charged for that did not run: files
+ * that it wrote may be deleted by another, or the kernel took memory back.
+ */
 static void look(struct sandbox_meter *sandbox)
 {
         struct metering *metering = sandbox->metering;
         uint64_t now_usec = clock_monotonic_usec();
         bool is_blind_turn = has_blind_turn(metering, sandbox);
-        bool is_read = is_blind_turn;
+        bool is_read = is_blind_turn || sandbox->has_changed || draw(metering) % IDLE_LOOKS == 0;
         uint64_t sum_bytes = 0;
         struct leaf_meter *leaf;
         uint64_t bytes;
 
         LIST_FOREACH(leaf, &sandbox->leaves, link)
         {
-                if (leaf->slot == METER_NO_SLOT ? is_blind_turn
-                                                : meter_has_run(metering->meter, leaf->slot)) {
+                if (may_have_changed(leaf, is_blind_turn)) {
                         is_read = true;
-                        bytes = read_memory(metering, leaf->leaf, leaf->memory.last_bytes);
-                        memory_time_add(&leaf->memory, now_usec, bytes);
+                        look_at_leaf(leaf, now_usec);
                 }
                 sum_bytes += leaf->memory.last_bytes;
         }
         if (!is_read)
                 return;
+        sandbox->has_changed = false;
         bytes = read_memory(metering, sandbox->group, sandbox->memory.last_bytes);
+        if (bytes < sum_bytes)
+                sum_bytes = look_at_others(sandbox, now_usec);
         memory_time_add(&sandbox->memory, now_usec, MAX(bytes, sum_bytes));
 }
 
@@ -411,7 +448,13 @@ int metering_end_leaf(struct leaf_meter *meter, struct metered *ret_metered)
         }
         LIST_REMOVE(meter, link);
         meter->sandbox = NULL;
+        metering_expect_change(sandbox);
         return r;
+}
+
+void metering_expect_change(struct sandbox_meter *meter)
+{
+        meter->has_changed = true;
 }
 
 int metering_end_sandbox(struct sandbox_meter *meter, struct metered *ret_metered)

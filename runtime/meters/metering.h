@@ -62,6 +62,7 @@ struct sandbox_meter {
         struct meter_reading ended; /* what leaves had that are over */
         unsigned missing;           /* what some leaf lacked */
         size_t n_blind;             /* leaves without a slot */
+        bool has_changed;           /* it is to be read at the next look, whatever ran */
         struct memory_time memory;
 };
 
@@ -83,6 +84,10 @@ int metering_end_sandbox(struct sandbox_meter *meter, struct metered *ret_metere
 
 int metering_read_leaf(struct leaf_meter *meter, struct metered *ret_metered);
 int metering_read_sandbox(struct sandbox_meter *meter, struct metered *ret_metered);
+
+/* What the sandbox holds may change although nothing runs in it: the next look reads it. A look
+ * now would be one at a time that somebody chose. */
+void metering_expect_change(struct sandbox_meter *meter);
 
 /* Peaks begin anew, and whatever was born until now counts as earlier from now on. @pid: the
  * leaf's main process; zero: it is over. */

@@ -425,6 +425,7 @@ int limits_update(struct sandbox *sandbox, const struct sandbox_limits *limits,
         r = check(sandbox, limits, ret_failure);
         if (!r)
                 r = put_in_force(sandbox, limits, ret_failure);
+        metering_expect_change(&sandbox->meter); /* the kernel may have taken memory back */
         if (r)
                 return r;
         if (limits->open_files == before.open_files || sandbox->n_processes_alive == 0)

@@ -8,7 +8,7 @@
 #include "runtime/supervisor/sandbox.h"
 #include "runtime/supervisor/tables.h"
 
-enum { PLACES_OF_A_SANDBOX = 16, PLACES_MIN = 1024 };
+enum { PLACES_OF_A_SANDBOX = 18, PLACES_MIN = 1024 };
 
 size_t traffic_places(uint32_t n_sandboxes)
 {
