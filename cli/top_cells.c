@@ -89,6 +89,8 @@ static const char *pressure_words(int kind)
                 return "processes nearly full";
         case HOTCELL__V1__PRESSURE_KIND__PRESSURE_KIND_DISK:
                 return "disk nearly full";
+        case HOTCELL__V1__PRESSURE_KIND__PRESSURE_KIND_INODES:
+                return "inodes nearly full";
         default:
                 return "something is short";
         }

@@ -65,14 +65,18 @@ static void look_at_processes(struct sandbox *sandbox)
 
 static void look_at_disk(struct sandbox *sandbox)
 {
-        struct pressure_level level = { .kind = PRESSURE(DISK) };
+        struct pressure_level bytes = { .kind = PRESSURE(DISK) };
+        struct pressure_level inodes = { .kind = PRESSURE(INODES) };
         struct tmpfs_amount used;
 
         if (tmpfs_read_use(sandbox->scratch_fd, &used))
                 return;
-        level.used = used.bytes;
-        level.limit = sandbox->limits.disk_bytes;
-        consider(sandbox, &level);
+        bytes.used = used.bytes;
+        bytes.limit = sandbox->limits.disk_bytes;
+        consider(sandbox, &bytes);
+        inodes.used = used.inodes;
+        inodes.limit = sandbox->limits.disk_inodes;
+        consider(sandbox, &inodes);
 }
 
 /* --- what is waited for ------------------------------------------------------------------------

@@ -17,7 +17,7 @@ static const unsigned thresholds[PRESSURE_KINDS_N] = {
         [PRESSURE(MEMORY_LIMIT)] = 900,  [PRESSURE(MEMORY_STALL)] = 200,
         [PRESSURE(CPU_STALL)] = 200,     [PRESSURE(IO_STALL)] = 200,
         [PRESSURE(CPU_THROTTLED)] = 500, [PRESSURE(PROCESSES)] = 900,
-        [PRESSURE(DISK)] = 900,
+        [PRESSURE(DISK)] = 900,          [PRESSURE(INODES)] = 900,
 };
 
 /* @part of @whole, which may be anything. */

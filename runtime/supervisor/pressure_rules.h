@@ -15,7 +15,7 @@
 enum {
         PRESSURE_WINDOW_USEC = 2 * 1000000, /* between two looks */
         PRESSURE_PAUSE_USEC = 10 * 1000000, /* between two of a kind */
-        PRESSURE_KINDS_N = PRESSURE(DISK) + 1,
+        PRESSURE_KINDS_N = PRESSURE(INODES) + 1,
 };
 
 /* What rises as long as the sandbox lives. PRESSURE_UNKNOWN: not counted here. */

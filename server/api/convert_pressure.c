@@ -22,6 +22,7 @@ static const struct {
         [PRESSURE_PROCESSES] = { KIND(PROCESSES), "There is hardly room for another process",
                                  false },
         [PRESSURE_DISK] = { KIND(DISK), "The disk is nearly full", true },
+        [PRESSURE_INODES] = { KIND(INODES), "There is hardly room for another file", false },
 };
 static_assert(ARRAY_SIZE(kinds) == _PRESSURE_KIND_N, "every kind has a sentence");
 

@@ -20,6 +20,7 @@ static const enum pressure_kind kinds[] = {
         [KIND(CPU_THROTTLED)] = PRESSURE_CPU_THROTTLED,
         [KIND(PROCESSES)] = PRESSURE_PROCESSES,
         [KIND(DISK)] = PRESSURE_DISK,
+        [KIND(INODES)] = PRESSURE_INODES,
 };
 static_assert(ARRAY_SIZE(kinds) == _PRESSURE_KIND_N, "every kind has a row");
 

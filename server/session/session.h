@@ -496,6 +496,7 @@ enum pressure_kind {
         PRESSURE_CPU_THROTTLED, /* the CPU limit was used up */
         PRESSURE_PROCESSES,
         PRESSURE_DISK,
+        PRESSURE_INODES,
         _PRESSURE_KIND_N,
 };
 

@@ -49,7 +49,8 @@ def busy(seconds):
     alpha = box(1, "alpha", cpu=1.5 * seconds, wait=0.25 * seconds, wall=600 + seconds, sent=2048 * seconds,
                 received=5 * MIB * seconds, executions=[(amounts(cpu=1.25 * seconds, wall=12), 20 * MIB)],
                 pressures=[execution.PRESSURE_KIND_CPU_THROTTLED])
-    beta = box(2, "beta", memory=120 * MIB, wall=7200, cpu=0.5 * seconds, missing=["run_queue_wait"])
+    beta = box(2, "beta", memory=120 * MIB, wall=7200, cpu=0.5 * seconds, missing=["run_queue_wait"],
+               pressures=[execution.PRESSURE_KIND_INODES])
     gamma = box(3, "gamma", memory=MIB, state=sandbox.SANDBOX_STATE_ENDING)
     return [alpha, beta, gamma]
 
@@ -143,7 +144,7 @@ class Screen(CliTest):
         self.assertRegex(lines[2], r"^sbx-01010101010101010101010101 +alpha +10m +\[\|{8} {2}\] +150% +\[\|{5} {5}\] +"
                                    r"64M +7 +3\.0M +2\.0K +5\.0M +25% +CPU limit used up$")
         self.assertRegex(lines[3], r"^ {2}exe-10101010\w+ +12s +125% +20M .*0%$")
-        self.assertRegex(lines[4], r"^sbx-0202\w+ +beta +2h +\[\|{3} {7}\] +50% +\[\|{9} \] +120M .* -$")
+        self.assertRegex(lines[4], r"^sbx-0202\w+ +beta +2h +\[\|{3} {7}\] +50% +\[\|{9} \] +120M .* inodes nearly full$")
         self.assertRegex(lines[5], r"^sbx-0303\w+ +gamma +ending ")
         self.assertRegex(lines[23], r"^q quit")
 

@@ -11,7 +11,7 @@ from daemons import PATIENCE
 from scenario import MIB
 from stubs import execution, execution_service
 
-FILL_UP = {"MEMORY_LIMIT", "PROCESSES", "DISK"}
+FILL_UP = {"MEMORY_LIMIT", "PROCESSES", "DISK", "INODES"}
 SEVERAL_LOOKS = 8  # seconds; there is one every two, and the first only tells what the next is compared with
 WAIT = "import threading; threading.Event().wait()"
 
@@ -131,6 +131,20 @@ finally:
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=60 * PATIENCE)[1]
         self.assertNotIn("disk", rest)
+
+    def test_files_that_run_out_by_number_are_told(self):
+        told, run = self.run_until_told(create(disk_inodes=2000), "INODES", """
+import os
+os.mkdir("/tmp/many")
+try:
+    for number in range(2000):
+        os.mknod(f"/tmp/many/{number}")
+except OSError:
+    pass
+while True: pass
+""")
+        self.assertEqual((told.used, told.limit), (2000, 2000))
+        self.assertEqual(told.message, "There is hardly room for another file: 2000 of 2000.")
 
     def test_a_sandbox_where_nothing_is_short_is_told_nothing(self):
         sandbox = create()

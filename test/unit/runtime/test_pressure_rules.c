@@ -50,6 +50,7 @@ START_TEST(each_kind_has_its_threshold)
                 { PRESSURE(PROCESSES), 0, 1, 1 },
                 { PRESSURE(DISK), 89, 91, 100 },
                 { PRESSURE(DISK), 89, 150, 100 },
+                { PRESSURE(INODES), 1799, 1800, 2000 },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
