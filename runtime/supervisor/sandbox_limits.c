@@ -391,7 +391,6 @@ static void on_exit_of_open_files(struct child *child, int status)
                 failure_set(&change->failure, FAILURE(SANDBOX_ENDED), 0, "sandbox %s has ended",
                             sandbox->id);
         }
-        change->is_undoing = false;
         sandbox->host->observer->on_limits_changed(sandbox, &change->failure);
 }
 
