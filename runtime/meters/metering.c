@@ -404,9 +404,9 @@ static uint64_t read_resident(pid_t pid)
         return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void metering_add_resident(const struct leaf_meter *meter, pid_t pid, struct metered *metered)
+void metering_add_resident(pid_t pid, struct metered *metered)
 {
-        if (meter->slot != METER_NO_SLOT && !(metered->missing & MISSING(RSS_PEAK)))
+        if (!(metered->missing & MISSING(RSS_PEAK)))
                 metered->programs.rss_peak_bytes =
                         MAX(metered->programs.rss_peak_bytes, read_resident(pid));
 }

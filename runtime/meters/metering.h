@@ -94,7 +94,7 @@ void metering_expect_change(struct sandbox_meter *meter);
 void metering_begin_peak(struct leaf_meter *meter, pid_t pid);
 
 /* What @pid holds is part of the peak of resident memory; zero: it is over. */
-void metering_add_resident(const struct leaf_meter *meter, pid_t pid, struct metered *metered);
+void metering_add_resident(pid_t pid, struct metered *metered);
 
 /* A message with room for what is missing: not to be moved. */
 struct usage_message {

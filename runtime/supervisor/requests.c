@@ -379,7 +379,7 @@ static void read_process_usage(struct supervisor *supervisor, struct ticket tick
                 return;
         }
         r = metering_read_leaf(&process->meter, &metered);
-        metering_add_resident(&process->meter, living_pid(process), &metered);
+        metering_add_resident(living_pid(process), &metered);
         if (!r && request->reset_peak)
                 metering_begin_peak(&process->meter, living_pid(process));
         metering_fill(&metered, &usage);
