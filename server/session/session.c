@@ -13,6 +13,7 @@
 
 #include "runtime/base/again.h"
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/macros.h"
@@ -347,8 +348,9 @@ int session_arm(struct session *session, sd_event_source **timer, uint64_t usec,
         *timer = sd_event_source_disable_unref(*timer);
         if (usec == 0)
                 return 0;
-        r = sd_event_add_time_relative(session->loop, timer, CLOCK_MONOTONIC, usec, 1000, handler,
-                                       userdata);
+        /* From now, not from when this turn of the loop began: nothing may come early. */
+        r = sd_event_add_time(session->loop, timer, CLOCK_MONOTONIC, clock_monotonic_usec() + usec,
+                              1000, handler, userdata);
         if (r < 0) {
                 log_error("a timer could not be set error=\"%s\"", strerror(-r));
                 return error_origin(r);

@@ -5,7 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
+#include "server/session/execution.h"
+#include "server/session/session_private.h"
 #include "test/unit/session/fixture.h"
 
 static struct seen run_limited(const char *sandbox_id, const char *code, int64_t timeout_usec,
@@ -113,6 +116,51 @@ START_TEST(a_timeout_that_is_heard_keeps_the_state)
 }
 END_TEST
 
+struct armed {
+        sd_event_source *timer;
+        uint64_t armed_usec;
+        uint64_t came_usec; /* zero: not yet */
+};
+
+static int on_came(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct armed *armed = userdata;
+
+        (void)source;
+        (void)usec;
+        armed->came_usec = clock_monotonic_usec();
+        return 0;
+}
+
+/* In a turn of the loop that has taken long already. */
+static int on_busy(sd_event_source *source, void *userdata)
+{
+        struct armed *armed = userdata;
+        uint64_t until_usec = clock_monotonic_usec() + 30 * 1000;
+
+        (void)source;
+        while (clock_monotonic_usec() < until_usec)
+                ;
+        armed->armed_usec = clock_monotonic_usec();
+        return session_arm(f.session, &armed->timer, 10 * 1000, on_came, armed);
+}
+
+static bool has_come(void *userdata)
+{
+        return ((const struct armed *)userdata)->came_usec > 0;
+}
+
+START_TEST(no_timeout_comes_early_after_a_long_turn)
+{
+        struct armed armed = { 0 };
+
+        ck_assert_int_ge(sd_event_add_defer(f.loop, NULL, on_busy, &armed), 0);
+        run_until(has_come, &armed);
+        ck_assert_uint_ge(armed.came_usec - armed.armed_usec, 10 * 1000);
+        sd_event_source_unref(armed.timer);
+}
+END_TEST
+
 START_TEST(a_timeout_that_is_not_heard_ends_in_a_kill)
 {
         struct answer sandbox = new_sandbox();
@@ -124,6 +172,11 @@ START_TEST(a_timeout_that_is_not_heard_ends_in_a_kill)
 }
 END_TEST
 
+static bool is_blocked(void *userdata)
+{
+        return execution_is_blocked(userdata);
+}
+
 START_TEST(a_client_that_does_not_read_is_the_cause)
 {
         struct answer sandbox = new_sandbox();
@@ -132,12 +185,18 @@ START_TEST(a_client_that_does_not_read_is_the_cause)
         struct seen seen = { .is_paused = true };
 
         request.has_timeout = true;
-        request.limits.timeout_usec = 300 * 1000;
+        request.limits.timeout_usec = INT64_C(600) * 1000 * 1000;
         struct answer answer = execute(&request, &seen);
         struct seen other = { 0 };
+        struct execution *execution =
+                session_find_execution(f.session, NULL, answer.execution.execution_id);
 
         attach(answer.execution.execution_id, 0, &other);
         other.is_paused = true;
+        run_until(is_blocked, execution);
+        /* However long that took. */
+        execution->record.limits.timeout_usec = 1;
+        ck_assert_int_eq(execution_arm_wall(execution), 0);
         for (struct answer now = answer; now.execution.state != EXECUTION_ENDED;)
                 now = get_execution(answer.execution.execution_id), run_turns(1);
         read_all(&seen);
@@ -488,6 +547,7 @@ int main(void)
                 &an_exit_of_the_process_loses_the_state_and_keeps_the_output,
                 &a_signal_is_named,
                 &a_timeout_that_is_heard_keeps_the_state,
+                &no_timeout_comes_early_after_a_long_turn,
                 &a_timeout_that_is_not_heard_ends_in_a_kill,
                 &a_client_that_does_not_read_is_the_cause,
                 &want_of_memory_is_oom,
