@@ -8,9 +8,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "test/bpf/meter_world.h"
 #include "test/lib/suite.h"
@@ -198,6 +200,109 @@ START_TEST(a_peak_is_seen_however_short_it_is)
 }
 END_TEST
 
+/* --- what is over, or has not ended, before anybody else is on the CPU --- */
+
+enum { ATTEMPTS = 100000 };
+
+/* Each has pages already, so that to have them takes no time. */
+static int common_fd;
+
+static char *have_common(void)
+{
+        char *bytes = mmap(NULL, MIB(24), PROT_READ, MAP_SHARED | MAP_POPULATE, common_fd, 0);
+
+        return bytes == MAP_FAILED ? NULL : bytes;
+}
+
+static void make_common(void)
+{
+        char *bytes;
+
+        common_fd = memfd_create("common", MFD_CLOEXEC);
+        ck_assert_int_eq(ftruncate(common_fd, (off_t)MIB(24)), 0);
+        bytes = mmap(NULL, MIB(24), PROT_WRITE, MAP_SHARED, common_fd, 0);
+        ck_assert_ptr_ne(bytes, MAP_FAILED);
+        memset(bytes, 1, MIB(24));
+        ck_assert_int_eq(munmap(bytes, MIB(24)), 0);
+}
+
+static bool has_seen_common(void)
+{
+        return world_read(&w, 0).rss_peak_bytes >= MIB(24);
+}
+
+static long own_switches(void)
+{
+        struct rusage usage;
+
+        (void)getrusage(RUSAGE_SELF, &usage);
+        return usage.ru_nvcsw + usage.ru_nivcsw;
+}
+
+/* Only while it is on its CPU can nobody but a tick have seen it. */
+static int wait_to_be_seen(const void *data)
+{
+        (void)data;
+        for (unsigned i = 0; i < ATTEMPTS; i++) {
+                long n_switches = own_switches();
+                uint64_t end_usec = clock_monotonic_usec() + 100 * 1000;
+                char *bytes;
+
+                meter_begin_epoch(w.meter, w.slots[0], 0);
+                bytes = have_common();
+                while (!has_seen_common() && own_switches() == n_switches)
+                        if (clock_monotonic_usec() > end_usec)
+                                return 1;
+                if (own_switches() == n_switches)
+                        return 0;
+                if (!bytes || munmap(bytes, MIB(24)))
+                        return 2;
+        }
+        return 3;
+}
+
+START_TEST(the_peak_of_who_stays_on_its_cpu_is_seen)
+{
+        make_common();
+        leaf_run(&w.leaves[0], wait_to_be_seen, NULL);
+        (void)close(common_fd);
+}
+END_TEST
+
+/* 0: nobody has seen it when it ends. */
+static int have_and_end(void)
+{
+        return !have_common() || has_seen_common();
+}
+
+static int have_short_children(const void *data)
+{
+        (void)data;
+        for (unsigned i = 0; i < ATTEMPTS; i++) {
+                int status = 1;
+                pid_t pid;
+
+                meter_begin_epoch(w.meter, w.slots[0], 0);
+                pid = fork();
+                if (pid == 0)
+                        _exit(have_and_end());
+                (void)waitpid(pid, &status, 0);
+                if (status == 0 && !has_seen_common())
+                        return 1;
+                if (status == 0 && i > 20)
+                        return 0;
+        }
+        return 3;
+}
+
+START_TEST(an_end_tells_the_peak_that_nobody_saw)
+{
+        make_common();
+        leaf_run(&w.leaves[0], have_short_children, NULL);
+        (void)close(common_fd);
+}
+END_TEST
+
 static int be_greedy(const void *data)
 {
         (void)data;
@@ -251,6 +356,8 @@ int main(void)
         tcase_add_test(tc, the_peak_of_resident_memory_is_that_of_the_process);
         tcase_add_test(tc, memory_that_is_shared_is_resident);
         tcase_add_test(tc, a_peak_is_seen_however_short_it_is);
+        tcase_add_test(tc, the_peak_of_who_stays_on_its_cpu_is_seen);
+        tcase_add_test(tc, an_end_tells_the_peak_that_nobody_saw);
         tcase_add_test(tc, the_victim_of_a_want_of_memory_is_named);
         tcase_add_test(tc, who_is_killed_otherwise_is_no_victim);
         suite_add_tcase(suite, tc);

@@ -91,6 +91,52 @@ START_TEST(a_slot_has_nothing_of_the_leaf_that_had_it_before)
 }
 END_TEST
 
+/* A thread may still be about to write to the one that was released last. */
+START_TEST(a_slot_that_was_just_released_is_the_last_to_be_taken)
+{
+        uint32_t released = w.slots[0], slots[METER_SLOTS - 1];
+        uint64_t no_leaf = UINT64_MAX;
+
+        meter_release_slot(w.meter, w.slots[0]);
+        w.slots[0] = METER_NO_SLOT;
+        for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
+                ck_assert_int_eq(meter_take_slot(w.meter, no_leaf--, &slots[i]), 0);
+                ck_assert((slots[i] == released) == (i == ARRAY_SIZE(slots) - 1));
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(slots); i++)
+                meter_release_slot(w.meter, slots[i]);
+        for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
+                uint32_t slot;
+
+                ck_assert_int_eq(meter_take_slot(w.meter, no_leaf--, &slot), 0);
+                ck_assert_uint_eq(slot, slots[i]);
+        }
+}
+END_TEST
+
+/* What a thread adds that came before the release is nobody's. */
+START_TEST(nothing_is_added_to_a_slot_that_was_released)
+{
+        uint64_t deadline_msec = clock_monotonic_msec() + PATIENCE_MSEC;
+        pid_t pid = leaf_start(&w.leaves[0], spin_on_first_cpu, &century_nsec);
+        uint32_t released = w.slots[0];
+        struct meter_reading before, after;
+
+        ck_assert_int_eq(stay_on(1), 0);
+        while (!world_read(&w, 0).is_running)
+                ck_assert_uint_lt(clock_monotonic_msec(), deadline_msec);
+        meter_release_slot(w.meter, released);
+        w.slots[0] = METER_NO_SLOT;
+        (void)usleep(1); /* who was just about to add has done so */
+        meter_read(w.meter, released, &before);
+        ck_assert_int_eq(kill(pid, SIGKILL), 0);
+        ck_assert(WIFSIGNALED(leaf_wait(pid)));
+        meter_read(w.meter, released, &after);
+        ck_assert_uint_eq(after.n_switches, before.n_switches);
+        ck_assert_uint_eq(after.wait_nsec, before.wait_nsec);
+}
+END_TEST
+
 /* --- threads ---------------------------------------------------------------------------------- */
 
 static void *wait_twice(void *data)
@@ -172,6 +218,10 @@ int main(void)
 
         tcase_add_test(tc, full_tables_are_counted_and_harm_nobody);
         tcase_add_test(tc, a_slot_has_nothing_of_the_leaf_that_had_it_before);
+        suite_add_tcase(suite, tc);
+        tc = meter_case("slots", setup_with_few_threads, teardown);
+        tcase_add_test(tc, a_slot_that_was_just_released_is_the_last_to_be_taken);
+        tcase_add_test(tc, nothing_is_added_to_a_slot_that_was_released);
         suite_add_tcase(suite, tc);
         tc = meter_case("few threads", setup_with_few_threads, teardown);
         tcase_add_test(tc, who_is_over_takes_no_place_from_who_sleeps);
