@@ -2,8 +2,8 @@
 
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bpf/egress.h"
 #include "runtime/base/macros.h"
@@ -12,6 +12,7 @@
 #include "runtime/supervisor/messages.h"
 #include "runtime/supervisor/process.h"
 #include "runtime/supervisor/supervisor.h"
+#include "runtime/supervisor/tables.h"
 #include "test/lib/suite.h"
 
 static struct supervisor supervisor;
@@ -107,8 +108,8 @@ static struct traffic carried(uint64_t sent, uint64_t received)
 static void add_process(struct process *process, const char *id, enum process_state state)
 {
         *process = (struct process){ .sandbox = &sandbox, .state = state };
-        (void)strcpy(process->id, id);
-        HASH_ADD_STR(sandbox.processes, id, process);
+        (void)snprintf(process->id, sizeof(process->id), "%s", id);
+        process_table_add(&sandbox.processes, process);
 }
 
 START_TEST(what_connections_carried_is_in_the_list)
@@ -121,7 +122,7 @@ START_TEST(what_connections_carried_is_in_the_list)
         add_process(&running, "p", PROCESS_RUNNING);
         running.traffic = carried(11, 22);
         add_process(&starting, "q", PROCESS_STARTING);
-        HASH_ADD_STR(supervisor.sandboxes, id, &sandbox);
+        sandbox_table_add(&supervisor.sandboxes, &sandbox);
         hotcell__runtime__v1__read_meters__init(&read);
         if (_i) {
                 read.sandbox_ids = ids;

@@ -10,6 +10,7 @@
 #include "runtime/base/macros.h"
 #include "runtime/supervisor/open_files.h"
 #include "runtime/supervisor/process.h"
+#include "runtime/supervisor/tables.h"
 #include "test/lib/suite.h"
 
 static struct sandbox sandbox;
@@ -49,7 +50,7 @@ static void set_up(void)
         for (size_t i = 0; i < ARRAY_SIZE(processes); i++) {
                 processes[i] =
                         (struct process){ .id = { (char)('a' + i) }, .state = PROCESS_RUNNING };
-                HASH_ADD_STR(sandbox.processes, id, &processes[i]);
+                process_table_add(&sandbox.processes, &processes[i]);
         }
 }
 
