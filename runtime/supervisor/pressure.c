@@ -112,8 +112,6 @@ static void look_at_rates(struct sandbox *sandbox)
         size_t n;
 
         sandbox->pressure.before = count(sandbox);
-        if (!before.time_usec)
-                return;
         sandbox->pressure.n_quiet =
                 pressure_count_quiet(sandbox->pressure.n_quiet, &before, &sandbox->pressure.before);
         n = pressure_rates(&before, &sandbox->pressure.before, levels);
@@ -124,6 +122,17 @@ static void look_at_rates(struct sandbox *sandbox)
 /* --- looks -------------------------------------------------------------------------------------
  */
 
+/* Who comes is not told of what those waited for who are gone. */
+static void look_at_nobody(struct sandbox *sandbox)
+{
+        struct pressure *pressure = &sandbox->pressure;
+
+        if (!pressure->is_empty)
+                pressure->before = count(sandbox);
+        pressure->is_empty = true;
+        pressure->before.time_usec = clock_monotonic_usec();
+}
+
 static void look(struct sandbox *sandbox)
 {
         struct pressure *pressure = &sandbox->pressure;
@@ -131,10 +140,11 @@ static void look(struct sandbox *sandbox)
         bool is_idle;
 
         if (sandbox->n_processes_alive == 0 || cgroup_read_cpu_usec(&sandbox->group, &cpu_usec)) {
-                pressure->before.time_usec = 0;
+                look_at_nobody(sandbox);
                 return;
         }
-        is_idle = cpu_usec == pressure->cpu_usec && pressure->before.time_usec;
+        pressure->is_empty = false;
+        is_idle = cpu_usec == pressure->cpu_usec;
         if (!is_idle)
                 pressure->n_quiet = 0;
         /* What comes is to be seen against the time from now on. */
@@ -169,6 +179,7 @@ int pressure_start(struct sandbox *sandbox)
                                            CLOCK_MONOTONIC, PRESSURE_WINDOW_USEC, ACCURACY_USEC,
                                            on_look, sandbox);
 
+        sandbox->pressure.before = count(sandbox);
         return r < 0 ? error_origin(r) : 0;
 }
 

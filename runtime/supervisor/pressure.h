@@ -1,6 +1,7 @@
 /* Looks whether something is short in a sandbox whose programs run, and tells its observer. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
@@ -12,7 +13,8 @@ struct pressure {
         sd_event_source *timer;
         uint64_t cpu_usec;               /* that it had used at the last look */
         unsigned n_quiet;                /* looks in a row at which nothing had waited */
-        struct pressure_counters before; /* then; a time of zero: not known */
+        bool is_empty;                   /* no program ran then */
+        struct pressure_counters before; /* then */
         struct pressure_told told[PRESSURE_KINDS_N];
 };
 

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 import unittest
 
 import daemons
@@ -12,7 +13,8 @@ from scenario import MIB
 from stubs import execution, execution_service
 
 FILL_UP = {"MEMORY_LIMIT", "PROCESSES", "DISK", "INODES"}
-SEVERAL_LOOKS = 8  # seconds; there is one every two, and the first only tells what the next is compared with
+WINDOW_SECONDS = 2  # between looks
+SEVERAL_LOOKS = 4 * WINDOW_SECONDS
 WAIT = "import threading; threading.Event().wait()"
 
 
@@ -37,6 +39,7 @@ class Pressure(unittest.TestCase):
             return next((pressure for pressure in run.pressures if kind_of(pressure) == kind), None)
         stream = client.executions.Execute(scenario.request(sandbox, code, timeout=60 * PATIENCE), timeout=120 * PATIENCE)
         run = scenario.fold_until(stream, lambda run: found(run) or run.ended)
+        self.told_at = time.monotonic()
         self.assertIsNone(run.ended, f"{kind} was not told: {run}")
         client.executions.InterruptExecution(execution_service.InterruptExecutionRequest(execution_id=run.execution_id), timeout=60 * PATIENCE)
         run = scenario.fold(stream, run)
@@ -84,6 +87,11 @@ finally:
         self.assertEqual(told.limit, 0)
         self.assertEqual(told.message, f"Programs wait as their CPU limit is used up, {told.used // 10} % of the time.")
         self.assertEqual(run.outcome, "INTERRUPTED")
+
+    def test_the_first_two_seconds_of_a_sandbox_are_looked_at(self):
+        begin = time.monotonic()
+        self.run_until_told(create(cpu_millis=150), "CPU_THROTTLED", "while True: pass")
+        self.assertLess(self.told_at - begin, 2 * WINDOW_SECONDS)
 
     def test_waiting_for_a_disk_is_told_while_it_lasts(self):
         """Nothing in the sandbox uses CPU meanwhile."""
