@@ -27,16 +27,6 @@ struct get_usage {
         Hotcell__V1__GetUsageResponse response;
 };
 
-/* The request without page and token: what a token is bound to. */
-static Hotcell__V1__GetUsageRequest filter_of(const Hotcell__V1__GetUsageRequest *request)
-{
-        Hotcell__V1__GetUsageRequest filter = *request;
-
-        filter.page_size = 0;
-        filter.page_token = unconst(protobuf_c_empty_string);
-        return filter;
-}
-
 static bool is_first_page(const struct get_usage *get)
 {
         const Hotcell__V1__GetUsageRequest *request = (const void *)get->call->request;
@@ -187,12 +177,11 @@ static void sum_on(struct get_usage *get)
 /* When the last row came alone says where to go on: its number would tell how much others do. */
 static void set_token(struct get_usage *get, const struct usage_list *list)
 {
-        Hotcell__V1__GetUsageRequest filter = filter_of((const void *)get->call->request);
         struct store_cursor cursor = { .create_time_usec = list->last_time_usec, .id = "ledger" };
 
         if (list->more)
                 get->response.next_page_token =
-                        page_token_new(&get->call->arena, &filter.base, &cursor);
+                        page_token_new(&get->call->arena, get->call->request, &cursor);
 }
 
 static void on_list(void *userdata, int result, const struct usage_list *list)
@@ -320,7 +309,6 @@ static void check_times(struct api_call *call, const Hotcell__V1__GetUsageReques
 static void check(struct get_usage *get, const Hotcell__V1__GetUsageRequest *request)
 {
         struct api_call *call = get->call;
-        Hotcell__V1__GetUsageRequest filter = filter_of(request);
         struct store_cursor cursor;
 
         check_ids(call, request);
@@ -328,7 +316,7 @@ static void check(struct get_usage *get, const Hotcell__V1__GetUsageRequest *req
         (void)check_labels(call, "labels", request->n_labels, (ProtobufCMessage **)request->labels,
                            &get->labels);
         (void)check_page_size(call, request->page_size, &get->query.limit);
-        if (!page_token_check(&call->arena, &filter.base, request->page_token, &cursor))
+        if (!page_token_check(call->request, &cursor))
                 api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
                                "is not from an answer to the same filter; start without one");
         get->query.after_time_usec = cursor.create_time_usec;

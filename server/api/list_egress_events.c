@@ -2,36 +2,23 @@
 
 #include "hotcell/v1/egress_service.pb-c.h"
 #include "runtime/base/macros.h"
-#include "runtime/base/text.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
 #include "server/api/page_token.h"
-
-/* The request without page and token: what a token is bound to. */
-static Hotcell__V1__ListEgressEventsRequest
-filter_of(const Hotcell__V1__ListEgressEventsRequest *request)
-{
-        Hotcell__V1__ListEgressEventsRequest filter = *request;
-
-        filter.page_size = 0;
-        filter.page_token = unconst(protobuf_c_empty_string);
-        return filter;
-}
 
 /* The cursor's time is an event's number, which alone says where to go on. */
 static void set_token(struct api_call *call, const struct egress_list *list,
                       Hotcell__V1__ListEgressEventsResponse *response)
 {
         const struct egress_record *last = list->n ? &list->records[list->n - 1] : NULL;
-        Hotcell__V1__ListEgressEventsRequest filter = filter_of((const void *)call->request);
         struct store_cursor cursor = { 0 };
 
         if (!list->more || !last)
                 return;
         cursor.create_time_usec = last->sequence;
         (void)snprintf(cursor.id, sizeof(cursor.id), "%s", last->sandbox_id);
-        response->next_page_token = page_token_new(&call->arena, &filter.base, &cursor);
+        response->next_page_token = page_token_new(&call->arena, call->request, &cursor);
 }
 
 static void reply(struct api_call *call, const struct egress_list *list)
@@ -101,7 +88,6 @@ void api_list_egress_events(struct api_call *call, const void *message)
                 .sandbox_id = request->sandbox_id,
                 .execution_id = *request->execution_id ? request->execution_id : NULL,
         };
-        Hotcell__V1__ListEgressEventsRequest filter = filter_of(request);
         struct store_cursor cursor;
 
         (void)check_id(call, "sandbox_id", request->sandbox_id);
@@ -109,7 +95,7 @@ void api_list_egress_events(struct api_call *call, const void *message)
                 (void)check_id(call, "execution_id", query.execution_id);
         (void)check_page_size(call, request->page_size, &query.limit);
         check_types(call, request, &query.types);
-        if (!page_token_check(&call->arena, &filter.base, request->page_token, &cursor))
+        if (!page_token_check(call->request, &cursor))
                 api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
                                "is not from an answer to the same filter; start without one");
         if (api_call_has_blame(call)) {

@@ -1,36 +1,21 @@
 #include <stdio.h>
 
-#include "runtime/base/macros.h"
-#include "runtime/base/text.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
 #include "server/api/page_token.h"
-
-/* The request without page and token: what a token is bound to. */
-static Hotcell__V1__ListExecutionsRequest
-filter_of(const Hotcell__V1__ListExecutionsRequest *request)
-{
-        Hotcell__V1__ListExecutionsRequest filter = *request;
-
-        filter.page_size = 0;
-        filter.page_token = unconst(protobuf_c_empty_string);
-        return filter;
-}
 
 static void set_token(struct api_call *call, const struct execution_list *list,
                       Hotcell__V1__ListExecutionsResponse *response)
 {
         const struct execution_record *last = list->n ? &list->records[list->n - 1] : NULL;
         struct store_cursor cursor;
-        Hotcell__V1__ListExecutionsRequest filter;
 
         if (!list->more || !last)
                 return;
         cursor.create_time_usec = last->create_time_usec;
         (void)snprintf(cursor.id, sizeof(cursor.id), "%s", last->execution_id);
-        filter = filter_of((const void *)call->request);
-        response->next_page_token = page_token_new(&call->arena, &filter.base, &cursor);
+        response->next_page_token = page_token_new(&call->arena, call->request, &cursor);
 }
 
 static void on_done(void *userdata, int result, const struct execution_list *list)
@@ -64,12 +49,11 @@ void api_list_executions(struct api_call *call, const void *message)
                 .sandbox_id = *request->sandbox_id ? request->sandbox_id : NULL,
                 .context_id = *request->context_id ? request->context_id : NULL,
         };
-        Hotcell__V1__ListExecutionsRequest filter = filter_of(request);
 
         (void)check_page_size(call, request->page_size, &query.limit);
         (void)check_states(call, request->n_states, (const int *)request->states, EXECUTION_ENDED,
                            &query.states);
-        if (!page_token_check(&call->arena, &filter.base, request->page_token, &query.cursor))
+        if (!page_token_check(call->request, &query.cursor))
                 api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
                                "is not from an answer to the same filter; start without one");
         if (api_call_has_blame(call)) {

@@ -1,21 +1,9 @@
 #include <stdio.h>
 
-#include "runtime/base/macros.h"
-#include "runtime/base/text.h"
 #include "server/api/api_private.h"
 #include "server/api/check.h"
 #include "server/api/convert.h"
 #include "server/api/page_token.h"
-
-/* The request without page and token: what a token is bound to. */
-static Hotcell__V1__ListSandboxesRequest filter_of(const Hotcell__V1__ListSandboxesRequest *request)
-{
-        Hotcell__V1__ListSandboxesRequest filter = *request;
-
-        filter.page_size = 0;
-        filter.page_token = unconst(protobuf_c_empty_string);
-        return filter;
-}
 
 static void set_tokens(struct api_call *call, const struct sandbox_list *list,
                        Hotcell__V1__ListSandboxesResponse *response)
@@ -23,7 +11,6 @@ static void set_tokens(struct api_call *call, const struct sandbox_list *list,
         const struct sandbox_record *last = list->n ? &list->records[list->n - 1] : NULL;
         char token[PAGE_TOKEN_BUFFER];
         struct store_cursor cursor;
-        Hotcell__V1__ListSandboxesRequest filter;
 
         watch_token_write(list->watch_sequence, token);
         response->watch_token = arena_text(&call->arena, token);
@@ -31,8 +18,7 @@ static void set_tokens(struct api_call *call, const struct sandbox_list *list,
                 return;
         cursor.create_time_usec = last->create_time_usec;
         (void)snprintf(cursor.id, sizeof(cursor.id), "%s", last->sandbox_id);
-        filter = filter_of((const void *)call->request);
-        response->next_page_token = page_token_new(&call->arena, &filter.base, &cursor);
+        response->next_page_token = page_token_new(&call->arena, call->request, &cursor);
 }
 
 /* The row of one that lives is older than what is known of it. */
@@ -74,14 +60,13 @@ void api_list_sandboxes(struct api_call *call, const void *message)
                 .name = *request->name ? request->name : NULL,
         };
         struct pairs labels = { 0 };
-        Hotcell__V1__ListSandboxesRequest filter = filter_of(request);
 
         (void)check_page_size(call, request->page_size, &query.limit);
         (void)check_states(call, request->n_states, (const int *)request->states, SANDBOX_ENDED,
                            &query.states);
         (void)check_labels(call, "labels", request->n_labels, (ProtobufCMessage **)request->labels,
                            &labels);
-        if (!page_token_check(&call->arena, &filter.base, request->page_token, &query.cursor))
+        if (!page_token_check(call->request, &query.cursor))
                 api_call_blame(call, REASON_INVALID_PAGE_TOKEN, "page_token",
                                "is not from an answer to the same filter; start without one");
         if (api_call_has_blame(call)) {

@@ -1,55 +1,72 @@
 #include "server/api/page_token.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/text.h"
 #include "server/api/arena.h"
+#include "server/api/digest.h"
 
 enum { PREFIX_BUFFER = 24 }; /* `p1.`, 16 digits, `.` and NUL */
 
-/* FNV-1a: tells filters apart, proves nothing. http://www.isthe.com/chongo/tech/comp/fnv/ */
-static uint64_t digest(const void *bytes, size_t n_bytes)
+static void *find_field(ProtobufCMessage *request, const char *name)
 {
-        const uint8_t *at = bytes;
-        uint64_t hash = 0xcbf29ce484222325;
+        const ProtobufCFieldDescriptor *field =
+                protobuf_c_message_descriptor_get_field_by_name(request->descriptor, name);
 
-        for (size_t i = 0; i < n_bytes; i++)
-                hash = (hash ^ at[i]) * 0x100000001b3;
-        return hash;
+        assert(field);
+        return (char *)request + field->offset;
 }
 
-/* What begins all tokens of a filter. */
-static bool write_prefix(struct arena *arena, const ProtobufCMessage *filter,
-                         char ret_prefix[static PREFIX_BUFFER])
+/* The filter is all of the request but which page of it is asked for. */
+static int digest_filter(ProtobufCMessage *request, uint8_t ret_sha256[static 32])
 {
-        size_t n = protobuf_c_message_get_packed_size(filter);
-        uint8_t *bytes = arena_alloc(arena, n + 1);
+        int32_t *page_size = find_field(request, "page_size");
+        char **page_token = find_field(request, "page_token");
+        int32_t size = *page_size;
+        char *token = *page_token;
+        int r;
 
-        if (!bytes)
+        *page_size = 0;
+        *page_token = unconst(protobuf_c_empty_string);
+        r = digest_message(request, ret_sha256);
+        *page_size = size;
+        *page_token = token;
+        return r;
+}
+
+/* What begins all tokens of a filter. A part of the digest tells filters apart; it proves nothing.
+ */
+static bool write_prefix(ProtobufCMessage *request, char ret_prefix[static PREFIX_BUFFER])
+{
+        uint8_t sha256[32];
+        uint64_t part;
+
+        if (digest_filter(request, sha256))
                 return false;
-        (void)protobuf_c_message_pack(filter, bytes);
-        (void)snprintf(ret_prefix, PREFIX_BUFFER, "p1.%016" PRIx64 ".", digest(bytes, n));
+        memcpy(&part, sha256, sizeof(part));
+        (void)snprintf(ret_prefix, PREFIX_BUFFER, "p1.%016" PRIx64 ".", part);
         return true;
 }
 
-char *page_token_new(struct arena *arena, const ProtobufCMessage *filter,
+char *page_token_new(struct arena *arena, ProtobufCMessage *request,
                      const struct store_cursor *cursor)
 {
         char prefix[PREFIX_BUFFER];
         char token[PAGE_TOKEN_BUFFER];
 
-        if (!write_prefix(arena, filter, prefix))
+        if (!write_prefix(request, prefix))
                 return NULL;
         (void)snprintf(token, sizeof(token), "%s%" PRId64 ".%s", prefix, cursor->create_time_usec,
                        cursor->id);
         return arena_text(arena, token);
 }
 
-bool page_token_check(struct arena *arena, const ProtobufCMessage *filter, const char *token,
-                      struct store_cursor *ret_cursor)
+bool page_token_check(ProtobufCMessage *request, struct store_cursor *ret_cursor)
 {
+        const char *token = *(char **)find_field(request, "page_token");
         char copy[PAGE_TOKEN_BUFFER];
         char prefix[PREFIX_BUFFER];
         char *time, *id;
@@ -58,7 +75,7 @@ bool page_token_check(struct arena *arena, const ProtobufCMessage *filter, const
         *ret_cursor = (struct store_cursor){ 0 };
         if (!*token)
                 return true;
-        if (!write_prefix(arena, filter, prefix) || strlen(token) >= sizeof(copy) ||
+        if (!write_prefix(request, prefix) || strlen(token) >= sizeof(copy) ||
             strncmp(token, prefix, strlen(prefix)) != 0)
                 return false;
         memcpy(copy, token, strlen(token) + 1);

@@ -15,13 +15,12 @@ struct arena;
 
 enum { PAGE_TOKEN_BUFFER = 192 };
 
-/* @filter: the request, with page_size zero and page_token empty. NULL: no memory. */
-char *page_token_new(struct arena *arena, const ProtobufCMessage *filter,
+/* @request: of a call with page_size and page_token; its maps are sorted. NULL: no memory. */
+char *page_token_new(struct arena *arena, ProtobufCMessage *request,
                      const struct store_cursor *cursor);
 
-/* An empty token is the start. False: not ours, or of another filter. */
-bool page_token_check(struct arena *arena, const ProtobufCMessage *filter, const char *token,
-                      struct store_cursor *ret_cursor);
+/* That of the request. An empty token is the start. False: not ours, or of another filter. */
+bool page_token_check(ProtobufCMessage *request, struct store_cursor *ret_cursor);
 
 /* Watch tokens: a sequence of sandbox events. */
 void watch_token_write(int64_t sequence, char ret_token[static PAGE_TOKEN_BUFFER]);

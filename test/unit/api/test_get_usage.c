@@ -584,6 +584,44 @@ START_TEST(a_token_goes_on_with_the_same_filter_only)
 }
 END_TEST
 
+/* Clients write a map in any order, and Go in another one each time. */
+START_TEST(a_token_goes_on_with_the_same_labels_in_any_order)
+{
+        static Hotcell__V1__GetUsageRequest__LabelsEntry entries[4];
+        Hotcell__V1__GetUsageRequest__LabelsEntry *order[] = { &entries[0], &entries[1],
+                                                               &entries[2] };
+        static char *const labels[][2] = { { "a", "1" }, { "b", "2" }, { "c", "3" }, { "b", "0" } };
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        char token[128];
+
+        for (size_t i = 0; i < ARRAY_SIZE(entries); i++) {
+                hotcell__v1__get_usage_request__labels_entry__init(&entries[i]);
+                entries[i].key = labels[i][0];
+                entries[i].value = labels[i][1];
+        }
+        request.labels = order;
+        request.n_labels = 3;
+        database.list.more = true;
+        ask(&request);
+        (void)snprintf(token, sizeof(token), "%s", client.answer->next_page_token);
+        request.page_token = token;
+        for (size_t i = 0; i < 3; i++) {
+                Hotcell__V1__GetUsageRequest__LabelsEntry *last = order[2];
+
+                memmove(&order[1], &order[0], 2 * sizeof(*order));
+                order[0] = last;
+                ask(&request);
+                ck_assert_int_eq(client.code, RPC_OK);
+                ck_assert_str_eq(client.answer->next_page_token, token);
+        }
+        for (size_t i = 0; i < 3; i++)
+                order[i] = order[i] == &entries[1] ? &entries[3] : order[i];
+        ask(&request);
+        ck_assert_int_eq(client.code, RPC_INVALID_ARGUMENT);
+        ck_assert_ptr_nonnull(strstr(client.message, "page_token"));
+}
+END_TEST
+
 START_TEST(others_are_for_operators)
 {
         Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
@@ -692,6 +730,7 @@ int main(void)
         tcase_add_test(tcase, who_left_has_no_turn_and_a_stop_ends_the_others);
         tcase_add_test(tcase, a_step_may_outlive_the_turns);
         tcase_add_test(tcase, a_token_goes_on_with_the_same_filter_only);
+        tcase_add_test(tcase, a_token_goes_on_with_the_same_labels_in_any_order);
         tcase_add_test(tcase, others_are_for_operators);
         tcase_add_test(tcase, destinations_need_something_that_they_are_of);
         tcase_add_test(tcase, times_are_a_span);
