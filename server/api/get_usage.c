@@ -1,6 +1,6 @@
 /*
- * A page of the ledger. The first one also has what all that was asked for adds up to: it is summed
- * up in steps, for which it waits its turn (usage_turns.h).
+ * A page of the ledger. The first one also has what all that was asked for adds up to. It is read
+ * and summed up in steps, and waits for its turn before each of them (usage_turns.h).
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +16,8 @@
 /* In the call's arena. */
 struct get_usage {
         struct api_call *call;
-        struct usage_turn turn; /* of a first page */
-        bool is_listed;         /* the page is read, what is left is the sum */
+        struct usage_turn turn;
+        void (*step)(struct get_usage *get); /* when its turn comes */
         struct usage_query query;
         struct pairs labels;
         struct usage sums;
@@ -34,11 +34,11 @@ static bool is_first_page(const struct get_usage *get)
         return !*request->page_token;
 }
 
-static void finish(struct get_usage *get)
+static void finish(struct get_usage *get, uint64_t cost_usec)
 {
         struct api_call *call = get->call;
 
-        usage_turn_end(&get->turn, 0);
+        usage_turn_end(&get->turn, cost_usec);
         api_call_reply(call, &get->response.base);
         api_call_release(call);
 }
@@ -50,6 +50,16 @@ static void fail(struct get_usage *get, int result)
         usage_turn_end(&get->turn, 0);
         api_call_fail_store(call, result);
         api_call_release(call);
+}
+
+/* Where its place was taken, as when the server is freed, there are no more steps. */
+static void go_on(struct get_usage *get, void (*step)(struct get_usage *get), uint64_t cost_usec)
+{
+        get->step = step;
+        if (get->turn.turns)
+                usage_turn_again(&get->turn, cost_usec);
+        else
+                finish(get, cost_usec);
 }
 
 /* Copies: rows are good only now. */
@@ -93,8 +103,7 @@ convert_destination(struct arena *arena, const struct usage_destination *destina
         return message;
 }
 
-static void on_destinations(void *userdata, int result,
-                            const struct usage_destination *destinations, size_t n)
+static void on_destinations(void *userdata, int result, const struct usage_destinations *found)
 {
         struct get_usage *get = userdata;
         Hotcell__V1__GetUsageResponse *response = &get->response;
@@ -104,23 +113,18 @@ static void on_destinations(void *userdata, int result,
                 fail(get, result);
                 return;
         }
-        response->destinations = arena_new_array(arena, Hotcell__V1__UsageDestination *, n);
-        for (size_t i = 0; response->destinations && i < n; i++)
+        response->destinations = arena_new_array(arena, Hotcell__V1__UsageDestination *, found->n);
+        for (size_t i = 0; response->destinations && i < found->n; i++)
                 response->destinations[response->n_destinations++] =
-                        convert_destination(arena, &destinations[i]);
-        finish(get);
+                        convert_destination(arena, &found->items[i]);
+        finish(get, found->cost_usec);
 }
 
-static void read_destinations(struct get_usage *get)
+static void list_destinations(struct get_usage *get)
 {
-        const Hotcell__V1__GetUsageRequest *request = (const void *)get->call->request;
-
-        if (request->destinations)
-                store_list_usage_destinations(get->call->api->store, get->query.owner,
-                                              get->query.sandbox_id, get->query.execution_id,
-                                              on_destinations, get);
-        else
-                finish(get);
+        store_list_usage_destinations(get->call->api->store, get->query.owner,
+                                      get->query.sandbox_id, get->query.execution_id,
+                                      on_destinations, get);
 }
 
 static void set_sums(struct get_usage *get)
@@ -138,10 +142,12 @@ static void set_sums(struct get_usage *get)
         response->records_incomplete = get->gaps.n_incomplete;
 }
 
+static void sum_up(struct get_usage *get);
+
 static void on_sums(void *userdata, int result, const struct usage_sums *sums)
 {
         struct get_usage *get = userdata;
-        struct api_call *call = get->call;
+        const Hotcell__V1__GetUsageRequest *request = (const void *)get->call->request;
 
         if (result) {
                 fail(get, result);
@@ -154,24 +160,20 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
         get->query.after_id = sums->last_id;
         memcpy(get->after_sandbox, sums->last_sandbox, sizeof(get->after_sandbox));
         get->query.after_sandbox = get->after_sandbox;
-        if (sums->more && get->turn.turns) {
-                usage_turn_again(&get->turn, sums->cost_usec);
+        if (sums->more) {
+                go_on(get, sum_up, sums->cost_usec);
                 return;
         }
-        usage_turn_end(&get->turn, sums->cost_usec);
         set_sums(get);
-        if (api_call_is_open(call))
-                read_destinations(get);
+        if (request->destinations)
+                go_on(get, list_destinations, sums->cost_usec);
         else
-                finish(get);
+                finish(get, sums->cost_usec);
 }
 
-static void sum_on(struct get_usage *get)
+static void sum_up(struct get_usage *get)
 {
-        if (api_call_is_open(get->call))
-                store_sum_usage(get->call->api->store, &get->query, on_sums, get);
-        else
-                finish(get);
+        store_sum_usage(get->call->api->store, &get->query, on_sums, get);
 }
 
 /* When the last row came alone says where to go on: its number would tell how much others do. */
@@ -198,11 +200,10 @@ static void on_list(void *userdata, int result, const struct usage_list *list)
         for (size_t i = 0; response->records && i < list->n; i++)
                 response->records[response->n_records++] = convert_record(arena, &list->records[i]);
         set_token(get, list);
-        get->is_listed = true;
         if (is_first_page(get))
-                sum_on(get);
+                go_on(get, sum_up, list->cost_usec);
         else
-                finish(get);
+                finish(get, list->cost_usec);
 }
 
 static void list_page(struct get_usage *get)
@@ -236,13 +237,18 @@ static void on_scope(void *userdata, int result, const struct usage_scope *scope
                 return;
         }
         if (fail_unknown(get, scope)) {
-                finish(get);
+                finish(get, scope->cost_usec);
                 return;
         }
         if (scope->complete_until_usec)
                 get->response.complete_until =
                         convert_time(&get->call->arena, scope->complete_until_usec);
-        list_page(get);
+        go_on(get, list_page, scope->cost_usec);
+}
+
+static void find_scope(struct get_usage *get)
+{
+        store_find_usage_scope(get->call->api->store, &get->query, on_scope, get);
 }
 
 static void on_turn(struct usage_turn *turn)
@@ -252,10 +258,10 @@ static void on_turn(struct usage_turn *turn)
 
         if (api_call_is_open(call) && call->api->is_shutting_down)
                 api_call_fail(call, REASON_SHUTTING_DOWN, "the server is being stopped");
-        if (get->is_listed || !api_call_is_open(call))
-                sum_on(get);
+        if (api_call_is_open(call))
+                get->step(get);
         else
-                store_find_usage_scope(call->api->store, &get->query, on_scope, get);
+                finish(get, 0);
 }
 
 static void ask_for_turn(struct get_usage *get)
@@ -265,6 +271,7 @@ static void ask_for_turn(struct get_usage *get)
 
         get->turn.owner = call->identity.owner;
         get->turn.on_turn = on_turn;
+        get->step = is_first_page(get) ? find_scope : list_page;
         r = usage_turns_ask(&call->api->usage_turns, &get->turn);
         if (r == 0)
                 return;
@@ -361,8 +368,5 @@ void api_get_usage(struct api_call *call, const void *message)
         get->query.execution_id = *request->execution_id ? request->execution_id : NULL;
         get->query.labels = &get->labels;
         api_call_hold(call);
-        if (is_first_page(get))
-                ask_for_turn(get);
-        else
-                list_page(get);
+        ask_for_turn(get);
 }

@@ -77,7 +77,7 @@
         X(CONNECTION_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                 \
           "The key has as many connections as it may have; use one of them for many calls.")        \
         X(CALL_LIMIT, RPC_RESOURCE_EXHAUSTED,                                                       \
-          "The owner has as many calls under way as it may have, or as many sums of usage are "     \
+          "The owner has as many calls under way as it may have, or as many readings of usage are " \
           "waited for as may be; try again when some are over.")                                    \
         X(ANSWERS_UNREAD, RPC_RESOURCE_EXHAUSTED,                                                   \
           "As many answers as may wait were not read by the owner's clients; read them first.")     \

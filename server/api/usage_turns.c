@@ -8,7 +8,7 @@
 
 #define PAUSE_MAX_USEC (1000 * UINT64_C(1000)) /* also when a disk stood still */
 
-enum { PAUSE_FACTOR = 4 }; /* sums have at most a fifth of the database's thread */
+enum { PAUSE_FACTOR = 4 }; /* steps have at most a fifth of the database's thread */
 
 static void go_on(struct usage_turns *turns)
 {

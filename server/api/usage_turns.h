@@ -1,7 +1,7 @@
 /*
- * Whose sum of the ledger goes on next. Sums are made of steps, which take the database's thread
- * from everybody else: there is one at a time, a pause of several times as long follows, and owners
- * take turns.
+ * Whose reading of the ledger goes on next. Pages and sums are made of steps, which take the
+ * database's thread from everybody else: there is one at a time, a pause of several times as long
+ * follows, and owners take turns.
  */
 #pragma once
 

@@ -28,10 +28,11 @@ struct job {
         const struct job_class *class;
         struct store *store;
         void *userdata;
-        bool is_durable;   /* a write that must survive a loss of power before it is told */
-        int result;        /* set before the work: refused, there will be none */
-        bool is_refused;   /* it was */
-        bool is_disk_full; /* as the worker saw it after a write */
+        bool is_durable;    /* a write that must survive a loss of power before it is told */
+        uint64_t cost_usec; /* how long its work, a read, held up others */
+        int result;         /* set before the work: refused, there will be none */
+        bool is_refused;    /* it was */
+        bool is_disk_full;  /* as the worker saw it after a write */
         STAILQ_ENTRY(job) entry;
 };
 

@@ -1,7 +1,7 @@
 /*
  * Rows of the ledger, by steps: a step looks at some thousand rows of a scope that an index finds,
- * and takes those that are asked for. What ended at a time came then or later, so a search from a
- * time on begins there.
+ * fewer if it has labels to look for at each, and takes those that are asked for. What ended at a
+ * time came then or later, so a search from a time on begins there.
  *
  * Sums of all times are those of accounts, sandbox after sandbox. Where retention took rows from an
  * account its other rows are summed up: such a sandbox ends a step, or takes several.
@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/store/ledger.h"
@@ -19,8 +18,8 @@
 #include "server/store/store_private.h"
 
 enum {
-        STEP_ROWS = 4096,
-        SUM_STEP_ROWS = 512, /* each is read whole; or accounts */
+        STEP_LOOKS = 4096, /* a few milliseconds of them: one at a row, and one for each label */
+        SUM_LOOKS = 8,     /* at a row, or an account, that is read whole */
         DESTINATIONS_MAX = 1000,
 };
 
@@ -109,7 +108,7 @@ static int take_record(sqlite3_stmt *page, struct read_job *read)
 
 static size_t step_rows(const struct read_job *read)
 {
-        return read->on_sums ? SUM_STEP_ROWS : STEP_ROWS;
+        return STEP_LOOKS / ((read->on_sums ? SUM_LOOKS : 1) + read->labels.n);
 }
 
 static int read_step(sqlite3_stmt *page, struct read_job *read)
@@ -184,7 +183,7 @@ static sqlite3_stmt *bind_accounts(struct database *database, const struct read_
         if (read->sandbox_id.is_set)
                 row_bind_text(page, ":sandbox_id", read->sandbox_id.text);
         row_bind_text(page, ":after", read->after_sandbox.text);
-        row_bind_int64(page, ":limit", SUM_STEP_ROWS + 1);
+        row_bind_int64(page, ":limit", (int64_t)step_rows(read) + 1);
         return page;
 }
 
@@ -211,7 +210,7 @@ static int sum_accounts(sqlite3_stmt *page, struct read_job *read, bool *ret_is_
                 bool is_wanted = sqlite3_column_int(page, flag_column) != 0;
                 bool is_whole = sqlite3_column_int(page, flag_column + 1) != 0;
 
-                read->more = n_seen++ == SUM_STEP_ROWS;
+                read->more = n_seen++ == step_rows(read);
                 if (read->more)
                         break;
                 r = row_read_usage_account(page, &account);
@@ -243,15 +242,13 @@ static int read_work(struct database *database, struct job *job)
 {
         struct read_job *read = CONTAINER_OF(job, struct read_job, job);
         bool is_of_all_times = !read->query.start_time_usec && !read->query.end_time_usec;
-        uint64_t start_usec = clock_monotonic_usec();
         int r = want_labels(database, &read->labels);
 
-        if (r == 0 && read->on_sums && is_of_all_times && !read->execution_id.is_set)
-                r = sum_by_accounts(database, read);
-        else if (r == 0)
-                r = read_rows(database, read);
-        read->sums.cost_usec = clock_monotonic_usec() - start_usec;
-        return r;
+        if (r)
+                return r;
+        if (read->on_sums && is_of_all_times && !read->execution_id.is_set)
+                return sum_by_accounts(database, read);
+        return read_rows(database, read);
 }
 
 static void read_deliver(struct job *job)
@@ -260,8 +257,10 @@ static void read_deliver(struct job *job)
         const struct usage_list list = { .records = read->records,
                                          .n = read->n_records,
                                          .more = read->more,
-                                         .last_time_usec = read->last_time_usec };
+                                         .last_time_usec = read->last_time_usec,
+                                         .cost_usec = job->cost_usec };
 
+        read->sums.cost_usec = job->cost_usec;
         read->sums.more = read->more;
         read->sums.last_id = read->last_id;
         if (read->on_list)
@@ -389,9 +388,11 @@ static int destinations_work(struct database *database, struct job *job)
 static void destinations_deliver(struct job *job)
 {
         struct destinations_job *read = CONTAINER_OF(job, struct destinations_job, job);
+        const struct usage_destinations found = { .items = read->destinations,
+                                                  .n = read->n,
+                                                  .cost_usec = job->cost_usec };
 
-        read->on_done(job->userdata, job->result, job->result ? NULL : read->destinations,
-                      job->result ? 0 : read->n);
+        read->on_done(job->userdata, job->result, job->result ? NULL : &found);
 }
 
 static void destinations_deinit(struct job *job)

@@ -62,6 +62,7 @@ static void scope_deliver(struct job *job)
 {
         struct scope_job *ask = CONTAINER_OF(job, struct scope_job, job);
 
+        ask->scope.cost_usec = job->cost_usec;
         ask->on_done(job->userdata, job->result, job->result ? NULL : &ask->scope);
 }
 

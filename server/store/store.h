@@ -302,12 +302,13 @@ struct usage_query {
 };
 
 /* Oldest first. There may be more after a page that is not full, or empty: a step does not look at
- * more than some thousand rows. */
+ * more than some thousand rows, or fewer the more labels are wanted. */
 struct usage_list {
         const struct usage_record *records;
         size_t n;
         bool more;
         int64_t last_time_usec; /* if there are more: go on after that */
+        uint64_t cost_usec;     /* how long the step held up others, as below */
 };
 
 typedef void (*store_on_usage)(void *userdata, int result, const struct usage_list *list);
@@ -324,7 +325,7 @@ struct usage_sums {
         struct usage_gaps gaps;
         int64_t n;
         bool has_sandboxes; /* they are not of executions only */
-        uint64_t cost_usec; /* how long the step held up others */
+        uint64_t cost_usec;
         bool more;
         int64_t last_id;
         char last_sandbox[ID_BUFFER];
@@ -338,6 +339,7 @@ void store_sum_usage(struct store *store, const struct usage_query *query,
 struct usage_scope {
         bool is_sandbox_known, is_execution_known; /* or none is asked for */
         int64_t complete_until_usec; /* all that was used before is in rows; zero: nothing lives */
+        uint64_t cost_usec;
 };
 
 typedef void (*store_on_usage_scope)(void *userdata, int result, const struct usage_scope *scope);
@@ -346,8 +348,14 @@ void store_find_usage_scope(struct store *store, const struct usage_query *query
 
 /* Where connections of a sandbox, or of an execution, went that are over; those with most bytes
  * first, at most 1,000. */
+struct usage_destinations {
+        const struct usage_destination *items;
+        size_t n;
+        uint64_t cost_usec;
+};
+
 typedef void (*store_on_usage_destinations)(void *userdata, int result,
-                                            const struct usage_destination *destinations, size_t n);
+                                            const struct usage_destinations *destinations);
 void store_list_usage_destinations(struct store *store, const char *owner, const char *sandbox_id,
                                    const char *execution_id, store_on_usage_destinations on_done,
                                    void *userdata);

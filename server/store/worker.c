@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "runtime/base/cleanup.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
 #include "server/store/database.h"
@@ -132,6 +133,14 @@ static int run_write(struct database *database, struct job *job)
         return run_statement(database, STATEMENT_JOB_KEEP);
 }
 
+static void run_read(struct database *database, struct job *job)
+{
+        uint64_t start_usec = clock_monotonic_usec();
+
+        job->result = job->class->work(database, job);
+        job->cost_usec = clock_monotonic_usec() - start_usec;
+}
+
 static int run_jobs(struct database *database, struct job_list *batch, bool is_write)
 {
         struct job *job;
@@ -145,7 +154,7 @@ static int run_jobs(struct database *database, struct job_list *batch, bool is_w
                 if (is_write)
                         r = run_write(database, job);
                 else
-                        job->result = job->class->work(database, job);
+                        run_read(database, job);
                 if (r)
                         return error_fold(r);
         }

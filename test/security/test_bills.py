@@ -1,7 +1,12 @@
 """What one who has a key, or the program in a sandbox, tries in order to have more than its quota, to read others' bills, or to forge how a run ended."""
 
+import collections
 import concurrent.futures
+import contextlib
+import os
+import pwd
 import re
+import sqlite3
 import threading
 import time
 import unittest
@@ -197,6 +202,77 @@ class Bills(unittest.TestCase):
     def test_names_that_a_terminal_or_a_table_would_obey(self):
         for name in ("\x1b[2J", "a\nb", "=1+1", "A B", "a,b", '"'):
             self.assertEqual(tried(lambda name=name: a.create(name=name)), "INVALID_FIELD", repr(name))
+
+
+class LongLedger(unittest.TestCase):
+    """One whose ledger is long, and whose labels are many, asks for nothing of it again and again."""
+
+    ROWS = 20_000
+    LABELS = {f"label-{n:02}": "x" for n in range(63)}
+
+    def setUp(self):
+        self.mine = self.enterContext(daemons.Daemons(["--tcp", "127.0.0.1:0"]))
+        with stubs.Client(self.mine.target) as operator:
+            made = [operator.keys.CreateKey(keys.CreateKeyRequest(name=name), timeout=60) for name in ("long", "short")]
+        self.metadata = [[("x-api-key", each.secret)] for each in made]
+        with self.connect() as client:
+            message = sandboxes.CreateSandboxRequest(spec=scenario.spec(memory=128 * MIB, labels=self.LABELS))
+            sandbox_id = client.sandboxes.CreateSandbox(message, metadata=self.metadata[0], timeout=60 * daemons.PATIENCE).sandbox.sandbox_id
+            client.sandboxes.DeleteSandbox(sandboxes.DeleteSandboxRequest(sandbox_id=sandbox_id), metadata=self.metadata[0], timeout=60 * daemons.PATIENCE)
+        self.mine.stop()
+        with contextlib.closing(sqlite3.connect(f"{self.mine.state}/hotcell.db")) as database, database:
+            columns = [row[1] for row in database.execute("PRAGMA table_info(usage_records)")]
+            grown = {"record_id": "NULL", "type": "2", "sequence": "sequence + n", "record_time_usec": "record_time_usec + n"}
+            database.execute(f"WITH more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < {self.ROWS}) INSERT INTO usage_records "
+                             f"SELECT {', '.join(grown.get(name, name) for name in columns)} FROM more, "
+                             "(SELECT * FROM usage_records ORDER BY record_id DESC LIMIT 1)")
+        user = pwd.getpwnam(daemons.SERVER_USER)
+        for path in self.mine.state.iterdir():
+            os.chown(path, user.pw_uid, user.pw_gid)
+        self.mine.start()
+
+    def connect(self):
+        return stubs.Client("127.0.0.1:" + re.findall(r"listening address=127\.0\.0\.1.*port=(\d+)", self.mine.log())[-1])
+
+    def run_short(self, client):
+        begin = time.monotonic()
+        message = executions.ExecuteRequest(code="1", sandbox=scenario.spec(memory=128 * MIB))
+        run = scenario.fold(client.executions.Execute(message, metadata=self.metadata[1], timeout=120 * daemons.PATIENCE))
+        self.assertEqual(run.outcome, "OK")
+        return time.monotonic() - begin
+
+    def ask(self, client, token=""):
+        message = usage.GetUsageRequest(labels=self.LABELS | {"none": "such"}, page_size=1, page_token=token)
+        return client.usage.GetUsage(message, metadata=self.metadata[0], timeout=120 * daemons.PATIENCE)
+
+    def test_pages_keep_nobody_else_waiting(self):
+        client = self.enterContext(self.connect())
+        first = self.ask(client)
+        self.assertEqual((first.records_total, len(first.records)), (0, 0))
+        token, over, answers = first.next_page_token, threading.Event(), collections.Counter()
+        self.assertTrue(token)
+        quiet = min(self.run_short(client) for _ in range(3))
+
+        def storm():
+            while not over.is_set():
+                answer = tried(lambda: len(self.ask(client, token).records))
+                answers[answer] += 1
+                if answer == "CALL_LIMIT":
+                    over.wait(0.2)  # a client that backs off: it is not the test that is to be slow
+
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            jobs = [pool.submit(storm) for _ in range(32)]
+            try:
+                daemons.wait_until(lambda: answers.total() >= 32, "pages")
+                busy = min(self.run_short(client) for _ in range(3))
+            finally:
+                over.set()
+            for job in jobs:
+                job.result()
+        print(f"# a run takes {quiet:.2f} s, while another one asks for pages {busy:.2f} s; of these {dict(answers)}")
+        self.assertLessEqual(set(answers), {0, "CALL_LIMIT"})
+        self.assertGreater(answers[0], 0)
+        self.assertLess(busy, 4 * quiet + 1)
 
 
 class Forged(unittest.TestCase):

@@ -37,14 +37,18 @@ static struct {
         struct usage_record records[2];
         struct usage_list list;
         unsigned n_steps;   /* of a sum */
-        uint64_t cost_usec; /* of each */
-        bool is_busy;       /* sums are said later */
+        uint64_t cost_usec; /* of each step of a call */
+        bool is_busy;       /* all is said later */
         bool is_partial;    /* each step misses all of memory, or the peak of it, once */
-        struct asked_sum {
+        unsigned n_asked;   /* when busy */
+        struct asked {      /* likewise, the last of them */
                 char owner[OWNER_BUFFER];
-                store_on_usage_sums on_done;
+                store_on_usage_scope on_scope; /* one of these */
+                store_on_usage on_list;
+                store_on_usage_sums on_sums;
+                store_on_usage_destinations on_destinations;
                 void *userdata;
-        } asked[64];             /* when busy */
+        } asked;
         struct api_call *leaves; /* its client is gone after the first of them */
         int64_t after[8];        /* of each step */
 } database;
@@ -103,6 +107,17 @@ static void note(char *text, size_t size, const char *value)
         (void)snprintf(text, size, "%s", value ? value : "(all)");
 }
 
+/* False: it is said now. */
+static bool ask_later(const char *owner, struct asked asked)
+{
+        if (!database.is_busy)
+                return false;
+        database.n_asked++;
+        database.asked = asked;
+        note(database.asked.owner, OWNER_BUFFER, owner);
+        return true;
+}
+
 void __wrap_store_list_usage(struct store *store, const struct usage_query *query,
                              store_on_usage on_done, void *userdata)
 {
@@ -110,6 +125,9 @@ void __wrap_store_list_usage(struct store *store, const struct usage_query *quer
         struct usage_list list = database.list;
 
         (void)store;
+        if (ask_later(query->owner, (struct asked){ .on_list = on_done, .userdata = userdata }))
+                return;
+        list.cost_usec = database.cost_usec;
         database.n_lists++;
         database.query = *query;
         note(database.owner, sizeof(database.owner), query->owner);
@@ -140,13 +158,8 @@ void __wrap_store_sum_usage(struct store *store, const struct usage_query *query
         if (database.is_partial)
                 usage_gaps_count(&sums.gaps, sums.usage.missing = BIT(USAGE_PART_MEMORY + step % 2),
                                  false);
-        if (database.is_busy) {
-                ck_assert_uint_lt(step, ARRAY_SIZE(database.asked));
-                database.asked[step].on_done = on_done;
-                database.asked[step].userdata = userdata;
-                note(database.asked[step].owner, OWNER_BUFFER, query->owner);
+        if (ask_later(query->owner, (struct asked){ .on_sums = on_done, .userdata = userdata }))
                 return;
-        }
         ck_assert_uint_lt(step, ARRAY_SIZE(database.after));
         database.after[step] = query->after_id;
         if (leaves)
@@ -163,21 +176,28 @@ void __wrap_store_list_usage_destinations(struct store *store, const char *owner
                                                  .connections = 2,
                                                  .sent_bytes = 3,
                                                  .received_bytes = 4 };
+        struct usage_destinations found = { &destination, 1, database.cost_usec };
 
-        (void)store, (void)owner, (void)execution_id;
+        (void)store, (void)execution_id;
         ck_assert_str_eq(sandbox_id, "sbx-a");
         database.n_destinations++;
+        if (ask_later(owner, (struct asked){ .on_destinations = on_done, .userdata = userdata }))
+                return;
         on_done(userdata, database.destinations_result,
-                database.destinations_result ? NULL : &destination,
-                database.destinations_result ? 0 : 1);
+                database.destinations_result ? NULL : &found);
         memset(&destination, 'x', sizeof(destination));
 }
 
 void __wrap_store_find_usage_scope(struct store *store, const struct usage_query *query,
                                    store_on_usage_scope on_done, void *userdata)
 {
-        (void)store, (void)query;
-        on_done(userdata, database.scope_result, database.scope_result ? NULL : &database.scope);
+        struct usage_scope scope = database.scope;
+
+        (void)store;
+        if (ask_later(query->owner, (struct asked){ .on_scope = on_done, .userdata = userdata }))
+                return;
+        scope.cost_usec = database.cost_usec;
+        on_done(userdata, database.scope_result, database.scope_result ? NULL : &scope);
 }
 
 static struct api api;
@@ -416,23 +436,58 @@ START_TEST(nothing_is_summed_for_who_left)
 END_TEST
 
 /* The clock is the loop's: a pause is over when that has waited for it. */
-START_TEST(a_sum_rests_after_each_step)
+START_TEST(a_call_rests_after_each_step)
 {
         Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
-        struct api_call *call = open_call(&request, false);
+        struct api_call *call;
         uint64_t start, end;
 
+        request.sandbox_id = unconst("sbx-a");
+        request.destinations = true;
+        call = open_call(&request, false);
         database.n_steps = 3;
         database.cost_usec = 5000;
         ck_assert_int_ge(sd_event_now(api.loop, CLOCK_MONOTONIC, &start), 0);
         api_get_usage(call, call->request);
-        ck_assert_uint_eq(database.n_sums, 1);
+        ck_assert_uint_eq(database.n_lists, 0); /* it has found the scope */
         while (client.n_answers == 0)
                 ck_assert_int_gt(sd_event_run(api.loop, UINT64_MAX), 0);
         ck_assert_int_ge(sd_event_now(api.loop, CLOCK_MONOTONIC, &end), 0);
         ck_assert_uint_eq(database.n_sums, 3);
-        ck_assert_uint_ge(end - start, 2ULL * 4 * 5000);
+        ck_assert_uint_ge(end - start, 5ULL * 4 * 5000);
         ck_assert(api.usage_turns.is_resting); /* whoever comes next */
+        api_call_release(call);
+}
+END_TEST
+
+START_TEST(a_next_page_waits_for_its_turn_and_rests)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+        struct api_call *call;
+        char token[128];
+
+        database.list.more = true;
+        ask(&request);
+        (void)snprintf(token, sizeof(token), "%s", client.answer->next_page_token);
+        request.page_token = token;
+        database.cost_usec = 5000;
+        for (unsigned i = 2; i < 4; i++) {
+                call = open_call(&request, false);
+                client.n_answers = 0;
+                api_get_usage(call, call->request);
+                while (client.n_answers == 0)
+                        ck_assert_int_gt(sd_event_run(api.loop, UINT64_MAX), 0);
+                ck_assert_uint_eq(database.n_lists, i);
+                ck_assert(api.usage_turns.is_resting);
+                api_call_release(call);
+        }
+        call = open_call(&request, false);
+        api_get_usage(call, call->request);
+        ck_assert_uint_eq(database.n_lists, 3); /* not yet */
+        api_call_fail(call, REASON_SHUTTING_DOWN, "gone");
+        while (api.usage_turns.n > 0)
+                ck_assert_int_gt(sd_event_run(api.loop, UINT64_MAX), 0);
+        ck_assert_uint_eq(database.n_lists, 3);
         api_call_release(call);
 }
 END_TEST
@@ -440,10 +495,20 @@ END_TEST
 /* Says the step that was asked for last. */
 static void say_step(bool more)
 {
-        const struct asked_sum *asked = &database.asked[database.n_sums - 1];
+        const struct asked asked = database.asked;
+        const struct usage_scope scope = { .is_sandbox_known = true, .is_execution_known = true };
+        const struct usage_list list = { .n = 0 };
         const struct usage_sums sums = { .more = more };
+        const struct usage_destinations found = { .n = 0 };
 
-        asked->on_done(asked->userdata, 0, &sums);
+        if (asked.on_scope)
+                asked.on_scope(asked.userdata, 0, &scope);
+        else if (asked.on_list)
+                asked.on_list(asked.userdata, 0, &list);
+        else if (asked.on_sums)
+                asked.on_sums(asked.userdata, 0, &sums);
+        else
+                asked.on_destinations(asked.userdata, 0, &found);
 }
 
 static struct api_call *call_of(const char *owner)
@@ -456,13 +521,9 @@ static struct api_call *call_of(const char *owner)
         return call;
 }
 
-static const char *last_owner(void)
+START_TEST(owners_take_turns_and_each_has_one_call_at_a_time)
 {
-        return database.asked[database.n_sums - 1].owner;
-}
-
-START_TEST(owners_take_turns_and_each_has_one_sum_at_a_time)
-{
+        static const char *const owners[] = { "key-a", "key-b", "key-c" };
         struct api_call *calls[4];
 
         database.is_busy = true;
@@ -470,29 +531,23 @@ START_TEST(owners_take_turns_and_each_has_one_sum_at_a_time)
         calls[1] = call_of("key-a");
         calls[2] = call_of("key-b");
         calls[3] = call_of("key-c");
-        ck_assert_uint_eq(database.n_sums, 1);
-        ck_assert_uint_eq(database.n_lists, 1);
-        for (int round = 0; round < 2; round++) {
-                ck_assert_str_eq(last_owner(), "key-a");
-                say_step(round == 0);
-                ck_assert_str_eq(last_owner(), "key-b");
-                say_step(true);
-                ck_assert_str_eq(last_owner(), "key-c");
-                say_step(true);
+        ck_assert_uint_eq(database.n_asked, 1);
+        /* The scope, the page, two steps of the sum: that of the first call is over before. */
+        for (unsigned i = 0; i < 4 * ARRAY_SIZE(owners); i++) {
+                ck_assert_str_eq(database.asked.owner, owners[i % ARRAY_SIZE(owners)]);
+                say_step(i != 2 * ARRAY_SIZE(owners));
+                ck_assert_uint_eq(client.n_answers, i < 2 * ARRAY_SIZE(owners) ? 0 : 1);
         }
-        ck_assert_uint_eq(client.n_answers, 1);
-        ck_assert_str_eq(last_owner(), "key-a"); /* the second one's first */
-        ck_assert_uint_eq(database.n_lists, 4);
-        for (int i = 0; i < 3; i++)
+        while (client.n_answers < ARRAY_SIZE(calls)) /* also the second one of key-a */
                 say_step(false);
-        ck_assert_uint_eq(client.n_answers, 4);
+        ck_assert_uint_eq(database.n_asked, 3 * ARRAY_SIZE(calls) + 4);
         ck_assert_uint_eq(api.usage_turns.n, 0);
         for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
                 api_call_release(calls[i]);
 }
 END_TEST
 
-START_TEST(too_many_sums_are_refused)
+START_TEST(too_many_calls_are_refused)
 {
         struct api_call *calls[USAGE_TURNS_OF_OWNER_MAX], *other;
 
@@ -506,7 +561,7 @@ START_TEST(too_many_sums_are_refused)
         ck_assert(client.has_retry);
         other = call_of("key-b");
         ck_assert_uint_eq(client.n_answers, 1);
-        for (size_t i = 0; i < ARRAY_SIZE(calls) + 1; i++)
+        for (size_t i = 0; i < 3 * (ARRAY_SIZE(calls) + 1); i++)
                 say_step(false);
         ck_assert_uint_eq(client.n_answers, ARRAY_SIZE(calls) + 2);
         for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
@@ -517,18 +572,16 @@ END_TEST
 
 START_TEST(who_left_has_no_turn_and_a_stop_ends_the_others)
 {
-        struct api_call *calls[3] = { call_of("key-z") };
+        struct api_call *calls[3];
 
-        api_call_release(calls[0]);
-        client.n_answers = 0;
         database.is_busy = true;
         for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
                 calls[i] = call_of("key-a");
         api_call_fail(calls[1], REASON_KEY_REVOKED, "gone");
-        ck_assert_uint_eq(database.n_sums, 2);
+        ck_assert_uint_eq(database.n_asked, 1);
         api.is_shutting_down = true;
         say_step(true);
-        ck_assert_uint_eq(database.n_sums, 2);
+        ck_assert_uint_eq(database.n_asked, 1);
         ck_assert_uint_eq(client.n_answers, 3);
         ck_assert_int_eq(client.code, RPC_UNAVAILABLE);
         ck_assert_uint_eq(api.usage_turns.n, 0);
@@ -552,7 +605,7 @@ START_TEST(a_step_may_outlive_the_turns)
         api_call_release(calls[1]); /* its last */
         calls[0]->api = NULL;
         say_step(true);
-        ck_assert_uint_eq(database.n_sums, 1);
+        ck_assert_uint_eq(database.n_asked, 1);
         api_call_release(calls[0]);
         usage_turns_init(&api.usage_turns, api.loop);
 }
@@ -724,9 +777,10 @@ int main(void)
         tcase_add_test(tcase, the_mean_of_memory_is_not_above_its_peak);
         tcase_add_test(tcase, throttling_is_missing_where_no_record_tells_of_it);
         tcase_add_test(tcase, nothing_is_summed_for_who_left);
-        tcase_add_test(tcase, a_sum_rests_after_each_step);
-        tcase_add_test(tcase, owners_take_turns_and_each_has_one_sum_at_a_time);
-        tcase_add_test(tcase, too_many_sums_are_refused);
+        tcase_add_test(tcase, a_call_rests_after_each_step);
+        tcase_add_test(tcase, a_next_page_waits_for_its_turn_and_rests);
+        tcase_add_test(tcase, owners_take_turns_and_each_has_one_call_at_a_time);
+        tcase_add_test(tcase, too_many_calls_are_refused);
         tcase_add_test(tcase, who_left_has_no_turn_and_a_stop_ends_the_others);
         tcase_add_test(tcase, a_step_may_outlive_the_turns);
         tcase_add_test(tcase, a_token_goes_on_with_the_same_filter_only);

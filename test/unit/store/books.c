@@ -150,6 +150,7 @@ void on_list(void *userdata, int result, const struct usage_list *list)
         listing->n = list->n;
         listing->more = list->more;
         listing->last_time_usec = list->last_time_usec;
+        listing->cost_usec = list->cost_usec;
         if (list->n > 0)
                 memcpy(rows, list->records, list->n * sizeof(*rows));
 }

@@ -50,6 +50,7 @@ struct listing {
         size_t n;
         bool more;
         int64_t last_time_usec;
+        uint64_t cost_usec;
 };
 struct listing list(const struct usage_query *query);
 void on_list(void *userdata, int result, const struct usage_list *list);

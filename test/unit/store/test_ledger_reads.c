@@ -1,5 +1,6 @@
 /* How rows of the ledger are found and summed up, and until when they are complete. */
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
@@ -201,6 +202,32 @@ START_TEST(sums_come_in_steps)
 }
 END_TEST
 
+/* Each label that is wanted is looked for at each row. */
+START_TEST(a_step_with_many_labels_has_few_rows)
+{
+        struct pair wanted[64];
+        struct pairs labels = { .items = wanted, .n = ARRAY_SIZE(wanted) };
+        struct usage_query query = { .labels = &labels, .limit = 10 };
+        char names[ARRAY_SIZE(wanted)][8];
+
+        for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
+                (void)snprintf(names[i], sizeof(names[i]), "l%zu", i);
+                wanted[i] = (struct pair){ names[i], names[i] };
+        }
+        fill_ledger(9000);
+        ck_assert_uint_eq(list(&query).n, 0);
+        ck_assert(list(&query).more);
+        ck_assert_int_le(list(&query).last_time_usec, 4096LL * 1000000 / 64);
+        ck_assert_uint_gt(list(&query).cost_usec, 0);
+        ck_assert_uint_gt(find_scope(&query).cost_usec, 0);
+        ck_assert_int_eq(sum(&query).n, 0);
+        ck_assert_int_ge(n_sum_steps, 9000 * 64 / 4096);
+        query.start_time_usec = 1; /* by rows */
+        ck_assert_int_eq(sum(&query).n, 0);
+        ck_assert_int_ge(n_sum_steps, 9000 * 64 / 4096);
+}
+END_TEST
+
 START_TEST(sums_tell_how_many_records_lack_what)
 {
         const struct usage_query all = { 0 }, one = { .execution_id = "exe-000001" };
@@ -252,17 +279,17 @@ struct destinations {
         struct usage_destination items[8];
 };
 
-static void on_destinations(void *userdata, int result, const struct usage_destination *items,
-                            size_t n)
+static void on_destinations(void *userdata, int result, const struct usage_destinations *found)
 {
         struct destinations *destinations = userdata;
 
         ck_assert_int_eq(result, 0);
-        ck_assert_uint_le(n, ARRAY_SIZE(destinations->items));
+        ck_assert_uint_gt(found->cost_usec, 0);
+        ck_assert_uint_le(found->n, ARRAY_SIZE(destinations->items));
         destinations->n_calls++;
-        destinations->n = n;
-        if (n > 0)
-                memcpy(destinations->items, items, n * sizeof(*items));
+        destinations->n = found->n;
+        if (found->n > 0)
+                memcpy(destinations->items, found->items, found->n * sizeof(*found->items));
 }
 
 static struct destinations list_destinations(const char *owner, const char *execution_id)
@@ -315,6 +342,7 @@ int main(void)
                 pages_go_on_after_the_last_row,
                 rows_of_a_time_are_found_whenever_they_came,
                 sums_come_in_steps,
+                a_step_with_many_labels_has_few_rows,
                 sums_tell_how_many_records_lack_what,
                 destinations_are_told_with_what_was_sent_there,
         };
