@@ -202,6 +202,20 @@ class Screen(CliTest):
         terminal.keys("F5", "q")
         self.left(terminal, 0)
 
+    def test_a_list_that_shrank_is_shown_to_its_end(self):
+        many = [box(number, f"box-{number:02}") for number in range(60)]
+        played = Played(measurement(0, *many[:30], more=True), measurement(0, *many[30:]))
+        terminal = self.open("--sort", "name", height=13, played=played)
+        terminal.wait(lambda screen: "1-10 of 60" in screen)
+        terminal.keys("End")
+        terminal.wait(lambda screen: "51-60 of 60" in screen)
+        played.messages.put(measurement(1, *many[:12]))
+        terminal.wait(lambda screen: "3-12 of 12" in screen and "box-02" in screen and "box-11" in screen)
+        played.messages.put(measurement(2, *many[:4]))
+        screen = terminal.wait(lambda screen: "4 sandboxes" in screen and "box-03" in screen)
+        self.assertIn("box-00", screen)
+        self.assertNotIn(" of 4", screen)
+
     def test_signals_leave_the_terminal_as_it_was(self):
         for name, code in (("INT", 130), ("TERM", 143), ("HUP", 129)):
             terminal = self.open()

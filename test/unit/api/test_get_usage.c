@@ -570,6 +570,31 @@ START_TEST(too_many_calls_are_refused)
 }
 END_TEST
 
+static void ignore_turn(struct usage_turn *turn)
+{
+        (void)turn;
+}
+
+/* However many owners there are. */
+START_TEST(all_turns_together_are_bounded)
+{
+        static struct usage_turn turns[USAGE_TURNS_MAX];
+        static char owners[USAGE_TURNS_MAX][8];
+        static struct usage_turn other = { .owner = "other", .on_turn = ignore_turn };
+
+        for (size_t i = 0; i < ARRAY_SIZE(turns); i++) {
+                (void)snprintf(owners[i], sizeof(owners[i]), "%zu", i);
+                turns[i] = (struct usage_turn){ .owner = owners[i], .on_turn = ignore_turn };
+                ck_assert_int_eq(usage_turns_ask(&api.usage_turns, &turns[i]), 0);
+        }
+        ck_assert_int_eq(usage_turns_ask(&api.usage_turns, &other), USAGE_TURNS_E_FULL);
+        ck_assert_ptr_null(other.turns);
+        usage_turn_end(&turns[0], 0);
+        ck_assert_int_eq(usage_turns_ask(&api.usage_turns, &other), 0);
+        ck_assert_ptr_eq(api.usage_turns.current, &turns[1]);
+}
+END_TEST
+
 START_TEST(who_left_has_no_turn_and_a_stop_ends_the_others)
 {
         struct api_call *calls[3];
@@ -781,6 +806,7 @@ int main(void)
         tcase_add_test(tcase, a_next_page_waits_for_its_turn_and_rests);
         tcase_add_test(tcase, owners_take_turns_and_each_has_one_call_at_a_time);
         tcase_add_test(tcase, too_many_calls_are_refused);
+        tcase_add_test(tcase, all_turns_together_are_bounded);
         tcase_add_test(tcase, who_left_has_no_turn_and_a_stop_ends_the_others);
         tcase_add_test(tcase, a_step_may_outlive_the_turns);
         tcase_add_test(tcase, a_token_goes_on_with_the_same_filter_only);

@@ -3,13 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/macros.h"
 #include "server/session/limiting.h"
+#include "server/session/session_private.h"
 #include "test/lib/suite.h"
-#include "test/unit/session/fake_runtime_parts.h"
 #include "test/unit/session/fixture.h"
 
-#define SIZE_MIB(n) ((int64_t)(n) << 20)
+#define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
+#define SIZE_MIB(n)  ((int64_t)(n) << 20)
 
 /* The fixture's runtime speaks an older version unless it is told. */
 static void setup(void)
@@ -294,6 +296,53 @@ START_TEST(what_cannot_be_taken_back_stays_charged)
 }
 END_TEST
 
+static struct limiting *limiting_of(const char *id)
+{
+        return &session_find_sandbox(f.session, NULL, id)->limiting;
+}
+
+struct tries {
+        const struct limiting *limiting;
+        unsigned n;
+};
+
+static bool has_tried(void *userdata)
+{
+        const struct tries *tries = userdata;
+
+        return tries->limiting->n_tries == tries->n;
+}
+
+/* Twice as long each time, up to half a minute; and from the beginning the next time. */
+START_TEST(what_cannot_be_taken_back_is_tried_less_and_less)
+{
+        struct answer made = new_sandbox();
+        struct sandbox_update update = memory_update(SIZE_MIB(512));
+        struct tries tries = { limiting_of(made.sandbox.sandbox_id), 0 };
+
+        for (int round = 0; round < 2; round++) {
+                fake_runtime_script(f.runtime)->fail_limits = REASON(LIMIT);
+                fake_runtime_script(f.runtime)->memory_in_use = (uint64_t)SIZE_MIB(400);
+                ck_assert_int_eq(update_sandbox(made.sandbox.sandbox_id, &update).result.outcome,
+                                 SESSION_E_LIMIT);
+                for (tries.n = 1; tries.n <= 8; tries.n++) {
+                        uint64_t pause_usec = UINT64_C(1000000) << MIN(tries.n - 1, 5U);
+                        uint64_t before_usec = clock_monotonic_usec(), due_usec;
+
+                        run_until(has_tried, &tries);
+                        (void)sd_event_source_get_time(tries.limiting->retry, &due_usec);
+                        ck_assert_uint_ge(due_usec, before_usec + pause_usec);
+                        ck_assert_uint_le(due_usec, clock_monotonic_usec() + pause_usec);
+                        (void)sd_event_source_set_time(tries.limiting->retry, 0);
+                }
+                fake_runtime_script(f.runtime)->fail_limits = 0;
+                fake_runtime_script(f.runtime)->memory_in_use = 0;
+                tries.n = 0;
+                run_until(has_tried, &tries);
+        }
+}
+END_TEST
+
 /* The runtime has them, the row has not: what was not answered for does not count. */
 START_TEST(after_a_crash_the_row_is_the_truth)
 {
@@ -369,6 +418,7 @@ int main(void)
         tcase_add_test(tests, limits_are_changed_by_one_at_a_time);
         tcase_add_test(tests, who_was_overtaken_has_its_limits_taken_back);
         tcase_add_test(tests, what_cannot_be_taken_back_stays_charged);
+        tcase_add_test(tests, what_cannot_be_taken_back_is_tried_less_and_less);
         tcase_add_loop_test(tests, after_a_crash_the_row_is_the_truth, 0, 2);
         tcase_add_test(tests, what_was_answered_for_is_there_after_a_crash);
         tcase_add_test(tests, an_older_runtime_changes_no_limits);
