@@ -521,7 +521,7 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(ran.returncode, 125)
             self.assertIn(b"lacks the scope sandboxes:read", ran.stderr)
             row = next(line for line in daemons.hotcell(running, "key", "ls").stdout.decode().splitlines() if key_id in line)
-            self.assertRegex(row, r"by-hand +ACTIVE +\S+ ago +in (29|30)d +\S+ ago +sandboxes:write,executions:write$")
+            self.assertRegex(row, r"by-hand +ACTIVE +\S+ ago +in (29|30)d +\S+ ago +1 sandboxes, 1.0 GiB memory, 1 CPUs +sandboxes:write,executions:write$")
             ran = daemons.hotcell(running, "key", "revoke", "--delete-sandboxes", "by-hand")
             self.assertEqual((ran.returncode, ran.stdout.decode()), (0, key_id + "\n"))
             self.assertIn(b"that end: 1", ran.stderr)
