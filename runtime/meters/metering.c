@@ -283,9 +283,11 @@ struct metering *metering_free(struct metering *metering)
 void metering_begin_sandbox(struct metering *metering, struct sandbox_meter *meter,
                             struct cgroup *group)
 {
-        *meter = (struct sandbox_meter){ .metering = metering, .group = group };
+        *meter = (struct sandbox_meter){ .metering = metering,
+                                         .group = group,
+                                         .begin_usec = clock_monotonic_usec() };
         LIST_INIT(&meter->leaves);
-        memory_time_begin(&meter->memory, clock_monotonic_usec());
+        memory_time_begin(&meter->memory, meter->begin_usec);
         TAILQ_INSERT_TAIL(&metering->sandboxes, meter, link);
         if (!metering->has_turn)
                 schedule(metering);
@@ -368,6 +370,7 @@ int metering_read_sandbox(struct sandbox_meter *meter, struct metered *ret_meter
         struct metering *metering = meter->metering;
         struct metered metered = { .missing = metering->missing | meter->missing };
         struct leaf_meter *leaf;
+        uint64_t now_usec;
         int r;
 
         metered.programs = meter->ended;
@@ -382,8 +385,9 @@ int metering_read_sandbox(struct sandbox_meter *meter, struct metered *ret_meter
         }
         r = cgroup_read_usage(meter->group, &metered.files);
         read_throttling(meter, &metered);
-        metered.memory_byte_seconds =
-                memory_time_byte_seconds(&meter->memory, clock_monotonic_usec());
+        now_usec = clock_monotonic_usec();
+        metered.memory_byte_seconds = memory_time_byte_seconds(&meter->memory, now_usec);
+        metered.wall_usec = now_usec - meter->begin_usec;
         *ret_metered = metered;
         return r ? error_fold(r) : 0;
 }
@@ -495,6 +499,7 @@ void metering_fill(const struct metered *metered, struct usage_message *ret_mess
         usage->memory_bytes = metered->files.memory_bytes;
         usage->memory_peak_bytes = metered->files.memory_peak_bytes;
         usage->memory_byte_seconds = metered->memory_byte_seconds;
+        usage->wall_usec = metered->wall_usec;
         usage->oom_kills = metered->files.oom_kills;
         usage->n_throttled = metered->throttling.n_throttled;
         usage->throttled_usec = metered->throttling.usec;

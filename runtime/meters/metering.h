@@ -39,7 +39,8 @@ struct metered {
         struct cgroup_throttling throttling; /* of the whole sandbox */
         struct meter_reading programs;
         uint64_t memory_byte_seconds;
-        unsigned missing; /* BIT()s of METER_PART_… */
+        uint64_t wall_usec; /* only of a whole sandbox */
+        unsigned missing;   /* BIT()s of METER_PART_… */
 };
 
 struct sandbox_meter;
@@ -58,6 +59,7 @@ struct sandbox_meter {
         TAILQ_ENTRY(sandbox_meter) link;
         struct metering *metering; /* NULL: it is not measured (any more) */
         struct cgroup *group;
+        uint64_t begin_usec; /* monotonic */
         LIST_HEAD(, leaf_meter) leaves;
         struct meter_reading ended; /* what leaves had that are over */
         unsigned missing;           /* what some leaf lacked */

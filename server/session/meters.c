@@ -37,6 +37,7 @@ void usage_from_meters(const Hotcell__Runtime__V1__Usage *meters, struct usage *
                 .cpu_usec = meter_amount(meters->cpu_usec),
                 .cpu_user_usec = meter_amount(meters->cpu_user_usec),
                 .cpu_system_usec = meter_amount(meters->cpu_system_usec),
+                .wall_usec = meter_amount(meters->wall_usec),
                 .memory_peak_bytes = meter_amount(meters->memory_peak_bytes),
                 .memory_byte_seconds = meter_amount(meters->memory_byte_seconds),
                 .oom_kills = meters->oom_kills,

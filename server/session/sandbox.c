@@ -186,6 +186,14 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
         return 0;
 }
 
+int64_t sandbox_wall_usec(const struct sandbox *sandbox, const struct usage *metered,
+                          int64_t time_usec)
+{
+        if (metered->wall_usec)
+                return metered->wall_usec;
+        return MAX(time_usec - sandbox->record.create_time_usec, INT64_C(0));
+}
+
 struct sandbox *sandbox_free(struct sandbox *sandbox)
 {
         struct execution_reader *reader;

@@ -101,6 +101,11 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
                   struct sandbox **ret_sandbox);
 struct sandbox *sandbox_free(struct sandbox *sandbox);
 
+/* How long one that lives had lived at @time_usec, when its meters said @metered; by the wall clock
+ * if they do not say it. */
+int64_t sandbox_wall_usec(const struct sandbox *sandbox, const struct usage *metered,
+                          int64_t time_usec);
+
 void sandbox_create(struct sandbox *sandbox);
 
 /* What it holds of the shares, from its first moment to its last. -ENOMEM. */

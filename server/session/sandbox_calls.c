@@ -187,7 +187,8 @@ static void on_usage(void *userdata, const Hotcell__Runtime__V1__FromRuntime *an
         measured = sandbox->record;
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
                 sandbox_usage_from_meters(answer->usage, &measured.usage);
-        measured.usage.total.wall_usec = MAX(time_now_usec() - measured.create_time_usec, 0);
+        measured.usage.total.wall_usec =
+                sandbox_wall_usec(sandbox, &measured.usage.total, time_now_usec());
         call->on_sandbox(call->userdata, &success, &measured, false);
         call_free(call);
 }

@@ -137,7 +137,7 @@ static void describe(const struct sandbox *sandbox, struct sandbox_now *ret_now)
                 return;
         ret_now->usage = sandbox->now.usage;
         ret_now->usage.total.wall_usec =
-                MAX(asked->time_usec - sandbox->record.create_time_usec, INT64_C(0));
+                sandbox_wall_usec(sandbox, &ret_now->usage.total, asked->time_usec);
         TAILQ_FOREACH(context, &sandbox->contexts, link)
         {
                 const struct execution *execution = context->current;

@@ -7,8 +7,8 @@
  *
  * Meters of a whole sandbox, which executions that run at the same time would all count, are in no
  * row of an execution: throttling, which is missing there. What only executions have is in no row
- * of a sandbox: output and work of earlier ones. Wall time of a sandbox is from one of its rows to
- * the next.
+ * of a sandbox: output and work of earlier ones. Wall time of a sandbox is metered, too. Only where
+ * no meters say it is it from the end of its last row on, by the clock that people set.
  */
 #include "server/store/ledger.h"
 
@@ -154,7 +154,8 @@ static struct usage rest_of(const struct usage_account *account, const struct us
         struct usage rest;
 
         usage_rest(total, &account->usage, &rest);
-        rest.wall_usec = MAX(end_time_usec - account->billed_time_usec, 0);
+        if (!total->wall_usec)
+                rest.wall_usec = MAX(end_time_usec - account->billed_time_usec, 0);
         return rest;
 }
 

@@ -97,7 +97,6 @@ static void clear(struct usage *usage, enum usage_kind kind)
 void usage_rest(const struct usage *total, const struct usage *billed, struct usage *ret_rest)
 {
         usage_since(total, billed, ret_rest);
-        clear(ret_rest, USAGE_TIME);
         clear(ret_rest, USAGE_AMOUNT_OF_EXECUTION);
         ret_rest->missing = total->missing;
 }

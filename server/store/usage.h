@@ -93,7 +93,7 @@ void usage_add(struct usage *sum, const struct usage *amount);
  * missing is what one of them misses. */
 void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage);
 
-/* What of @total, all that the meters of a sandbox say, is not in @billed; without the time. */
+/* What of @total, all that the meters of a sandbox say, is not in @billed. */
 void usage_rest(const struct usage *total, const struct usage *billed, struct usage *ret_rest);
 
 /* For a row of an execution: what is of its whole sandbox is zero, and named as missing. */

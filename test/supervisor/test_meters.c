@@ -145,6 +145,7 @@ START_TEST(an_end_comes_with_all_meters)
         struct answer answer;
         const Hotcell__Runtime__V1__Usage *used;
         const Hotcell__Runtime__V1__Usage *total;
+        uint64_t begin_usec = clock_monotonic_usec();
 
         peer_create(&peer, "sbx-a");
         event = peer_run(&peer, "sbx-a", SPIN, output);
@@ -167,6 +168,9 @@ START_TEST(an_end_comes_with_all_meters)
         ck_assert_uint_ge(total->memory_byte_seconds, used->memory_byte_seconds);
         ck_assert_uint_ge(total->wait_usec, used->wait_usec);
         ck_assert_uint_ge(total->n_switches, used->n_switches);
+        ck_assert_uint_eq(used->wall_usec, 0);
+        ck_assert_uint_ge(total->wall_usec, CPU_USEC); /* of one thread */
+        ck_assert_uint_le(total->wall_usec, clock_monotonic_usec() - begin_usec);
         event_free(event);
         answer_deinit(&answer);
 }

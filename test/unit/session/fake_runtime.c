@@ -101,6 +101,7 @@ void fake_fill_usage(struct fake_runtime *runtime, struct sandbox *sandbox, stru
         usage->memory_peak_bytes = 2 << 20;
         usage->processes = 2;
         usage->n_asked = runtime->script.n_asked;
+        usage->wall_usec = process ? 0 : runtime->script.wall_usec;
 }
 
 void fake_send_process_ended(struct process *process)

@@ -31,6 +31,7 @@ struct fake_runtime_script {
         bool hold_create;  /* creations are not answered until _release */
         const char *boot_id;
         uint64_t n_asked;           /* as a reading says */
+        uint64_t wall_usec;         /* as one of a sandbox says; 0: it does not */
         unsigned protocol;          /* 0: the newest */
         bool fail_keep;             /* descriptors are not kept */
         unsigned n_fail_list;       /* so many lists are refused first */

@@ -306,8 +306,10 @@ static void add_row(struct books *books, const struct usage_record *row)
         books->n_ends += row->type == USAGE_RECORD_SANDBOX_END;
         books->n_incomplete += row->is_incomplete;
         books->cpu_usec += row->usage.cpu_usec;
-        if (row->type != USAGE_RECORD_EXECUTION)
-                books->cpu_usec_sandbox += row->usage.cpu_usec;
+        if (row->type == USAGE_RECORD_EXECUTION)
+                return;
+        books->cpu_usec_sandbox += row->usage.cpu_usec;
+        books->wall_usec_sandbox += row->usage.wall_usec;
 }
 
 static void on_rows(void *userdata, int result, const struct usage_list *list)

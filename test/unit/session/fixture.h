@@ -90,6 +90,7 @@ struct books {
         size_t n_incomplete;
         int64_t cpu_usec;         /* of all together */
         int64_t cpu_usec_sandbox; /* of those of the sandbox alone */
+        int64_t wall_usec_sandbox;
         struct usage_record last;
 };
 

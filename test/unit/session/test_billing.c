@@ -64,6 +64,24 @@ START_TEST(a_living_sandbox_is_billed_again_and_again)
 }
 END_TEST
 
+START_TEST(a_sandbox_is_billed_for_the_wall_time_that_the_runtime_counts)
+{
+        const int64_t lived_usec = INT64_C(86400) * 1000000; /* no clock of this test says so */
+        int64_t billed_usec;
+        struct answer answer;
+
+        fake_runtime_script(f.runtime)->wall_usec = (uint64_t)lived_usec - 1;
+        wait_for_rows(read_books(sandbox_id).n_sandboxes + 2);
+        ck_assert_int_eq(get_sandbox(sandbox_id).sandbox.usage.total.wall_usec, lived_usec - 1);
+        billed_usec = read_books(sandbox_id).wall_usec_sandbox;
+        ck_assert_int_ge(billed_usec, lived_usec - 1);
+        fake_runtime_script(f.runtime)->wall_usec = (uint64_t)billed_usec + 7;
+        answer = delete_sandbox(sandbox_id);
+        ck_assert_int_eq(answer.sandbox.usage.total.wall_usec, billed_usec + 7);
+        ck_assert_int_eq(read_books(sandbox_id).wall_usec_sandbox, billed_usec + 7);
+}
+END_TEST
+
 /* What is told to be complete until then is. */
 START_TEST(a_bill_ends_no_later_than_its_reading)
 {
@@ -299,6 +317,7 @@ int main(void)
 {
         const TTest *const tests[] = {
                 a_living_sandbox_is_billed_again_and_again,
+                a_sandbox_is_billed_for_the_wall_time_that_the_runtime_counts,
                 a_bill_ends_no_later_than_its_reading,
                 work_that_outlives_its_execution_is_the_sandboxs,
                 what_runs_is_in_no_row_before_it_ends,

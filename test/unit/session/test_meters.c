@@ -31,6 +31,7 @@ static Hotcell__Runtime__V1__Usage make_meters(void)
         meters.received_bytes = 16;
         meters.n_throttled = 17;
         meters.throttled_usec = 18;
+        meters.wall_usec = 19;
         return meters;
 }
 
@@ -59,9 +60,9 @@ START_TEST(each_meter_has_its_amount)
         ck_assert_int_eq(total->received_bytes, 16);
         ck_assert_int_eq(total->throttled_periods, 17);
         ck_assert_int_eq(total->throttled_usec, 18);
+        ck_assert_int_eq(total->wall_usec, 19);
         ck_assert_uint_eq(total->missing, 0);
         /* The runtime knows nothing of these. */
-        ck_assert_int_eq(total->wall_usec, 0);
         ck_assert_int_eq(total->stdout_bytes + total->stderr_bytes + total->rich_bytes, 0);
 }
 END_TEST

@@ -117,6 +117,24 @@ START_TEST(a_clock_that_is_set_back_takes_no_time_away)
 }
 END_TEST
 
+/* As the meters count it, which know nothing of the clock of the rows. */
+START_TEST(a_clock_that_is_set_changes_no_wall_time_that_was_metered)
+{
+        const int64_t day_usec = INT64_C(86400) * 1000000;
+        struct usage total = { .cpu_usec = 1, .wall_usec = 400 };
+
+        ck_assert_int_eq(bill(1, day_usec, &total), 0);
+        total = (struct usage){ .cpu_usec = 2, .wall_usec = 1000 };
+        ck_assert_int_eq(bill(1, 2000, &total), 0); /* set back */
+        total.wall_usec = 1100;
+        ck_assert_int_eq(end_sandbox(1, 2100, &total, false), 0);
+        ck_assert_uint_eq(list_of(1), 3);
+        ck_assert_int_eq(rows[0].usage.wall_usec, 400);
+        ck_assert_int_eq(rows[1].usage.wall_usec, 600);
+        ck_assert_int_eq(rows[2].usage.wall_usec, 100);
+}
+END_TEST
+
 START_TEST(a_sandbox_ends_with_one_row_also_of_nothing)
 {
         const struct usage none = { 0 };
@@ -345,6 +363,7 @@ int main(void)
                 what_did_not_start_has_a_row_of_nothing_and_what_was_lost_one_that_says_so,
                 a_sandbox_is_billed_for_what_no_row_has,
                 a_clock_that_is_set_back_takes_no_time_away,
+                a_clock_that_is_set_changes_no_wall_time_that_was_metered,
                 a_sandbox_ends_with_one_row_also_of_nothing,
                 a_sandbox_used_what_its_rows_add_up_to,
                 an_execution_that_is_told_after_its_sandbox_adds_nothing,

@@ -89,7 +89,7 @@ START_TEST(a_rest_is_what_a_sandbox_can_have_of_its_own)
 
         billed.missing = BIT(USAGE_PART_TRAFFIC); /* of another row */
         usage_rest(&total, &billed, &rest);
-        check_each(&rest, (const int64_t[]){ 5, 5, 0, 0, 9 });
+        check_each(&rest, (const int64_t[]){ 5, 5, 0, 5, 9 });
         ck_assert_uint_eq(rest.missing, 0);
 }
 END_TEST
