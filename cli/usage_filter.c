@@ -152,8 +152,8 @@ void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageRespo
                 return;
         if (first->complete_until)
                 say_of(command,
-                       "no record of the ledger fits yet: what lives has one once a minute, and an "
-                       "execution at its end (complete until %s)",
+                       "no record of the ledger fits yet: what lives has one every ledger_period, "
+                       "and an execution at its end (complete until %s)",
                        message_time(first->complete_until, time));
         else
                 say_of(command, "no record of the ledger fits");
