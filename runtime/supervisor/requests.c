@@ -191,7 +191,7 @@ static void handle_update_limits(struct supervisor *supervisor, struct ticket ti
                                  const Hotcell__Runtime__V1__ToRuntime *message)
 {
         const Hotcell__Runtime__V1__UpdateLimits *update = message->update_limits;
-        const struct sandbox_limits limits = limits_from_message(update->limits);
+        const struct runtime_limits limits = limits_from_message(update->limits);
         struct sandbox *sandbox = find_sandbox(supervisor, ticket, update->sandbox_id);
         struct failure failure;
         int r;

@@ -97,7 +97,7 @@ struct sandbox {
         struct metered usage; /* at its end */
         bool has_usage;       /* that could be read */
         uint32_t id_base;
-        struct sandbox_limits limits; /* in force */
+        struct runtime_limits limits; /* in force */
         struct limits_change change;
         struct ticket limits_ticket; /* whose change that is */
         bool is_approaching;         /* it is of each limit by itself */

@@ -33,9 +33,9 @@
 #define SHM_BYTES_MAX ((uint64_t)64 << 20)
 #define MEMORY_ROOM   ((uint64_t)16 << 20) /* for what is used while a limit is lowered */
 
-struct sandbox_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLimits *message)
+struct runtime_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLimits *message)
 {
-        return (struct sandbox_limits){
+        return (struct runtime_limits){
                 .memory_bytes = message->memory_bytes,
                 .cpu_millis = message->cpu_millis,
                 .cpu_weight = message->cpu_weight ? message->cpu_weight : CPU_WEIGHT_DEFAULT,
@@ -48,7 +48,7 @@ struct sandbox_limits limits_from_message(const Hotcell__Runtime__V1__SandboxLim
         };
 }
 
-Hotcell__Runtime__V1__SandboxLimits limits_to_message(const struct sandbox_limits *limits)
+Hotcell__Runtime__V1__SandboxLimits limits_to_message(const struct runtime_limits *limits)
 {
         Hotcell__Runtime__V1__SandboxLimits message;
 
@@ -64,7 +64,7 @@ Hotcell__Runtime__V1__SandboxLimits limits_to_message(const struct sandbox_limit
         return message;
 }
 
-struct cgroup_limits limits_of_group(const struct sandbox_limits *limits, dev_t io_device)
+struct cgroup_limits limits_of_group(const struct runtime_limits *limits, dev_t io_device)
 {
         return (struct cgroup_limits){
                 .memory_bytes = limits->memory_bytes,
@@ -77,7 +77,7 @@ struct cgroup_limits limits_of_group(const struct sandbox_limits *limits, dev_t 
 }
 
 /* Half of what files leave of the memory, so that full disk and full /dev/shm are no OOM yet. */
-uint64_t limits_shm_bytes(const struct sandbox_limits *limits)
+uint64_t limits_shm_bytes(const struct runtime_limits *limits)
 {
         return MIN((limits->memory_bytes - limits->disk_bytes) / 2, SHM_BYTES_MAX);
 }
@@ -117,7 +117,7 @@ static int refuse_error(const char *what, int r, struct failure *ret_failure)
         return 1;
 }
 
-static int check_memory(const struct sandbox *sandbox, const struct sandbox_limits *limits,
+static int check_memory(const struct sandbox *sandbox, const struct runtime_limits *limits,
                         struct failure *ret_failure)
 {
         uint64_t used;
@@ -134,7 +134,7 @@ static int check_memory(const struct sandbox *sandbox, const struct sandbox_limi
         return 0;
 }
 
-static int check_disk(const struct sandbox *sandbox, const struct sandbox_limits *limits,
+static int check_disk(const struct sandbox *sandbox, const struct runtime_limits *limits,
                       struct failure *ret_failure)
 {
         struct tmpfs_amount used;
@@ -150,7 +150,7 @@ static int check_disk(const struct sandbox *sandbox, const struct sandbox_limits
 }
 
 /* A process cannot have more than the hard limit that it was started with. */
-static int check_open_files(const struct sandbox *sandbox, const struct sandbox_limits *limits,
+static int check_open_files(const struct sandbox *sandbox, const struct runtime_limits *limits,
                             struct failure *ret_failure)
 {
         struct process *process;
@@ -169,7 +169,7 @@ static int check_open_files(const struct sandbox *sandbox, const struct sandbox_
         return 0;
 }
 
-static int check(const struct sandbox *sandbox, const struct sandbox_limits *limits,
+static int check(const struct sandbox *sandbox, const struct runtime_limits *limits,
                  struct failure *ret_failure)
 {
         int r = check_open_files(sandbox, limits, ret_failure);
@@ -202,8 +202,8 @@ static int open_shm(const struct sandbox *sandbox)
         return file_system.f_type == TMPFS_MAGIC ? take_fd(&fd) : error_origin(-EUCLEAN);
 }
 
-static int resize_shm(const struct sandbox *sandbox, const struct sandbox_limits *present,
-                      const struct sandbox_limits *limits, struct failure *ret_failure)
+static int resize_shm(const struct sandbox *sandbox, const struct runtime_limits *present,
+                      const struct runtime_limits *limits, struct failure *ret_failure)
 {
         _cleanup_(closep) int fd = -1;
         const struct tmpfs_amount amount = {
@@ -225,14 +225,14 @@ static int resize_shm(const struct sandbox *sandbox, const struct sandbox_limits
         return 1;
 }
 
-static struct tmpfs_amount disk_of(const struct sandbox_limits *limits)
+static struct tmpfs_amount disk_of(const struct runtime_limits *limits)
 {
         return (struct tmpfs_amount){ .bytes = limits->disk_bytes, .inodes = limits->disk_inodes };
 }
 
 /* It may have been filled since it was looked at. */
-static int resize_disk(const struct sandbox *sandbox, const struct sandbox_limits *present,
-                       const struct sandbox_limits *limits, struct failure *ret_failure)
+static int resize_disk(const struct sandbox *sandbox, const struct runtime_limits *present,
+                       const struct runtime_limits *limits, struct failure *ret_failure)
 {
         const struct tmpfs_amount amount = disk_of(limits);
         int r;
@@ -250,8 +250,8 @@ static int resize_disk(const struct sandbox *sandbox, const struct sandbox_limit
         return 1;
 }
 
-static int change_group(const struct sandbox *sandbox, const struct sandbox_limits *present,
-                        const struct sandbox_limits *limits, struct failure *ret_failure)
+static int change_group(const struct sandbox *sandbox, const struct runtime_limits *present,
+                        const struct runtime_limits *limits, struct failure *ret_failure)
 {
         const struct cgroup_limits before = limits_of_group(present, sandbox->io_device);
         const struct cgroup_limits wanted = limits_of_group(limits, sandbox->io_device);
@@ -272,7 +272,7 @@ static int change_group(const struct sandbox *sandbox, const struct sandbox_limi
         return r ? 1 : 0;
 }
 
-static void keep_group(struct sandbox_limits *limits, const struct sandbox_limits *present)
+static void keep_group(struct runtime_limits *limits, const struct runtime_limits *present)
 {
         limits->memory_bytes = present->memory_bytes;
         limits->cpu_millis = present->cpu_millis;
@@ -281,7 +281,7 @@ static void keep_group(struct sandbox_limits *limits, const struct sandbox_limit
         limits->io_bytes_per_second = present->io_bytes_per_second;
 }
 
-static void keep_disk(struct sandbox_limits *limits, const struct sandbox_limits *present)
+static void keep_disk(struct runtime_limits *limits, const struct runtime_limits *present)
 {
         limits->disk_bytes = present->disk_bytes;
         limits->disk_inodes = present->disk_inodes;
@@ -289,9 +289,9 @@ static void keep_disk(struct sandbox_limits *limits, const struct sandbox_limits
 
 /* In order. What /dev/shm may hold follows from the others, and is charged with them. */
 static const struct {
-        int (*change)(const struct sandbox *sandbox, const struct sandbox_limits *present,
-                      const struct sandbox_limits *limits, struct failure *ret_failure);
-        void (*keep)(struct sandbox_limits *limits, const struct sandbox_limits *present);
+        int (*change)(const struct sandbox *sandbox, const struct runtime_limits *present,
+                      const struct runtime_limits *limits, struct failure *ret_failure);
+        void (*keep)(struct runtime_limits *limits, const struct runtime_limits *present);
 } steps[] = {
         { change_group, keep_group },
         { resize_disk, keep_disk },
@@ -299,11 +299,11 @@ static const struct {
 };
 
 /* All that can be, whatever else cannot: what programs filled meanwhile stays in force. */
-static void put_back(struct sandbox *sandbox, const struct sandbox_limits *present,
-                     const struct sandbox_limits *before, size_t n_steps)
+static void put_back(struct sandbox *sandbox, const struct runtime_limits *present,
+                     const struct runtime_limits *before, size_t n_steps)
 {
         static struct log_quota quota;
-        struct sandbox_limits limits = *before;
+        struct runtime_limits limits = *before;
         struct failure failure;
         uint64_t used;
 
@@ -321,10 +321,10 @@ static void put_back(struct sandbox *sandbox, const struct sandbox_limits *prese
         sandbox->limits = limits;
 }
 
-static int put_in_force(struct sandbox *sandbox, const struct sandbox_limits *limits,
+static int put_in_force(struct sandbox *sandbox, const struct runtime_limits *limits,
                         struct failure *ret_failure)
 {
-        const struct sandbox_limits before = sandbox->limits;
+        const struct runtime_limits before = sandbox->limits;
 
         for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
                 if (steps[i].change(sandbox, &before, limits, ret_failure)) {
@@ -361,7 +361,7 @@ static void fail_open_files(int r, struct failure *ret_failure)
 
 static void go_back(struct sandbox *sandbox)
 {
-        const struct sandbox_limits present = sandbox->limits;
+        const struct runtime_limits present = sandbox->limits;
 
         put_back(sandbox, &present, &sandbox->change.before, ARRAY_SIZE(steps));
 }
@@ -409,11 +409,11 @@ void limits_cancel(struct sandbox *sandbox)
 }
 
 /* Whoever is started while the child is at work has the new ones already. */
-int limits_update(struct sandbox *sandbox, const struct sandbox_limits *limits,
+int limits_update(struct sandbox *sandbox, const struct runtime_limits *limits,
                   struct failure *ret_failure)
 {
         struct limits_change *change = &sandbox->change;
-        const struct sandbox_limits before = sandbox->limits;
+        const struct runtime_limits before = sandbox->limits;
         int r;
 
         if (change->is_running) {
@@ -454,16 +454,30 @@ static uint64_t lowest_memory(const struct sandbox *sandbox, uint64_t wanted)
         return MIN(MAX(least, used + 2 * MEMORY_ROOM), present);
 }
 
-static int approach(struct sandbox *sandbox, const struct sandbox_limits *limits)
+static bool are_same(const struct runtime_limits *a, const struct runtime_limits *b)
+{
+        return a->memory_bytes == b->memory_bytes && a->cpu_millis == b->cpu_millis &&
+               a->cpu_weight == b->cpu_weight && a->processes == b->processes &&
+               a->disk_bytes == b->disk_bytes && a->disk_inodes == b->disk_inodes &&
+               a->open_files == b->open_files && a->io_bytes_per_second == b->io_bytes_per_second;
+}
+
+static bool has_room_for_disk(const struct sandbox *sandbox, const struct runtime_limits *limits)
+{
+        return limits->disk_bytes + CONTROL_DISK_ROOM <= limits->memory_bytes ||
+               (limits->disk_bytes <= sandbox->limits.disk_bytes &&
+                limits->memory_bytes >= sandbox->limits.memory_bytes);
+}
+
+/* @limits is what is in force then. */
+static int approach(struct sandbox *sandbox, struct runtime_limits *limits)
 {
         struct failure failure;
-        int r;
+        int r = 0;
 
-        if (limits->disk_bytes + CONTROL_DISK_ROOM > limits->memory_bytes &&
-            (limits->disk_bytes > sandbox->limits.disk_bytes ||
-             limits->memory_bytes < sandbox->limits.memory_bytes))
-                return 0;
-        r = limits_update(sandbox, limits, &failure);
+        if (!are_same(limits, &sandbox->limits) && has_room_for_disk(sandbox, limits))
+                r = limits_update(sandbox, limits, &failure);
+        *limits = sandbox->limits;
         if (r == LIMITS_E_LATER)
                 return r;
         if (r)
@@ -471,25 +485,28 @@ static int approach(struct sandbox *sandbox, const struct sandbox_limits *limits
         return 0;
 }
 
-#define APPROACH(sandbox, field, value)                                                            \
-        ({                                                                                         \
-                struct sandbox_limits limits_ = (sandbox)->limits;                                 \
-                limits_.field = (value);                                                           \
-                limits_.field != (sandbox)->limits.field ? approach(sandbox, &limits_) : 0;        \
-        })
-
 /* The memory has to have room for the disk at each step. Only open files are a child's. */
-int limits_approach(struct sandbox *sandbox, const struct sandbox_limits *limits)
+int limits_approach(struct sandbox *sandbox, const struct runtime_limits *limits)
 {
-        if (limits->memory_bytes > sandbox->limits.memory_bytes)
-                (void)APPROACH(sandbox, memory_bytes, limits->memory_bytes);
-        (void)APPROACH(sandbox, cpu_millis, limits->cpu_millis);
-        (void)APPROACH(sandbox, cpu_weight, limits->cpu_weight);
-        (void)APPROACH(sandbox, processes, limits->processes);
-        (void)APPROACH(sandbox, io_bytes_per_second, limits->io_bytes_per_second);
-        (void)APPROACH(sandbox, disk_bytes, limits->disk_bytes);
-        (void)APPROACH(sandbox, disk_inodes, limits->disk_inodes);
-        if (limits->memory_bytes < sandbox->limits.memory_bytes)
-                (void)APPROACH(sandbox, memory_bytes, lowest_memory(sandbox, limits->memory_bytes));
-        return APPROACH(sandbox, open_files, limits->open_files);
+        struct runtime_limits next = sandbox->limits;
+
+        next.memory_bytes = MAX(next.memory_bytes, limits->memory_bytes);
+        (void)approach(sandbox, &next);
+        next.cpu_millis = limits->cpu_millis;
+        (void)approach(sandbox, &next);
+        next.cpu_weight = limits->cpu_weight;
+        (void)approach(sandbox, &next);
+        next.processes = limits->processes;
+        (void)approach(sandbox, &next);
+        next.io_bytes_per_second = limits->io_bytes_per_second;
+        (void)approach(sandbox, &next);
+        next.disk_bytes = limits->disk_bytes;
+        (void)approach(sandbox, &next);
+        next.disk_inodes = limits->disk_inodes;
+        (void)approach(sandbox, &next);
+        if (limits->memory_bytes < next.memory_bytes)
+                next.memory_bytes = lowest_memory(sandbox, limits->memory_bytes);
+        (void)approach(sandbox, &next);
+        next.open_files = limits->open_files;
+        return approach(sandbox, &next);
 }

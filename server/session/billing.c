@@ -154,7 +154,7 @@ static void read_leaf(struct bill *bill, struct execution *execution)
         memcpy(leaf->process_id, execution->process_id, sizeof(leaf->process_id));
         execution->reading = READING_ASKED;
         if (session_read_usage(bill->sandbox->session, bill->sandbox->record.sandbox_id,
-                               leaf->process_id, false, on_leaf_read, leaf) == 0)
+                               leaf->process_id, on_leaf_read, leaf) == 0)
                 bill->n_pending++;
 }
 
@@ -164,8 +164,8 @@ static void read_all(struct bill *bill)
         struct execution *execution;
 
         bill->time_usec = time_now_usec(); /* all that was used before is read */
-        if (session_read_usage(sandbox->session, sandbox->record.sandbox_id, "", false,
-                               on_sandbox_read, bill) == 0)
+        if (session_read_usage(sandbox->session, sandbox->record.sandbox_id, "", on_sandbox_read,
+                               bill) == 0)
                 bill->n_pending++;
         LIST_FOREACH(execution, &sandbox->unbilled, unbilled_link)
         {

@@ -328,8 +328,8 @@ void execution_prepare(struct execution *execution, const char *process_id)
         execution_unprepare(execution);
         execution->usage_before = (struct usage){ 0 };
         execution->n_asked_before = 0;
-        if (session_read_usage(execution->session, execution->record.sandbox_id, process_id, true,
-                               on_metered, execution)) {
+        if (session_begin_usage(execution->session, execution->record.sandbox_id, process_id,
+                                on_metered, execution)) {
                 execution->is_metered = true; /* the loss of the runtime will be heard of */
                 return;
         }

@@ -249,7 +249,7 @@ void execution_record_end(struct execution *execution)
                 record_end(execution);
         else if (!execution->has_usage &&
                  session_read_usage(execution->session, execution->record.sandbox_id,
-                                    execution->process_id, false, on_last_reading, execution) == 0)
+                                    execution->process_id, on_last_reading, execution) == 0)
                 execution->n_pending++;
         else
                 hear_egress(execution);

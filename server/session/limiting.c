@@ -83,7 +83,8 @@ struct session_result admit_limits(struct sandbox *sandbox, const struct sandbox
         return admit_promise(sandbox, &limits);
 }
 
-static void raise_to(struct sandbox_limits *limits, const struct sandbox_limits *to)
+/* Which are what owners are charged with. */
+static void raise_memory_and_cpu(struct sandbox_limits *limits, const struct sandbox_limits *to)
 {
         limits->memory_bytes = MAX(limits->memory_bytes, to->memory_bytes);
         limits->cpu_millis = MAX(limits->cpu_millis, to->cpu_millis);
@@ -94,9 +95,9 @@ static void charge(struct sandbox *sandbox)
         const struct limiting *limiting = &sandbox->limiting;
         struct sandbox_limits charged = sandbox->record.limits;
 
-        raise_to(&charged, &limiting->in_force);
+        raise_memory_and_cpu(&charged, &limiting->in_force);
         if (limiting->is_changing)
-                raise_to(&charged, &limiting->asked);
+                raise_memory_and_cpu(&charged, &limiting->asked);
         sandbox_promise(sandbox, &charged);
 }
 
@@ -147,8 +148,8 @@ struct session_result limiting_on_answer(struct sandbox *sandbox,
         struct sandbox_limits highest = { 0 };
 
         if (!answer) { /* either may be */
-                raise_to(&highest, &sandbox->limiting.in_force);
-                raise_to(&highest, limits);
+                raise_memory_and_cpu(&highest, &sandbox->limiting.in_force);
+                raise_memory_and_cpu(&highest, limits);
                 sandbox->limiting.in_force = highest;
         }
         if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_FAILURE &&

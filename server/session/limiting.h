@@ -1,6 +1,12 @@
 /*
  * Limits of sandboxes in force: of one whose limits are changed, and of all that live when this
  * server was started anew. The runtime has them; what it is asked for it answers in order.
+ *
+ * Where a limit is kept: what counts, and clients are told, in the sandbox's record; what the
+ * kernel holds it to, in the runtime (its `struct runtime_limits`), of which in_force is a copy;
+ * the open files that a process was started with, which are the most it can have, in the runtime's
+ * process; timeout and output of an execution, from its beginning on, in its own record; ttl and
+ * idle time in the sandbox's record alone.
  */
 #pragma once
 

@@ -99,8 +99,8 @@ int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *re
                 runtime_client_request(session->runtime, request, on_answer, userdata));
 }
 
-int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,
-                       bool reset_peak, runtime_on_answer on_answer, void *userdata)
+static int ask_usage(struct session *session, const char *sandbox_id, const char *process_id,
+                     bool reset_peak, runtime_on_answer on_answer, void *userdata)
 {
         Hotcell__Runtime__V1__ToRuntime request;
         Hotcell__Runtime__V1__ReadUsage read;
@@ -113,6 +113,18 @@ int session_read_usage(struct session *session, const char *sandbox_id, const ch
         request.body_case = HOTCELL__RUNTIME__V1__TO_RUNTIME__BODY_READ_USAGE;
         request.read_usage = &read;
         return session_request(session, &request, on_answer, userdata);
+}
+
+int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,
+                       runtime_on_answer on_answer, void *userdata)
+{
+        return ask_usage(session, sandbox_id, process_id, false, on_answer, userdata);
+}
+
+int session_begin_usage(struct session *session, const char *sandbox_id, const char *process_id,
+                        runtime_on_answer on_answer, void *userdata)
+{
+        return ask_usage(session, sandbox_id, process_id, true, on_answer, userdata);
 }
 
 void session_signal_process(struct session *session, const char *sandbox_id, const char *process_id,

@@ -207,7 +207,7 @@ void session_get_sandbox(struct session *session, const char *owner, const char 
                 return;
         }
         if (sandbox->record.state == SANDBOX_RUNNING &&
-            session_read_usage(session, sandbox_id, "", false, on_usage, call) == 0)
+            session_read_usage(session, sandbox_id, "", on_usage, call) == 0)
                 return;
         on_done(userdata, &success, &sandbox->record, false);
         call_free(call);

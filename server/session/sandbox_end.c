@@ -284,14 +284,14 @@ static void read_last(struct sandbox *sandbox)
         TAILQ_FOREACH(context, &sandbox->contexts, link)
         {
                 if (!context->current || context->current->phase != PHASE_RUNNING ||
-                    session_read_usage(session, id, context->kernel.process_id, false, on_leaf_read,
+                    session_read_usage(session, id, context->kernel.process_id, on_leaf_read,
                                        context))
                         continue;
                 context->n_pending++;
                 sandbox->n_pending++;
                 sandbox->n_readings++;
         }
-        if (session_read_usage(session, id, "", false, on_sandbox_read, sandbox) == 0) {
+        if (session_read_usage(session, id, "", on_sandbox_read, sandbox) == 0) {
                 sandbox->n_pending++;
                 sandbox->n_readings++;
         }

@@ -110,8 +110,12 @@ Hotcell__Runtime__V1__SandboxLimits limits_to_runtime(const struct sandbox_limit
 struct sandbox_limits limits_from_runtime(const Hotcell__Runtime__V1__SandboxLimits *wire);
 int session_request(struct session *session, Hotcell__Runtime__V1__ToRuntime *request,
                     runtime_on_answer on_answer, void *userdata);
+/* What all of a sandbox, or (unless it is empty) one of its processes used so far. */
 int session_read_usage(struct session *session, const char *sandbox_id, const char *process_id,
-                       bool reset_peak, runtime_on_answer on_answer, void *userdata);
+                       runtime_on_answer on_answer, void *userdata);
+/* Likewise of a process; then its peaks begin anew, and what runs in it counts as earlier work. */
+int session_begin_usage(struct session *session, const char *sandbox_id, const char *process_id,
+                        runtime_on_answer on_answer, void *userdata);
 void session_signal_process(struct session *session, const char *sandbox_id, const char *process_id,
                             int signal);
 /* The runtime keeps descriptors, so that a successor can take a process over. */

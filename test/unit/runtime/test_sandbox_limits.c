@@ -17,7 +17,7 @@
 
 #define REASON(name) HOTCELL__RUNTIME__V1__FAILURE_REASON__FAILURE_REASON_##name
 
-static const struct sandbox_limits before = {
+static const struct runtime_limits before = {
         .memory_bytes = MIB(512),
         .cpu_millis = 1000,
         .cpu_weight = 100,
@@ -161,7 +161,7 @@ static void end_child(int status)
         child->on_exit(child, status);
 }
 
-static int update(const struct sandbox_limits *limits)
+static int update(const struct runtime_limits *limits)
 {
         return limits_update(&sandbox, limits, &failure);
 }
@@ -169,7 +169,7 @@ static int update(const struct sandbox_limits *limits)
 /* More memory, and fewer open files, at which a child is. */
 static void begin_change(void)
 {
-        struct sandbox_limits wanted = before;
+        struct runtime_limits wanted = before;
 
         wanted.memory_bytes = MIB(640);
         wanted.disk_inodes = 6000;
@@ -184,7 +184,7 @@ static void begin_change(void)
 
 static void expect_busy(void)
 {
-        struct sandbox_limits wanted = sandbox.limits;
+        struct runtime_limits wanted = sandbox.limits;
         unsigned n_group_changes = kernel.n_group_changes;
 
         wanted.cpu_millis = 3000;
@@ -196,7 +196,7 @@ static void expect_busy(void)
 
 static void expect_free(void)
 {
-        struct sandbox_limits wanted = sandbox.limits;
+        struct runtime_limits wanted = sandbox.limits;
 
         wanted.cpu_millis = 3000;
         ck_assert_int_eq(update(&wanted), 0);
@@ -260,7 +260,7 @@ END_TEST
 
 START_TEST(a_change_without_a_child_is_put_back)
 {
-        struct sandbox_limits wanted = before;
+        struct runtime_limits wanted = before;
 
         wanted.memory_bytes = MIB(640);
         wanted.open_files = 100;
@@ -275,7 +275,7 @@ END_TEST
 
 START_TEST(without_processes_no_child_is_needed)
 {
-        struct sandbox_limits wanted = before;
+        struct runtime_limits wanted = before;
 
         wanted.open_files = 100;
         sandbox.n_processes_alive = 0;
@@ -343,7 +343,7 @@ END_TEST
 
 START_TEST(each_limit_is_approached_by_itself)
 {
-        struct sandbox_limits wanted = before;
+        struct runtime_limits wanted = before;
 
         wanted.io_bytes_per_second = MIB(7);
         wanted.cpu_weight = 300;

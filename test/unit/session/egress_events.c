@@ -49,9 +49,9 @@ void __wrap_store_end_execution(struct store *store, const struct execution_reco
                                 const struct store_blob *output, store_on_done on_done,
                                 void *userdata);
 int __real_session_read_usage(struct session *session, const char *sandbox, const char *process,
-                              bool reset_peak, void *on_answer, void *userdata);
+                              void *on_answer, void *userdata);
 int __wrap_session_read_usage(struct session *session, const char *sandbox, const char *process,
-                              bool reset_peak, void *on_answer, void *userdata);
+                              void *on_answer, void *userdata);
 
 store_on_done stuck_on_done;
 void *stuck_userdata;
@@ -102,11 +102,10 @@ void __wrap_store_end_execution(struct store *store, const struct execution_reco
 }
 
 int __wrap_session_read_usage(struct session *session, const char *sandbox, const char *process,
-                              bool reset_peak, void *on_answer, void *userdata)
+                              void *on_answer, void *userdata)
 {
-        is_meter_read |= !reset_peak && *process;
-        return __real_session_read_usage(session, sandbox, process, reset_peak, on_answer,
-                                         userdata);
+        is_meter_read |= *process;
+        return __real_session_read_usage(session, sandbox, process, on_answer, userdata);
 }
 
 void set_up(void)
