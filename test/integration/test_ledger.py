@@ -175,8 +175,16 @@ class Ledger(unittest.TestCase):
                               f"FROM usage_records GROUP BY sandbox_id) USING (sandbox_id) WHERE end_time_usec > 0")
             self.assertGreaterEqual(len(found), self.n_sandboxes)
             self.assertEqual([row for row in found if row[1] != row[2]], [], name)
+        self.assertEqual(self.rows("SELECT sandbox_id FROM (SELECT sandbox_id, start_time_usec, end_time_usec, type, "
+                                   "lag(end_time_usec) OVER (PARTITION BY sandbox_id ORDER BY sequence) AS before_usec "
+                                   "FROM usage_records WHERE type > 1) AS row JOIN sandboxes USING (sandbox_id) "
+                                   "WHERE start_time_usec <> coalesce(before_usec, create_time_usec) "
+                                   "OR (type = 3 AND row.end_time_usec <> sandboxes.end_time_usec)"), [])
+        # It is metered from when the runtime made it, and its cells, one after the other, are parts of it.
         self.assertEqual(self.rows("SELECT sandbox_id FROM sandboxes LEFT JOIN usage_sandboxes AS account USING (sandbox_id) "
-                                   "WHERE wall_usec IS NOT sandboxes.end_time_usec - create_time_usec"), [])
+                                   "WHERE wall_usec IS NULL OR wall_usec > sandboxes.end_time_usec - create_time_usec + 10000 "
+                                   "OR wall_usec < (SELECT coalesce(sum(wall_usec), 0) FROM usage_records "
+                                   "WHERE type = 1 AND usage_records.sandbox_id = sandboxes.sandbox_id)"), [])
 
 
 if __name__ == "__main__":
