@@ -19,12 +19,28 @@ enum { RULES_ON_WAY_MAX = 4 * POLICY_RULES_MAX, RULES_RETRY_USEC = 200 * 1000 };
 
 static_assert(2 * SESSION_EGRESS_RULES_MAX < POLICY_WALL_PREFIXES, "each may be there twice");
 
+static struct session_result admit_wish(struct session *session, const char *owner,
+                                        const struct wish *wish)
+{
+        int r = shares_check(&session->shares, owner, wish->share, wish->more);
+
+        return r ? refuse_share(session, owner, wish, r) : (struct session_result){ 0 };
+}
+
 struct session_result admit_share(struct session *session, const char *owner,
                                   enum session_share share, int64_t amount)
 {
-        int r = shares_check(&session->shares, owner, share, amount);
+        return admit_wish(session, owner,
+                          &(struct wish){ .share = share, .more = amount, .whole = amount });
+}
 
-        return r ? refuse_share(session, owner, share, amount, r) : (struct session_result){ 0 };
+/* Whoever wants no more than it has is welcome, however much others have. */
+static struct session_result admit_change(struct session *session, const char *owner,
+                                          enum session_share share, int64_t present, int64_t wanted)
+{
+        const struct wish wish = { .share = share, .more = wanted - present, .whole = wanted };
+
+        return wish.more > 0 ? admit_wish(session, owner, &wish) : (struct session_result){ 0 };
 }
 
 static int64_t rules_of(const struct egress *egress)
@@ -35,9 +51,7 @@ static int64_t rules_of(const struct egress *egress)
 struct session_result admit_egress(struct session *session, const char *owner,
                                    const struct egress *egress, const struct egress *present)
 {
-        int64_t n_more = (int64_t)egress_memory(egress) - (int64_t)egress_memory(present);
-        int64_t n_more_rules = rules_of(egress) - rules_of(present);
-        struct session_result result = { 0 };
+        struct session_result result;
 
         if (egress && egress->allows && !egress_client_is_connected(session->egress_client)) {
                 result =
@@ -49,10 +63,11 @@ struct session_result admit_egress(struct session *session, const char *owner,
                 result.retry_usec = enforcement_retry_usec(session);
                 return result;
         }
-        if (n_more > 0)
-                result = admit_share(session, owner, SESSION_SHARE_EGRESS, n_more);
-        if (result.outcome == 0 && n_more_rules > 0)
-                result = admit_share(session, owner, SESSION_SHARE_EGRESS_RULES, n_more_rules);
+        result = admit_change(session, owner, SESSION_SHARE_EGRESS, (int64_t)egress_memory(present),
+                              (int64_t)egress_memory(egress));
+        if (result.outcome == 0)
+                result = admit_change(session, owner, SESSION_SHARE_EGRESS_RULES, rules_of(present),
+                                      rules_of(egress));
         return result;
 }
 
@@ -133,15 +148,12 @@ struct session_result admit_promise(const struct sandbox *sandbox,
 {
         const struct sandbox_limits *promised = &sandbox->limiting.promised;
         const char *owner = sandbox->record.owner;
-        struct session_result result = { 0 };
+        struct session_result result = admit_change(sandbox->session, owner, SESSION_SHARE_MEMORY,
+                                                    promised->memory_bytes, limits->memory_bytes);
 
-        /* Whoever has less than before is welcome, however much others have. */
-        if (limits->memory_bytes > promised->memory_bytes)
-                result = admit_share(sandbox->session, owner, SESSION_SHARE_MEMORY,
-                                     limits->memory_bytes - promised->memory_bytes);
-        if (result.outcome == 0 && limits->cpu_millis > promised->cpu_millis)
-                result = admit_share(sandbox->session, owner, SESSION_SHARE_CPU,
-                                     limits->cpu_millis - promised->cpu_millis);
+        if (result.outcome == 0)
+                result = admit_change(sandbox->session, owner, SESSION_SHARE_CPU,
+                                      promised->cpu_millis, limits->cpu_millis);
         return result;
 }
 

@@ -109,11 +109,21 @@ static int64_t find_limit(const struct shares *all, const char *owner, enum sess
         return all->rules.total[share];
 }
 
+/* Named as the API does; the command line calls them as its flags. */
+static const char *less_of(enum session_share share)
+{
+        if (share == SESSION_SHARE_MEMORY)
+                return "Ask for less (limits.memory_bytes)";
+        if (share == SESSION_SHARE_CPU)
+                return "Ask for less (limits.cpu_millis)";
+        return "Ask for less";
+}
+
 /* What to do instead of asking for the same again. */
 static void advise(const char *owner, enum session_share share, int reason, bool is_hopeless,
                    char ret_advice[ADVICE_SIZE])
 {
-        const char *first = is_hopeless                ? "Ask for less"
+        const char *first = is_hopeless                ? less_of(share)
                             : reason == SHARES_E_TOTAL ? "Try again when others have less"
                                                        : shares[share].advice;
 
@@ -125,26 +135,41 @@ static void advise(const char *owner, enum session_share share, int reason, bool
                 (void)snprintf(ret_advice, ADVICE_SIZE, "%s.", first);
 }
 
+/* However little others have, and all that it has besides is given back. */
+static bool is_hopeless(const struct session *session, const char *owner, const struct wish *wish)
+{
+        return wish->whole > shares_limit_alone(&session->shares, owner, wish->share);
+}
+
+static struct session_result explain_hopeless(const struct session *session, const char *owner,
+                                              const struct wish *wish, const char *advice)
+{
+        enum session_share share = wish->share;
+        char most[NUMBER_SIZE], asked[NUMBER_SIZE];
+
+        return result_of(shares[share].outcome, "Of %s you may have %s at most: %s asked for. %s",
+                         shares[share].what,
+                         show(share, shares_limit_alone(&session->shares, owner, share), most),
+                         show(share, wish->whole, asked), advice);
+}
+
 static struct session_result explain(const struct session *session, const char *owner,
-                                     enum session_share share, int64_t amount, int reason)
+                                     const struct wish *wish, int reason)
 {
         const struct shares *all = &session->shares;
-        int64_t alone = shares_limit_alone(all, owner, share);
+        enum session_share share = wish->share;
         int64_t held = reason == SHARES_E_TOTAL ? all->used[share]
                                                 : session_share_used(session, owner, share);
         char most[NUMBER_SIZE], used[NUMBER_SIZE], asked[NUMBER_SIZE], advice[ADVICE_SIZE];
         const char *whose;
         int64_t limit = find_limit(all, owner, share, reason, &whose);
 
-        advise(owner, share, reason, amount > alone, advice);
-        if (amount > alone)
-                return result_of(shares[share].outcome,
-                                 "Of %s you may have %s at most: %s asked for. %s",
-                                 shares[share].what, show(share, alone, most),
-                                 show(share, amount, asked), advice);
+        advise(owner, share, reason, is_hopeless(session, owner, wish), advice);
+        if (is_hopeless(session, owner, wish))
+                return explain_hopeless(session, owner, wish, advice);
         return result_of(shares[share].outcome, "%s of %s is %s: %s used, %s more asked for. %s",
                          whose, shares[share].what, show(share, limit, most),
-                         show(share, held, used), show(share, amount, asked), advice);
+                         show(share, held, used), show(share, wish->more, asked), advice);
 }
 
 /* Whether sandboxes that end hold any of it, of the owner's or of all. */
@@ -159,16 +184,17 @@ static bool is_held_by_ending(const struct session *session, const char *owner,
 }
 
 struct session_result refuse_share(struct session *session, const char *owner,
-                                   enum session_share share, int64_t amount, int reason)
+                                   const struct wish *wish, int reason)
 {
-        bool is_hopeless = amount > shares_limit_alone(&session->shares, owner, share);
-        struct session_result result = explain(session, owner, share, amount, reason);
+        const bool is_vain = is_hopeless(session, owner, wish);
+        enum session_share share = wish->share;
+        struct session_result result = explain(session, owner, wish, reason);
 
         if (reason != SHARES_E_TOTAL)
                 (void)snprintf(result.quota, sizeof(result.quota), "%s", owner);
         result.limit = shares[share].name;
-        result.retry_usec = is_hopeless ? SESSION_RETRY_NEVER : shares[share].retry_usec;
-        result.may_pass = !is_hopeless && is_held_by_ending(session, owner, share, reason);
+        result.retry_usec = is_vain ? SESSION_RETRY_NEVER : shares[share].retry_usec;
+        result.may_pass = !is_vain && is_held_by_ending(session, owner, share, reason);
         if (!result.may_pass)
                 log_refusal(session, owner, shares[share].name);
         return result;

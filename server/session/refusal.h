@@ -5,9 +5,16 @@
 #include "server/session/session_private.h"
 #include "server/session/shares.h"
 
-/* For @owner, who asked for @amount more; @reason: SHARES_E_. Logs and counts it. */
+/* What an owner asks for. */
+struct wish {
+        enum session_share share;
+        int64_t more;
+        int64_t whole; /* with what it is to replace */
+};
+
+/* For @owner, who may not have what it wishes; @reason: SHARES_E_. Logs and counts it. */
 struct session_result refuse_share(struct session *session, const char *owner,
-                                   enum session_share share, int64_t amount, int reason);
+                                   const struct wish *wish, int reason);
 
 /* How long what holds it lasts at least, by experience. */
 int64_t share_retry_usec(enum session_share share);

@@ -240,6 +240,62 @@ static bool has_memory(void *userdata)
         return fake_runtime_memory_bytes(f.runtime) == (uint64_t) * (int64_t *)userdata;
 }
 
+static int64_t quota_of_two(void *userdata, const char *owner, enum session_share share)
+{
+        (void)userdata;
+        (void)owner;
+        return share == SESSION_SHARE_MEMORY ? SIZE_MIB(1024)
+               : share == SESSION_SHARE_CPU  ? 2000
+                                             : 0;
+}
+
+static struct answer update_of_key_a(const struct answer *made, struct sandbox_update update)
+{
+        struct answer answer = { 0 };
+
+        session_update_sandbox(f.session, "key-a", made->sandbox.sandbox_id, &update,
+                               on_sandbox_answer, &answer);
+        run_until_true(&answer.is_done);
+        return answer;
+}
+
+/* What counts is what it would have in all, not how much more that is. */
+START_TEST(to_grow_above_all_of_a_quota_is_hopeless)
+{
+        struct sandbox_update cpus = { .set_limits = BIT(SANDBOX_LIMIT_CPU),
+                                       .limits = { .cpu_millis = 3000 } };
+        struct answer made, answer;
+
+        stop_session();
+        f.config.shares.quota_of = quota_of_two;
+        start_session();
+        run_until(session_serves, NULL);
+        made = a_sandbox_of("key-a");
+        answer = update_of_key_a(&made, memory_update(SIZE_MIB(512)));
+        ck_assert_int_eq(answer.result.outcome, 0);
+
+        answer = update_of_key_a(&made, memory_update(SIZE_MIB(1280)));
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_MEMORY_LIMIT);
+        ck_assert_int_eq(answer.result.retry_usec, SESSION_RETRY_NEVER);
+        ck_assert_str_eq(answer.result.message,
+                         "Of memory you may have 1024 MiB at most: 1280 MiB asked for. Ask for "
+                         "less (limits.memory_bytes), or ask the operator for: hotcell key update "
+                         "--max-memory N key-a");
+
+        answer = update_of_key_a(&made, cpus);
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_CPU_LIMIT);
+        ck_assert_int_eq(answer.result.retry_usec, SESSION_RETRY_NEVER);
+        ck_assert_ptr_nonnull(
+                strstr(answer.result.message, "2 at most: 3 asked for. Ask for less"));
+
+        /* What another holds of it may be given back. */
+        (void)a_sandbox_of("key-a");
+        answer = update_of_key_a(&made, memory_update(SIZE_MIB(1024)));
+        ck_assert_int_eq(answer.result.outcome, SESSION_E_MEMORY_LIMIT);
+        ck_assert_int_gt(answer.result.retry_usec, 0);
+}
+END_TEST
+
 /* Its etag was good when it came, and is not any more once the limits are in force. */
 START_TEST(who_was_overtaken_has_its_limits_taken_back)
 {
@@ -416,6 +472,7 @@ int main(void)
         tcase_add_test(tests, nobody_raises_limits_beyond_its_share);
         tcase_add_test(tests, the_disk_stays_below_the_memory);
         tcase_add_test(tests, limits_are_changed_by_one_at_a_time);
+        tcase_add_test(tests, to_grow_above_all_of_a_quota_is_hopeless);
         tcase_add_test(tests, who_was_overtaken_has_its_limits_taken_back);
         tcase_add_test(tests, what_cannot_be_taken_back_stays_charged);
         tcase_add_test(tests, what_cannot_be_taken_back_is_tried_less_and_less);

@@ -524,13 +524,14 @@ START_TEST(a_refusal_says_what_is_used_and_what_to_do)
         answer = create_for("key-a", INT64_C(2) << 30);
         ck_assert_str_eq(answer.result.message,
                          "Of memory you may have 1024 MiB at most: 2048 MiB asked for. Ask for "
-                         "less, or ask the operator for: hotcell key update --max-memory N key-a");
+                         "less (limits.memory_bytes), or ask the operator for: hotcell key update "
+                         "--max-memory N key-a");
         ck_assert_int_eq(answer.result.retry_usec, SESSION_RETRY_NEVER);
         ck_assert_str_eq(answer.result.quota, "key-a");
 
         answer = create_for("uid:0", INT64_C(1) << 50);
         ck_assert_int_eq(answer.result.retry_usec, SESSION_RETRY_NEVER);
-        ck_assert_ptr_nonnull(strstr(answer.result.message, "Ask for less."));
+        ck_assert_ptr_nonnull(strstr(answer.result.message, "Ask for less (limits.memory_bytes)."));
 }
 END_TEST
 
