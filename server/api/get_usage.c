@@ -217,6 +217,12 @@ static bool fail_unknown(struct get_usage *get, const struct usage_scope *scope)
         struct session_result missing = { 0 };
         const char *id = get->query.sandbox_id, *what = "sandbox";
 
+        /* Of users of the host nothing is known before they come. */
+        if (!scope->is_owner_known && strncmp(get->query.owner, "key-", strlen("key-")) == 0) {
+                api_call_fail(get->call, REASON_KEY_NOT_FOUND, "there is and was no key %s",
+                              get->query.owner);
+                return true;
+        }
         if (!scope->is_sandbox_known) {
                 missing.outcome = SESSION_E_SANDBOX_NOT_FOUND;
         } else if (!scope->is_execution_known) {

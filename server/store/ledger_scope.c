@@ -23,6 +23,8 @@ static sqlite3_stmt *bind(struct database *database, enum statement_id id,
         sqlite3_stmt *statement = database->statements[id];
 
         row_bind_text(statement, ":owner", job_text_get(&ask->owner));
+        if (id == STATEMENT_IS_USAGE_OWNER_KNOWN)
+                return statement;
         row_bind_text(statement, ":sandbox_id", job_text_get(&ask->sandbox_id));
         if (id != STATEMENT_IS_USAGE_SANDBOX_KNOWN)
                 row_bind_text(statement, ":execution_id", job_text_get(&ask->execution_id));
@@ -46,8 +48,11 @@ static int scope_work(struct database *database, struct job *job)
         struct usage_scope *scope = &ask->scope;
         int r;
 
-        r = ask_known(database, STATEMENT_IS_USAGE_SANDBOX_KNOWN, ask, &ask->sandbox_id,
-                      &scope->is_sandbox_known);
+        r = ask_known(database, STATEMENT_IS_USAGE_OWNER_KNOWN, ask, &ask->owner,
+                      &scope->is_owner_known);
+        if (r == 0)
+                r = ask_known(database, STATEMENT_IS_USAGE_SANDBOX_KNOWN, ask, &ask->sandbox_id,
+                              &scope->is_sandbox_known);
         if (r == 0)
                 r = ask_known(database, STATEMENT_IS_USAGE_EXECUTION_KNOWN, ask, &ask->execution_id,
                               &scope->is_execution_known);

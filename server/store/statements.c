@@ -387,6 +387,11 @@ static const char *const statement_sql[] = {
         [STATEMENT_DELETE_OLDEST_USAGE_RECORDS] =
                 "DELETE FROM usage_records WHERE record_id IN (SELECT record_id "
                 "FROM usage_records WHERE owner = :owner ORDER BY record_id LIMIT :limit)",
+        [STATEMENT_IS_USAGE_OWNER_KNOWN] =
+                "SELECT EXISTS (SELECT 1 FROM api_keys WHERE owner = :owner) "
+                "OR EXISTS (SELECT 1 FROM sandboxes WHERE owner = :owner) "
+                "OR EXISTS (SELECT 1 FROM usage_sandboxes WHERE owner = :owner) "
+                "OR EXISTS (SELECT 1 FROM usage_records WHERE owner = :owner)",
         [STATEMENT_IS_USAGE_SANDBOX_KNOWN] =
                 "SELECT EXISTS (SELECT 1 FROM usage_sandboxes WHERE " USAGE_OF_SANDBOX ") "
                 "OR EXISTS (SELECT 1 FROM sandboxes WHERE " USAGE_OF_SANDBOX ")",

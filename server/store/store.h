@@ -335,9 +335,10 @@ typedef void (*store_on_usage_sums)(void *userdata, int result, const struct usa
 void store_sum_usage(struct store *store, const struct usage_query *query,
                      store_on_usage_sums on_done, void *userdata);
 
-/* What there is of what is asked for. Ids are known as long as there is a row or a record. */
+/* What there is of what is asked for. Ids are known as long as there is a row or a record,
+ * owners also as long as there is a key. */
 struct usage_scope {
-        bool is_sandbox_known, is_execution_known; /* or none is asked for */
+        bool is_owner_known, is_sandbox_known, is_execution_known; /* or none is asked for */
         int64_t complete_until_usec; /* all that was used before is in rows; zero: nothing lives */
         uint64_t cost_usec;
 };

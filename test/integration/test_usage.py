@@ -16,7 +16,7 @@ import daemons
 import scenario
 import stubs
 from scenario import create, error_of
-from stubs import usage_service
+from stubs import key_service, usage_service
 
 INVALID, NOT_FOUND, PRECONDITION = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
 
@@ -210,6 +210,12 @@ class Ledger(unittest.TestCase):
         for field, reason in (("sandbox_id", "SANDBOX_NOT_FOUND"), ("execution_id", "EXECUTION_NOT_FOUND")):
             error = error_of(lambda timeout, field=field: self.get(**{field: field[:3] + "-" + "a" * 26}))
             self.assertEqual((error.code(), stubs.reason(error)), (NOT_FOUND, reason))
+        error = error_of(lambda timeout: self.get(owner="key-zzz"))
+        self.assertEqual((error.code(), stubs.reason(error)), (NOT_FOUND, "KEY_NOT_FOUND"))
+        self.assertEqual(self.get(owner="uid:77").records_total, 0)
+        key = client.keys.CreateKey(key_service.CreateKeyRequest(name="unused"), timeout=60 * daemons.PATIENCE).key
+        client.keys.RevokeKey(key_service.RevokeKeyRequest(key_id=key.key_id), timeout=60 * daemons.PATIENCE)
+        self.assertEqual(self.get(owner=key.key_id).records_total, 0)
         error = error_of(lambda timeout: self.get(sandbox_id=self.boxes["blue"], execution_id=self.runs["red"][0].execution_id))
         self.assertEqual(stubs.reason(error), "EXECUTION_NOT_FOUND")
         error = error_of(lambda timeout: self.get(owner="ci"))

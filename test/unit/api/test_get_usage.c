@@ -224,8 +224,9 @@ static void set_up(void)
         };
         database.list = (struct usage_list){ .n = 1, .last_time_usec = 42 };
         database.n_steps = 1;
-        database.scope =
-                (struct usage_scope){ .is_sandbox_known = true, .is_execution_known = true };
+        database.scope = (struct usage_scope){ .is_owner_known = true,
+                                               .is_sandbox_known = true,
+                                               .is_execution_known = true };
 }
 
 static void tear_down(void)
@@ -338,6 +339,22 @@ START_TEST(ids_of_nothing_are_not_found)
         ask(&request);
         ck_assert_int_eq(client.code, RPC_UNAVAILABLE);
         ck_assert_uint_eq(api.usage_turns.n, 0);
+}
+END_TEST
+
+START_TEST(an_owner_that_never_was_is_not_found)
+{
+        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
+
+        request.owner = unconst("key-zzz");
+        database.scope.is_owner_known = false;
+        ask_as(&request, true);
+        ck_assert_int_eq(client.code, RPC_NOT_FOUND);
+        ck_assert_str_eq(client.message, "there is and was no key key-zzz");
+        ck_assert_uint_eq(database.n_sums, 0);
+        request.owner = unconst("uid:77");
+        ask_as(&request, true);
+        ck_assert_int_eq(client.code, RPC_OK);
 }
 END_TEST
 
@@ -496,7 +513,9 @@ END_TEST
 static void say_step(bool more)
 {
         const struct asked asked = database.asked;
-        const struct usage_scope scope = { .is_sandbox_known = true, .is_execution_known = true };
+        const struct usage_scope scope = { .is_owner_known = true,
+                                           .is_sandbox_known = true,
+                                           .is_execution_known = true };
         const struct usage_list list = { .n = 0 };
         const struct usage_sums sums = { .more = more };
         const struct usage_destinations found = { .n = 0 };
@@ -797,6 +816,7 @@ int main(void)
         tcase_add_test(tcase, sums_are_taken_step_by_step);
         tcase_add_test(tcase, sums_tell_what_is_missing_in_how_many_records);
         tcase_add_test(tcase, ids_of_nothing_are_not_found);
+        tcase_add_test(tcase, an_owner_that_never_was_is_not_found);
         tcase_add_test(tcase, an_owner_that_is_none_is_refused);
         tcase_add_test(tcase, it_is_told_until_when_records_are_complete);
         tcase_add_test(tcase, the_mean_of_memory_is_not_above_its_peak);

@@ -32,10 +32,13 @@ START_TEST(what_has_a_row_or_a_record_is_known_to_its_owner)
         const struct usage_query mine = { .owner = "uid:1000",
                                           .sandbox_id = sandbox_id(1),
                                           .execution_id = "exe-000001" };
+        const struct usage_query owner = { .owner = "uid:1000" };
         struct usage_query query = { .sandbox_id = sandbox_id(7), .execution_id = "exe-000007" };
 
         ck_assert(!find_scope(&query).is_sandbox_known);
         ck_assert(!find_scope(&query).is_execution_known);
+        ck_assert(!find_scope(&(struct usage_query){ .owner = "key-b" }).is_owner_known);
+        ck_assert(find_scope(&query).is_owner_known); /* none is asked for */
         ck_assert(find_scope(&(struct usage_query){ 0 }).is_sandbox_known);
         ck_assert(
                 find_scope(&(struct usage_query){ .sandbox_id = sandbox_id(1) }).is_sandbox_known);
@@ -44,6 +47,7 @@ START_TEST(what_has_a_row_or_a_record_is_known_to_its_owner)
         for (int i = 0; i < 2; i++) { /* the second time only rows are left */
                 ck_assert(find_scope(&mine).is_sandbox_known);
                 ck_assert(find_scope(&mine).is_execution_known);
+                ck_assert(find_scope(&owner).is_owner_known);
                 query = mine;
                 query.owner = "uid:2000";
                 ck_assert(!find_scope(&query).is_sandbox_known);
