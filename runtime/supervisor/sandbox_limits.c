@@ -162,7 +162,7 @@ static int check_open_files(const struct sandbox *sandbox, const struct runtime_
                         continue;
                 failure_set(ret_failure, FAILURE(LIMIT), 0,
                             "limits.open_files: processes that live were started with %u, and "
-                            "cannot have %u",
+                            "cannot have %u; delete their contexts first (`hotcell context rm`)",
                             process->open_files, limits->open_files);
                 return 1;
         }

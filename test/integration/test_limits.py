@@ -183,7 +183,7 @@ fill()
         self.update(box, open_files=100)
         self.assertEqual(self.value(box, "fill()"), "100")
         # Whoever lives was started with 128. A new program gets the new limit.
-        self.assertIn("128", self.refused(box, open_files=256))
+        self.assertRegex(self.refused(box, open_files=256), "128.*`hotcell context rm`")
         context = execute(client, box, "1").context_id
         client.executions.DeleteContext(execution_service.DeleteContextRequest(sandbox_id=box, context_id=context), timeout=60 * PATIENCE)
         self.update(box, open_files=256)
