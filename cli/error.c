@@ -250,11 +250,30 @@ static void print_retry(FILE *out, const Google__Protobuf__Any *any)
         (void)fprintf(out, "  try again in: %.3g s\n", seconds);
 }
 
-static void print_hint(FILE *out, int code, const char *reason)
+/* `hotcell version` tells the highest limits of sandboxes and executions, and of their times. */
+static bool is_of_version(const struct rpc_error *error)
 {
+        static const char *const words[] = { "limits.", "ttl", "idle_timeout" };
+
+        for (size_t i = 0; i < n_details(error); i++) {
+                _cleanup_(message_freep) Google__Rpc__BadRequest *bad = detail_unpack(
+                        error->status->details[i], &google__rpc__bad_request__descriptor);
+
+                for (size_t j = 0; bad && j < bad->n_field_violations; j++)
+                        for (size_t k = 0; k < ARRAY_SIZE(words); k++)
+                                if (strstr(bad->field_violations[j]->field, words[k]))
+                                        return true;
+        }
+        return false;
+}
+
+static void print_hint(FILE *out, const struct rpc_error *error, const char *reason)
+{
+        if (reason && strcmp(reason, "LIMIT_OUT_OF_RANGE") == 0 && !is_of_version(error))
+                return;
         for (size_t i = 0; i < ARRAY_SIZE(hints); i++) {
                 if (hints[i].reason ? !reason || strcmp(hints[i].reason, reason) != 0
-                                    : hints[i].code != code)
+                                    : hints[i].code != error->code)
                         continue;
                 (void)fprintf(out, "  hint: %s\n", hints[i].hint);
                 return;
@@ -270,12 +289,16 @@ static const char *code_name(int code)
         return "unknown error";
 }
 
-/* Its message names a limit that cannot be put in force, as the API calls it. */
+/* Its message names a limit as the API calls it. */
 static bool is_about_limits(const struct rpc_error *error)
 {
+        static const char *const reasons[] = { "CPU_LIMIT", "LIMIT_NOT_POSSIBLE", "MEMORY_LIMIT" };
         _cleanup_(freep) char *reason = rpc_error_reason(error);
 
-        return reason && strcmp(reason, "LIMIT_NOT_POSSIBLE") == 0;
+        for (size_t i = 0; reason && i < ARRAY_SIZE(reasons); i++)
+                if (strcmp(reason, reasons[i]) == 0)
+                        return true;
+        return false;
 }
 
 /* The server's sentence often begins with the field at fault: then with the flag in its place. */
@@ -315,5 +338,5 @@ void rpc_error_print(const struct rpc_error *error, FILE *out)
                 print_quota(out, error, error->status->details[i]);
                 print_retry(out, error->status->details[i]);
         }
-        print_hint(out, error->code, reason);
+        print_hint(out, error, reason);
 }

@@ -20,9 +20,12 @@ static const struct {
         { "after_sequence", NULL, "--after" },
         { "code", NULL, "CODE" },
         { "context_id", NULL, "--code-context" },
+        { "destinations", NULL, "--destinations" },
         { "egress.default_action", "--egress-default", "--egress-default" },
         { "egress.rules", "--allow and --deny", "--allow and --deny" },
+        { "end_time", NULL, "--until" },
         { "environment", "--env", "--env" },
+        { "execution_id", NULL, "--execution" },
         { "idle_timeout", "--idle-timeout", "--idle-timeout" },
         { "labels", "--label", "--label" },
         { "language", NULL, "--language" },
@@ -40,12 +43,15 @@ static const struct {
         { "limits.timeout", NULL, "--timeout" },
         { "name", "--name", "NAME" },
         { "on_output_limit", NULL, "--on-output-limit" },
+        { "owner", NULL, "--owner" },
+        { "period", NULL, "--period" },
         { "quotas.cpu_millis", NULL, "--max-cpus" },
         { "quotas.executions", NULL, "--max-executions" },
         { "quotas.memory_bytes", NULL, "--max-memory" },
         { "quotas.sandboxes", NULL, "--max-sandboxes" },
         { "sandbox_id", NULL, "SANDBOX" },
         { "scopes", NULL, "--scope" },
+        { "start_time", NULL, "--since" },
         { "states", NULL, "--state" },
         { "template", "--template", "--template" },
         { "ttl", "--ttl", "--ttl" },
@@ -124,16 +130,18 @@ const char *field_flag(const char *path)
         return NULL;
 }
 
-/* The flag of a sandbox's limit whose field is called as @word is. */
-static const char *limit_flag(const char *word, size_t n_word)
+/* The flag of the sandbox's limit, or else of the field, that is called as @word is. */
+static const char *word_flag(const char *word, size_t n_word)
 {
+        const char *flag;
         char path[64];
 
         /* Words without an underscore are English, too. */
         if (!memchr(word, '_', n_word) || n_word > 40)
                 return NULL;
         (void)snprintf(path, sizeof(path), "spec.limits.%.*s", (int)n_word, word);
-        return field_flag(path);
+        flag = field_flag(path);
+        return flag ? flag : field_flag(path + strlen("spec.limits."));
 }
 
 static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
@@ -144,7 +152,7 @@ static size_t prefix_of_limit(const char *text)
         static const char prefix[] = "limits.";
         const size_t n = sizeof(prefix) - 1;
 
-        if (strncmp(text, prefix, n) != 0 || !limit_flag(text + n, strspn(text + n, letters)))
+        if (strncmp(text, prefix, n) != 0 || !word_flag(text + n, strspn(text + n, letters)))
                 return 0;
         return n;
 }
@@ -157,7 +165,7 @@ char *field_flags_in(const char *text)
                 const char *word = text + prefix_of_limit(text);
                 size_t n_word = strspn(word, letters);
                 size_t n = n_word ? n_word : strcspn(word, letters);
-                const char *flag = limit_flag(word, n_word);
+                const char *flag = word_flag(word, n_word);
                 char *longer = flag ? format_text("%s%s", result, flag)
                                     : format_text("%s%.*s", result, (int)n, word);
 

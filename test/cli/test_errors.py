@@ -142,6 +142,41 @@ class Errors(CliTest):
         ran = self.hotcell(self.serve(UpdateSandbox=refuse), "sandbox", "update", "--disk", "1", SANDBOX_ID)
         self.assertEqual(ran.stderr.decode().splitlines()[0], "hotcell: The runtime refused the limits: --disk: 1 is too low. No limits of memory.")
 
+    def test_fields_of_usage_are_called_as_its_flags(self):
+        def refusal(field, description):
+            def refuse(_request):
+                bad = details_pb2.BadRequest()
+                bad.field_violations.add(field=field, description=description)
+                raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, f"{field} {description}", bad)
+            return refuse
+
+        for field, description, said in (("destinations", "needs sandbox_id or execution_id", "--destinations needs SANDBOX or --execution"),
+                                         ("end_time", "is not after start_time", "--until is not after --since"),
+                                         ("owner", "is none", "--owner is none")):
+            ran = self.hotcell(self.serve(GetUsage=refusal(field, description)), "usage")
+            self.assertEqual(ran.stderr.decode().splitlines(), [f"hotcell: {said}"])
+
+    def test_a_quota_names_the_flag_that_asks_for_less(self):
+        for reason, field, flag in (("MEMORY_LIMIT", "limits.memory_bytes", "--memory"), ("CPU_LIMIT", "limits.cpu_millis", "--cpus")):
+            def refuse(_request, reason=reason, field=field):
+                raise Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Ask for less ({field}).",
+                             details_pb2.ErrorInfo(reason=reason, domain="hotcell.dev"))
+
+            ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create")
+            self.assertEqual(ran.stderr.decode().splitlines()[0], f"hotcell: Ask for less ({flag}).")
+
+    def test_only_limits_that_version_shows_are_said_to_be_there(self):
+        for field, is_shown in (("period", False), ("quotas.memory_bytes", False), ("spec.limits.memory_bytes", True), ("limits.timeout", True),
+                                ("spec.ttl", True), ("spec.idle_timeout", True)):
+            def refuse(_request, field=field):
+                bad = details_pb2.BadRequest()
+                bad.field_violations.add(field=field, description="is too low")
+                raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, f"{field} is too low", bad,
+                             details_pb2.ErrorInfo(reason="LIMIT_OUT_OF_RANGE", domain="hotcell.dev"))
+
+            ran = self.hotcell(self.serve(CreateSandbox=refuse), "sandbox", "create")
+            self.assertEqual(b"`hotcell version`" in ran.stderr, is_shown, field)
+
     def test_a_quota_is_not_told_twice(self):
         def refuse(_request):
             raise Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Your quota is 1.", details_pb2.QuotaFailure(violations=[{"subject": "key-a", "description": "sandboxes: Your quota is 1."}]))
