@@ -16,6 +16,8 @@
 #include "cli/output_options.h"
 #include "cli/print_ended.h"
 #include "cli/request.h"
+#include "cli/say.h"
+#include "cli/suggest.h"
 #include "cli/table.h"
 #include "cli/usage_export.h"
 #include "cli/usage_filter.h"
@@ -242,6 +244,15 @@ static void print_json(enum output_format format, const struct usage_sum *sum)
         output_message(format, &all);
 }
 
+/* What is no sandbox may be the command that was meant. */
+static void suggest_export(const char *word)
+{
+        static const char *const names[] = { "export" };
+
+        if (word && suggest(word, names, ARRAY_SIZE(names)))
+                say_of("usage", "did you mean `hotcell usage export`?");
+}
+
 static int show(const struct usage_options *options, const struct usage_filter *filter,
                 const struct operands *operands)
 {
@@ -255,6 +266,8 @@ static int show(const struct usage_options *options, const struct usage_filter *
         if (r == 0)
                 r = usage_filter_set("usage", filter, operands->n ? operands->items[0] : NULL,
                                      client, ask);
+        if (r && client && !*ask->sandbox_id)
+                suggest_export(operands->n ? operands->items[0] : NULL);
         if (r)
                 return r;
         ask->destinations = options->destinations;
@@ -268,7 +281,7 @@ static int show(const struct usage_options *options, const struct usage_filter *
                 print_records(&sum);
         }
         if (r == 0)
-                usage_filter_say_none("usage", sum.first);
+                usage_filter_say_none("usage", ask, sum.first);
         for (size_t i = 0; i < sum.n_last; i++)
                 message_free(sum.last[i]);
         free(sum.last);
@@ -299,7 +312,7 @@ static int export_all(enum usage_format format, const struct usage_filter *filte
                         usage_export_record(stdout, format, answer->records[i]);
                 (void)fflush(stdout);
                 if (r == 0 && is_first)
-                        usage_filter_say_none("usage export", answer);
+                        usage_filter_say_none("usage export", ask, answer);
         }
         return r == 0 && ferror(stdout) ? EXIT_OURS : r;
 }

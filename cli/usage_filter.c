@@ -143,14 +143,26 @@ static int set_time(const char *command, const char *option, const char *text,
         return 0;
 }
 
-void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageResponse *first)
+/* What is asked for is over: nothing that fits can come any more. */
+static bool is_complete(const Google__Protobuf__Timestamp *end,
+                        const Google__Protobuf__Timestamp *complete_until)
+{
+        if (!complete_until)
+                return true;
+        return end &&
+               (end->seconds < complete_until->seconds ||
+                (end->seconds == complete_until->seconds && end->nanos <= complete_until->nanos));
+}
+
+void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageRequest *ask,
+                           const Hotcell__V1__GetUsageResponse *first)
 {
         char time[MESSAGE_TIME_SIZE];
 
         (void)fflush(stdout); /* both may go to the same file */
         if (first->records_total > 0)
                 return;
-        if (first->complete_until)
+        if (!is_complete(ask->end_time, first->complete_until))
                 say_of(command,
                        "no record of the ledger fits yet: what lives has one every ledger_period, "
                        "and an execution at its end (complete until %s)",
@@ -162,12 +174,12 @@ void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageRespo
 int usage_filter_set(const char *command, const struct usage_filter *filter, const char *sandbox,
                      struct client *client, Hotcell__V1__GetUsageRequest *ask)
 {
-        int r = set_time(command, "since", filter->since, &ask->start_time);
+        int r = sandbox ? resolve_sandbox(client, sandbox, true, &ask->sandbox_id) : 0;
 
         if (r == 0)
+                r = set_time(command, "since", filter->since, &ask->start_time);
+        if (r == 0)
                 r = set_time(command, "until", filter->until, &ask->end_time);
-        if (r == 0 && sandbox)
-                r = resolve_sandbox(client, sandbox, true, &ask->sandbox_id);
         if (r == 0 && filter->execution)
                 r = resolve_execution(client, filter->execution, &ask->execution_id);
         if (r == 0 && filter->owner)

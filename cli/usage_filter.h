@@ -23,7 +23,8 @@ int usage_filter_set(const char *command, const struct usage_filter *filter, con
                      struct client *client, Hotcell__V1__GetUsageRequest *ask);
 
 /* Says so if none fits. That is no failure, as an empty list is none. */
-void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageResponse *first);
+void usage_filter_say_none(const char *command, const Hotcell__V1__GetUsageRequest *ask,
+                           const Hotcell__V1__GetUsageResponse *first);
 
 /* Since the epoch. */
 struct usage_time {

@@ -7,7 +7,7 @@ import time
 import unittest
 
 from cli_case import CliTest, TIMEOUT
-from fake_server import EXECUTION_ID, SANDBOX_ID, Refuse, execution, grpc, keys, usage
+from fake_server import EXECUTION_ID, SANDBOX_ID, Refuse, execution, grpc, keys, sandboxes, usage
 
 KEY_ID = "key-" + "k" * 26
 
@@ -157,6 +157,25 @@ class Show(CliTest):
         ran = self.hotcell(server, "usage", SANDBOX_ID)
         self.assertRegex(ran.stderr, rb"fits yet: .* every ledger_period, ")
         self.assertIn(b"2023-11-14T22:13:20.000Z", ran.stderr)
+
+    def test_what_is_over_can_have_no_record_yet_to_come(self):
+        ledger = Ledger(0)
+        ledger.complete_until = 1700000000
+        server = self.serve(GetUsage=ledger)
+        for until, said in (("2023-11-14T22:13:20Z", b"no record of the ledger fits\n"), ("2023-11-14T22:13:20.5Z", b"fits yet"),
+                            ("2023-11-14T22:13:19Z", b"no record of the ledger fits\n"), ("2023-11-14T22:13:21Z", b"fits yet")):
+            self.assertIn(said, self.hotcell(server, "usage", "--until", until).stderr, until)
+            self.assertIn(said, self.hotcell(server, "usage", "export", "--until", until).stderr, until)
+
+    def test_export_is_suggested_where_no_sandbox_is_called_so(self):
+        boxes = []
+        server = self.serve(GetUsage=Ledger(1), ListSandboxes=lambda request: sandboxes.ListSandboxesResponse(sandboxes=boxes))
+        for word, is_near in (("exprot", True), ("my-box", False)):
+            ran = self.hotcell(server, "usage", word)
+            self.assertEqual((ran.returncode, b"did you mean `hotcell usage export`?" in ran.stderr), (125, is_near), word)
+        boxes.append({"sandbox_id": SANDBOX_ID, "name": "exprot"})
+        self.assertEqual(self.hotcell(server, "usage", "exprot").stderr, b"")
+        self.assertNotIn(b"did you mean", self.hotcell(server, "usage", "--since", "never", "exprot").stderr)
 
     def test_it_says_until_when_it_is_complete(self):
         ledger = Ledger(3)
