@@ -301,7 +301,8 @@ int cmd_top(int argc, char **argv)
                         "  p           pause\n"
                         "  up, down, page up, page down, home, end: scroll\n"
                         "CPU is in percent of one CPU, its bar in parts of the sandbox's limit. WAIT "
-                        "is how long threads\nwere ready to run and had no CPU, added up.",
+                        "is how long threads\nwere ready to run and had no CPU, added up. PRESSURE is what is "
+                        "short, or was within the\nlast twelve seconds.",
                 .examples = "  hotcell top\n"
                             "  hotcell top --period 250ms my-box\n"
                             "  hotcell top --once\n"
