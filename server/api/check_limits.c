@@ -71,6 +71,14 @@ static const struct limit_row rows[] = {
         ROW(io_bytes_per_second, IO, IO_MIN_BYTES, BYTES, true),
 };
 
+int64_t limit_least(enum sandbox_limit limit)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                if (rows[i].limit == limit)
+                        return rows[i].min;
+        return 0;
+}
+
 static int64_t number_at(const void *base, size_t offset, size_t size)
 {
         int32_t small;

@@ -12,6 +12,9 @@ bool check_sandbox_limits(struct api_call *call, const char *prefix,
                           const Hotcell__V1__SandboxLimits *limits,
                           struct sandbox_limits *ret_limits);
 
+/* The lowest that a sandbox can have; of those that sandboxes have. */
+int64_t limit_least(enum sandbox_limit limit);
+
 /* For the path of an update mask, such as `limits.memory_bytes`, or `limits`: all. False: it is
  * none of limits. What is wrong with the value is blamed on the call. */
 bool check_limits_path(struct api_call *call, const char *path,

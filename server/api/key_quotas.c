@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "runtime/base/macros.h"
+#include "server/api/amount.h"
 #include "server/api/arena.h"
 #include "server/api/call.h"
+#include "server/api/check_limits.h"
 
 #define QUOTA(name, share_)                                                                        \
         {                                                                                          \
@@ -32,6 +34,22 @@ int64_t key_quota_of_share(const struct key_quotas *quotas, enum session_share s
         return 0;
 }
 
+/* With less of it no sandbox could be made: who means that revokes the key. */
+static void check_least(struct api_call *call, enum key_quota quota, int64_t most)
+{
+        char least[AMOUNT_TEXT];
+
+        if (quota == KEY_QUOTA_MEMORY && most < limit_least(SANDBOX_LIMIT_MEMORY))
+                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, rows[quota].path,
+                               "is below %s, the least that a sandbox can have; zero is no quota",
+                               amount_show_bytes(limit_least(SANDBOX_LIMIT_MEMORY), least));
+        if (quota == KEY_QUOTA_CPU && most < limit_least(SANDBOX_LIMIT_CPU))
+                api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, rows[quota].path,
+                               "is below %g CPUs, the least that a sandbox can have; zero is no "
+                               "quota",
+                               (double)limit_least(SANDBOX_LIMIT_CPU) / 1000);
+}
+
 struct key_quotas check_quotas(struct api_call *call, const Hotcell__V1__KeyQuotas *quotas)
 {
         struct key_quotas checked = { 0 };
@@ -41,6 +59,8 @@ struct key_quotas check_quotas(struct api_call *call, const Hotcell__V1__KeyQuot
                 if (checked.most[i] < 0)
                         api_call_blame(call, REASON_LIMIT_OUT_OF_RANGE, rows[i].path,
                                        "must not be negative; zero is no quota");
+                else if (checked.most[i] > 0)
+                        check_least(call, (enum key_quota)i, checked.most[i]);
         }
         return checked;
 }

@@ -425,6 +425,17 @@ class Quotas(unittest.TestCase):
         self.assertIn("256 MiB", caught.exception.details())
         self.assertIn(f"hotcell key update --max-memory N {key.key.owner}", caught.exception.details())
 
+    def test_a_quota_is_enough_for_a_sandbox(self):
+        program = [daemons.build_folder() / "cli/hotcell", "--target", running.target, "key"]
+        for flag, value, said in (("--max-memory", "64M", "--max-memory is below 96 MiB, the least"), ("--max-cpus", "0.009", "--max-cpus is below 0.01 CPUs, the least")):
+            made = subprocess.run([*program, "create", flag, value, "useless"], capture_output=True, text=True, check=False)
+            self.assertEqual((made.returncode, made.stdout), (125, ""))
+            self.assertIn(said, made.stderr)
+        key = self.key("least", memory_bytes=96 * MIB, cpu_millis=10)
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.update(key, memory_bytes=96 * MIB - 1)
+        self.assertEqual(stubs.reason(caught.exception), "LIMIT_OUT_OF_RANGE")
+
     def test_who_has_a_key_sees_with_the_command_line_what_is_its(self):
         key = self.key("seer", sandboxes=2)
         holder = self.connect(key)
