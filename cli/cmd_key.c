@@ -1,5 +1,6 @@
 /* key create, ls, update, revoke. */
 
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,6 +201,20 @@ static int update_key(struct client *client, const char *text, const struct key_
         return 0;
 }
 
+/* Operators see only their own sandboxes, so nobody else tells them. */
+static void say_left(const Hotcell__V1__Key *key)
+{
+        _cleanup_(freep) char *id = NULL;
+
+        if (!key || !key->used || key->used->sandboxes == 0)
+                return;
+        id = escape_line(key->key_id);
+        say("sandboxes of its owner that live on until their end: %" PRId64
+            "; `hotcell key revoke --delete-sandboxes %s` ends them, and `hotcell key create NAME "
+            "--owner %s` makes a key that sees them",
+            key->used->sandboxes, id, id);
+}
+
 static int revoke_key(struct client *client, const char *text, const struct key_options *options)
 {
         enum output_format format = (enum output_format)options->format;
@@ -219,6 +234,8 @@ static int revoke_key(struct client *client, const char *text, const struct key_
                 output_message(format, answer->key);
         if (options->delete_sandboxes && format == OUTPUT_TEXT)
                 say("sandboxes of its owner that end: %d", answer->sandboxes_deleted);
+        else if (format == OUTPUT_TEXT)
+                say_left(answer->key);
         return 0;
 }
 
@@ -346,8 +363,10 @@ static int key_revoke(int argc, char **argv)
                 .command = "key revoke",
                 .operands = "[OPTIONS] KEY",
                 .summary = "Revokes an API key, named by id or name, at once.",
-                .text = "Its open calls and streams end; sandboxes stay until their end unless "
-                        "--delete-sandboxes is given.",
+                .text = "Its open calls and streams end; sandboxes of its owner live on until "
+                        "their time is over,\nunless --delete-sandboxes is given, now or later. "
+                        "Operators do not see them, but a key does that\n`hotcell key create NAME "
+                        "--owner KEY` makes.",
                 .examples = "  hotcell key revoke ci\n"
                             "  hotcell key revoke --delete-sandboxes ci\n",
                 .operands_min = 1,

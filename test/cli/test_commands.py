@@ -396,6 +396,17 @@ class Others(CliTest):
         self.assertIn(b"sandboxes of its owner that end: 3", ran.stderr)
         self.assertTrue(server.requests[-1][1].delete_sandboxes)
 
+    def test_revoking_says_what_is_left(self):
+        key = keys.Key(key_id="key-" + "k" * 26, name="ci", owner="key-" + "o" * 26, used={"sandboxes": 2})
+        server = self.serve(RevokeKey=lambda request: keys.RevokeKeyResponse(key=key))
+        ran = self.hotcell(server, "key", "revoke", key.key_id)
+        self.assertEqual((ran.stdout.decode(), ran.returncode), (key.key_id + "\n", 0))
+        self.assertEqual(ran.stderr.decode(), "hotcell: sandboxes of its owner that live on until their end: 2; "
+                         f"`hotcell key revoke --delete-sandboxes {key.key_id}` ends them, and "
+                         f"`hotcell key create NAME --owner {key.key_id}` makes a key that sees them\n")
+        key.used.sandboxes = 0
+        self.assertEqual(self.hotcell(server, "key", "revoke", key.key_id).stderr, b"")
+
     def doctor(self, info):
         return self.hotcell(self.serve(GetServerInfo=lambda request: info), "doctor")
 

@@ -436,6 +436,15 @@ class Quotas(unittest.TestCase):
             self.update(key, memory_bytes=96 * MIB - 1)
         self.assertEqual(stubs.reason(caught.exception), "LIMIT_OUT_OF_RANGE")
 
+    def test_what_a_revoked_key_left_is_deleted_later(self):
+        key = self.key("left")
+        self.create(self.connect(key))
+        program = [daemons.build_folder() / "cli/hotcell", "--target", running.target, "key", "revoke"]
+        first, again = [subprocess.run([*program, *more, key.key.key_id], capture_output=True, text=True, check=True).stderr
+                        for more in ([], ["--delete-sandboxes"])]
+        self.assertIn("live on until their end: 1;", first)
+        self.assertIn("that end: 1", again)
+
     def test_who_has_a_key_sees_with_the_command_line_what_is_its(self):
         key = self.key("seer", sandboxes=2)
         holder = self.connect(key)
