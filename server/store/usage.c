@@ -47,6 +47,13 @@ void usage_add(struct usage *sum, const struct usage *amount)
         sum->missing |= amount->missing;
 }
 
+/* The kernel scales them to fit the whole anew at each reading: one of them may even fall. */
+static void fit_cpu_parts(struct usage *usage)
+{
+        usage->cpu_user_usec = MIN(usage->cpu_user_usec, usage->cpu_usec);
+        usage->cpu_system_usec = usage->cpu_usec - usage->cpu_user_usec;
+}
+
 void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage)
 {
         struct usage usage = *now;
@@ -57,6 +64,8 @@ void usage_since(const struct usage *now, const struct usage *before, struct usa
                 if (field->kind != USAGE_PEAK)
                         set(&usage, field, MAX(get(now, field) - get(before, field), 0));
         }
+        if (now->cpu_user_usec + now->cpu_system_usec > 0)
+                fit_cpu_parts(&usage);
         usage.missing = now->missing | before->missing;
         *ret_usage = usage;
 }

@@ -89,8 +89,8 @@ uint32_t usage_missing_wholes(uint32_t missing);
 /* Adds to amounts, up to INT64_MAX, and raises peaks. */
 void usage_add(struct usage *sum, const struct usage *amount);
 
-/* What came after @before: amounts are differences (never below zero), peaks are those of @now;
- * missing is what one of them misses. */
+/* What came after @before: amounts are differences (never below zero; user and system time are
+ * parts of the CPU time), peaks are those of @now; missing is what one of them misses. */
 void usage_since(const struct usage *now, const struct usage *before, struct usage *ret_usage);
 
 /* What of @total, all that the meters of a sandbox say, is not in @billed. */

@@ -59,6 +59,7 @@ struct usage make_usage(int64_t base)
         for (int i = 0; i < N_AMOUNTS; i++)
                 amounts[i] = base + i;
         memcpy(&usage, amounts, sizeof(amounts));
+        usage.cpu_usec = usage.cpu_user_usec + usage.cpu_system_usec;
         return usage;
 }
 

@@ -159,14 +159,14 @@ END_TEST
 START_TEST(a_sandbox_used_what_its_rows_add_up_to)
 {
         const struct usage expected = { .cpu_usec = 1000,
-                                        .cpu_user_usec = 800,
+                                        .cpu_user_usec = 700,
                                         .cpu_system_usec = 300,
                                         .wall_usec = 8000,
                                         .memory_peak_bytes = 90,
                                         .stdout_bytes = 11 };
         const struct usage part = { .cpu_usec = 400,
-                                    .cpu_user_usec = 800,
-                                    .cpu_system_usec = 100,
+                                    .cpu_user_usec = 350,
+                                    .cpu_system_usec = 50,
                                     .wall_usec = 77,
                                     .memory_peak_bytes = 90,
                                     .throttled_usec = 9,
@@ -174,7 +174,8 @@ START_TEST(a_sandbox_used_what_its_rows_add_up_to)
         const struct usage total = { .cpu_usec = 1000,
                                      .cpu_user_usec = 700,
                                      .cpu_system_usec = 300,
-                                     .memory_peak_bytes = 80 };
+                                     .memory_peak_bytes = 80,
+                                     .context_switches = 7 };
         struct sandbox_record record;
         struct usage_sums sums;
 
@@ -198,6 +199,7 @@ START_TEST(an_execution_that_is_told_after_its_sandbox_adds_nothing)
 {
         struct execution_record record = make_run(1, 1);
         const struct usage total = { .cpu_usec = 10, .wall_usec = 4 };
+                                        .context_switches = 8,
         struct sandbox_record sandbox;
 
         ck_assert_int_eq(insert_execution(&fixture, &record), 0);
@@ -205,6 +207,7 @@ START_TEST(an_execution_that_is_told_after_its_sandbox_adds_nothing)
         record = ended(1, 1, 8000, &total);
         ck_assert_int_eq(end_execution(&record), 0);
         ck_assert_uint_eq(list_of(1), 2);
+                                    .context_switches = 8,
         check_usage(&rows[1].usage,
                     &(struct usage){ .wall_usec = 4, .missing = BIT(USAGE_PART_THROTTLED) });
         ck_assert_int_eq(get_sandbox(&fixture, NULL, sandbox_id(1), &sandbox), 0);
