@@ -170,27 +170,34 @@ static void answer_from_store(struct call *call)
         store_get_sandbox(call->session->store, call->owner, call->id, on_found, call);
 }
 
+/* A borrowed copy: the record itself holds only what is measured at the end. */
+static void answer_living(struct call *call, const struct sandbox *sandbox,
+                          const Hotcell__Runtime__V1__Usage *meters)
+{
+        const struct session_result success = { 0 };
+        struct sandbox_record measured = sandbox->record;
+
+        if (meters)
+                sandbox_usage_from_meters(meters, &measured.usage);
+        measured.usage.total.wall_usec =
+                sandbox_wall_usec(sandbox, &measured.usage.total, time_now_usec());
+        call->on_sandbox(call->userdata, &success, &measured, false);
+        call_free(call);
+}
+
 static void on_usage(void *userdata, const Hotcell__Runtime__V1__FromRuntime *answer,
                      struct runtime_fds *fds)
 {
         struct call *call = userdata;
         struct sandbox *sandbox = session_find_sandbox(call->session, call->owner, call->id);
-        const struct session_result success = { 0 };
-        struct sandbox_record measured;
 
         (void)fds;
-        if (!sandbox) {
+        if (!sandbox)
                 answer_from_store(call);
-                return;
-        }
-        /* A borrowed copy: the record itself holds only what is measured at the end. */
-        measured = sandbox->record;
-        if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
-                sandbox_usage_from_meters(answer->usage, &measured.usage);
-        measured.usage.total.wall_usec =
-                sandbox_wall_usec(sandbox, &measured.usage.total, time_now_usec());
-        call->on_sandbox(call->userdata, &success, &measured, false);
-        call_free(call);
+        else if (answer && answer->body_case == HOTCELL__RUNTIME__V1__FROM_RUNTIME__BODY_USAGE)
+                answer_living(call, sandbox, answer->usage);
+        else
+                answer_living(call, sandbox, NULL);
 }
 
 void session_get_sandbox(struct session *session, const char *owner, const char *sandbox_id,
@@ -198,7 +205,6 @@ void session_get_sandbox(struct session *session, const char *owner, const char 
 {
         struct sandbox *sandbox = session_find_sandbox(session, owner, sandbox_id);
         struct call *call = sandbox_call(session, owner, sandbox_id, on_done, userdata);
-        const struct session_result success = { 0 };
 
         if (!call)
                 return;
@@ -209,8 +215,7 @@ void session_get_sandbox(struct session *session, const char *owner, const char 
         if (sandbox->record.state == SANDBOX_RUNNING &&
             session_read_usage(session, sandbox_id, "", on_usage, call) == 0)
                 return;
-        on_done(userdata, &success, &sandbox->record, false);
-        call_free(call);
+        answer_living(call, sandbox, NULL);
 }
 
 struct session_result admit_etag(const struct sandbox *sandbox, const char *etag)

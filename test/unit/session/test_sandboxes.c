@@ -177,6 +177,22 @@ START_TEST(what_belongs_to_others_is_not_found)
 }
 END_TEST
 
+START_TEST(what_is_ending_has_lasted_for_some_time)
+{
+        struct answer sandbox = new_sandbox();
+        struct answer deleted = { 0 }, answer = { 0 };
+
+        session_delete_sandbox(f.session, "uid:1", sandbox.sandbox.sandbox_id, NULL, CAUSE_CLIENT,
+                               on_sandbox_answer, &deleted);
+        session_get_sandbox(f.session, "uid:1", sandbox.sandbox.sandbox_id, on_sandbox_answer,
+                            &answer);
+        run_until_true(&answer.is_done);
+        ck_assert_int_eq(answer.sandbox.state, SANDBOX_ENDING);
+        ck_assert_int_gt(answer.sandbox.usage.total.wall_usec, 0);
+        run_until_true(&deleted.is_done);
+}
+END_TEST
+
 START_TEST(delete_succeeds_again_and_work_is_refused_after_it)
 {
         struct answer sandbox = new_sandbox();
@@ -481,6 +497,7 @@ int main(void)
                 &a_probe_brings_new_walls,
                 &a_name_is_used_once_and_can_be_joined,
                 &what_belongs_to_others_is_not_found,
+                &what_is_ending_has_lasted_for_some_time,
                 &delete_succeeds_again_and_work_is_refused_after_it,
                 &a_lifetime_ends_the_sandbox,
                 &an_idle_sandbox_ends_and_a_busy_one_does_not,
