@@ -5,7 +5,7 @@
 #include "server/api/convert.h"
 
 /* Names of fields of the public Usage. */
-static const char *const missing_fields[][5] = {
+static const char *const missing_fields[][16] = {
         [USAGE_PART_MEMORY] = { "memory_peak_bytes", "memory_byte_seconds", "memory_mean_bytes",
                                 "oom_kills" },
         [USAGE_PART_MEMORY_PEAK] = { "memory_peak_bytes" },
@@ -15,6 +15,11 @@ static const char *const missing_fields[][5] = {
         [USAGE_PART_TRAFFIC] = { "sent_bytes", "received_bytes" },
         [USAGE_PART_THROTTLED] = { "throttled_periods", "throttled_time" },
         [USAGE_PART_WAIT] = { "run_queue_wait" },
+        [USAGE_PART_REST] = { "cpu_time", "cpu_user_time", "cpu_system_time", "memory_peak_bytes",
+                              "memory_byte_seconds", "memory_mean_bytes", "oom_kills",
+                              "run_queue_wait", "context_switches", "scheduled_time",
+                              "earlier_work_time", "rss_peak_bytes", "sent_bytes", "received_bytes",
+                              "throttled_periods", "throttled_time" },
 };
 static_assert(ARRAY_SIZE(missing_fields) == _USAGE_PART_N, "every part has a row");
 
@@ -119,7 +124,8 @@ Hotcell__V1__SandboxUsage *convert_sandbox_usage(struct arena *arena,
         Hotcell__V1__SandboxUsage *message;
 
         /* What ran took some time or memory: nothing of both means that nobody measured. */
-        if (usage->total.cpu_usec == 0 && usage->total.memory_peak_bytes == 0)
+        if (usage->total.cpu_usec == 0 && usage->total.memory_peak_bytes == 0 &&
+            !(usage->total.missing & BIT(USAGE_PART_REST)))
                 return NULL;
         message = arena_new(arena, Hotcell__V1__SandboxUsage);
         if (!message)

@@ -23,7 +23,6 @@ struct get_usage {
         struct usage sums;
         struct usage_gaps gaps;
         char after_sandbox[ID_BUFFER];
-        bool has_sandboxes; /* not only executions are in the sums */
         Hotcell__V1__GetUsageResponse response;
 };
 
@@ -132,11 +131,7 @@ static void set_sums(struct get_usage *get)
         Hotcell__V1__GetUsageResponse *response = &get->response;
         struct arena *arena = &get->call->arena;
 
-        /* Nothing that was summed up tells of throttling. */
-        if (!get->has_sandboxes && response->records_total > 0) {
-                get->sums.missing |= BIT(USAGE_PART_THROTTLED);
-                get->gaps.n_without[USAGE_PART_THROTTLED] = response->records_total;
-        }
+        get->sums.missing &= ~BIT(USAGE_PART_REST); /* records_incomplete tells of that */
         response->sums = convert_usage(arena, &get->sums);
         response->gaps = convert_gaps(arena, &get->gaps, response->sums, &response->n_gaps);
         response->records_incomplete = get->gaps.n_incomplete;
@@ -156,7 +151,6 @@ static void on_sums(void *userdata, int result, const struct usage_sums *sums)
         usage_add(&get->sums, &sums->usage);
         usage_gaps_add(&get->gaps, &sums->gaps);
         get->response.records_total += sums->n;
-        get->has_sandboxes |= sums->has_sandboxes;
         get->query.after_id = sums->last_id;
         memcpy(get->after_sandbox, sums->last_sandbox, sizeof(get->after_sandbox));
         get->query.after_sandbox = get->after_sandbox;

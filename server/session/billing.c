@@ -26,6 +26,8 @@ struct bill {
         bool is_read; /* all of the sandbox */
         int64_t time_usec;
         struct usage total;
+        struct used_so_far *runs;
+        size_t n_runs;
         size_t n_leaves;
         struct leaf leaves[];
 };
@@ -35,6 +37,7 @@ void billing_add(struct execution *execution)
         billing_drop(execution);
         execution->is_unbilled = true;
         execution->reading = READING_NONE;
+        execution->usage_so_far = (struct usage){ 0 };
         LIST_INSERT_HEAD(&execution->context->sandbox->unbilled, execution, unbilled_link);
 }
 
@@ -45,14 +48,35 @@ void billing_drop(struct execution *execution)
         execution->is_unbilled = false;
 }
 
+void billing_note(struct execution *execution, const struct usage *now)
+{
+        struct usage *usage = &execution->usage_so_far;
+
+        if (!execution->is_unbilled)
+                return;
+        usage_since(now, &execution->usage_before, usage);
+        usage->wall_usec = (int64_t)(clock_monotonic_usec() - execution->start_monotonic_usec);
+}
+
 static void bill_over(struct bill *bill)
 {
         struct sandbox *sandbox = bill->sandbox;
 
+        free(bill->runs);
         free(bill);
         sandbox->bill = NULL;
         sandbox->n_pending--;
         sandbox_check(sandbox);
+}
+
+static size_t count_unbilled(const struct sandbox *sandbox)
+{
+        const struct execution *execution;
+        size_t n = 0;
+
+        LIST_FOREACH(execution, &sandbox->unbilled, unbilled_link)
+        n++;
+        return n;
 }
 
 /* What is not in a row now is in the next one. */
@@ -66,21 +90,33 @@ static void on_billed(void *userdata, int result)
         bill_over(bill);
 }
 
-/* What the rows of its executions will have. False: not known. */
-static bool find_kept_out(const struct sandbox *sandbox, struct usage *ret_sum)
+static void add_run(struct bill *bill, const struct execution *execution)
 {
+        struct used_so_far *run = &bill->runs[bill->n_runs++];
+
+        memcpy(run->execution_id, execution->record.execution_id, sizeof(run->execution_id));
+        run->usage = execution->has_usage ? execution->record.usage : execution->usage_so_far;
+}
+
+/* What the rows of its executions will have. False: not known. */
+static bool find_kept_out(struct bill *bill, struct usage *ret_sum)
+{
+        const struct sandbox *sandbox = bill->sandbox;
         const struct execution *execution;
 
         *ret_sum = (struct usage){ 0 };
+        bill->runs = calloc(count_unbilled(sandbox) + 1, sizeof(*bill->runs));
+        if (!bill->runs)
+                return false;
         LIST_FOREACH(execution, &sandbox->unbilled, unbilled_link)
         {
-                if (execution->has_usage)
-                        usage_add(ret_sum, &execution->record.usage);
-                else if (execution->reading == READING_TAKEN)
-                        usage_add(ret_sum, &execution->usage_so_far);
-                else if (execution->reading == READING_ASKED)
+                if (!execution->has_usage && execution->reading == READING_ASKED)
                         return false;
+                if (execution->has_usage || execution->reading == READING_TAKEN)
+                        add_run(bill, execution);
         }
+        for (size_t i = 0; i < bill->n_runs; i++)
+                usage_add(ret_sum, &bill->runs[i].usage);
         usage_drop_of_sandbox(ret_sum); /* in no row of an execution */
         ret_sum->wall_usec = 0;         /* a part of the sandbox's, not beside it */
         return true;
@@ -89,18 +125,21 @@ static bool find_kept_out(const struct sandbox *sandbox, struct usage *ret_sum)
 static void readings_over(struct bill *bill)
 {
         struct sandbox *sandbox = bill->sandbox;
-        struct usage kept_out, total;
+        struct sandbox_bill asked = { .sandbox_id = sandbox->record.sandbox_id,
+                                      .end_time_usec = bill->time_usec };
+        struct usage kept_out;
 
         /* What ends has a last row. */
         if (!bill->is_read || sandbox->record.state != SANDBOX_RUNNING ||
-            !find_kept_out(sandbox, &kept_out)) {
+            !find_kept_out(bill, &kept_out)) {
                 bill_over(bill);
                 return;
         }
-        usage_since(&bill->total, &kept_out, &total);
-        total.missing = bill->total.missing;
-        store_bill_sandbox(sandbox->session->store, sandbox->record.sandbox_id, bill->time_usec,
-                           &total, on_billed, bill);
+        usage_since(&bill->total, &kept_out, &asked.total);
+        asked.total.missing = bill->total.missing;
+        asked.runs = bill->runs;
+        asked.n_runs = bill->n_runs;
+        store_bill_sandbox(sandbox->session->store, &asked, on_billed, bill);
 }
 
 static void reading_over(struct bill *bill)
@@ -127,7 +166,7 @@ static void on_leaf_read(void *userdata, const Hotcell__Runtime__V1__FromRuntime
             execution->reading == READING_ASKED &&
             strcmp(execution->process_id, leaf->process_id) == 0) {
                 usage_from_meters(answer->usage, &now);
-                usage_since(&now, &execution->usage_before, &execution->usage_so_far);
+                billing_note(execution, &now);
                 execution->reading = READING_TAKEN;
         }
         reading_over(leaf->bill);
@@ -140,8 +179,10 @@ static void on_sandbox_read(void *userdata, const Hotcell__Runtime__V1__FromRunt
 
         (void)fds;
         bill->is_read = is_usage(answer);
-        if (bill->is_read)
-                usage_from_meters(answer->usage, &bill->total);
+        if (bill->is_read && bill->sandbox->record.state == SANDBOX_RUNNING) {
+                sandbox_usage_from_meters(answer->usage, &bill->sandbox->last_read);
+                bill->total = bill->sandbox->last_read.total;
+        }
         reading_over(bill);
 }
 
@@ -176,15 +217,11 @@ static void read_all(struct bill *bill)
 
 static void bill_now(struct sandbox *sandbox)
 {
-        const struct execution *execution;
         struct bill *bill;
-        size_t n = 0;
 
         if (sandbox->bill)
                 return;
-        LIST_FOREACH(execution, &sandbox->unbilled, unbilled_link)
-        n++;
-        bill = calloc(1, sizeof(*bill) + n * sizeof(*bill->leaves));
+        bill = calloc(1, sizeof(*bill) + count_unbilled(sandbox) * sizeof(*bill->leaves));
         if (!bill)
                 return; /* next time */
         bill->sandbox = sandbox;

@@ -105,7 +105,7 @@ struct execution {
         bool is_unbilled;          /* that is there, and its row is not */
         LIST_ENTRY(execution) unbilled_link;
         enum execution_reading reading;
-        struct usage usage_so_far; /* once that was taken */
+        struct usage usage_so_far; /* by the last one that was taken */
         uint64_t n_asked_before;   /* of the network, in its whole sandbox; zero: not known */
         uint64_t start_monotonic_usec;
         struct usage_now now; /* of its leaf */

@@ -41,6 +41,25 @@ static void on_recorded(void *userdata, int result)
         finish(execution);
 }
 
+/* What is known by other means than meters stays. */
+static void set_metered(struct execution *execution, const struct usage *metered)
+{
+        const struct usage known = execution->record.usage;
+        struct usage *usage = &execution->record.usage;
+
+        *usage = *metered;
+        usage->wall_usec = known.wall_usec;
+        usage->stdout_bytes = known.stdout_bytes;
+        usage->stderr_bytes = known.stderr_bytes;
+        usage->rich_bytes = known.rich_bytes;
+}
+
+static void take_last_known(struct execution *execution)
+{
+        set_metered(execution, &execution->usage_so_far);
+        execution->record.usage.missing |= BIT(USAGE_PART_REST);
+}
+
 /* Its output goes with it, so that it can be replayed also by a successor. */
 static void record_end(struct execution *execution)
 {
@@ -57,8 +76,8 @@ static void record_end(struct execution *execution)
         }
         execution->record.last_sequence = ring_next_sequence(execution->ring);
         execution->record.state = EXECUTION_ENDED;
-        execution->record.is_usage_incomplete =
-                execution->record.start_time_usec > 0 && !execution->has_usage;
+        if (execution->record.start_time_usec > 0 && !execution->has_usage)
+                take_last_known(execution);
         execution->n_row_tries++;
         execution->n_pending++;
         store_end_execution(execution->session->store, &execution->record, &blob, on_recorded,
@@ -156,21 +175,17 @@ static void hear_egress(struct execution *execution)
                 egress_heard(execution);
 }
 
-/* What is known by other means than meters stays. Without the first reading it cannot be told from
- * what others used in the leaf before: that is the sandbox's. */
+/* Without the first reading it cannot be told from what others used in the leaf before: that is the
+ * sandbox's. */
 static void take_usage(struct execution *execution, const struct usage *now)
 {
-        const struct usage known = execution->record.usage;
-        struct usage *usage = &execution->record.usage;
+        struct usage usage;
 
         if (!execution->is_unbilled)
                 return;
         execution->has_usage = true;
-        usage_since(now, &execution->usage_before, usage);
-        usage->wall_usec = known.wall_usec;
-        usage->stdout_bytes = known.stdout_bytes;
-        usage->stderr_bytes = known.stderr_bytes;
-        usage->rich_bytes = known.rich_bytes;
+        usage_since(now, &execution->usage_before, &usage);
+        set_metered(execution, &usage);
 }
 
 void execution_take_meters(struct execution *execution, const Hotcell__Runtime__V1__Usage *meters)

@@ -11,7 +11,7 @@ static const enum usage_part parts[] = {
         [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_THROTTLED] = USAGE_PART_THROTTLED,
         [HOTCELL__RUNTIME__V1__METER_PART__METER_PART_WAIT] = USAGE_PART_WAIT,
 };
-static_assert(ARRAY_SIZE(parts) == _USAGE_PART_N, "every part has a row");
+static_assert(ARRAY_SIZE(parts) == USAGE_PART_REST, "every part that a meter may lack has a row");
 
 int64_t meter_amount(uint64_t value)
 {

@@ -125,9 +125,10 @@ static enum cause cause_of_loss(const struct reconciliation *reconciliation,
 /* As the runtime told, or as far as it was recorded. */
 static void fill_usage(struct sandbox_record *record, const struct heard_sandbox *heard)
 {
-        record->is_usage_incomplete = !heard || !heard->has_usage;
-        if (!record->is_usage_incomplete)
+        if (heard && heard->has_usage)
                 record->usage = heard->usage;
+        else
+                record->usage.total.missing |= BIT(USAGE_PART_REST);
 }
 
 void record_loss(struct reconciliation *reconciliation, const struct sandbox_record *record)
@@ -182,7 +183,8 @@ void record_execution_loss(struct reconciliation *reconciliation,
                 return;
         loss->execution = *record;
         loss->execution.state = EXECUTION_ENDED;
-        loss->execution.is_usage_incomplete = record->state == EXECUTION_RUNNING;
+        if (record->state == EXECUTION_RUNNING)
+                loss->execution.usage.missing |= BIT(USAGE_PART_REST);
         loss->execution.end_time_usec = time_now_usec();
         outcome_settle(evidence, &loss->execution);
         write_loss(loss);

@@ -178,6 +178,7 @@ int sandbox_adopt(struct session *session, const struct sandbox_record *record,
         sandbox->last_egress_version = record->egress_version;
         sandbox->is_in_store = true;
         sandbox->is_in_runtime = true;
+        sandbox->last_read = record->usage;
         sandbox->was_ending = record->state == SANDBOX_ENDING;
         sandbox->record.state = SANDBOX_RUNNING;
         add_to_maps(sandbox);

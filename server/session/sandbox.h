@@ -81,7 +81,8 @@ struct sandbox {
         } updates;
         int64_t last_egress_version; /* no version comes twice, also if one was not recorded */
         struct usage_now now;
-        struct usage_moment asked; /* of the last measurement that asked for it */
+        struct sandbox_usage last_read; /* as far as is known: for bills, if its runtime is lost */
+        struct usage_moment asked;      /* of the last measurement that asked for it */
         /* While ENDING: */
         bool is_end_wanted;
         bool has_usage;          /* the last reading is there */

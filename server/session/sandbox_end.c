@@ -130,7 +130,11 @@ static void everything_is_gone(struct sandbox *sandbox, enum process_end_kind ki
 
         if (kind == PROCESS_END_RUNTIME_LOST)
                 sandbox->has_usage = false;
-        sandbox->record.is_usage_incomplete = !sandbox->has_usage;
+        sandbox->record.usage = sandbox->last_read;
+        if (!sandbox->has_usage) {
+                sandbox->record.usage.total.wall_usec = 0; /* it went on after that reading */
+                sandbox->record.usage.total.missing |= BIT(USAGE_PART_REST);
+        }
         sandbox->is_destroyed = true;
         sandbox->n_pending++; /* stays until all were told */
         TAILQ_FOREACH_SAFE(context, &sandbox->contexts, link, next)
@@ -219,7 +223,8 @@ static void reading_over(struct sandbox *sandbox)
 
 void sandbox_take_meters(struct sandbox *sandbox, const Hotcell__Runtime__V1__Usage *meters)
 {
-        sandbox_usage_from_meters(meters, &sandbox->record.usage);
+        sandbox_usage_from_meters(meters, &sandbox->last_read);
+        sandbox->record.usage = sandbox->last_read;
         sandbox->has_usage = true;
 }
 

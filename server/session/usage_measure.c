@@ -12,6 +12,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 #include "runtime/base/macros.h"
+#include "server/session/billing.h"
 #include "server/session/session_private.h"
 
 enum {
@@ -103,6 +104,7 @@ static void take_process(struct sandbox *sandbox, const Hotcell__Runtime__V1__Pr
                 return;
         sandbox_usage_from_meters(meters->usage, &execution->now.usage);
         execution->now.number = number;
+        billing_note(execution, &execution->now.usage.total);
 }
 
 /* The runtime may have been late; an older one does not say when it read. */
@@ -128,6 +130,8 @@ static void take_sandbox(struct session *session, const Hotcell__Runtime__V1__Sa
                 return;
         sandbox->asked = *moment;
         sandbox_usage_from_meters(meters->usage, &sandbox->now.usage);
+        if (sandbox->record.state == SANDBOX_RUNNING)
+                sandbox->last_read = sandbox->now.usage;
         sandbox->now.number = number;
         for (size_t i = 0; i < meters->n_processes; i++)
                 take_process(sandbox, meters->processes[i], number);

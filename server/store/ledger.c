@@ -6,9 +6,9 @@
  * count.
  *
  * Meters of a whole sandbox, which executions that run at the same time would all count, are in no
- * row of an execution: throttling, which is missing there. What only executions have is in no row
- * of a sandbox: output and work of earlier ones. Wall time of a sandbox is metered, too. Only where
- * no meters say it is it from the end of its last row on, by the clock that people set.
+ * row of an execution: throttling. What only executions have is in no row of a sandbox: output and
+ * work of earlier ones. Wall time of a sandbox is metered, too. Only where no meters say it is it
+ * from the end of its last row on, by the clock that people set.
  */
 #include "server/store/ledger.h"
 
@@ -65,7 +65,8 @@ struct usage ledger_share(const struct usage_record *record)
 
         if (record->type == USAGE_RECORD_EXECUTION) {
                 share.wall_usec = 0;
-                share.missing &= ~BIT(USAGE_PART_THROTTLED);
+                /* What was not billed to it is billed to its sandbox, as far as that was read. */
+                share.missing &= ~(BIT(USAGE_PART_THROTTLED) | BIT(USAGE_PART_REST));
         }
         return share;
 }
@@ -108,6 +109,12 @@ static int ask_state(struct database *database, enum statement_id statement, con
         return is_ended < 0 ? STORE_E_NOT_FOUND : 0;
 }
 
+/* More was used than was read. */
+static bool has_rest(const struct usage *usage)
+{
+        return usage->missing & BIT(USAGE_PART_REST);
+}
+
 static struct usage_record record_of(const struct execution_record *execution)
 {
         struct usage_record record = {
@@ -118,7 +125,7 @@ static struct usage_record record_of(const struct execution_record *execution)
                 .usage = execution->usage,
                 .outcome = execution->outcome,
                 .cause = execution->cause,
-                .is_incomplete = execution->is_usage_incomplete,
+                .is_incomplete = has_rest(&execution->usage),
         };
 
         memcpy(record.execution_id, execution->execution_id, sizeof(record.execution_id));
@@ -142,8 +149,9 @@ int ledger_end_execution(struct database *database, const struct execution_recor
                 return r;
         /* Told after the end of its sandbox, whose last row has it. */
         if (account.end_time_usec)
-                record.usage = (struct usage){ .wall_usec = execution->usage.wall_usec,
-                                               .missing = BIT(USAGE_PART_THROTTLED) };
+                record.usage =
+                        (struct usage){ .wall_usec = execution->usage.wall_usec,
+                                        .missing = record.usage.missing & BIT(USAGE_PART_REST) };
         return add_record(database, &account, &record);
 }
 
@@ -175,11 +183,13 @@ static int add_end(struct database *database, struct usage_account *account,
                 .type = USAGE_RECORD_SANDBOX_END,
                 .end_time_usec = sandbox->end_time_usec,
                 .cause = sandbox->end_cause,
-                .is_incomplete = sandbox->is_usage_incomplete,
+                .is_incomplete = has_rest(&sandbox->usage.total),
         };
         int r;
 
         record.usage = rest_of(account, &sandbox->usage.total, sandbox->end_time_usec);
+        if (record.is_incomplete) /* that reading may have been lost, too */
+                usage_raise_peaks(&record.usage, &account->usage);
         account->end_time_usec = MAX(sandbox->end_time_usec, 1);
         account->end_cause = sandbox->end_cause;
         memcpy(account->end_message, sandbox->end_message, sizeof(account->end_message));
@@ -218,7 +228,26 @@ struct bill_job {
         struct job_text sandbox_id;
         int64_t end_time_usec;
         struct usage total;
+        size_t n_runs;
+        struct used_so_far runs[];
 };
+
+static int note_runs(struct database *database, const struct bill_job *bill)
+{
+        sqlite3_stmt *note = database->statements[STATEMENT_NOTE_EXECUTION_USAGE];
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < bill->n_runs; i++) {
+                struct execution_record record = { .usage = bill->runs[i].usage };
+
+                memcpy(record.execution_id, bill->runs[i].execution_id,
+                       sizeof(record.execution_id));
+                r = row_bind_execution(note, &record);
+                if (r == 0)
+                        r = row_run(note);
+        }
+        return r;
+}
 
 static int bill_work(struct database *database, struct job *job)
 {
@@ -231,6 +260,9 @@ static int bill_work(struct database *database, struct job *job)
         r = open_account(database, bill->sandbox_id.text, &account);
         if (r || account.end_time_usec)
                 return r;
+        r = note_runs(database, bill);
+        if (r)
+                return error_fold(r);
         record.usage = rest_of(&account, &bill->total, bill->end_time_usec);
         return usage_is_nothing(&record.usage) ? 0 : add_rest(database, &account, &record);
 }
@@ -249,14 +281,18 @@ static const struct job_class bill_class = {
         .deliver = bill_deliver,
 };
 
-void store_bill_sandbox(struct store *store, const char *sandbox_id, int64_t end_time_usec,
-                        const struct usage *total, store_on_done on_done, void *userdata)
+void store_bill_sandbox(struct store *store, const struct sandbox_bill *asked,
+                        store_on_done on_done, void *userdata)
 {
-        struct bill_job *bill = job_new(store, &bill_class, sizeof(*bill), userdata);
+        size_t n_bytes = asked->n_runs * sizeof(*asked->runs);
+        struct bill_job *bill = job_new(store, &bill_class, sizeof(*bill) + n_bytes, userdata);
 
         bill->change.on_done = on_done;
-        job_text_set(&bill->change.job, &bill->sandbox_id, sandbox_id);
-        bill->end_time_usec = end_time_usec;
-        bill->total = *total;
+        job_text_set(&bill->change.job, &bill->sandbox_id, asked->sandbox_id);
+        bill->end_time_usec = asked->end_time_usec;
+        bill->total = asked->total;
+        bill->n_runs = asked->n_runs;
+        if (n_bytes > 0)
+                memcpy(bill->runs, asked->runs, n_bytes);
         job_submit(&bill->change.job);
 }

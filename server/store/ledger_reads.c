@@ -84,7 +84,6 @@ static void add_sum(struct read_job *read, const struct usage_record *record)
         usage_add(&read->sums.usage, &share);
         usage_gaps_count(&read->sums.gaps, share.missing, record->is_incomplete);
         read->sums.n++;
-        read->sums.has_sandboxes |= record->type != USAGE_RECORD_EXECUTION;
 }
 
 static int take_record(sqlite3_stmt *page, struct read_job *read)
@@ -192,9 +191,6 @@ static void add_account(struct usage_sums *sums, const struct usage_account *acc
         usage_add(&sums->usage, &account->usage);
         usage_gaps_add(&sums->gaps, &account->gaps);
         sums->n += account->n_records;
-        /* Of rows only a sandbox's has any of these. */
-        sums->has_sandboxes |= account->end_time_usec > 0 || account->usage.wall_usec > 0 ||
-                               account->usage.throttled_periods > 0;
 }
 
 /* *@ret_is_cut: rows of the one that it came to last are gone. */

@@ -206,7 +206,6 @@ struct sandbox_record {
         char end_message[MESSAGE_BUFFER];
         struct sandbox_limits limits;
         struct sandbox_usage usage; /* at its end */
-        bool is_usage_incomplete;   /* that could not be read then; only told to the ledger */
         struct pairs labels;
         struct pairs environment; /* forgotten at its end */
         int64_t egress_version;   /* of its policy: one more with each that replaces another one */
@@ -250,8 +249,9 @@ struct execution_record {
         int32_t signal;
         bool state_lost;
         char message[MESSAGE_BUFFER];
-        struct usage usage; /* in its row, too: the ledger may be kept for less time than that */
-        bool is_usage_incomplete; /* its last meters could not be read; only told to the ledger */
+        /* In its row, too: the ledger may be kept for less time than that. While it runs, what it
+         * had used when its sandbox was billed last. */
+        struct usage usage;
         int64_t truncated_bytes;
         int64_t last_sequence;
 };

@@ -36,6 +36,14 @@
         "context_id, sandbox_id, owner, language, working_directory, is_default, generation, "     \
         "create_time_usec, delete_time_usec"
 
+#define SET_EXECUTION_USED                                                                         \
+        "used_cpu_usec = ?19, used_wall_usec = ?20, used_memory_peak_bytes = ?21, "                \
+        "used_cpu_user_usec = ?27, used_cpu_system_usec = ?28, used_memory_byte_seconds = ?29, "   \
+        "used_oom_kills = ?30, used_throttled_periods = ?31, used_throttled_usec = ?32, "          \
+        "used_scheduled_usec = ?33, used_wait_usec = ?34, used_context_switches = ?35, "           \
+        "used_earlier_usec = ?36, used_rss_peak_bytes = ?37, used_sent_bytes = ?38, "              \
+        "used_received_bytes = ?39, used_missing = ?40 "
+
 #define EXECUTION_COLUMNS                                                                          \
         "execution_id, sandbox_id, context_id, owner, state, context_generation, "                 \
         "create_time_usec, start_time_usec, end_time_usec, limit_timeout_usec, "                   \
@@ -263,16 +271,11 @@ static const char *const statement_sql[] = {
                 "start_time_usec = ?8, end_time_usec = ?9, limit_timeout_usec = ?10, "
                 "limit_output_bytes = ?11, outcome = ?12, cause = ?13, has_exit_code = ?14, "
                 "exit_code = ?15, signal = ?16, state_lost = ?17, message = ?18, "
-                "used_cpu_usec = ?19, used_wall_usec = ?20, used_memory_peak_bytes = ?21, "
                 "stdout_bytes = ?22, stderr_bytes = ?23, rich_bytes = ?24, "
-                "truncated_bytes = ?25, last_sequence = ?26, "
-                "used_cpu_user_usec = ?27, used_cpu_system_usec = ?28, "
-                "used_memory_byte_seconds = ?29, used_oom_kills = ?30, "
-                "used_throttled_periods = ?31, used_throttled_usec = ?32, "
-                "used_scheduled_usec = ?33, used_wait_usec = ?34, used_context_switches = ?35, "
-                "used_earlier_usec = ?36, used_rss_peak_bytes = ?37, used_sent_bytes = ?38, "
-                "used_received_bytes = ?39, used_missing = ?40 "
+                "truncated_bytes = ?25, last_sequence = ?26, " SET_EXECUTION_USED
                 "WHERE execution_id = ?1 AND sandbox_id = ?2 AND owner = ?4",
+        [STATEMENT_NOTE_EXECUTION_USAGE] = "UPDATE executions SET " SET_EXECUTION_USED
+                                           "WHERE execution_id = ?1 AND state <> 3",
         [STATEMENT_EXECUTION] = "SELECT " EXECUTION_COLUMNS " FROM executions "
                                 "WHERE execution_id = :id AND (:owner IS NULL OR owner = :owner)",
         [STATEMENT_EXECUTIONS] = EXECUTION_PAGE("true"),

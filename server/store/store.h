@@ -283,10 +283,24 @@ void store_list_egress_events(struct store *store, const struct egress_query *qu
  * of a sandbox with its end; so each is there once whatever is killed or told again.
  */
 
-/* A row with what of @total, all that the sandbox used until @end_time_usec, is in no row yet; none
- * if that is nothing, or if it has ended. New work: on a full disk it waits for the next one. */
-void store_bill_sandbox(struct store *store, const char *sandbox_id, int64_t end_time_usec,
-                        const struct usage *total, store_on_done on_done, void *userdata);
+struct used_so_far {
+        char execution_id[ID_BUFFER];
+        struct usage usage;
+};
+
+struct sandbox_bill {
+        const char *sandbox_id;
+        int64_t end_time_usec;
+        struct usage total;             /* all that it used until then, but for the runs' part */
+        const struct used_so_far *runs; /* what will be in rows of these */
+        size_t n_runs;
+};
+
+/* A row with what of the total is in no row yet; none if that is nothing, or if it has ended. What
+ * the runs used is noted in their records: if they are lost it is what is known of them. New work:
+ * on a full disk it waits for the next one. */
+void store_bill_sandbox(struct store *store, const struct sandbox_bill *bill, store_on_done on_done,
+                        void *userdata);
 
 struct usage_query {
         const char *owner;      /* NULL: of all */
@@ -324,7 +338,6 @@ struct usage_sums {
         struct usage usage;
         struct usage_gaps gaps;
         int64_t n;
-        bool has_sandboxes; /* they are not of executions only */
         uint64_t cost_usec;
         bool more;
         int64_t last_id;

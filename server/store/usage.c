@@ -72,6 +72,8 @@ void usage_since(const struct usage *now, const struct usage *before, struct usa
 
 uint32_t usage_missing_wholes(uint32_t missing)
 {
+        if (missing & BIT(USAGE_PART_REST))
+                return BIT(USAGE_PART_REST);
         if (missing & BIT(USAGE_PART_MEMORY))
                 missing &= ~BIT(USAGE_PART_MEMORY_PEAK);
         if (missing & BIT(USAGE_PART_SCHEDULED))
@@ -81,7 +83,7 @@ uint32_t usage_missing_wholes(uint32_t missing)
 
 void usage_gaps_count(struct usage_gaps *gaps, uint32_t missing, bool is_incomplete)
 {
-        uint32_t wholes = usage_missing_wholes(missing);
+        uint32_t wholes = usage_missing_wholes(missing & ~BIT(USAGE_PART_REST));
 
         for (int part = 1; part < _USAGE_PART_N; part++)
                 gaps->n_without[part] += wholes >> part & 1;
@@ -113,7 +115,17 @@ void usage_rest(const struct usage *total, const struct usage *billed, struct us
 void usage_drop_of_sandbox(struct usage *usage)
 {
         clear(usage, USAGE_AMOUNT_OF_SANDBOX);
-        usage->missing |= BIT(USAGE_PART_THROTTLED);
+        usage->missing &= ~BIT(USAGE_PART_THROTTLED);
+}
+
+void usage_raise_peaks(struct usage *usage, const struct usage *other)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+                const struct field *field = &fields[i];
+
+                if (field->kind == USAGE_PEAK)
+                        set(usage, field, MAX(get(usage, field), get(other, field)));
+        }
 }
 
 bool usage_is_nothing(const struct usage *usage)

@@ -13,6 +13,7 @@ enum usage_part {
         USAGE_PART_TRAFFIC,   /* sent_bytes, received_bytes */
         USAGE_PART_THROTTLED, /* throttled_periods, throttled_usec */
         USAGE_PART_WAIT,      /* wait_usec alone */
+        USAGE_PART_REST,      /* of all that is metered, what came after the last reading */
         _USAGE_PART_N,
 };
 
@@ -96,8 +97,11 @@ void usage_since(const struct usage *now, const struct usage *before, struct usa
 /* What of @total, all that the meters of a sandbox say, is not in @billed. */
 void usage_rest(const struct usage *total, const struct usage *billed, struct usage *ret_rest);
 
-/* For a row of an execution: what is of its whole sandbox is zero, and named as missing. */
+/* For a row of an execution: what is of its whole sandbox is zero. That is no gap. */
 void usage_drop_of_sandbox(struct usage *usage);
+
+/* Peaks of @usage are at least those of @other. */
+void usage_raise_peaks(struct usage *usage, const struct usage *other);
 
 /* Time alone is nothing, and peaks are no amounts: an idle sandbox holds memory. */
 bool usage_is_nothing(const struct usage *usage);

@@ -20,7 +20,7 @@ import stubs
 from daemons import wait_until
 from patient import OPTIONS, Cell, ask, new_id, retry
 from scenario import MIB, create, delete, error_of, execute, fold, fold_until, get, request, spec
-from stubs import execution_service, sandbox, sandbox_service, server_service
+from stubs import execution_service, sandbox, sandbox_service, server_service, usage_service
 
 COUNT = "open('/tmp/count', 'a').write('x')\n"
 PRINTING = COUNT + """import sys, time
@@ -501,6 +501,63 @@ class Update(Case):
         self.await_successor(pid)
         self.assert_printed(cell.finish())
 
+
+
+class Bills(Case):
+    """What was used before the runtime was lost is billed as far as it was read, and said to be no more than that."""
+    options = {"server_arguments": ["--ledger-period=1s"]}
+
+    def usage(self, **fields):
+        return self.client.usage.GetUsage(usage_service.GetUsageRequest(**fields), **OPTIONS)
+
+    def spin(self):
+        """A run that the ledger knows of: what it had used before the last record of its sandbox began."""
+        self.one = create(self.client).sandbox_id
+        self.busy = self.cell(self.one, "import time; end = time.monotonic() + 600\nwhile time.monotonic() < end: pass")
+        self.busy.until(lambda run: run.started)
+        watch = self.client.usage.WatchUsage(usage_service.WatchUsageRequest(sandbox_id=self.one), **OPTIONS)
+        seen = next(now for now in watch if any(each.usage.cpu_time.ToMicroseconds() > 1_500_000 for each in now.sandboxes[0].executions))
+        watch.cancel()
+        seen, n_seen = seen.sandboxes[0], self.usage(sandbox_id=self.one).records_total
+        wait_until(lambda: self.usage(sandbox_id=self.one).records_total > n_seen + 1, "it was billed after that")
+        return seen.executions[0].usage, seen.usage.total
+
+    def assert_billed(self, run, total):
+        ended = wait_until(lambda: (found := get(self.client, self.one)).state == ENDED and found, "its end is recorded")
+        message = execution_service.GetExecutionRequest(execution_id=self.busy.run.execution_id)
+        told = self.client.executions.GetExecution(message, **OPTIONS).execution.ended.usage
+        self.assertGreaterEqual(told.cpu_time.ToMicroseconds(), run.cpu_time.ToMicroseconds())
+        self.assertGreaterEqual(told.memory_peak_bytes, run.memory_peak_bytes)
+        for usage in (told, ended.usage.total):
+            self.assertIn("cpu_time", usage.missing)
+        answer = self.usage(sandbox_id=self.one)
+        record, = (each for each in answer.records if each.execution_id)
+        self.assertEqual((record.usage.cpu_time, record.incomplete), (told.cpu_time, True))
+        self.assertTrue(answer.records[-1].incomplete)
+        self.assertGreaterEqual(answer.records[-1].usage.memory_peak_bytes, total.memory_peak_bytes)
+        self.assertGreaterEqual(answer.sums.cpu_time.ToMicroseconds(), total.cpu_time.ToMicroseconds())
+        self.assertEqual(sum(each.usage.cpu_time.ToMicroseconds() for each in answer.records), answer.sums.cpu_time.ToMicroseconds())
+        self.assertEqual(ended.usage.total.cpu_time, answer.sums.cpu_time)
+        return told
+
+    def test_lost_with_the_server(self):
+        seen = self.spin()
+        self.mine.kill()
+        self.mine.start()
+        self.assert_billed(*seen)
+
+
+class BillsApart(Bills):
+    options = {"apart": True, **Bills.options}
+
+    def test_lost_with_the_server(self):
+        """Here without it: its stream says the same."""
+        seen = self.spin()
+        self.mine.kill()
+        run = self.busy.finish()
+        self.assertEqual((run.outcome, run.cause), ("LOST", "RUNTIME_LOST"))
+        self.assertEqual(self.assert_billed(*seen), run.ended.usage)
+        self.mine.start()
 
 if __name__ == "__main__":
     unittest.main()

@@ -147,7 +147,6 @@ void __wrap_store_sum_usage(struct store *store, const struct usage_query *query
                 .cost_usec = database.cost_usec,
                 .usage = { .cpu_usec = 1000000, .memory_peak_bytes = 10 - (int64_t)step },
                 .n = 3,
-                .has_sandboxes = step == 1,
                 .gaps = { .n_incomplete = 1 },
                 .last_id = (int64_t)(step + 1) * 4096,
                 .more = step + 1 < database.n_steps,
@@ -421,20 +420,6 @@ START_TEST(sums_tell_what_is_missing_in_how_many_records)
                 ck_assert_str_eq(gap->field, client.answer->sums->missing[i]);
                 ck_assert_int_eq(gap->records, is_peak ? 5 : 3);
         }
-}
-END_TEST
-
-START_TEST(throttling_is_missing_where_no_record_tells_of_it)
-{
-        Hotcell__V1__GetUsageRequest request = HOTCELL__V1__GET_USAGE_REQUEST__INIT;
-
-        request.execution_id = unconst("exe-a");
-        database.n_steps = 1; /* without a record of a sandbox */
-        ask(&request);
-        ck_assert_uint_eq(client.answer->sums->n_missing, 2);
-        ck_assert_str_eq(client.answer->sums->missing[0], "throttled_periods");
-        ck_assert_str_eq(client.answer->sums->missing[1], "throttled_time");
-        ck_assert_int_eq(client.answer->gaps[1]->records, client.answer->records_total);
 }
 END_TEST
 
@@ -820,7 +805,6 @@ int main(void)
         tcase_add_test(tcase, an_owner_that_is_none_is_refused);
         tcase_add_test(tcase, it_is_told_until_when_records_are_complete);
         tcase_add_test(tcase, the_mean_of_memory_is_not_above_its_peak);
-        tcase_add_test(tcase, throttling_is_missing_where_no_record_tells_of_it);
         tcase_add_test(tcase, nothing_is_summed_for_who_left);
         tcase_add_test(tcase, a_call_rests_after_each_step);
         tcase_add_test(tcase, a_next_page_waits_for_its_turn_and_rests);

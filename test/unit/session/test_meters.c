@@ -99,7 +99,7 @@ START_TEST(each_missing_part_is_missing)
         struct usage usage;
         uint32_t all = 0;
 
-        ck_assert_uint_eq(ARRAY_SIZE(parts) + 1, _USAGE_PART_N);
+        ck_assert_uint_eq(ARRAY_SIZE(parts) + 1, USAGE_PART_REST);
         for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
                 missing[i] = parts[i].meter;
                 all |= BIT(parts[i].part);

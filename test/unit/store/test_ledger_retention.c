@@ -130,7 +130,10 @@ START_TEST(many_rows_of_one_that_lives_are_pruned_soon)
                 (void)sd_event_run(fixture.loop, 100000);
         while (total.cpu_usec < STORE_ROWS_WORTH_PRUNING + 100) {
                 total.cpu_usec++;
-                store_bill_sandbox(fixture.store, sandbox_id(1), 2000 + total.cpu_usec, &total,
+                store_bill_sandbox(fixture.store,
+                                   &(struct sandbox_bill){ .sandbox_id = sandbox_id(1),
+                                                           .end_time_usec = 2000 + total.cpu_usec,
+                                                           .total = total },
                                    on_answer, &answer);
         }
         wait_for(&fixture, &answer.n_calls, (int)total.cpu_usec);
@@ -157,7 +160,6 @@ START_TEST(sums_are_those_of_rows_that_are_kept)
         }
         (void)run(601, 2, 6000, &total);
         check_sums(second, 1);
-        ck_assert(!sum(&second).has_sandboxes);
         ck_assert_int_eq(bill(1, 7000, &total), 0);
         ck_assert_int_eq(end_sandbox(2, 9000, &total, false), 0);
         check_sums(all, 603);

@@ -121,13 +121,14 @@ START_TEST(a_rest_is_what_a_sandbox_can_have_of_its_own)
 }
 END_TEST
 
-START_TEST(what_is_of_a_sandbox_is_missing_in_an_execution)
+START_TEST(what_is_of_a_sandbox_is_none_of_an_execution_and_no_gap)
 {
         struct usage usage = make_usage(9);
 
+        usage.missing = BIT(USAGE_PART_THROTTLED);
         usage_drop_of_sandbox(&usage);
         check_each(&usage, (const int64_t[]){ 9, 0, 9, 9, 9 });
-        ck_assert_uint_eq(usage.missing, BIT(USAGE_PART_THROTTLED));
+        ck_assert_uint_eq(usage.missing, 0);
 }
 END_TEST
 
@@ -152,9 +153,9 @@ int main(void)
                 each_field_is_in_the_list_once,
                 amounts_add_up_and_peaks_are_the_highest,
                 differences_are_never_below_zero,
-                a_rest_is_what_a_sandbox_can_have_of_its_own,
                 parts_of_a_difference_add_up_to_it,
-                what_is_of_a_sandbox_is_missing_in_an_execution,
+                a_rest_is_what_a_sandbox_can_have_of_its_own,
+                what_is_of_a_sandbox_is_none_of_an_execution_and_no_gap,
                 each_amount_alone_is_something,
         };
 
