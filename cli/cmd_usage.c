@@ -101,26 +101,21 @@ static void print_cpu(const Hotcell__V1__Usage *sums)
                                       message_seconds(sums->cpu_system_time)));
         if (sums->run_queue_wait && message_seconds(sums->run_queue_wait) > 0)
                 print_pair("Waited for CPUs",
-                           format_text("%.3f s", message_seconds(sums->run_queue_wait)));
+                           format_text("%s%.3f s", show_least(sums, "run_queue_wait"),
+                                       message_seconds(sums->run_queue_wait)));
         if (sums->throttled_periods > 0)
-                print_pair("Throttled", format_text("%.3f s in %" PRId64 " periods",
+                print_pair("Throttled", format_text("%s%.3f s in %" PRId64 " periods",
+                                                    show_least(sums, "throttled_time"),
                                                     message_seconds(sums->throttled_time),
                                                     sums->throttled_periods));
-}
-
-static bool is_measured(const Hotcell__V1__Usage *usage, const char *field)
-{
-        for (size_t i = 0; i < usage->n_missing; i++) {
-                if (strcmp(usage->missing[i], field) == 0)
-                        return false;
-        }
-        return true;
 }
 
 static void print_memory(const Hotcell__V1__Usage *sums)
 {
         print_pair("Memory",
-                   format_text("peak %s, %.1f MiB x s", show_bytes(sums->memory_peak_bytes),
+                   format_text("peak %s%s, %s%.1f MiB x s", show_least(sums, "memory_peak_bytes"),
+                               show_bytes(sums->memory_peak_bytes),
+                               show_least(sums, "memory_byte_seconds"),
                                (double)sums->memory_byte_seconds / (1 << 20)));
         if (sums->oom_kills > 0)
                 print_pair("Out of memory", format_text("%" PRId64 " killed", sums->oom_kills));
@@ -151,18 +146,31 @@ static void print_sums(const Hotcell__V1__GetUsageResponse *answer)
         print_pair("Records", format_text("%" PRId64, answer->records_total));
         if (!sums)
                 return;
-        print_pair("Time", format_text("%.1f s", message_seconds(sums->wall_time)));
+        if (sums->wall_time &&
+            message_seconds(sums->wall_time) > 0) /* else no sandbox has one yet */
+                print_pair("Time", format_text("%.1f s", message_seconds(sums->wall_time)));
         print_cpu(sums);
         print_memory(sums);
         if (is_measured(sums, "sent_bytes") || sums->sent_bytes + sums->received_bytes > 0)
                 print_pair("Network",
-                           format_text("%s sent, %s received", show_bytes(sums->sent_bytes),
+                           format_text("%s%s sent, %s%s received", show_least(sums, "sent_bytes"),
+                                       show_bytes(sums->sent_bytes),
+                                       show_least(sums, "received_bytes"),
                                        show_bytes(sums->received_bytes)));
         print_pair("Output", format_text("%s", show_bytes(sums->stdout_bytes + sums->stderr_bytes +
                                                           sums->rich_bytes)));
         print_gaps(answer);
         if (answer->complete_until)
                 print_pair("Complete until", duplicate(message_time(answer->complete_until, time)));
+}
+
+static void show_amount(const Hotcell__V1__Usage *usage, const char *field, int64_t n_bytes,
+                        char ret_text[static 48])
+{
+        bool is_known = n_bytes > 0 || is_measured(usage, field);
+
+        (void)snprintf(ret_text, 48, "%s%s", is_known ? show_least(usage, field) : "",
+                       is_known ? show_bytes(n_bytes) : "-");
 }
 
 static void print_records(const struct usage_sum *sum)
@@ -175,7 +183,8 @@ static void print_records(const struct usage_sum *sum)
                 const Hotcell__V1__UsageRecord *record = sum->last[i];
                 static const Hotcell__V1__Usage none = HOTCELL__V1__USAGE__INIT;
                 const Hotcell__V1__Usage *usage = record->usage ? record->usage : &none;
-                char cpu[32], wall[32], time[MESSAGE_TIME_SIZE];
+                char cpu[32], wall[32], peak[48], sent[48], received[48];
+                char time[MESSAGE_TIME_SIZE];
                 const char *cells[] = {
                         message_time(record->end_time, time),
                         record->sandbox_id,
@@ -185,9 +194,9 @@ static void print_records(const struct usage_sum *sum)
                                             (int)record->type),
                         cpu,
                         wall,
-                        show_bytes(usage->memory_peak_bytes),
-                        show_bytes(usage->sent_bytes),
-                        show_bytes(usage->received_bytes),
+                        peak,
+                        sent,
+                        received,
                         record->outcome
                                 ? enum_name(&hotcell__v1__outcome__descriptor, (int)record->outcome)
                         : record->cause
@@ -195,7 +204,11 @@ static void print_records(const struct usage_sum *sum)
                                 : "-",
                 };
 
-                (void)snprintf(cpu, sizeof(cpu), "%.3f s", message_seconds(usage->cpu_time));
+                (void)snprintf(cpu, sizeof(cpu), "%s%.3f s", show_least(usage, "cpu_time"),
+                               message_seconds(usage->cpu_time));
+                show_amount(usage, "memory_peak_bytes", usage->memory_peak_bytes, peak);
+                show_amount(usage, "sent_bytes", usage->sent_bytes, sent);
+                show_amount(usage, "received_bytes", usage->received_bytes, received);
                 (void)snprintf(wall, sizeof(wall), "%.1f s", message_seconds(usage->wall_time));
                 table_add(table, cells);
         }
@@ -324,7 +337,9 @@ static int usage_export(int argc, char **argv)
                 .operands = "[OPTIONS] [SANDBOX]",
                 .summary = "Writes records of the ledger, oldest first, for other programs.",
                 .text = "Both formats have the same fields. Those that end with _usec are "
-                        "microseconds.",
+                        "microseconds.\n"
+                        "`missing` names fields that were not measured, or not in full; of records "
+                        "that are\nincomplete, all that is metered.",
                 .examples = "  hotcell usage export --since 2026-01-01 --until 2026-02-01 "
                             ">january.csv\n"
                             "  hotcell usage export --format jsonl --label team=blue\n",

@@ -8,6 +8,7 @@
 #include "hotcell/v1/execution.pb-c.h"
 
 #include "cli/enum_name.h"
+#include "cli/escape.h"
 #include "cli/memory.h"
 #include "cli/message.h"
 #include "cli/say.h"
@@ -107,19 +108,59 @@ const char *show_bytes(long long n_bytes)
         return text;
 }
 
-/* What is not worth a word, or was not measured, is left out. */
-static void add_duration(FILE *out, const char *name, const Google__Protobuf__Duration *duration)
+bool is_measured(const Hotcell__V1__Usage *usage, const char *field)
+{
+        for (size_t i = 0; i < usage->n_missing; i++) {
+                if (strcmp(usage->missing[i], field) == 0)
+                        return false;
+        }
+        return true;
+}
+
+const char *show_least(const Hotcell__V1__Usage *usage, const char *field)
+{
+        return is_measured(usage, field) ? "" : "at least ";
+}
+
+/* Figures that are not worth a word, or were not measured, are left out. */
+struct figures {
+        FILE *out;
+        const Hotcell__V1__Usage *usage;
+};
+
+static void add_duration(const struct figures *figures, const char *name, const char *field,
+                         const Google__Protobuf__Duration *duration)
 {
         double seconds = message_seconds(duration);
 
         if (seconds >= 0.0005)
-                (void)fprintf(out, ", %s %.3f s", name, seconds);
+                (void)fprintf(figures->out, ", %s %s%.3f s", name,
+                              show_least(figures->usage, field), seconds);
 }
 
-static void add_bytes(FILE *out, const char *name, int64_t n_bytes)
+static void add_bytes(const struct figures *figures, const char *name, const char *field,
+                      int64_t n_bytes)
 {
         if (n_bytes > 0)
-                (void)fprintf(out, ", %s %s", name, show_bytes(n_bytes));
+                (void)fprintf(figures->out, ", %s %s%s", name, show_least(figures->usage, field),
+                              show_bytes(n_bytes));
+}
+
+/* Without the CPU time nothing was read at the end. */
+static void add_missing(const struct figures *figures)
+{
+        const Hotcell__V1__Usage *usage = figures->usage;
+
+        if (!is_measured(usage, "cpu_time")) {
+                (void)fputs("; more may have been used: its last meters were lost", figures->out);
+                return;
+        }
+        for (size_t i = 0; i < usage->n_missing; i++) {
+                _cleanup_(freep) char *field = escape_line(usage->missing[i]);
+
+                (void)fprintf(figures->out, "%s%s",
+                              i ? ", " : "; not measured, or not in full: ", field);
+        }
 }
 
 void print_usage(const char *of, const Hotcell__V1__Usage *usage)
@@ -127,18 +168,21 @@ void print_usage(const char *of, const Hotcell__V1__Usage *usage)
         _cleanup_(freep) char *text = NULL;
         size_t n_text = 0;
         FILE *out = must(open_memstream(&text, &n_text));
+        const struct figures figures = { out, usage };
 
-        (void)fprintf(out, "cpu %.3f s", message_seconds(usage->cpu_time));
-        add_duration(out, "of it earlier work", usage->earlier_work_time);
-        add_duration(out, "waited for a CPU", usage->run_queue_wait);
-        add_duration(out, "throttled", usage->throttled_time);
+        (void)fprintf(out, "cpu %s%.3f s", show_least(usage, "cpu_time"),
+                      message_seconds(usage->cpu_time));
+        add_duration(&figures, "of it earlier work", "earlier_work_time", usage->earlier_work_time);
+        add_duration(&figures, "waited for a CPU", "run_queue_wait", usage->run_queue_wait);
+        add_duration(&figures, "throttled", "throttled_time", usage->throttled_time);
         (void)fprintf(out, ", wall %.3f s", message_seconds(usage->wall_time));
-        add_bytes(out, "memory peak", usage->memory_peak_bytes);
-        add_bytes(out, "sent", usage->sent_bytes);
-        add_bytes(out, "received", usage->received_bytes);
-        add_bytes(out, "stdout", usage->stdout_bytes);
-        add_bytes(out, "stderr", usage->stderr_bytes);
-        add_bytes(out, "results", usage->rich_bytes);
+        add_bytes(&figures, "memory peak", "memory_peak_bytes", usage->memory_peak_bytes);
+        add_bytes(&figures, "sent", "sent_bytes", usage->sent_bytes);
+        add_bytes(&figures, "received", "received_bytes", usage->received_bytes);
+        add_bytes(&figures, "stdout", "stdout_bytes", usage->stdout_bytes);
+        add_bytes(&figures, "stderr", "stderr_bytes", usage->stderr_bytes);
+        add_bytes(&figures, "results", "rich_bytes", usage->rich_bytes);
+        add_missing(&figures);
         (void)fclose(out);
         must(text);
         say("usage: %s: %s", of, text);

@@ -12,5 +12,11 @@ void print_ended(const struct Hotcell__V1__Ended *ended, bool is_one_shot);
 
 void print_usage(const char *of, const struct Hotcell__V1__Usage *usage);
 
+/* That field of it is not named as missing. */
+bool is_measured(const struct Hotcell__V1__Usage *usage, const char *field);
+
+/* `at least ` before a figure of which only a part was measured, else nothing. */
+const char *show_least(const struct Hotcell__V1__Usage *usage, const char *field);
+
 /* `512.0 MiB`; the text is good until the next call but seven. */
 const char *show_bytes(long long n_bytes);

@@ -33,6 +33,20 @@ static bool has_ended(const Hotcell__V1__Sandbox *sandbox)
         return sandbox->state == HOTCELL__V1__SANDBOX_STATE__SANDBOX_STATE_ENDED;
 }
 
+/* Its end is near: what it used in all is about to be known. */
+static bool is_ending(const Hotcell__V1__Sandbox *sandbox)
+{
+        return sandbox->state == HOTCELL__V1__SANDBOX_STATE__SANDBOX_STATE_ENDING;
+}
+
+static const char *words_for(const Hotcell__V1__Sandbox *sandbox, bool is_one_shot)
+{
+        if (is_one_shot)
+                return "sandbox, its start and the interpreter's included";
+        return has_ended(sandbox) ? "sandbox, all that ran in it"
+                                  : "sandbox so far, all that ran in it";
+}
+
 void sandbox_usage_say(struct client *client, const char *sandbox_id, bool is_one_shot)
 {
         for (unsigned n = 0; n < LOOKS_MAX; n++) {
@@ -41,14 +55,12 @@ void sandbox_usage_say(struct client *client, const char *sandbox_id, bool is_on
 
                 if (!answer || !answer->sandbox)
                         return;
-                if (is_one_shot && !has_ended(answer->sandbox)) {
+                if ((is_one_shot || is_ending(answer->sandbox)) && !has_ended(answer->sandbox)) {
                         (void)poll(NULL, 0, LOOK_MSEC);
                         continue;
                 }
                 if (answer->sandbox->usage && answer->sandbox->usage->total)
-                        print_usage(is_one_shot
-                                            ? "sandbox, its start and the interpreter's included"
-                                            : "sandbox so far, all that ran in it",
+                        print_usage(words_for(answer->sandbox, is_one_shot),
                                     answer->sandbox->usage->total);
                 return;
         }

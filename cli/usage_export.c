@@ -80,6 +80,20 @@ static int64_t usec_of(const Google__Protobuf__Duration *duration)
         return duration ? duration->seconds * 1000000 + duration->nanos / 1000 : 0;
 }
 
+/* Columns are not called as the API's fields, which are what is missing; what has none keeps that.
+ */
+static const char *column_of(const char *name)
+{
+        const ProtobufCFieldDescriptor *member = protobuf_c_message_descriptor_get_field_by_name(
+                &hotcell__v1__usage__descriptor, name);
+
+        for (size_t i = 0; member && i < ARRAY_SIZE(fields); i++) {
+                if (fields[i].is_of_usage && fields[i].offset == member->offset)
+                        return fields[i].name;
+        }
+        return name;
+}
+
 char *usage_missing_text(const Hotcell__V1__Usage *usage)
 {
         char *text = NULL;
@@ -87,7 +101,7 @@ char *usage_missing_text(const Hotcell__V1__Usage *usage)
         FILE *out = must(open_memstream(&text, &n_text));
 
         for (size_t i = 0; i < usage->n_missing; i++)
-                (void)fprintf(out, "%s%s", i ? " " : "", usage->missing[i]);
+                (void)fprintf(out, "%s%s", i ? " " : "", column_of(usage->missing[i]));
         (void)fclose(out);
         return must(text);
 }

@@ -103,6 +103,28 @@ class Output(CliTest):
         self.assertEqual(ran.stderr, b"hotcell: usage: execution: cpu 1.500 s, of it earlier work 0.250 s, waited for a CPU 0.125 s, throttled 1.250 s, "
                          b"wall 2.000 s, memory peak 3.0 MiB, sent 1.0 KiB, received 5.0 MiB, stderr 7 B, results 9 B\n")
 
+    def test_usage_of_a_sandbox_that_ends_is_not_so_far(self):
+        states = [sandbox.SANDBOX_STATE_ENDING, sandbox.SANDBOX_STATE_ENDED]
+        server = self.serve(play(ended(execution.OUTCOME_OK)), GetSandbox=lambda _request: sandboxes.GetSandboxResponse(
+            sandbox=sandbox.Sandbox(state=states.pop(0), usage={"total": execution.Usage()})))
+        ran = self.hotcell(server, "exec", "--usage", SANDBOX_ID, "-c", "code")
+        self.assertEqual(ran.stderr.decode().splitlines()[-1], "hotcell: usage: sandbox, all that ran in it: cpu 0.000 s, wall 0.000 s")
+
+    def test_usage_that_was_measured_in_part_is_at_least_that(self):
+        usage = execution.Usage(memory_peak_bytes=3 << 20, missing=["run_queue_wait", "rss_peak_bytes", "sent_bytes"])
+        usage.cpu_time.FromMilliseconds(1500)
+        usage.run_queue_wait.FromMilliseconds(125)
+        ran = self.run_script(play(ended(execution.OUTCOME_OK, usage=usage)), "--usage")
+        self.assertEqual(ran.stderr, b"hotcell: usage: execution: cpu 1.500 s, waited for a CPU at least 0.125 s, wall 0.000 s, memory peak 3.0 MiB"
+                         b"; not measured, or not in full: run_queue_wait, rss_peak_bytes, sent_bytes\n")
+
+    def test_usage_of_what_was_lost_is_what_was_read_last(self):
+        usage = execution.Usage(memory_peak_bytes=3 << 20, missing=["cpu_time", "memory_peak_bytes", "oom_kills"])
+        usage.cpu_time.FromMilliseconds(1500)
+        ran = self.run_script(play(ended(execution.OUTCOME_LOST, usage=usage)), "--usage")
+        self.assertEqual(ran.stderr.decode().splitlines()[-1], "hotcell: usage: execution: cpu at least 1.500 s, wall 0.000 s, "
+                         "memory peak at least 3.0 MiB; more may have been used: its last meters were lost")
+
     def test_what_is_short_is_said_once_of_each_kind(self):
         def full(used):
             return {"pressure": execution.Pressure(kind=execution.PRESSURE_KIND_MEMORY_LIMIT, used=used << 20, limit=512 << 20,

@@ -47,6 +47,7 @@ class Ledger:
         self.records = [record(at + 1) for at in range(n)]
         self.page = page
         self.complete_until = 0
+        self.is_new = False
         self.failures = []  # to be raised, one for each answer; None: none
 
     def __call__(self, request):
@@ -71,6 +72,8 @@ class Ledger:
             for field, records in (("rss_peak_bytes", 3), ("run_queue_wait", len(self.records))):
                 answer.gaps.add(field=field, records=records)
             answer.records_incomplete = 2
+            if self.is_new:
+                answer.sums.ClearField("wall_time")
             if self.complete_until:
                 answer.complete_until.FromSeconds(self.complete_until)
             if request.destinations:
@@ -85,6 +88,7 @@ class Show(CliTest):
         lines = ran.stdout.decode().splitlines()
         self.assertEqual(lines[0].split(), ["Records", "20"])
         self.assertIn("CPU              5.000 s (user 3.000 s, system 2.000 s)", lines)
+        self.assertIn("Waited for CPUs  at least 5.000 s", lines)
         self.assertIn("Output           1.0 KiB", lines)
         self.assertIn("Not measured     rss_peak_bytes in 3 of 20 records", lines)
         self.assertIn("                 run_queue_wait in 20 of 20 records", lines)
@@ -93,6 +97,20 @@ class Show(CliTest):
         self.assertEqual([line.split()[2] for line in lines[-3:]], ["SANDBOX", EXECUTION_ID, "SANDBOX"])
         self.assertEqual(lines[-2].split()[0], "2023-11-14T22:13:39.000Z")
         self.assertEqual(lines[-2].split()[-1], "OK")
+
+    def test_time_that_no_record_has_is_not_shown_as_none(self):
+        ledger = Ledger(1)
+        shown = self.hotcell(self.serve(GetUsage=ledger), "usage").stdout
+        self.assertIn(b"\nTime ", shown)
+        ledger.is_new = True
+        self.assertNotIn(b"\nTime ", self.hotcell(self.serve(GetUsage=ledger), "usage").stdout)
+
+    def test_records_that_are_incomplete_say_so(self):
+        ledger = Ledger(1)
+        ledger.records[0].usage.missing.extend(["cpu_time", "memory_peak_bytes", "sent_bytes"])
+        ledger.records[0].usage.sent_bytes = 0
+        ran = self.hotcell(self.serve(GetUsage=ledger), "usage")
+        self.assertRegex(ran.stdout.decode().splitlines()[-1], r" at least 1\.000 s .* at least [0-9.]+ KiB +- +[0-9.]+ KiB +OK$")
 
     def test_json_has_the_answer(self):
         ran = self.hotcell(self.serve(GetUsage=Ledger(20)), "usage", "-n", "2", "-o", "json")
@@ -223,11 +241,13 @@ class Export(CliTest):
 
     def test_what_is_missing_is_named(self):
         ledger = Ledger(1)
-        ledger.records[0].usage.missing.extend(["sent_bytes", "received_bytes"])
+        names = {"sent_bytes": "sent_bytes", "throttled_time": "throttled_usec", "run_queue_wait": "run_queue_wait_usec",
+                 "scheduled_time": "scheduled_usec", "earlier_work_time": "earlier_work_usec", "memory_mean_bytes": "memory_mean_bytes"}
+        ledger.records[0].usage.missing.extend(names)
         ledger.records[0].incomplete = True
         ran = self.hotcell(self.serve(GetUsage=ledger), "usage", "export")
         row, = csv.DictReader(io.StringIO(ran.stdout.decode(), newline=""))
-        self.assertEqual((row["missing"], row["incomplete"]), ("sent_bytes received_bytes", "true"))
+        self.assertEqual((row["missing"], row["incomplete"]), (" ".join(names.values()), "true"))
 
     def test_an_empty_ledger_has_its_header(self):
         ran = self.hotcell(self.serve(GetUsage=Ledger(0)), "usage", "export")
