@@ -202,7 +202,7 @@ END_TEST
 
 /* --- what is over, or has not ended, before anybody else is on the CPU --- */
 
-enum { ATTEMPTS = 100000 };
+enum { ATTEMPTS = 100000, UNSEEN_MAX = 50 };
 
 /* Each has pages already, so that to have them takes no time. */
 static int common_fd;
@@ -226,9 +226,11 @@ static void make_common(void)
         ck_assert_int_eq(munmap(bytes, MIB(24)), 0);
 }
 
+/* Before Linux 6.2 a thread keeps the last of its page faults to itself while it is on its CPU: at
+ * 16 pages each these are some MiB. */
 static bool has_seen_common(void)
 {
-        return world_read(&w, 0).rss_peak_bytes >= MIB(24);
+        return world_read(&w, 0).rss_peak_bytes >= MIB(16);
 }
 
 static long own_switches(void)
@@ -239,26 +241,34 @@ static long own_switches(void)
         return usage.ru_nvcsw + usage.ru_nivcsw;
 }
 
-/* Only while it is on its CPU can nobody but a tick have seen it. */
+/* Only while it is on its CPU can nobody but a tick have seen it. A host may take the CPU away, and
+ * the ticks with it. */
 static int wait_to_be_seen(const void *data)
 {
+        unsigned n_unseen = 0;
+
         (void)data;
-        for (unsigned i = 0; i < ATTEMPTS; i++) {
+        for (unsigned i = 0; i < ATTEMPTS && n_unseen < UNSEEN_MAX; i++) {
                 long n_switches = own_switches();
                 uint64_t end_usec = clock_monotonic_usec() + 100 * 1000;
+                bool is_seen;
                 char *bytes;
 
                 meter_begin_epoch(w.meter, w.slots[0], 0);
                 bytes = have_common();
-                while (!has_seen_common() && own_switches() == n_switches)
-                        if (clock_monotonic_usec() > end_usec)
-                                return 1;
-                if (own_switches() == n_switches)
-                        return 0;
+                while (!has_seen_common() && own_switches() == n_switches &&
+                       clock_monotonic_usec() < end_usec)
+                        ;
+                is_seen = has_seen_common();
+                if (own_switches() == n_switches) {
+                        if (is_seen)
+                                return 0;
+                        n_unseen++;
+                }
                 if (!bytes || munmap(bytes, MIB(24)))
                         return 2;
         }
-        return 3;
+        return 1;
 }
 
 START_TEST(the_peak_of_who_stays_on_its_cpu_is_seen)
