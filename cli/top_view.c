@@ -97,6 +97,17 @@ static struct top_rates rates_of(const Hotcell__V1__Usage *now, const Hotcell__V
         return rates;
 }
 
+/* Between two readings of a sandbox itself, which may be some time after a measurement began. */
+static double seconds_between(const Hotcell__V1__Usage *now, const Hotcell__V1__Usage *before,
+                              double otherwise)
+{
+        double seconds = 0;
+
+        if (now && before)
+                seconds = message_seconds(now->wall_time) - message_seconds(before->wall_time);
+        return seconds > 0 ? seconds : otherwise;
+}
+
 static void fill_sandbox(struct top_sandbox *row, const Hotcell__V1__SandboxUsageNow *now,
                          const Hotcell__V1__SandboxUsageNow *before, double seconds)
 {
@@ -104,6 +115,8 @@ static void fill_sandbox(struct top_sandbox *row, const Hotcell__V1__SandboxUsag
         const Hotcell__V1__Usage *total_before =
                 before && before->usage ? before->usage->total : NULL;
 
+        if (seconds > 0)
+                seconds = seconds_between(total, total_before, seconds);
         row->now = now;
         row->rates = rates_of(total, total_before, seconds);
         row->executions = allocate(now->n_executions, sizeof(*row->executions));
