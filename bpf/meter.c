@@ -28,7 +28,8 @@ struct keeper {
         uint64_t cpu_nsec; /* as read last */
         uint64_t earlier_nsec;
         uint64_t n_switches; /* at the last look */
-        uint64_t n_look;     /* when it was on a CPU */
+        size_t *n_runs;      /* of whoever counts them; or NULL */
+        bool has_run;        /* and it was not asked for since */
 };
 
 struct meter {
@@ -42,10 +43,10 @@ struct meter {
         struct keeper *keepers;
         uint32_t first_free; /* METER_NO_SLOT: there is none */
         uint32_t last_free;
+        uint32_t n_begun; /* slots from here on were never taken */
         uint64_t n_used;
         uint64_t n_refused;
         uint64_t page_bytes;
-        uint64_t n_looks;
 };
 
 static const char *const program_names[] = {
@@ -336,6 +337,7 @@ int meter_take_slot(struct meter *meter, uint64_t leaf_id, uint32_t *ret_slot)
                 return error_origin(r);
         }
         meter->n_used++;
+        meter->n_begun = MAX(meter->n_begun, slot + 1);
         *ret_slot = slot;
         return 0;
 }
@@ -349,6 +351,7 @@ void meter_release_slot(struct meter *meter, uint32_t slot)
         leaf_id = meter->slots[slot].leaf_id;
         (void)bpf_map_delete_elem(bpf_map__fd(meter->skeleton->maps.leaves), &leaf_id);
         __atomic_store_n(&meter->slots[slot].leaf_id, 0, __ATOMIC_RELEASE);
+        meter->keepers[slot].n_runs = NULL;
         add_free(meter, slot);
         meter->n_used--;
 }
@@ -417,25 +420,45 @@ void meter_read(struct meter *meter, uint32_t number, struct meter_reading *ret_
         *ret_reading = reading;
 }
 
-void meter_begin_look(struct meter *meter)
+static void note_run(struct keeper *keeper)
 {
-        meter->n_looks++;
+        if (!keeper->has_run && keeper->n_runs)
+                (*keeper->n_runs)++;
+        keeper->has_run = true;
+}
+
+void meter_look(struct meter *meter)
+{
+        for (uint32_t i = 1; i < meter->n_begun; i++) {
+                struct keeper *keeper = &meter->keepers[i];
+                uint64_t n = __atomic_load_n(&meter->slots[i].n_switches, __ATOMIC_ACQUIRE);
+
+                if (n != keeper->n_switches)
+                        note_run(keeper);
+                keeper->n_switches = n;
+        }
         for (uint32_t i = 0; i < meter->n_cpus; i++) {
                 uint32_t slot = __atomic_load_n(&meter->running[i].slot, __ATOMIC_ACQUIRE);
 
-                if (slot < meter->n_slots)
-                        meter->keepers[slot].n_look = meter->n_looks;
+                if (slot != METER_NO_SLOT && slot < meter->n_slots)
+                        note_run(&meter->keepers[slot]);
         }
 }
 
 bool meter_has_run(struct meter *meter, uint32_t number)
 {
         struct keeper *keeper = &meter->keepers[number];
-        uint64_t before = keeper->n_switches;
+        bool has_run = keeper->has_run;
 
         assert(number != METER_NO_SLOT && number < meter->n_slots);
-        keeper->n_switches = __atomic_load_n(&meter->slots[number].n_switches, __ATOMIC_ACQUIRE);
-        return keeper->n_switches != before || keeper->n_look == meter->n_looks;
+        keeper->has_run = false;
+        return has_run;
+}
+
+void meter_count_runs(struct meter *meter, uint32_t number, size_t *n_runs)
+{
+        assert(number != METER_NO_SLOT && number < meter->n_slots);
+        meter->keepers[number].n_runs = n_runs;
 }
 
 void meter_begin_epoch(struct meter *meter, uint32_t number, uint64_t rss_bytes)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "bpf/meter_abi.h"
@@ -81,10 +82,15 @@ void meter_release_slot(struct meter *meter, uint32_t slot);
 
 void meter_read(struct meter *meter, uint32_t slot, struct meter_reading *ret_reading);
 
-/* Cheap, of many slots: first what all CPUs are doing; then whether a thread of the leaf was on one
- * since the look before. */
-void meter_begin_look(struct meter *meter);
+/*
+ * Cheap, of many slots: a look goes over all of them in the order of memory. Then it is known of
+ * each whether a thread of the leaf was on a CPU since it was asked last; and one was added to
+ * @n_runs of each that was, unless that was known already. It is borrowed until the slot is
+ * released.
+ */
+void meter_look(struct meter *meter);
 bool meter_has_run(struct meter *meter, uint32_t slot);
+void meter_count_runs(struct meter *meter, uint32_t slot, size_t *n_runs);
 
 /* Threads that were born before now count as earlier, but for the main one; and the peak of
  * resident memory begins anew from @rss_bytes. */

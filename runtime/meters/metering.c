@@ -37,7 +37,7 @@ enum {
         THREADS_OF_SLOT = 8, /* that are known at once, some 100 bytes each; most slots are free */
         THREADS_MIN = 1 << 15,
         THREADS_MAX = 1 << 20,
-        IDLE_LOOKS = 100,  /* of a sandbox in which nothing ran one in so many reads, on average */
+        IDLE_LOOKS = 1000, /* of a sandbox in which nothing ran one in so many reads, on average */
         RANDOM_DRAWS = 32, /* the kernel gives so many at once, or none */
 };
 
@@ -146,6 +146,9 @@ static void look(struct sandbox_meter *sandbox)
         struct leaf_meter *leaf;
         uint64_t bytes;
 
+        if (!is_read && sandbox->n_ran == 0)
+                return;
+        sandbox->n_ran = 0;
         LIST_FOREACH(leaf, &sandbox->leaves, link)
         {
                 if (may_have_changed(leaf, is_blind_turn)) {
@@ -187,7 +190,7 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
         (void)usec;
         metering->n_reads = 0;
         if (metering->meter)
-                meter_begin_look(metering->meter);
+                meter_look(metering->meter);
         for (size_t i = 0; i < TURN_SANDBOXES && metering->n_reads < TURN_READS; i++) {
                 if (sandbox == last)
                         break;
@@ -302,6 +305,8 @@ static void take_slot(struct metering *metering, struct leaf_meter *leaf)
                 log_warning_of(&quota, "a group has no meter: group=%s reason=%s", leaf->leaf->path,
                                r == METER_E_FULL ? "all slots are taken (see --meter-slots)"
                                                  : strerrorname_np(-r));
+        else
+                meter_count_runs(metering->meter, leaf->slot, &leaf->sandbox->n_ran);
 }
 
 static void begin_blind(struct sandbox_meter *sandbox)

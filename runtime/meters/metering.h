@@ -64,6 +64,7 @@ struct sandbox_meter {
         struct meter_reading ended; /* what leaves had that are over */
         unsigned missing;           /* what some leaf lacked */
         size_t n_blind;             /* leaves without a slot */
+        size_t n_ran;               /* leaves that ran since the last look at them */
         bool has_changed;           /* it is to be read at the next look, whatever ran */
         struct memory_time memory;
 };

@@ -183,7 +183,7 @@ END_TEST
 
 static bool has_run(void)
 {
-        meter_begin_look(w.meter);
+        meter_look(w.meter);
         return meter_has_run(w.meter, w.slots[0]);
 }
 

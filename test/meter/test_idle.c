@@ -19,7 +19,7 @@
 #include "test/supervisor/peer.h"
 
 enum {
-        LEAVES = 1000,
+        LEAVES = 2500, /* beside which what a runtime costs anyway is little */
         LEAVES_OF_RUNTIME = 2500,
         LEAVES_OF_SANDBOX = 500,
         RUNTIMES_MAX = 4,

@@ -44,8 +44,9 @@ bool __wrap_meter_knows_wait(void);
 int __wrap_meter_take_slot(struct meter *meter, uint64_t leaf_id, uint32_t *ret_slot);
 void __wrap_meter_release_slot(struct meter *meter, uint32_t slot);
 void __wrap_meter_read(struct meter *meter, uint32_t slot, struct meter_reading *ret_reading);
-void __wrap_meter_begin_look(struct meter *meter);
+void __wrap_meter_look(struct meter *meter);
 bool __wrap_meter_has_run(struct meter *meter, uint32_t slot);
+void __wrap_meter_count_runs(struct meter *meter, uint32_t slot, size_t *n_runs);
 void __wrap_meter_begin_epoch(struct meter *meter, uint32_t slot, uint64_t rss_bytes);
 struct meter_slots __wrap_meter_count_slots(const struct meter *meter);
 uint64_t __wrap_meter_count_forgotten(const struct meter *meter);
@@ -114,7 +115,7 @@ void __wrap_meter_read(struct meter *meter, uint32_t slot, struct meter_reading 
         *ret_reading = kernel.readings[slot];
 }
 
-void __wrap_meter_begin_look(struct meter *meter)
+void __wrap_meter_look(struct meter *meter)
 {
         (void)meter;
 }
@@ -124,6 +125,13 @@ bool __wrap_meter_has_run(struct meter *meter, uint32_t slot)
         (void)meter;
         (void)slot;
         return false;
+}
+
+void __wrap_meter_count_runs(struct meter *meter, uint32_t slot, size_t *n_runs)
+{
+        (void)meter;
+        (void)slot;
+        (void)n_runs;
 }
 
 void __wrap_meter_begin_epoch(struct meter *meter, uint32_t slot, uint64_t rss_bytes)
